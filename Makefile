@@ -1,0 +1,65 @@
+# The two commands to know: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO_VENV := .venv-proto
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev run test lint format proto bench nightly lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; set PYTHON=python3.x" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# Everything is hash-locked; our own two packages are installed editable, without their
+# dependencies (the lock has them) and without build isolation (setuptools is in the lock).
+$(VENV)/.installed: requirements.lock pyproject.toml clients/python/pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(PROTO_VENV)/.installed: proto/requirements.lock | $(BIN)/python
+	$(BIN)/python -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r proto/requirements.lock
+	@touch $@
+
+install: $(VENV)/.installed ## install the relay into .venv
+
+install-dev: $(VENV)/.installed-dev $(PROTO_VENV)/.installed
+
+run: install ## install what is needed and start the relay (provider keys from the environment, else the emulator)
+	@$(BIN)/relay serve $(ARGS)
+
+test: install-dev ## all tests that need nothing but Python (<= 5 minutes)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: install-dev ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install-dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(PROTO_VENV)/.installed ## regenerate the checked-in stubs from proto/
+	$(PROTO_VENV)/bin/python proto/generate.py
+
+bench: install-dev ## added latency, CPU per event, cancels, memory; writes bench/results/*.json
+	$(BIN)/python -m bench run $(ARGS)
+
+lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package rtrelay-client --group pyproject.toml:build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock --group pyproject.toml:dev -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url proto/requirements.in -o proto/requirements.lock
+
+clean: ## remove what was built here
+	rm -rf $(VENV) $(PROTO_VENV) .mypy_cache .ruff_cache .pytest_cache build dist

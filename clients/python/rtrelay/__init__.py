@@ -1,0 +1,1 @@
+"""rtrelay client: generated stubs for the `rtrelay.v1` contract (`rtrelay.v1`)."""

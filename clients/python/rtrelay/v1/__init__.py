@@ -1,0 +1,1 @@
+"""Generated stubs of `rtrelay.v1`; regenerate with `make proto`."""

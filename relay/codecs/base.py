@@ -1,0 +1,104 @@
+"""What every wire format looks like to an attempt: four methods, no sockets, no clock, no tasks.
+
+A codec object serves one attempt and is thrown away. Bytes go in whole, cut anywhere or one at
+a time: the events that come out are the same. Credentials are not its business: the attempt
+adds them to the headers. Its input request is shared by other attempts and never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from relay.content import Events, GenerateRequest
+from relay.errors import UpstreamError
+
+
+class EncodedRequest(NamedTuple):
+    """What the wire wants sent, without credentials and without the provider's base path."""
+
+    path: str
+    """Appended to the path of the provider's `base_url`, with query if any; begins with `/`."""
+    headers: list[tuple[str, str]]
+    """Lower-case names; content type and wire version headers, no authorization."""
+    body: bytes
+
+
+class Codec(Protocol):
+    """One attempt in one wire format.
+
+    Order of calls: `encode_request`, `decode_headers`, then `feed` for every chunk, and `end`
+    once when the body is over. After `feed` or `end` returned a `ProviderFailed`, no more calls.
+    """
+
+    wire: ClassVar[str]
+    """Name in configuration, like `openai_chat`."""
+
+    def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
+        """The request in this wire, always asking for a stream.
+
+        Args:
+            model: the provider's own name of the model.
+
+        Raises:
+            UnsupportedFeature: a field that this wire (or this provider's row) cannot express
+                and that must not be dropped silently; named.
+        """
+        ...
+
+    def decode_headers(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Note how the body must be read: an event stream, one JSON document, or an error.
+
+        Args:
+            headers: lower-case names.
+        """
+        ...
+
+    def feed(self, chunk: bytes | memoryview) -> Events:
+        """Decode the next bytes of the body; returns what they complete, often nothing.
+
+        Never raises for what a provider sends: a broken format is a `ProviderFailed` event.
+        Holds at most the cap of one event (1 MiB) beyond what it has returned.
+        """
+        ...
+
+    def end(self) -> Events:
+        """The body is over. Returns what was still open, ending in `ProviderFailed` with
+        `StreamTruncated` unless the wire's own end has come (a finish reason for every choice),
+        or with the decoded error when the status or the body was one."""
+        ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the wire's end marker (`[DONE]`, `message_stop`) has come: the attempt need not
+        wait for the end of the body."""
+        ...
+
+
+class CodecFactory(Protocol):
+    """Makes a codec for one attempt; built once per provider row from its quirks."""
+
+    def __call__(self) -> Codec: ...
+
+
+class CodecBuilder(Protocol):
+    """Checks a provider row's quirks and returns its factory (`registry.BUILDERS`)."""
+
+    def __call__(self, quirks: Mapping[str, Any], provider: str) -> CodecFactory:
+        """
+        Args:
+            quirks: the row's `quirks` mapping, from `providers.yaml` and the operator.
+            provider: its name, for messages.
+
+        Raises:
+            ValueError: an unknown or wrong quirk, naming it.
+        """
+        ...
+
+
+class ErrorDecoder(Protocol):
+    """Turns a provider's error body into the relay's error (also used for in-stream errors)."""
+
+    def __call__(
+        self, status: int, headers: list[tuple[str, str]], body: bytes
+    ) -> UpstreamError: ...

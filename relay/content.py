@@ -1,0 +1,381 @@
+"""The neutral model of a conversation: what is asked, and what comes back as a stream.
+
+Requests are frozen dataclasses; nobody mutates them, since several attempts encode the same
+one. Stream events are frozen msgspec structs: they are made once per token, so their cost of
+construction and their having no garbage-collector header count.
+
+JSON that only passes through (tool schemas, arguments, provider extras) stays JSON: text where
+wires carry text, else parsed values that we never look into.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from relay.errors import RelayError
+
+# --- what is asked --------------------------------------------------------------------------
+
+
+class Role(enum.Enum):
+    """Who speaks. `DEVELOPER` becomes `system` on wires that do not know it."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image by reference or inline; exactly one of `url` and `data_base64` is set."""
+
+    url: str = ""
+    data_base64: str = ""
+    media_type: str = ""
+    """`image/png` and the like; required with `data_base64`."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """Recorded sound, inline."""
+
+    data_base64: str
+    format: str
+    """`wav`, `mp3`, ... as OpenAI names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A document, by the provider's file id or inline."""
+
+    file_id: str = ""
+    filename: str = ""
+    data_base64: str = ""
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalPart:
+    """An assistant's earlier refusal, as structured output reports it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpaquePart:
+    """A part that we do not read, for the wire named; other wires refuse it by name."""
+
+    wire: str
+    value: Mapping[str, Any]
+
+
+Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart | OpaquePart
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call an assistant made in an earlier turn."""
+
+    call_id: str
+    name: str
+    arguments: str
+    """JSON text as the model wrote it; may be empty or invalid."""
+    kind: Literal["function", "custom"] = "function"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Provider state that must go back unchanged (thought signatures, `extra_content`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of the conversation."""
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+    name: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    """With role TOOL: which call this is the result of."""
+    reasoning: str = ""
+    """Reasoning text of an earlier turn, for wires that want it back."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Opaque fields of this message (`reasoning_details`, `extra_content`, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call."""
+
+    name: str
+    description: str = ""
+    parameters_json: bytes = b""
+    """JSON Schema of the arguments; empty when the tool takes none."""
+    strict: bool | None = None
+    opaque: Mapping[str, Any] | None = None
+    """The whole definition, for kinds of tool that we do not read (`custom`, built-ins)."""
+
+
+class ToolChoiceMode(enum.Enum):
+    """Whether the model may, must or must not call a tool."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+    OPAQUE = "opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """`name` is set with NAMED, `opaque` with OPAQUE (`allowed_tools`, custom tools)."""
+
+    mode: ToolChoiceMode
+    name: str = ""
+    opaque: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What shape the text must have."""
+
+    kind: Literal["text", "json_object", "json_schema"]
+    name: str = ""
+    description: str = ""
+    schema_json: bytes = b""
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; None means "the provider's default", which differs from 0."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_output_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    choices: int | None = None
+    """How many alternatives (`n`)."""
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningOptions:
+    """How much the model may think before it answers."""
+
+    effort: str = ""
+    """none, minimal, low, medium, high, ...; empty for the provider's default."""
+    budget_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Time limits of one generation in seconds, counted from admission; None is no limit."""
+
+    first_token_s: float | None = None
+    inter_token_s: float | None = None
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the client asks of the relay itself, not of the model."""
+
+    budgets: Budgets = field(default_factory=Budgets)
+    turn_id: str = ""
+    tags: tuple[str, ...] = ()
+    timeline: bool = False
+    """Whether the whole timeline is wanted in the final usage (`x_relay`)."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One generation asked for."""
+
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    reasoning: ReasoningOptions = field(default_factory=ReasoningOptions)
+    service_tier: str = ""
+    user: str = ""
+    prompt_cache_key: str = ""
+    want_reasoning: bool = True
+    """Reasoning deltas count as content and are delivered."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of an OpenAI chat body, passed on to OpenAI-compatible wires only."""
+    policy: Policy = field(default_factory=Policy)
+
+
+# --- what comes back ------------------------------------------------------------------------
+
+
+class FinishReason(enum.IntEnum):
+    """Why a choice ended; the numbers of `rtrelay.v1.FinishReason`."""
+
+    STOP = 1
+    LENGTH = 2
+    TOOL_CALLS = 3
+    CONTENT_FILTER = 4
+    OTHER = 5
+
+
+class StreamEvent(msgspec.Struct, frozen=True, gc=False):
+    """Base of the events an attempt yields, in the order of the wire."""
+
+    is_content: ClassVar[bool] = False
+    """Whether this event commits a race: something the client asked for has come."""
+
+
+class ResponseInfo(StreamEvent, frozen=True, gc=False):
+    """What the provider says of the response as a whole; once, before everything else."""
+
+    response_id: str
+    model: str
+    created_s: int
+    service_tier: str = ""
+    system_fingerprint: str = ""
+
+
+class TextDelta(StreamEvent, frozen=True, gc=False):
+    """Text of the answer; never empty."""
+
+    is_content: ClassVar[bool] = True
+    text: str
+    choice: int = 0
+
+
+class ReasoningDelta(StreamEvent, frozen=True, gc=False):
+    """Text of the model's reasoning; never empty. Content only if the client wants it."""
+
+    text: str
+    choice: int = 0
+
+
+class RefusalDelta(StreamEvent, frozen=True, gc=False):
+    """Text of a refusal (structured output); never empty."""
+
+    is_content: ClassVar[bool] = True
+    text: str
+    choice: int = 0
+
+
+class ToolCallStart(StreamEvent, frozen=True, gc=False):
+    """A tool call opens. `index` counts the calls of the choice from 0 without a gap.
+
+    `call_id` and `name` are never empty: the codec waits for both (and makes an id where the
+    provider gives none).
+    """
+
+    is_content: ClassVar[bool] = True
+    index: int
+    call_id: str
+    name: str
+    choice: int = 0
+    kind: str = "function"
+
+
+class ToolArgumentsDelta(StreamEvent, frozen=True, gc=False):
+    """A piece of the arguments' JSON text, always after the call's start; never empty."""
+
+    is_content: ClassVar[bool] = True
+    index: int
+    fragment: str
+    choice: int = 0
+
+
+class ToolCallDone(StreamEvent, frozen=True, gc=False):
+    """A tool call is complete: its arguments are whole and nothing more comes for its index.
+
+    `is_partial` when the choice ended by LENGTH inside the arguments.
+    """
+
+    index: int
+    call_id: str
+    name: str
+    arguments: str
+    choice: int = 0
+    kind: str = "function"
+    is_partial: bool = False
+    extra_json: bytes = b""
+    """JSON object of provider state that must go back with this call unchanged, or empty."""
+
+
+class AudioDelta(StreamEvent, frozen=True, gc=False):
+    """A piece of spoken answer."""
+
+    is_content: ClassVar[bool] = True
+    audio_id: str = ""
+    data_base64: str = ""
+    transcript: str = ""
+    expires_at_s: int = 0
+    choice: int = 0
+
+
+class OpaqueDelta(StreamEvent, frozen=True, gc=False):
+    """A provider field we pass on unread: `reasoning_details`, `annotations`, `logprobs`, ..."""
+
+    key: str
+    value_json: bytes
+    choice: int = 0
+
+
+class ChoiceFinished(StreamEvent, frozen=True, gc=False):
+    """A choice ended with a reason of the wire; at most once per choice."""
+
+    reason: FinishReason
+    raw_reason: str
+    choice: int = 0
+
+
+class Usage(StreamEvent, frozen=True, gc=False):
+    """Token counts so far; the last one wins, they are never summed.
+
+    Normalised as OpenAI counts: `prompt_tokens` includes cached ones, `completion_tokens`
+    includes reasoning. None where the provider does not say.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    is_estimated: bool = False
+    raw_json: bytes = b""
+    """The provider's own usage object, or empty."""
+
+
+class ProviderFailed(StreamEvent, frozen=True):
+    """The provider reported an error, or its bytes broke the format; nothing follows.
+
+    An event and not an exception, so that content decoded before it in the same chunk is kept.
+    """
+
+    error: RelayError
+
+
+Events = Sequence[StreamEvent]
+"""A batch: all that one read of the upstream yielded, possibly none."""

@@ -1,0 +1,512 @@
+"""The errors of the relay: one tree, three questions answered by each.
+
+    RelayError                  code, reason, source, retry, public_message
+    |- DownstreamError          the client's request is at fault
+    |  |- InvalidRequest, UnknownModel, UnsupportedFeature, RequestTooLarge, NotImplementedYet
+    |  |- Unauthenticated, SlowConsumer
+    |  '- ClientCancelled       not a fault: the client asked us to stop
+    |- AdmissionError           we declined; nothing was sent upstream
+    |  '- PoolExhausted, Draining, NoCandidates
+    |- DeadlineExceeded         the generation's own budget, whichever layer noticed
+    |- UpstreamError            the provider, or the way to it
+    |  |- ConnectError, TlsFailed, ConnectTimeout
+    |  |- StreamRefused, StreamReset
+    |  |- FirstTokenTimeout, StreamStalled, AttemptTimeout
+    |  |- UpstreamStatus        the provider answered with an error (see `reason`)
+    |  |- RemoteProtocolError   bytes that break the format; StreamTruncated, EventTooLarge
+    |  '- AllAttemptsFailed     every attempt failed; the causes are in `attempts`
+    '- InternalError            a bug in the relay; LocalProtocolError
+
+`code` says what the client should make of it (numbers of `google.rpc.Code`), `reason` says
+exactly what happened (the names of `rtrelay.v1.ErrorReason`), `retry` says whether another
+attempt is safe. `public_message` is the only text that leaves the process: it never holds a
+key, a prompt or an upstream host. Frontends map `code` to gRPC and HTTP; nothing else does.
+
+`asyncio.CancelledError` is outside this tree and always goes on.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class Code(enum.IntEnum):
+    """What the client should make of an error; the numbers of `google.rpc.Code`."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class Reason(enum.IntEnum):
+    """What exactly happened. Names and numbers are those of `rtrelay.v1.ErrorReason`.
+
+    A test holds the two together; add here and in `errors.proto` in one commit.
+    """
+
+    # the request
+    INVALID_REQUEST = 1
+    SETUP_REQUIRED = 2
+    UNKNOWN_MODEL = 3
+    UNSUPPORTED_FEATURE = 4
+    UNAUTHENTICATED = 5
+    PERMISSION_DENIED = 6
+    REQUEST_TOO_LARGE = 7
+    DUPLICATE_GENERATION = 8
+    TOO_MANY_GENERATIONS = 9
+    NOT_IMPLEMENTED = 10
+    SLOW_CONSUMER = 11
+    CLIENT_CANCELLED = 12
+    SESSION_IDLE = 13
+    # admission
+    DRAINING = 20
+    NO_CANDIDATES = 21
+    POOL_EXHAUSTED = 22
+    BREAKER_OPEN = 23
+    LIMIT_EXCEEDED = 24
+    BUDGET_EXCEEDED = 25
+    LEDGER_UNAVAILABLE = 26
+    # time
+    DEADLINE_EXCEEDED = 40
+    CONNECT_TIMEOUT = 41
+    FIRST_TOKEN_TIMEOUT = 42
+    STREAM_STALLED = 43
+    ATTEMPT_TIMEOUT = 44
+    FIRST_SEGMENT_TIMEOUT = 45
+    # the provider, or the way to it
+    ALL_ATTEMPTS_FAILED = 60
+    UPSTREAM_UNREACHABLE = 61
+    UPSTREAM_TLS = 62
+    UPSTREAM_REFUSED_STREAM = 63
+    UPSTREAM_RESET = 64
+    UPSTREAM_TRUNCATED = 65
+    UPSTREAM_PROTOCOL = 66
+    UPSTREAM_EVENT_TOO_LARGE = 67
+    UPSTREAM_REDIRECT = 68
+    UPSTREAM_RATE_LIMITED = 69
+    UPSTREAM_QUOTA_EXHAUSTED = 70
+    UPSTREAM_OVERLOADED = 71
+    UPSTREAM_FAILED = 72
+    UPSTREAM_REJECTED = 73
+    UPSTREAM_MODEL_NOT_FOUND = 74
+    UPSTREAM_PERMISSION_DENIED = 75
+    UPSTREAM_CONTENT_BLOCKED = 76
+    UPSTREAM_MISCONFIGURED = 77
+    # us
+    INTERNAL = 90
+
+
+class Source(enum.Enum):
+    """Whose doing an error is."""
+
+    DOWNSTREAM = "downstream"
+    UPSTREAM = "upstream"
+    INTERNAL = "internal"
+
+
+class Retry(enum.Enum):
+    """Whether another attempt is safe after this error."""
+
+    SAFE = "safe"
+    """Nothing reached the model."""
+    IF_REUSED = "if_reused"
+    """A stale pooled connection: one immediate try on a new one is free."""
+    BEFORE_COMMIT = "before_commit"
+    """Sent, but the client has seen nothing yet."""
+    NO = "no"
+    """The answer would be the same, or the client has seen output."""
+
+
+class RelayError(Exception):
+    """Base of every error the relay reports.
+
+    Args:
+        message: public text; names the field or phase at fault, no secrets.
+        retry_after_s: the provider's or our hint when to try again, seconds.
+        metadata: small string facts for `ErrorInfo.metadata` (provider, upstream_status, ...).
+    """
+
+    code: ClassVar[Code] = Code.INTERNAL
+    reason: Reason = Reason.INTERNAL
+    source: ClassVar[Source] = Source.INTERNAL
+    retry: Retry = Retry.NO
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.public_message = message
+        self.retry_after_s = retry_after_s
+        self.metadata: dict[str, str] = metadata or {}
+
+    @property
+    def status_code(self) -> Code:
+        """`code` of this very error (an `UpstreamStatus` derives it from its reason)."""
+        return self.code
+
+
+# --- downstream -----------------------------------------------------------------------------
+
+
+class DownstreamError(RelayError):
+    """The client's request, or the client itself, is at fault."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = Reason.INVALID_REQUEST
+    source = Source.DOWNSTREAM
+
+
+class InvalidRequest(DownstreamError):
+    """A field is missing or wrong.
+
+    Args:
+        field: path of the field at fault, like `messages[2].content[0].type`; empty if none.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "", reason: Reason = Reason.INVALID_REQUEST
+    ) -> None:
+        super().__init__(message, metadata={"field": field} if field else None)
+        self.field = field
+        self.reason = reason
+
+
+class UnknownModel(DownstreamError):
+    """No alias, provider or listed model has this name; `nearest` holds close names."""
+
+    code = Code.NOT_FOUND
+    reason = Reason.UNKNOWN_MODEL
+
+    def __init__(self, model: str, nearest: Sequence[str] = ()) -> None:
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        super().__init__(f"unknown model {model!r}{hint}", metadata={"field": "model"})
+        self.nearest = tuple(nearest)
+
+
+class UnsupportedFeature(DownstreamError):
+    """The target's wire cannot express a field of the request; named, never dropped silently."""
+
+    reason = Reason.UNSUPPORTED_FEATURE
+
+    def __init__(self, feature: str, where: str) -> None:
+        super().__init__(f"{feature} is not supported by {where}", metadata={"feature": feature})
+        self.feature = feature
+
+
+class RequestTooLarge(DownstreamError):
+    """The request is over a size limit of ours."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = Reason.REQUEST_TOO_LARGE
+
+
+class NotImplementedYet(DownstreamError):
+    """Part of the contract, not of this version."""
+
+    code = Code.UNIMPLEMENTED
+    reason = Reason.NOT_IMPLEMENTED
+
+
+class Unauthenticated(DownstreamError):
+    """No key, or one we do not know."""
+
+    code = Code.UNAUTHENTICATED
+    reason = Reason.UNAUTHENTICATED
+
+
+class DuplicateGeneration(DownstreamError):
+    """A generation id was used before on this session."""
+
+    code = Code.ALREADY_EXISTS
+    reason = Reason.DUPLICATE_GENERATION
+
+
+class TooManyGenerations(DownstreamError):
+    """More live generations on one session than allowed."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = Reason.TOO_MANY_GENERATIONS
+
+
+class SlowConsumer(DownstreamError):
+    """The client stopped reading for too long while output was waiting."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = Reason.SLOW_CONSUMER
+
+
+class ClientCancelled(DownstreamError):
+    """The client cancelled the generation, or went away."""
+
+    code = Code.CANCELLED
+    reason = Reason.CLIENT_CANCELLED
+
+
+# --- admission ------------------------------------------------------------------------------
+
+
+class AdmissionError(RelayError):
+    """We declined; nothing was sent upstream."""
+
+    code = Code.UNAVAILABLE
+    reason = Reason.NO_CANDIDATES
+    retry = Retry.SAFE
+
+
+class Draining(AdmissionError):
+    """This worker is shutting down; another one will serve the request."""
+
+    reason = Reason.DRAINING
+
+
+class NoCandidates(AdmissionError):
+    """No endpoint may serve this request now."""
+
+    reason = Reason.NO_CANDIDATES
+
+
+class PoolExhausted(AdmissionError):
+    """No stream slot to the origin became free in time."""
+
+    reason = Reason.POOL_EXHAUSTED
+
+
+# --- time -----------------------------------------------------------------------------------
+
+
+class DeadlineExceeded(RelayError):
+    """A budget of the generation itself ran out, whichever layer noticed."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = Reason.DEADLINE_EXCEEDED
+    source = Source.DOWNSTREAM
+
+    def __init__(self, message: str, *, reason: Reason = Reason.DEADLINE_EXCEEDED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+# --- upstream -------------------------------------------------------------------------------
+
+
+class UpstreamError(RelayError):
+    """The provider, or the way to it."""
+
+    code = Code.UNAVAILABLE
+    reason = Reason.UPSTREAM_FAILED
+    source = Source.UPSTREAM
+    retry = Retry.BEFORE_COMMIT
+
+
+class ConnectError(UpstreamError):
+    """Refused, unreachable, name not resolved."""
+
+    reason = Reason.UPSTREAM_UNREACHABLE
+    retry = Retry.SAFE
+
+
+class TlsFailed(ConnectError):
+    """The TLS handshake failed: certificate, name or version."""
+
+    reason = Reason.UPSTREAM_TLS
+
+
+class ConnectTimeout(ConnectError):
+    """No usable connection within `connect_ms`."""
+
+    reason = Reason.CONNECT_TIMEOUT
+
+
+class StreamRefused(UpstreamError):
+    """REFUSED_STREAM, or GOAWAY below our stream: the provider did not process the request."""
+
+    reason = Reason.UPSTREAM_REFUSED_STREAM
+    retry = Retry.SAFE
+
+
+class StreamReset(UpstreamError):
+    """The stream or its connection broke before its end.
+
+    Args:
+        headers_received: whether response headers had come.
+        reused: whether the connection had served before (then one retry is free).
+    """
+
+    reason = Reason.UPSTREAM_RESET
+
+    def __init__(
+        self, message: str, *, headers_received: bool = False, reused: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.headers_received = headers_received
+        if reused and not headers_received:
+            self.retry = Retry.IF_REUSED
+
+
+class FirstTokenTimeout(UpstreamError):
+    """No content event within `first_token_ms`."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = Reason.FIRST_TOKEN_TIMEOUT
+
+
+class StreamStalled(UpstreamError):
+    """No data-bearing event for `inter_token_ms` after the first content."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = Reason.STREAM_STALLED
+
+
+class AttemptTimeout(UpstreamError):
+    """The attempt took longer than `total_ms`."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = Reason.ATTEMPT_TIMEOUT
+
+
+_CODE_OF_UPSTREAM_REASON = {
+    Reason.UPSTREAM_RATE_LIMITED: Code.RESOURCE_EXHAUSTED,
+    Reason.UPSTREAM_QUOTA_EXHAUSTED: Code.FAILED_PRECONDITION,
+    Reason.UPSTREAM_OVERLOADED: Code.UNAVAILABLE,
+    Reason.UPSTREAM_FAILED: Code.UNAVAILABLE,
+    Reason.UPSTREAM_REJECTED: Code.INVALID_ARGUMENT,
+    Reason.UPSTREAM_MODEL_NOT_FOUND: Code.NOT_FOUND,
+    Reason.UPSTREAM_PERMISSION_DENIED: Code.PERMISSION_DENIED,
+    Reason.UPSTREAM_CONTENT_BLOCKED: Code.INVALID_ARGUMENT,
+    Reason.UPSTREAM_MISCONFIGURED: Code.UNAVAILABLE,
+    Reason.UPSTREAM_REDIRECT: Code.UNAVAILABLE,
+    Reason.FIRST_TOKEN_TIMEOUT: Code.DEADLINE_EXCEEDED,
+}
+
+_NOT_RETRIED = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED})
+
+
+class UpstreamStatus(UpstreamError):
+    """The provider answered with an error: an HTTP status, or an error inside a 200.
+
+    `reason` is the class of the error (see the table in `docs` of errors.proto); the provider's
+    own type, code and message are kept beside it, so that the client sees what was said.
+
+    Args:
+        reason: one of the UPSTREAM_* reasons.
+        message: the provider's message, cut to 2,000 characters, secrets removed by the codec.
+        http_status: the HTTP status, 200 for an error inside a stream.
+        provider_type, provider_code: the provider's own words, empty if it gave none.
+        retry_after_s: the provider's hint, clamped by the codec to 0..60 s.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason,
+        http_status: int,
+        provider_type: str = "",
+        provider_code: str = "",
+        provider_param: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        metadata = {"upstream_status": str(http_status)}
+        if provider_type:
+            metadata["provider_type"] = provider_type
+        if provider_code:
+            metadata["provider_code"] = provider_code
+        if provider_param:
+            metadata["provider_param"] = provider_param
+        super().__init__(message, retry_after_s=retry_after_s, metadata=metadata)
+        self.reason = reason
+        self.http_status = http_status
+        self.provider_type = provider_type
+        self.provider_code = provider_code
+        self.provider_param = provider_param
+        self.retry = Retry.NO if reason in _NOT_RETRIED else Retry.BEFORE_COMMIT
+
+    @property
+    def status_code(self) -> Code:
+        return _CODE_OF_UPSTREAM_REASON.get(self.reason, Code.UNAVAILABLE)
+
+
+class RemoteProtocolError(UpstreamError):
+    """The provider's bytes break the format. The bytes themselves are not in the message."""
+
+    reason = Reason.UPSTREAM_PROTOCOL
+
+
+class StreamTruncated(RemoteProtocolError):
+    """The body ended without the wire's own end (a finish reason for every choice)."""
+
+    reason = Reason.UPSTREAM_TRUNCATED
+
+
+class EventTooLarge(RemoteProtocolError):
+    """One event is larger than the cap; nothing beyond the cap was buffered."""
+
+    reason = Reason.UPSTREAM_EVENT_TOO_LARGE
+
+
+class AllAttemptsFailed(UpstreamError):
+    """Every attempt failed; it speaks for the failure that tells the client most.
+
+    Args:
+        attempts: the failures in order of their attempts, at least one.
+    """
+
+    retry = Retry.NO
+
+    def __init__(self, attempts: Sequence[RelayError]) -> None:
+        self.attempts = tuple(attempts)
+        self.leading = leading_failure(self.attempts)
+        many = f" ({len(self.attempts)} attempts failed)" if len(self.attempts) > 1 else ""
+        super().__init__(
+            f"{self.leading.public_message}{many}",
+            retry_after_s=self.leading.retry_after_s,
+            metadata=dict(self.leading.metadata),
+        )
+        self.reason = self.leading.reason
+
+    @property
+    def status_code(self) -> Code:
+        return self.leading.status_code
+
+
+def leading_failure(failures: Sequence[RelayError]) -> RelayError:
+    """The failure to show when several attempts failed.
+
+    A refusal of the request itself says most (the client can mend it); then the last failure,
+    which is the freshest word from the last resort.
+    """
+    for failure in failures:
+        if failure.retry is Retry.NO:
+            return failure
+    return failures[-1]
+
+
+# --- us -------------------------------------------------------------------------------------
+
+
+class InternalError(RelayError):
+    """A bug in the relay."""
+
+
+class LocalProtocolError(InternalError):
+    """We misused one of our own parts."""

@@ -1,0 +1,1 @@
+"""Downstream edges; they know protobuf or HTTP, and nothing of providers."""

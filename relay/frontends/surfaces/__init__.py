@@ -1,0 +1,1 @@
+"""HTTP surfaces: one module a public API that the shim speaks."""

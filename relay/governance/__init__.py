@@ -1,0 +1,1 @@
+"""Admission and accounts: who may, who pays, what was used."""

@@ -1,0 +1,1 @@
+"""Pure choice of where a request goes."""

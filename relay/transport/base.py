@@ -1,0 +1,146 @@
+"""The one door to the network: what every upstream HTTP engine looks like from outside.
+
+The relay sees `Transport` and `UpstreamStream` and nothing of the engine behind them. Each
+engine is one file beside this one; `tests/fakes/memory_transport.py` is the in-memory twin.
+The conformance suite (`tests/transport/test_conformance.py`) holds every engine to what the
+docstrings here promise.
+
+A cancelled or aborted stream costs the provider nothing more: over HTTP/2 it is
+RST_STREAM(CANCEL) on a connection that lives on, over HTTP/1.1 the socket is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Literal, NamedTuple, Protocol
+
+Headers = list[tuple[str, str]]
+"""Header names in lower case, in order of arrival; values as text (latin-1)."""
+
+HttpMode = Literal["auto", "h1", "h2"]
+"""`auto`: ALPN over TLS, HTTP/1.1 over plain text. `h2` over plain text: prior knowledge."""
+
+
+class Origin(NamedTuple):
+    """Where connections go and how: the key of the warm pool."""
+
+    scheme: Literal["https", "http"]
+    host: str
+    port: int
+    http: HttpMode = "auto"
+    ca_file: str | None = None
+    """PEM file of the only trusted roots; None for the public roots."""
+    egress_proxy: str | None = None
+
+    @property
+    def url(self) -> str:
+        """`scheme://host:port` without a path (brackets around an IPv6 address)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class UpstreamRequest(NamedTuple):
+    """One request, ready to send. `headers` hold secrets: never log them."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    """Path and query, beginning with `/`."""
+    headers: Headers
+    body: bytes
+
+
+class UpstreamStream(Protocol):
+    """A response whose head has arrived. Whoever holds it must `aclose()` or `abort()` it."""
+
+    status: int
+    headers: Headers
+    http_version: Literal["1.1", "2"]
+
+    def chunks(self) -> AsyncIterator[bytes | memoryview]:
+        """The body as it arrives, one item a DATA frame or read; call once.
+
+        Raises:
+            StreamReset, ConnectError: the stream broke; never a clean stop for a cut body.
+
+        Cancelled: the stream is aborted. After `abort()` from the same task the iterator
+        raises StreamReset or stops; from another task a pending read ends at once likewise.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Stop now: the provider sees RST_STREAM(CANCEL) (HTTP/1.1: a closed socket).
+
+        Idempotent, never awaits, never raises; no effect after the end of the body.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Leave the stream: releases its slot; aborts it if the body is not at its end.
+
+        Idempotent; succeeds even when the goodbye fails.
+        """
+        ...
+
+
+PhaseMark = Callable[[str], None]
+"""Called with `pool_wait` when a stream slot is ours and `request_sent` when the request has
+been handed to the engine; must not raise."""
+
+
+class Transport(Protocol):
+    """An upstream HTTP client with warm connections."""
+
+    async def open(
+        self,
+        origin: Origin,
+        request: UpstreamRequest,
+        *,
+        connect_timeout_s: float,
+        mark: PhaseMark | None = None,
+    ) -> UpstreamStream:
+        """Send the request and return when the response head is here.
+
+        Waits for headers without a limit: the caller owns the first-token timer and cancels.
+
+        Raises:
+            ConnectError, TlsFailed, ConnectTimeout: no connection; nothing was sent.
+            PoolExhausted: no stream slot became free within `connect_timeout_s`.
+            StreamRefused: the provider did not process the request.
+            StreamReset: broken before the head; `Retry.IF_REUSED` on a reused connection.
+
+        Cancelled: the request is withdrawn at once (RST_STREAM(CANCEL) when it had been sent)
+        and its slot is free. The caller closes the stream returned.
+        """
+        ...
+
+    async def warm(self, origin: Origin, connections: int) -> None:
+        """Open `connections` connections to the origin and keep them warm until `aclose`.
+
+        Raises nothing for an origin that cannot be reached: it is tried again in the
+        background, and `describe` says so.
+        """
+        ...
+
+    def describe(self) -> list[OriginState]:
+        """What the pool holds, one row an origin, for `relay check`, metrics and tests."""
+        ...
+
+    async def aclose(self, grace_s: float = 0.0) -> None:
+        """Close every connection, waiting up to `grace_s` for open streams. Idempotent."""
+        ...
+
+
+class OriginState(NamedTuple):
+    """One origin of the pool, for people and metrics."""
+
+    origin: Origin
+    connections: int
+    """Connections we believe usable."""
+    open_streams: int
+    waiting: int
+    """Requests waiting for a stream slot."""
+    streams_opened: int
+    """Since start."""
+    streams_aborted: int
+    last_error: str | None
+    """Public text of the last failure to connect, None after a success."""
