@@ -1,0 +1,267 @@
+"""One try at one target: encode, open the stream, decode until the first content, then read on.
+
+An attempt is *ready* when its first content event exists; until then nothing of it is visible
+outside and another target may be tried. Afterwards its stream belongs to the generation, which
+calls `read` until the stream is over. Between upstream bytes and `read`'s caller there is no
+queue and no task.
+
+It ends in one of three ways: at the end of its stream, by an error, or by `abort`; each releases
+the stream at once and fills `record`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from relay import __version__
+from relay.codecs.base import Codec
+from relay.content import Events, GenerateRequest, ProviderFailed, ReasoningDelta, StreamEvent
+from relay.deadline import Clock, Scope, Timer
+from relay.errors import (
+    AttemptTimeout,
+    FirstTokenTimeout,
+    LocalProtocolError,
+    Reason,
+    RelayError,
+)
+from relay.outcome import AttemptOutcome, AttemptRecord
+from relay.reaper import Reaper
+from relay.routing.catalog import Target, Timeouts
+from relay.timeline import AttemptMarks
+from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
+
+_USER_AGENT = ("user-agent", f"rtrelay/{__version__}")
+
+TAIL_GRACE_S = 1.0
+"""How long the last frames of a finished response may take before the stream is reset: over
+HTTP/2 they are one empty DATA frame, over HTTP/1.1 reading them keeps the connection usable."""
+
+_OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
+
+
+class Attempt:
+    """One try. Created by the race's maker, started by `run_until_ready`, read by its owner."""
+
+    def __init__(
+        self,
+        target: Target,
+        request: GenerateRequest,
+        timeouts: Timeouts,
+        *,
+        transport: Transport,
+        reaper: Reaper,
+        clock: Clock,
+        received_s: float,
+    ) -> None:
+        self.target = target
+        self.timeouts = timeouts
+        self._request = request
+        self._transport = transport
+        self._reaper = reaper
+        self._clock = clock
+        self._received_s = received_s
+        self.marks = AttemptMarks(clock())
+        self.record = AttemptRecord(
+            provider=target.endpoint.provider,
+            model=target.model,
+            started_us=round((self.marks.started_s - received_s) * 1e6),
+        )
+        self._codec: Codec = target.endpoint.make_codec()
+        self._stream: UpstreamStream | None = None
+        self._chunks: AsyncIterator[bytes | memoryview] | None = None
+        self._pending_error: RelayError | None = None
+        self._is_over = False
+        self.prelude: list[StreamEvent] = []
+        """What came up to and with the first content; the owner takes it first."""
+
+    # --- before the commit ------------------------------------------------------------------
+
+    async def run_until_ready(self) -> None:
+        """Start, and return when the first content event (or a clean end) is in `prelude`.
+
+        Raises:
+            RelayError: the attempt failed; its stream is released and `record` says why.
+
+        Cancelled: the request is withdrawn at once; the outcome is `ignored`.
+        """
+        limit_s = min(self.timeouts.first_token_s, self.timeouts.total_s)
+        scope = Scope()
+        scope.enter()
+        timer = Timer(scope, limit_s, self._first_token_timeout)
+        try:
+            await self._until_first_content()
+        except asyncio.CancelledError:
+            cause = scope.caught()
+            if cause is None:
+                self.abort()
+                raise
+            self._fail(cause)
+            raise cause from None
+        except RelayError as error:
+            self._fail(error)
+            raise
+        finally:
+            timer.stop()
+            scope.leave()
+
+    def _first_token_timeout(self) -> RelayError:
+        if self.timeouts.total_s <= self.timeouts.first_token_s:
+            return AttemptTimeout(f"{self.target.name} took longer than its total limit")
+        return FirstTokenTimeout(
+            f"{self.target.name} sent no content within {self.timeouts.first_token_s:g} s"
+        )
+
+    async def _until_first_content(self) -> None:
+        endpoint = self.target.endpoint
+        codec = self._codec
+        encoded = codec.encode_request(self._request, self.target.model)
+        self._stream = stream = await self._transport.open(
+            endpoint.origin,
+            UpstreamRequest(
+                "POST",
+                endpoint.base_path + encoded.path,
+                [*encoded.headers, _USER_AGENT, *endpoint.headers],
+                encoded.body,
+            ),
+            connect_timeout_s=self.timeouts.connect_s,
+            mark=self._mark,
+        )
+        self._mark("response_headers")
+        self.record.http_version = stream.http_version
+        self.record.http_status = stream.status
+        codec.decode_headers(stream.status, stream.headers)
+        self._chunks = stream.chunks()
+        want_reasoning = self._request.want_reasoning
+        while not self._is_over:
+            events = await self.read()
+            self.prelude += events
+            for event in events:
+                if event.is_content or (want_reasoning and type(event) is ReasoningDelta):
+                    self._mark("first_content")
+                    return
+            if self._pending_error is not None:
+                raise self._pending_error
+        self._mark("first_content")
+
+    def _mark(self, phase: str) -> None:
+        self.marks.at_s[phase] = self._clock()
+
+    # --- reading ----------------------------------------------------------------------------
+
+    async def read(self) -> Events:
+        """The next events, as many as one read of the wire completes; empty at the end.
+
+        Bytes that complete no event (comments, keep-alives, half an event) are no progress:
+        the call goes on waiting through them.
+
+        Raises:
+            RelayError: the provider failed or broke the format, after all events before it
+                were returned; or the stream broke.
+        """
+        if self._pending_error is not None:
+            self._fail(self._pending_error)
+            raise self._pending_error
+        if self._is_over:
+            return ()
+        chunks, codec = self._chunks, self._codec
+        if chunks is None:
+            raise LocalProtocolError("read before the response head")
+        try:
+            while True:
+                events = codec.feed(await chunks.__anext__())
+                if events:
+                    break
+                if codec.is_finished:
+                    return self._finish(codec.end())
+        except StopAsyncIteration:
+            return self._finish(codec.end())
+        except RelayError as error:
+            self._fail(error)
+            raise
+        if codec.is_finished:
+            return self._finish([*events, *codec.end()])
+        last = events[-1]
+        if type(last) is ProviderFailed:
+            self._pending_error = last.error
+            return self._before_failure(events)
+        return events
+
+    def _before_failure(self, events: Events) -> Events:
+        """What came before the failure; with nothing before it, the failure itself now."""
+        if len(events) == 1:
+            error = self._pending_error
+            if error is not None:
+                self._fail(error)
+                raise error
+        return events[:-1]
+
+    def _finish(self, events: Events) -> Events:
+        """The wire is at its end: note the outcome, let go of the stream."""
+        if events and type(events[-1]) is ProviderFailed:
+            self._pending_error = events[-1].error
+            return self._before_failure(events)
+        self._is_over = True
+        self._close_record(AttemptOutcome.SUCCESS, None)
+        if self._stream is not None and self._chunks is not None:
+            self._reaper.take(_drain(self._stream, self._chunks))
+            self._stream = None
+        return events
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `read` has nothing more."""
+        return self._is_over and self._pending_error is None
+
+    # --- ends -------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Stop now; the provider sees a reset. Idempotent; nothing after a clean end."""
+        if not self._is_over:
+            self._is_over = True
+            self._close_record(AttemptOutcome.IGNORED, None)
+        self._release()
+
+    def fail(self, error: RelayError) -> None:
+        """Stop now because of an error that its owner found (a stall, a limit)."""
+        self._fail(error)
+
+    def _fail(self, error: RelayError) -> None:
+        if not self._is_over:
+            self._is_over = True
+            outcome = (
+                AttemptOutcome.OVERLOAD if error.reason in _OVERLOADED else AttemptOutcome.FAILURE
+            )
+            self._close_record(outcome, error)
+        self._release()
+
+    def _release(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.abort()
+            self._reaper.take(stream.aclose())
+
+    def _close_record(self, outcome: AttemptOutcome, error: RelayError | None) -> None:
+        record = self.record
+        record.outcome = outcome
+        record.error = error
+        record.ended_us = round((self._clock() - self._received_s) * 1e6)
+        begin_s = self.marks.started_s
+        for phase, at_s in self.marks.at_s.items():
+            record.phases_us[phase] = round((at_s - begin_s) * 1e6)
+            begin_s = at_s
+
+
+async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryview]) -> None:
+    """Read what is left of a finished response, for a bounded time, and close it.
+
+    What comes after the wire's end marker is ignored by definition, errors included.
+    """
+    try:
+        async with asyncio.timeout(TAIL_GRACE_S):
+            async for _ in chunks:
+                pass
+    except (RelayError, TimeoutError):
+        stream.abort()
+    finally:
+        await stream.aclose()

@@ -1,0 +1,458 @@
+"""The configuration file as frozen models, validated once at load.
+
+Unknown keys are refused with the nearest known name, keys of later capabilities as not yet there;
+secrets come only as `${ENV_NAME}` or `${file:path}`. With no file at all the providers come from
+the well-known environment variables, and with none of those set the caller starts the emulator.
+
+Every default has a unit in its name and a reason in its description; `json_schema()` publishes
+them. Times are milliseconds here, as people write them, and seconds everywhere behind.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from relay.transport.base import HttpMode
+
+RESERVED_KEYS = (
+    "auth",
+    "limits",
+    "budgets",
+    "policies",
+    "cache",
+    "guardrails",
+    "telemetry",
+    "tls",
+)
+"""Top-level keys of capabilities that are not there yet: refused, never ignored."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names every field at fault."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _split_address(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{value!r} is not HOST:PORT")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_split_address)]
+
+
+class Listener(_Model):
+    """Where one server listens."""
+
+    address: Address
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class GrpcListener(Listener):
+    address: Address = "127.0.0.1:50051"
+    unix_socket: str | None = Field(None, description="a second, local door for sidecars")
+    reflection: bool = Field(False, description="lets grpc tools list the service; off by default")
+    max_request_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="one message of a client")
+    max_live_generations: int = Field(
+        8, ge=1, description="per session: one spoken, some speculative, some beside the call"
+    )
+
+
+class HttpListener(Listener):
+    address: Address = "127.0.0.1:8080"
+    max_request_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="one request body")
+    commit_headers_after_ms: int = Field(
+        15_000, ge=0, description="then 200 and comments, so that slow models survive proxies"
+    )
+    comment_interval_ms: int = Field(
+        15_000, ge=100, description="between keep-alive comments while nothing has come"
+    )
+
+
+class AdminListener(Listener):
+    address: Address = "127.0.0.1:8081"
+
+
+class ServerConfig(_Model):
+    grpc: GrpcListener = GrpcListener()
+    http: HttpListener = HttpListener()
+    admin: AdminListener = AdminListener()
+    drain_grace_ms: int = Field(30_000, ge=0, description="running generations may finish in it")
+    slow_consumer_ms: int = Field(
+        30_000, ge=100, description="a client that reads nothing for so long loses its generation"
+    )
+    lane_bytes: int = Field(
+        65_536, ge=1024, description="output held for one generation while its client is slow"
+    )
+
+
+class TransportConfig(_Model):
+    engine: Literal["wreq", "pyqwest", "httpx"] = Field("wreq", description="upstream HTTP client")
+    probe_interval_ms: int = Field(
+        30_000, ge=1000, description="a cheap request of our own keeps idle connections warm"
+    )
+    max_connection_age_ms: int = Field(
+        600_000, ge=10_000, description="then a new one takes over before the old one goes"
+    )
+
+
+class StoreConfig(_Model):
+    url: str = "sqlite:///relay.db"
+    redis: str | None = None
+
+
+_SECRET = re.compile(r"^\$\{(?:(?P<env>[A-Za-z_][A-Za-z0-9_]*)|file:(?P<file>[^}]+))\}$")
+
+
+def _resolve_secret(value: object) -> object:
+    """`${NAME}` from the environment, `${file:PATH}` from a file; anything else is refused."""
+    if isinstance(value, SecretStr):
+        return value
+    if not isinstance(value, str) or (match := _SECRET.match(value)) is None:
+        raise ValueError("a secret is given as ${ENV_NAME} or ${file:PATH}, never in the file")
+    if (name := match["env"]) is not None:
+        secret = os.environ.get(name, "")
+        if not secret:
+            raise ValueError(f"the environment variable {name} is not set")
+    else:
+        try:
+            secret = Path(match["file"]).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"cannot read {match['file']}: {error.strerror}") from error
+        if not secret:
+            raise ValueError(f"{match['file']} is empty")
+    if not secret.isascii() or any(c.isspace() or not c.isprintable() for c in secret):
+        raise ValueError("the secret has white space or characters that no header may carry")
+    return SecretStr(secret)
+
+
+AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
+
+
+class ProviderConfig(_Model):
+    """One account at one provider. A known name brings its wire, address and quirks along."""
+
+    wire: str
+    base_url: str
+    api_key: SecretStr | None = None
+    api_keys: tuple[SecretStr, ...] = ()
+    auth: AuthStyle = "bearer"
+    headers: dict[str, str] = Field(default_factory=dict)
+    http: HttpMode = "auto"
+    ca_file: str | None = None
+    egress_proxy: str | None = None
+    warm_connections: int = Field(2, ge=0, le=64, description="open before the first request")
+    max_streams: int = Field(
+        100, ge=1, le=10_000, description="per connection; the usual limit of HTTP/2 servers"
+    )
+    probe_path: str | None = Field(
+        None, description="asked to keep a connection warm; default: the list of models"
+    )
+    models: tuple[str, ...] = ()
+    quirks: dict[str, Any] = Field(default_factory=dict)
+    cancel_billing: Literal["stops", "used_tokens", "full", "unknown"] = "unknown"
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _one_secret(cls, value: object) -> object:
+        return None if value is None else _resolve_secret(value)
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _secrets(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError("a list of secrets is expected")  # noqa: TRY004 - pydantic's protocol
+        return tuple(_resolve_secret(item) for item in value)
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an http:// or https:// address is expected")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("only scheme, host, port and path belong here")
+        _ = parts.port
+        return value.rstrip("/")
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise ValueError(f"{name!r} is not a header name")
+            if not text.isprintable() or not text.isascii():
+                raise ValueError(f"the value of {name!r} has characters that no header may carry")
+        return {name.lower(): text for name, text in value.items()}
+
+    @property
+    def keys(self) -> tuple[SecretStr, ...]:
+        """All credentials of the row, `api_key` first."""
+        return ((self.api_key,) if self.api_key else ()) + self.api_keys
+
+
+class TimeoutsConfig(_Model):
+    """Limits of one attempt. Fields left out come from the class."""
+
+    timeout_class: Literal["auto", "default", "reasoning"] = Field(
+        "auto",
+        alias="class",
+        description="auto: reasoning when the request asks for reasoning effort or budget",
+    )
+    connect_ms: int | None = Field(None, ge=1)
+    first_token_ms: int | None = Field(None, ge=1)
+    inter_token_ms: int | None = Field(None, ge=1)
+    total_ms: int | None = Field(None, ge=1)
+
+
+TIMEOUT_CLASSES_MS: Mapping[str, Mapping[str, int]] = {
+    # First token: the slowest p99 of the published non-reasoning models is near 10 s.
+    "default": {
+        "connect_ms": 1_000,
+        "first_token_ms": 10_000,
+        "inter_token_ms": 10_000,
+        "total_ms": 120_000,
+    },
+    # Reasoning models are silent for minutes before and between their words.
+    "reasoning": {
+        "connect_ms": 1_000,
+        "first_token_ms": 120_000,
+        "inter_token_ms": 60_000,
+        "total_ms": 900_000,
+    },
+}
+
+
+class CandidateConfig(_Model):
+    provider: str
+    model: str
+
+
+class HedgeConfig(_Model):
+    """Read and checked; hedging itself comes with a later version (a warning says so)."""
+
+    mode: Literal["active", "shadow", "disabled"] = "disabled"
+    delay: Literal["auto"] | int = "auto"
+    max_attempts: int = Field(2, ge=1, le=5)
+    max_extra_requests: float = Field(0.05, ge=0, le=1)
+    max_extra_cost: float = Field(0.20, ge=0, le=1)
+
+
+class AliasConfig(_Model):
+    """A name that clients ask for, and who may answer to it."""
+
+    tags: tuple[str, ...] = ()
+    candidates: tuple[CandidateConfig, ...] = Field(min_length=1)
+    fallbacks: tuple[CandidateConfig, ...] = ()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    hedge: HedgeConfig = HedgeConfig()
+
+
+class Config(_Model):
+    """The whole file."""
+
+    server: ServerConfig = ServerConfig()
+    transport: TransportConfig = TransportConfig()
+    store: StoreConfig | None = None
+    providers: dict[str, ProviderConfig] = Field(default_factory=dict)
+    models: dict[str, AliasConfig] = Field(default_factory=dict)
+
+    @field_validator("providers", "models")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+                raise ValueError(f"{name!r} is not a name (letters, digits, '.', '_', '-', no '/')")
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> Config:
+        for alias, row in self.models.items():
+            for kind in ("candidates", "fallbacks"):
+                for index, candidate in enumerate(getattr(row, kind)):
+                    if candidate.provider not in self.providers:
+                        near = difflib.get_close_matches(candidate.provider, self.providers, 1)
+                        hint = f"; did you mean {near[0]!r}?" if near else ""
+                        raise ValueError(
+                            f"models.{alias}.{kind}[{index}].provider:"
+                            f" there is no provider {candidate.provider!r}{hint}"
+                        )
+        return self
+
+    def warnings(self) -> list[str]:
+        """What is accepted and has no effect yet, for `relay check` and the log."""
+        found = [
+            f"models.{alias}.hedge.mode is {row.hedge.mode}, but this version does not hedge yet"
+            for alias, row in self.models.items()
+            if row.hedge.mode != "disabled"
+        ]
+        found += [
+            f"providers.{name}: several keys are given, this version uses the first"
+            for name, row in self.providers.items()
+            if len(row.keys) > 1
+        ]
+        if self.store is not None:
+            found.append("store is configured, but this version stores nothing yet")
+        return found
+
+
+@cache
+def known_providers() -> dict[str, dict[str, Any]]:
+    """The rows of `providers.yaml` by name."""
+    text = (Path(__file__).parent / "providers.yaml").read_text(encoding="utf-8")
+    rows: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return rows
+
+
+_ROW_FIELDS = ("wire", "base_url", "auth", "models", "cancel_billing", "headers", "probe_path")
+
+
+def _with_known_rows(providers: object) -> object:
+    """Fill a known provider's missing fields from its row; quirks merge, the file wins.
+
+    A row that names another wire or host brings only what it says itself: quirks belong to the
+    known host, so they are taken over only while the wire is the known one.
+    """
+    if not isinstance(providers, dict):
+        return providers
+    filled: dict[object, object] = {}
+    for name, given in providers.items():
+        row = known_providers().get(name) if isinstance(name, str) else None
+        if row is None or not isinstance(given, dict | None):
+            filled[name] = given
+            continue
+        given = given or {}
+        merged = {key: row[key] for key in _ROW_FIELDS if key in row}
+        merged.update(given)
+        if merged.get("wire") == row["wire"]:
+            merged["quirks"] = {**row.get("quirks", {}), **(given.get("quirks") or {})}
+        filled[name] = merged
+    return filled
+
+
+def parse(document: object) -> Config:
+    """Validate a parsed YAML document.
+
+    Raises:
+        ConfigError: one line a fault, each naming its field.
+    """
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError("the file holds no mapping of keys")
+    for key in RESERVED_KEYS:
+        if key in document:
+            raise ConfigError(f"{key}: not there yet in this version; remove the key")
+    prepared = dict(document)
+    if "providers" in prepared:
+        prepared["providers"] = _with_known_rows(prepared["providers"])
+    try:
+        return Config.model_validate(prepared)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(fault) for fault in error.errors())) from None
+
+
+def load(path: Path) -> Config:
+    """Read and validate a file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or has faults.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path.name}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path.name} is no valid YAML{where}") from error
+    return parse(document)
+
+
+def from_environment(environment: Mapping[str, str]) -> Config | None:
+    """A configuration of every provider whose well-known key variable is set; None if none is."""
+    providers = {
+        name: {"api_key": f"${{{row['api_key_env']}}}"}
+        for name, row in known_providers().items()
+        if row.get("api_key_env") and environment.get(row["api_key_env"])
+    }
+    return parse({"providers": providers}) if providers else None
+
+
+def _describe(fault: Any) -> str:
+    """One line for one fault: path, what is wrong, the nearest known name for an unknown key."""
+    path = ""
+    for part in fault["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        key = str(fault["loc"][-1])
+        near = difflib.get_close_matches(key, _known_keys(fault["loc"][:-1]), 1)
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif fault["type"] == "missing":
+        message = "is required"
+    return f"{path}: {message}" if path else message
+
+
+def _known_keys(path: tuple[Any, ...]) -> list[str]:
+    """The keys of the model at a path of the file."""
+    model: Any = Config
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if annotation is None:
+            continue  # a name inside a mapping, or an index: the model stays
+        model = next(
+            (
+                inner
+                for inner in (annotation, *getattr(annotation, "__args__", ()))
+                if isinstance(inner, type) and issubclass(inner, BaseModel)
+            ),
+            model,
+        )
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file."""
+    return Config.model_json_schema(by_alias=True)

@@ -1,0 +1,463 @@
+"""An OpenAI chat body, parsed into the neutral request.
+
+Used by the HTTP shim and by gRPC starts that carry such a body. Wrong types are refused with the
+path of the field; top-level fields we do not know go on to OpenAI-compatible wires unread, so that
+a provider's new feature works on the day it appears. A caller can name no host and no key here.
+
+Source: OpenAI Chat Completions request, and the clients listed in the wire notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import orjson
+
+from relay.content import (
+    AudioPart,
+    FilePart,
+    GenerateRequest,
+    ImagePart,
+    Message,
+    OpaquePart,
+    Part,
+    Policy,
+    ReasoningOptions,
+    RefusalPart,
+    ResponseFormat,
+    Role,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolChoiceMode,
+)
+from relay.errors import InvalidRequest
+
+WIRE = "openai_chat"
+MAX_MESSAGES = 10_000
+MAX_CHOICES = 8
+MAX_DEPTH = 64
+"""Of nested JSON: deeper is nobody's request and somebody's attack."""
+
+T = TypeVar("T")
+
+_READ_HERE = frozenset(
+    {
+        "model",
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "seed",
+        "n",
+        "presence_penalty",
+        "frequency_penalty",
+        "logprobs",
+        "top_logprobs",
+        "reasoning_effort",
+        "service_tier",
+        "user",
+        "prompt_cache_key",
+        "stream",
+        "stream_options",
+    }
+)
+
+_DROPPED = frozenset({"base_url", "api_base", "api_key", "api_version", "extra_headers"})
+"""What some client libraries would send on to name another host or key: dropped, at any time."""
+
+_MESSAGE_KEYS = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content"}
+)
+_CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
+
+
+def decode_json(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        InvalidRequest: no JSON, no object, or nested too deep.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"the body is not valid JSON (line {error.lineno}, column {error.colno})"
+        ) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    _check_depth(document)
+    return document
+
+
+def _check_depth(document: object) -> None:
+    level: list[object] = [document]
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+        if not below:
+            return
+        level = below
+    raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+
+
+def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> GenerateRequest:
+    """The neutral request of a decoded body.
+
+    Raises:
+        InvalidRequest: a field is missing or wrong; `field` is its path.
+    """
+    model = _typed(body, "model", str, "a string")
+    if not model:
+        raise InvalidRequest("model is required", field="model")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("messages must be a non-empty array", field="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequest(f"messages holds more than {MAX_MESSAGES} entries", field="messages")
+    extra = {
+        key: value
+        for key, value in body.items()
+        if key not in _READ_HERE and key not in _DROPPED and value is not None
+    }
+    return GenerateRequest(
+        model=model,
+        messages=tuple(_message(item, f"messages[{i}]") for i, item in enumerate(messages)),
+        tools=_tools(body),
+        tool_choice=_tool_choice(body.get("tool_choice")),
+        parallel_tool_calls=_typed(body, "parallel_tool_calls", bool, "true or false"),
+        response_format=_response_format(body.get("response_format")),
+        sampling=_sampling(body),
+        reasoning=ReasoningOptions(effort=_typed(body, "reasoning_effort", str, "a string") or ""),
+        service_tier=_typed(body, "service_tier", str, "a string") or "",
+        user=_typed(body, "user", str, "a string") or "",
+        prompt_cache_key=_typed(body, "prompt_cache_key", str, "a string") or "",
+        extra=extra,
+        policy=policy or Policy(),
+    )
+
+
+# --- scalars ----------------------------------------------------------------------------------
+
+
+def _typed(body: Mapping[str, Any], key: str, kind: type[T], what: str, path: str = "") -> T | None:
+    """A field of one type, None when absent or null."""
+    value = body.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        field = f"{path}.{key}" if path else key
+        raise InvalidRequest(f"{field} must be {what}", field=field)
+    return value
+
+
+def _number(body: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{key} must be a number", field=key)
+    if not low <= value <= high:
+        raise InvalidRequest(f"{key} must be between {low:g} and {high:g}", field=key)
+    return float(value)
+
+
+def _integer(body: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"{key} must be an integer", field=key)
+    if not low <= value <= high:
+        raise InvalidRequest(f"{key} must be between {low} and {high}", field=key)
+    return value
+
+
+_MAX_TOKENS = 10_000_000
+
+
+def _sampling(body: Mapping[str, Any]) -> Sampling:
+    limit = _integer(body, "max_completion_tokens", 1, _MAX_TOKENS)
+    if limit is None:
+        limit = _integer(body, "max_tokens", 1, _MAX_TOKENS)
+    stop = body.get("stop")
+    if stop is None:
+        stops: tuple[str, ...] = ()
+    elif isinstance(stop, str):
+        stops = (stop,)
+    elif isinstance(stop, list) and all(isinstance(item, str) for item in stop):
+        stops = tuple(stop)
+    else:
+        raise InvalidRequest("stop must be a string or an array of strings", field="stop")
+    return Sampling(
+        temperature=_number(body, "temperature", 0, 100),
+        top_p=_number(body, "top_p", 0, 1),
+        top_k=_integer(body, "top_k", -1, 1_000_000),
+        max_output_tokens=limit,
+        stop=stops,
+        seed=_integer(body, "seed", -(2**63), 2**64 - 1),
+        choices=_integer(body, "n", 1, MAX_CHOICES),
+        presence_penalty=_number(body, "presence_penalty", -100, 100),
+        frequency_penalty=_number(body, "frequency_penalty", -100, 100),
+        logprobs=_typed(body, "logprobs", bool, "true or false"),
+        top_logprobs=_integer(body, "top_logprobs", 0, 100),
+    )
+
+
+# --- messages ---------------------------------------------------------------------------------
+
+_ROLES = {role.value: role for role in Role} | {"function": Role.TOOL}
+
+
+def _message(item: object, path: str) -> Message:
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"{path} must be an object", field=path)
+    role_name = item.get("role")
+    role = _ROLES.get(role_name) if isinstance(role_name, str) else None
+    if role is None:
+        raise InvalidRequest(
+            f"{path}.role must be one of {', '.join(sorted(_ROLES))}", field=f"{path}.role"
+        )
+    parts = _parts(item.get("content"), f"{path}.content")
+    refusal = _typed(item, "refusal", str, "a string", path)
+    if refusal:
+        parts = (*parts, RefusalPart(refusal))
+    calls = item.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        raise InvalidRequest(f"{path}.tool_calls must be an array", field=f"{path}.tool_calls")
+    return Message(
+        role=role,
+        parts=parts,
+        name=_typed(item, "name", str, "a string", path) or "",
+        tool_calls=tuple(
+            _tool_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(calls or ())
+        ),
+        tool_call_id=_typed(item, "tool_call_id", str, "a string", path) or "",
+        reasoning=_typed(item, "reasoning_content", str, "a string", path) or "",
+        extra={k: v for k, v in item.items() if k not in _MESSAGE_KEYS and v is not None},
+    )
+
+
+def _parts(content: object, path: str) -> tuple[Part, ...]:
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (TextPart(content),)
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{path} must be a string or an array of parts", field=path)
+    return tuple(_part(item, f"{path}[{i}]") for i, item in enumerate(content))
+
+
+def _part(item: object, path: str) -> Part:
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"{path} must be an object", field=path)
+    kind = item.get("type")
+    if not isinstance(kind, str):
+        raise InvalidRequest(f"{path}.type must be a string", field=f"{path}.type")
+    reader = _PART_READERS.get(kind)
+    # A part with fields beyond those we read (`cache_control`, ...) goes on whole.
+    if reader is None or item.keys() - {"type", kind}:
+        return OpaquePart(WIRE, item)
+    return reader(item, path)
+
+
+def _text_part(item: Mapping[str, Any], path: str) -> Part:
+    text = item.get("text")
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{path}.text must be a string", field=f"{path}.text")
+    return TextPart(text)
+
+
+def _refusal_part(item: Mapping[str, Any], path: str) -> Part:
+    text = item.get("refusal")
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{path}.refusal must be a string", field=f"{path}.refusal")
+    return RefusalPart(text)
+
+
+def _inner(item: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+    inner = item.get(key)
+    if not isinstance(inner, dict):
+        raise InvalidRequest(f"{path}.{key} must be an object", field=f"{path}.{key}")
+    return inner
+
+
+def _image_part(item: Mapping[str, Any], path: str) -> Part:
+    inner = _inner(item, "image_url", path)
+    path = f"{path}.image_url"
+    url = _typed(inner, "url", str, "a string", path)
+    if not url:
+        raise InvalidRequest(f"{path}.url is required", field=f"{path}.url")
+    detail = _typed(inner, "detail", str, "a string", path) or ""
+    if url.startswith("data:"):
+        head, separator, data = url[5:].partition(",")
+        media_type, _, encoding = head.partition(";")
+        if not separator or encoding != "base64":
+            raise InvalidRequest(f"{path}.url: a data URL must be base64", field=f"{path}.url")
+        return ImagePart(data_base64=data, media_type=media_type, detail=detail)
+    if not url.startswith(("https://", "http://")):
+        raise InvalidRequest(f"{path}.url must be an http(s) or data URL", field=f"{path}.url")
+    return ImagePart(url=url, detail=detail)
+
+
+def _audio_part(item: Mapping[str, Any], path: str) -> Part:
+    inner = _inner(item, "input_audio", path)
+    path = f"{path}.input_audio"
+    data = _typed(inner, "data", str, "a string", path)
+    sound = _typed(inner, "format", str, "a string", path)
+    if not data or not sound:
+        raise InvalidRequest(f"{path} needs data and format", field=path)
+    return AudioPart(data, sound)
+
+
+def _file_part(item: Mapping[str, Any], path: str) -> Part:
+    inner = _inner(item, "file", path)
+    path = f"{path}.file"
+    data = _typed(inner, "file_data", str, "a string", path) or ""
+    media_type = ""
+    if data.startswith("data:"):
+        head, _, data = data[5:].partition(",")
+        media_type = head.partition(";")[0]
+    return FilePart(
+        file_id=_typed(inner, "file_id", str, "a string", path) or "",
+        filename=_typed(inner, "filename", str, "a string", path) or "",
+        data_base64=data,
+        media_type=media_type,
+    )
+
+
+_PART_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Part]] = {
+    "text": _text_part,
+    "refusal": _refusal_part,
+    "image_url": _image_part,
+    "input_audio": _audio_part,
+    "file": _file_part,
+}
+
+
+def _tool_call(item: object, path: str) -> ToolCall:
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"{path} must be an object", field=path)
+    extra = {k: v for k, v in item.items() if k not in _CALL_KEYS and v is not None}
+    call_id = _typed(item, "id", str, "a string", path) or ""
+    if item.get("type") == "custom":
+        inner = _inner(item, "custom", path)
+        return ToolCall(
+            call_id=call_id,
+            name=_typed(inner, "name", str, "a string", f"{path}.custom") or "",
+            arguments=_typed(inner, "input", str, "a string", f"{path}.custom") or "",
+            kind="custom",
+            extra=extra,
+        )
+    inner = _inner(item, "function", path)
+    name = _typed(inner, "name", str, "a string", f"{path}.function")
+    if not name:
+        raise InvalidRequest(f"{path}.function.name is required", field=f"{path}.function.name")
+    arguments = inner.get("arguments")
+    if isinstance(arguments, dict):  # some frameworks keep them parsed
+        arguments = orjson.dumps(arguments).decode()
+    if arguments is not None and not isinstance(arguments, str):
+        raise InvalidRequest(
+            f"{path}.function.arguments must be a string", field=f"{path}.function.arguments"
+        )
+    return ToolCall(call_id=call_id, name=name, arguments=arguments or "", extra=extra)
+
+
+# --- tools and formats ------------------------------------------------------------------------
+
+
+def _tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
+    tools = body.get("tools")
+    if tools is None:
+        return ()
+    if not isinstance(tools, list):
+        raise InvalidRequest("tools must be an array", field="tools")
+    return tuple(_tool(item, f"tools[{i}]") for i, item in enumerate(tools))
+
+
+def _tool(item: object, path: str) -> Tool:
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"{path} must be an object", field=path)
+    if item.get("type") != "function":
+        return Tool(name="", opaque=item)
+    inner = _inner(item, "function", path)
+    path = f"{path}.function"
+    name = _typed(inner, "name", str, "a string", path)
+    if not name:
+        raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
+    if item.keys() - {"type", "function"} or inner.keys() - {
+        "name",
+        "description",
+        "parameters",
+        "strict",
+    }:
+        return Tool(name=name, opaque=item)
+    parameters = _typed(inner, "parameters", dict, "an object", path)
+    return Tool(
+        name=name,
+        description=_typed(inner, "description", str, "a string", path) or "",
+        parameters_json=b"" if parameters is None else orjson.dumps(parameters),
+        strict=_typed(inner, "strict", bool, "true or false", path),
+    )
+
+
+def _tool_choice(value: object) -> ToolChoice | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value not in ("auto", "none", "required"):
+            raise InvalidRequest(
+                "tool_choice must be auto, none, required or an object", field="tool_choice"
+            )
+        return ToolChoice(ToolChoiceMode(value))
+    if not isinstance(value, dict):
+        raise InvalidRequest("tool_choice must be a string or an object", field="tool_choice")
+    if value.get("type") == "function":
+        name = _inner(value, "function", "tool_choice").get("name")
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest(
+                "tool_choice.function.name is required", field="tool_choice.function.name"
+            )
+        return ToolChoice(ToolChoiceMode.NAMED, name=name)
+    return ToolChoice(ToolChoiceMode.OPAQUE, opaque=value)
+
+
+def _response_format(value: object) -> ResponseFormat | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidRequest("response_format must be an object", field="response_format")
+    kind = value.get("type")
+    if kind == "text":
+        return ResponseFormat("text")
+    if kind == "json_object":
+        return ResponseFormat("json_object")
+    if kind != "json_schema":
+        raise InvalidRequest(
+            "response_format.type must be text, json_object or json_schema",
+            field="response_format.type",
+        )
+    inner = _inner(value, "json_schema", "response_format")
+    path = "response_format.json_schema"
+    schema = _typed(inner, "schema", dict, "an object", path)
+    return ResponseFormat(
+        "json_schema",
+        name=_typed(inner, "name", str, "a string", path) or "",
+        description=_typed(inner, "description", str, "a string", path) or "",
+        schema_json=b"" if schema is None else orjson.dumps(schema),
+        strict=_typed(inner, "strict", bool, "true or false", path),
+    )

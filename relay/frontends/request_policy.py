@@ -1,0 +1,91 @@
+"""What an HTTP client asks of the relay itself: `x-relay-*` headers, or the body's `x_relay`.
+
+Headers for those who can set them, the body field for clients that only have `extra_body`; where
+both speak, the header wins. An unknown name or a wrong value is refused by name: a limit that is
+silently not in force is worse than an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay.content import Budgets, Policy
+from relay.errors import InvalidRequest
+from relay.frontends.asgi import Scope
+
+_PREFIX = b"x-relay-"
+_MILLISECONDS = {
+    "first-token-ms": "first_token_s",
+    "inter-token-ms": "inter_token_s",
+    "total-ms": "total_s",
+}
+_NAMES = (*_MILLISECONDS, "model", "tags", "turn-id", "timeline")
+_MAX_MS = 86_400_000
+_MAX_TEXT = 256
+
+
+def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
+    """The policy of a request, and the model name that overrides the body's (or "").
+
+    Raises:
+        InvalidRequest: an unknown or wrong entry, naming it.
+    """
+    entries: dict[str, tuple[str, object]] = {}
+    given = body.get("x_relay")
+    if given is not None:
+        if not isinstance(given, dict):
+            raise InvalidRequest("x_relay must be an object", field="x_relay")
+        for key, value in given.items():
+            entries[key.replace("_", "-")] = (f"x_relay.{key}", value)
+    for raw_name, raw_value in scope["headers"]:
+        if raw_name.startswith(_PREFIX):
+            name = raw_name[len(_PREFIX) :].decode("latin-1")
+            entries[name] = (raw_name.decode("latin-1"), raw_value.decode("latin-1"))
+    if not entries:
+        return Policy(), ""
+
+    limits: dict[str, float] = {}
+    model, turn_id, timeline = "", "", False
+    tags: tuple[str, ...] = ()
+    for name, (field, value) in entries.items():
+        if name in _MILLISECONDS:
+            limits[_MILLISECONDS[name]] = _milliseconds(field, value) / 1000
+        elif name == "model":
+            model = _text(field, value)
+        elif name == "turn-id":
+            turn_id = _text(field, value)
+        elif name == "tags":
+            tags = _tags(field, value)
+        elif name == "timeline":
+            timeline = value in (True, "1", "true", "yes", 1)
+        else:
+            raise InvalidRequest(
+                f"{field} is not known; known are {', '.join(_NAMES)}", field=field
+            )
+    return (
+        Policy(budgets=Budgets(**limits), turn_id=turn_id, tags=tags, timeline=timeline),
+        model,
+    )
+
+
+def _milliseconds(field: str, value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_MS:
+        raise InvalidRequest(f"{field} must be 1 to {_MAX_MS} milliseconds", field=field)
+    return value
+
+
+def _text(field: str, value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+        raise InvalidRequest(f"{field} must be 1 to {_MAX_TEXT} characters", field=field)
+    return value
+
+
+def _tags(field: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [item.strip() for item in value.split(",")]
+    if not isinstance(value, list) or len(value) > 32:
+        raise InvalidRequest(f"{field} must be a list of at most 32 tags", field=field)
+    return tuple(_text(field, item) for item in value)

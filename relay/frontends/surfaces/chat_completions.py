@@ -1,0 +1,261 @@
+"""`POST /v1/chat/completions`: parse, generate, write SSE or one JSON document.
+
+The upstream is always asked for a stream, whatever the client wants: only so can the relay tell a
+slow provider from a dead one. The HTTP head waits for the commit, so that a failure before the
+first token has its own status and another provider can still answer; but no longer than
+`commit_headers_after_s`: then 200 and comments, since proxies give up on silent connections.
+
+A client that goes away is the only cancel there is: the generation ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.content import GenerateRequest
+from relay.dispatch import Services
+from relay.errors import ClientCancelled, InvalidRequest, RelayError
+from relay.frontends.asgi import RawHeaders, Receive, Scope, Send, read_body, send_answer
+from relay.frontends.chat_body import decode_json, to_request
+from relay.frontends.http_errors import error_body, http_status, retry_headers
+from relay.frontends.request_policy import read_policy
+from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
+from relay.generation import Generation
+from relay.sse import comment
+
+_SSE_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would collect the stream otherwise
+]
+
+_COMMENT = comment("relay: waiting for the provider")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """What the surface needs of the configuration."""
+
+    max_request_bytes: int
+    commit_headers_after_s: float
+    comment_interval_s: float
+
+
+async def chat_completions(
+    services: Services,
+    settings: ChatSettings,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    request_id: str,
+) -> None:
+    """Serve one request to its end.
+
+    Raises:
+        InvalidRequest, RequestTooLarge: before anything was sent; the caller answers.
+    """
+    received_s = services.clock()
+    body = decode_json(await read_body(scope, receive, settings.max_request_bytes))
+    policy, model = read_policy(scope, body)
+    wants_stream, wants_usage = _stream_options(body)
+    body.pop("x_relay", None)
+    if model:
+        body["model"] = model
+    request = to_request(body, policy)
+    generation = Generation(
+        services,
+        request,
+        generation_id=request_id,
+        frontend="chat_completions",
+        received_s=received_s,
+    )
+    listener = asyncio.get_running_loop().create_task(_cancel_on_disconnect(receive, generation))
+    try:
+        if wants_stream:
+            answer = _Stream(generation, request, settings, send, request_id, wants_usage)
+            await answer.run()
+        else:
+            await _whole(generation, request, send, request_id)
+    finally:
+        listener.cancel()
+        await asyncio.wait([listener])
+
+
+def _stream_options(body: Mapping[str, Any]) -> tuple[bool, bool]:
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidRequest("stream must be true or false", field="stream")
+    options = body.get("stream_options")
+    if options is None:
+        return bool(stream), False
+    if not isinstance(options, dict):
+        raise InvalidRequest("stream_options must be an object", field="stream_options")
+    if not stream:
+        raise InvalidRequest("stream_options needs stream: true", field="stream_options")
+    wants_usage = options.get("include_usage")
+    if wants_usage is not None and not isinstance(wants_usage, bool):
+        raise InvalidRequest(
+            "stream_options.include_usage must be true or false",
+            field="stream_options.include_usage",
+        )
+    return True, bool(wants_usage)
+
+
+async def _cancel_on_disconnect(receive: Receive, generation: Generation) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    generation.cancel(ClientCancelled("the client closed the connection"))
+
+
+def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
+    """Who answered and how long each phase up to the first content took."""
+    attempts = generation.attempts_started
+    headers = [
+        (b"x-relay-request-id", request_id.encode()),
+        (b"x-relay-attempts", b"%d" % attempts),
+        (b"x-relay-cache", b"off"),
+    ]
+    if (winner := generation.winner) is not None:
+        headers.append((b"x-relay-provider", _header_text(winner.target.endpoint.provider)))
+        headers.append((b"x-relay-model", _header_text(winner.target.model)))
+    phases = generation.timeline.until_first_content()
+    if phases:
+        timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
+        headers.append((b"server-timing", timing.encode()))
+    return headers
+
+
+def _header_text(text: str) -> bytes:
+    """A model's name comes from the caller: only visible ASCII may enter a header."""
+    return "".join(c if "!" <= c <= "~" else "?" for c in text).encode()
+
+
+class _Stream:
+    """A streamed answer. The head is sent by whoever is first: the commit or the timer."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        request: GenerateRequest,
+        settings: ChatSettings,
+        send: Send,
+        request_id: str,
+        wants_usage: bool,
+    ) -> None:
+        self._generation = generation
+        self._request = request
+        self._settings = settings
+        self._send = send
+        self._request_id = request_id
+        self._wants_usage = wants_usage
+        self._is_head_sent = False
+
+    async def run(self) -> None:
+        generation, send = self._generation, self._send
+        encoder = ChatChunkEncoder(self._request.model)
+        is_released = False
+        async with generation:
+            if not await self._commit_or_comment():
+                pass  # the end is set; told below
+            else:
+                if not self._is_head_sent:
+                    await self._send_head()
+                async for events in generation:
+                    body = encoder.encode(events)
+                    if body:
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        if not is_released:
+                            is_released = True
+                            generation.released()
+        end = generation.end
+        if end is None or isinstance(end.error, ClientCancelled):
+            return  # nobody is there to read
+        if end.error is not None:
+            await self._fail(end.error)
+            return
+        tail = encoder.encode_end(
+            end,
+            with_usage=self._wants_usage,
+            with_relay=self._request.policy.timeline,
+        )
+        await send({"type": "http.response.body", "body": tail})
+
+    async def _commit_or_comment(self) -> bool:
+        """The race; past the limit, the head and then comments while it goes on."""
+        commit_after_s = self._settings.commit_headers_after_s
+        loop = asyncio.get_running_loop()
+        commenting: asyncio.Task[None] | None = None
+
+        def begin() -> None:
+            nonlocal commenting
+            commenting = loop.create_task(self._comment())
+
+        timer = loop.call_later(commit_after_s, begin)
+        try:
+            return await self._generation.commit()
+        finally:
+            timer.cancel()
+            if commenting is not None:
+                commenting.cancel()
+                await asyncio.wait([commenting])
+                if not commenting.cancelled() and (error := commenting.exception()):
+                    raise error
+
+    async def _comment(self) -> None:
+        """Head and comments until cancelled; a cancel never splits a write."""
+        await self._send_head()
+        while True:
+            await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+            await asyncio.sleep(self._settings.comment_interval_s)
+
+    async def _send_head(self) -> None:
+        self._is_head_sent = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_SSE_HEADERS, *_relay_headers(self._generation, self._request_id)],
+            }
+        )
+
+    async def _fail(self, error: RelayError) -> None:
+        """Before the head: an HTTP error. After it: an error event, and no `[DONE]`."""
+        body = error_body(error, self._request_id)
+        if self._is_head_sent:
+            await self._send({"type": "http.response.body", "body": b"data: " + body + b"\n\n"})
+            return
+        await send_answer(
+            self._send,
+            http_status(error),
+            body,
+            [*_relay_headers(self._generation, self._request_id), *retry_headers(error)],
+        )
+
+
+async def _whole(
+    generation: Generation, request: GenerateRequest, send: Send, request_id: str
+) -> None:
+    """One JSON document, nothing of it before the clean end."""
+    collector = ChatCollector(request.model)
+    async with generation:
+        if await generation.commit():
+            async for events in generation:
+                collector.add(events)
+                generation.released()
+    end = generation.end
+    if end is None or isinstance(end.error, ClientCancelled):
+        return
+    headers = _relay_headers(generation, request_id)
+    if end.error is not None:
+        await send_answer(
+            send,
+            http_status(end.error),
+            error_body(end.error, request_id),
+            [*headers, *retry_headers(end.error)],
+        )
+        return
+    body = collector.to_json(end, with_relay=request.policy.timeline)
+    await send_answer(send, 200, body, headers)

@@ -1,0 +1,376 @@
+"""One generation, one object: from the moment it is received to its single end.
+
+Every frontend uses it the same way and nothing else:
+
+    async with Generation(services, request, generation_id=...) as generation:
+        await generation.commit()                 # the race; nothing is released before it
+        async for events in generation:           # batches, as the provider sends them
+            await write(events)
+            generation.released()                 # after the first write
+    end = generation.end                          # always set, exactly once
+
+Errors do not come out of it as exceptions: they are in `end`. Only a cancellation from outside
+(the server's own) passes through, with the end noted as cancelled. `cancel` may be called from any
+other task or callback at any moment; also while the frontend is writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from relay.attempt import Attempt
+from relay.content import (
+    ChoiceFinished,
+    Events,
+    FinishReason,
+    GenerateRequest,
+    ReasoningDelta,
+    RefusalDelta,
+    ResponseInfo,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+    Usage,
+)
+from relay.deadline import Scope, Timer, Watchdog
+from relay.dispatch import Services, commit
+from relay.errors import (
+    AttemptTimeout,
+    ClientCancelled,
+    DeadlineExceeded,
+    InternalError,
+    Reason,
+    RelayError,
+    SlowConsumer,
+    StreamStalled,
+    UpstreamError,
+)
+from relay.governance.ledger import LedgerEntry
+from relay.outcome import AttemptRecord, GenerationEnd
+from relay.timeline import Timeline
+from relay.tokens import count_bytes, estimate_usage
+
+_log = structlog.get_logger("relay.generation")
+
+_UPSTREAM, _DOWNSTREAM = 0, 1
+"""States of the watchdog: whom the generation waits for."""
+
+
+class Generation:
+    """See the module; bound to the task that enters it."""
+
+    def __init__(
+        self,
+        services: Services,
+        request: GenerateRequest,
+        *,
+        generation_id: str,
+        frontend: str,
+        received_s: float | None = None,
+        total_s: float | None = None,
+    ) -> None:
+        """
+        Args:
+            generation_id: the client's, or one made by the frontend; for logs and accounts.
+            frontend: `converse`, `generate`, `chat_completions`: for logs.
+            received_s: when the request arrived, on `services.clock`; now if None.
+            total_s: a limit of the transport itself (gRPC deadline, header), beside the
+                request's own budgets.
+        """
+        self._services = services
+        self.request = request
+        self.generation_id = generation_id
+        self._frontend = frontend
+        self._clock = services.clock
+        self.timeline = Timeline(services.clock, received_s)
+        self._total_s = total_s
+        self._scope = Scope()
+        self._timers: list[Timer] = []
+        self._watchdog: Watchdog | None = None
+        self._attempt: Attempt | None = None
+        self._entry: LedgerEntry | None = None
+        self._records: list[AttemptRecord] = []
+        self._is_prelude_taken = False
+        self._has_output = False
+        self._output_bytes = 0
+        self._usage: Usage | None = None
+        self._finish: dict[int, ChoiceFinished] = {}
+        self.info: ResponseInfo | None = None
+        """What the provider said of the response; None before it did."""
+        self.end: GenerationEnd | None = None
+        """None while the generation lives; set exactly once."""
+
+    # --- lifetime ---------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._scope.enter()
+        self._services.live.add(self)
+        budgets = self.request.policy.budgets
+        elapsed_s = self._clock() - self.timeline.received_s
+        limits = [limit for limit in (budgets.total_s, self._total_s) if limit is not None]
+        if limits:
+            limit_s = min(limits)
+            self._timers.append(
+                Timer(
+                    self._scope,
+                    max(0.0, limit_s - elapsed_s),
+                    lambda: DeadlineExceeded(f"the generation's {limit_s:g} s are over"),
+                )
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        is_ours = False
+        if self.end is None:
+            if isinstance(error, asyncio.CancelledError):
+                is_ours = self._close_cancelled()
+            elif error is not None:
+                self._close(self._bug(error))
+            else:
+                self._close(ClientCancelled("the frontend left the generation early"))
+        elif isinstance(error, asyncio.CancelledError):
+            is_ours = self._scope.caught() is not None
+        for timer in self._timers:
+            timer.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._scope.leave()
+        self._services.live.discard(self)
+        return is_ours
+
+    def cancel(self, cause: RelayError) -> bool:
+        """End the generation with this cause; False if it had ended or was cancelled before.
+
+        The provider sees the reset when the generation's task runs next, within this iteration
+        of the loop or the next one.
+        """
+        return self.end is None and self._scope.cancel(cause)
+
+    # --- the race ---------------------------------------------------------------------------
+
+    async def commit(self) -> bool:
+        """Run the race. True: there is a committed stream to iterate; False: `end` is set."""
+        budget_s = self.request.policy.budgets.first_token_s
+        timer = Timer(
+            self._scope,
+            budget_s,
+            lambda: DeadlineExceeded(
+                f"no content within the generation's {budget_s:g} s",
+                reason=Reason.FIRST_TOKEN_TIMEOUT,
+            ),
+        )
+        try:
+            committed = await commit(
+                self._services, self.generation_id, self.request, self.timeline, self._records
+            )
+        except asyncio.CancelledError:
+            if not self._close_cancelled():
+                raise
+            return False
+        except RelayError as error:
+            self._close(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - a bug must still give its one end
+            self._close(self._bug(error))
+            return False
+        finally:
+            timer.stop()
+        self._attempt = attempt = committed.attempt
+        self._entry = committed.entry
+        self._watch(attempt)
+        self._account(attempt.prelude)
+        return True
+
+    def _watch(self, attempt: Attempt) -> None:
+        """The limits that hold after the commit: silence, a slow client, the attempt's total."""
+        limits = attempt.timeouts
+        budget_s = self.request.policy.budgets.inter_token_s
+        inter_token_s = min(limits.inter_token_s, budget_s or limits.inter_token_s)
+        slow_s = self._services.slow_consumer_s
+
+        def overdue(state: int) -> RelayError:
+            if state == _UPSTREAM:
+                return StreamStalled(f"{attempt.target.name} sent nothing for {inter_token_s:g} s")
+            return SlowConsumer(f"the client read nothing for {slow_s:g} s")
+
+        self._watchdog = Watchdog(self._scope, (inter_token_s, slow_s), overdue, self._clock)
+        self._watchdog.enter(_DOWNSTREAM, self._clock())
+        left_s = limits.total_s - (self._clock() - attempt.marks.started_s)
+        self._timers.append(
+            Timer(
+                self._scope,
+                max(0.0, left_s),
+                lambda: AttemptTimeout(
+                    f"{attempt.target.name} took longer than {limits.total_s:g} s"
+                ),
+            )
+        )
+
+    # --- the stream -------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Events:
+        """The next batch of events; never empty.
+
+        Raises:
+            StopAsyncIteration: the generation has ended, `end` says how.
+        """
+        attempt, watchdog = self._attempt, self._watchdog
+        if self.end is not None or attempt is None or watchdog is None:
+            raise StopAsyncIteration
+        if not self._is_prelude_taken:
+            self._is_prelude_taken = True
+            if attempt.prelude:
+                self._has_output = True
+                return attempt.prelude
+        began_s = self._clock()
+        watchdog.enter(_UPSTREAM, began_s)
+        try:
+            events = await attempt.read()
+        except asyncio.CancelledError:
+            if not self._close_cancelled():
+                raise
+            raise StopAsyncIteration from None
+        except RelayError as error:
+            self._close(error)
+            raise StopAsyncIteration from None
+        except Exception as error:  # noqa: BLE001 - a bug must still give its one end
+            self._close(self._bug(error))
+            raise StopAsyncIteration from None
+        now_s = self._clock()
+        watchdog.enter(_DOWNSTREAM, now_s)
+        if not events:
+            self._close(None)
+            raise StopAsyncIteration
+        self.timeline.gap(now_s - began_s, now_s)
+        self._account(events)
+        return events
+
+    def released(self) -> None:
+        """The frontend's first write is done: `relay_out` is over. Later calls do nothing."""
+        self.timeline.close("relay_out")
+
+    def _account(self, events: Events) -> None:
+        """Note what the end will say; text is only counted."""
+        for event in events:
+            kind = type(event)
+            if kind is TextDelta:
+                self._output_bytes += count_bytes(event.text)  # type: ignore[attr-defined]
+            elif isinstance(event, ReasoningDelta | RefusalDelta):
+                self._output_bytes += count_bytes(event.text)
+            elif isinstance(event, ToolArgumentsDelta):
+                self._output_bytes += count_bytes(event.fragment)
+            elif isinstance(event, ToolCallStart):
+                self._output_bytes += count_bytes(event.name)
+            elif isinstance(event, Usage):
+                self._usage = event
+            elif isinstance(event, ChoiceFinished):
+                self._finish[event.choice] = event
+            elif isinstance(event, ResponseInfo):
+                self.info = event
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _close_cancelled(self) -> bool:
+        """After `CancelledError`: close with our own cause (True), or as torn down (False)."""
+        cause = self._scope.caught()
+        self._close(cause or ClientCancelled("the client went away"))
+        return cause is not None
+
+    def _bug(self, error: BaseException) -> InternalError:
+        _log.error(
+            "generation_bug",
+            generation_id=self.generation_id,
+            error=type(error).__name__,
+            exc_info=error,
+        )
+        return InternalError("the relay failed; the request id is in its log")
+
+    def _close(self, error: RelayError | None) -> None:
+        """Release the upstream, fix the end, book and log it. Once."""
+        attempt = self._attempt
+        if attempt is not None:
+            if isinstance(error, UpstreamError):
+                attempt.fail(error)
+            else:
+                attempt.abort()
+        usage = self._usage
+        is_final = usage is not None and error is None
+        if usage is None and attempt is not None:
+            usage = estimate_usage(self.request, self._output_bytes)
+        finish = self._finish
+        self.end = end = GenerationEnd(
+            error=error,
+            finish_reasons={choice: event.reason for choice, event in finish.items()},
+            raw_finish_reasons={choice: event.raw_reason for choice, event in finish.items()},
+            usage=usage,
+            is_usage_final=is_final,
+            attempts=tuple(self._records),
+            phases_us=self.timeline.finish(),
+            stall_count=self.timeline.stall_count,
+            longest_gap_us=round(self.timeline.longest_gap_s * 1e6),
+            provider=attempt.target.endpoint.provider if attempt else "",
+            model=attempt.target.model if attempt else "",
+            response_id=self.info.response_id if self.info else "",
+            has_output=self._has_output,
+        )
+        if self._entry is not None:
+            self._entry.settle(end)
+        _log_end(self.generation_id, self._frontend, self.request, end)
+
+    @property
+    def winner(self) -> Attempt | None:
+        """The attempt that won the race; None before the commit."""
+        return self._attempt
+
+    @property
+    def attempts_started(self) -> int:
+        """How many attempts have started so far."""
+        return len(self._records)
+
+
+def _log_end(
+    generation_id: str, frontend: str, request: GenerateRequest, end: GenerationEnd
+) -> None:
+    """One line a generation, with the whole timeline; no prompt, no output, no key."""
+    error = end.error
+    usage = end.usage
+    _log.info(
+        "generation",
+        id=generation_id,
+        frontend=frontend,
+        asked=request.model,
+        turn=request.policy.turn_id or None,
+        provider=end.provider or None,
+        model=end.model or None,
+        status=error.status_code.name if error else "OK",
+        reason=error.reason.name if error else None,
+        finish=FinishReason(end.finish_reasons[0]).name if 0 in end.finish_reasons else None,
+        attempts=[
+            {
+                "target": f"{record.provider}/{record.model}",
+                "outcome": record.outcome.value,
+                "reason": record.error.reason.name if record.error else None,
+                "status": record.http_status or None,
+            }
+            for record in end.attempts
+        ],
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        usage_estimated=usage.is_estimated if usage else None,
+        wall_us=end.wall_us,
+        timeline_us=end.phases_us,
+        stalls=end.stall_count,
+        longest_gap_us=end.longest_gap_us,
+    )

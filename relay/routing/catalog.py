@@ -1,0 +1,218 @@
+"""From what a client asks for to where it may go: aliases, endpoints, targets.
+
+Built once per configuration and immutable: a generation keeps the catalog it started with, a
+reload makes a new one. Resolution of a client's `model`, in this order:
+
+1. an alias of the configuration;
+2. `provider/model`, split at the first `/`, of a configured provider;
+3. a bare model name that exactly one provider row lists;
+4. else UnknownModel with the nearest names.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from relay.codecs.base import CodecFactory
+from relay.codecs.registry import BUILDERS
+from relay.config import TIMEOUT_CLASSES_MS, Config, ConfigError, ProviderConfig, TimeoutsConfig
+from relay.content import GenerateRequest
+from relay.errors import UnknownModel
+from relay.transport.base import Headers, Origin
+
+_AUTH_HEADER = {
+    "x-api-key": "x-api-key",
+    "api-key": "api-key",
+    "x-goog-api-key": "x-goog-api-key",
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint:
+    """Provider, address and credential: who is asked. Holds a secret, so it prints no fields."""
+
+    provider: str
+    wire: str
+    origin: Origin
+    base_path: str
+    """Path of the `base_url`, put before the codec's path; no `/` at its end."""
+    headers: Headers
+    """Sent with every request: the credential and the row's own headers."""
+    make_codec: CodecFactory
+    warm_connections: int
+    max_streams: int
+    probe_path: str
+    models: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.provider} at {self.origin.url}{self.base_path})"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An endpoint and the provider's name of a model: the key of breakers, sketches, limits."""
+
+    endpoint: Endpoint
+    model: str
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, for people and metrics."""
+        return f"{self.endpoint.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one attempt, seconds."""
+
+    connect_s: float
+    first_token_s: float
+    inter_token_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a model name stands for."""
+
+    alias: str
+    """The alias, or the name as it was asked for."""
+    candidates: tuple[Target, ...]
+    fallbacks: tuple[Target, ...]
+    timeouts: TimeoutsConfig
+    tags: tuple[str, ...] = ()
+
+    def timeouts_for(self, request: GenerateRequest) -> Timeouts:
+        """Limits of each attempt at this route, by its class and what the request asks."""
+        timeout_class = self.timeouts.timeout_class
+        if timeout_class == "auto":
+            timeout_class = "reasoning" if _asks_for_reasoning(request) else "default"
+        row = TIMEOUT_CLASSES_MS[timeout_class]
+        given = self.timeouts
+        return Timeouts(
+            connect_s=(given.connect_ms or row["connect_ms"]) / 1000,
+            first_token_s=(given.first_token_ms or row["first_token_ms"]) / 1000,
+            inter_token_s=(given.inter_token_ms or row["inter_token_ms"]) / 1000,
+            total_s=(given.total_ms or row["total_ms"]) / 1000,
+        )
+
+
+def _asks_for_reasoning(request: GenerateRequest) -> bool:
+    effort = request.reasoning.effort
+    return effort not in ("", "none", "minimal") or bool(request.reasoning.budget_tokens)
+
+
+class Catalog:
+    """Every endpoint and alias of one configuration.
+
+    Raises:
+        ConfigError: a wire that does not exist, or a quirk that its codec does not know.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.endpoints: dict[str, Endpoint] = {
+            name: _endpoint(name, row) for name, row in config.providers.items()
+        }
+        self._routes: dict[str, Route] = {
+            alias: Route(
+                alias=alias,
+                candidates=tuple(self._target(c.provider, c.model) for c in row.candidates),
+                fallbacks=tuple(self._target(c.provider, c.model) for c in row.fallbacks),
+                timeouts=row.timeouts,
+                tags=row.tags,
+            )
+            for alias, row in config.models.items()
+        }
+        listed: dict[str, list[str]] = {}
+        for name, endpoint in self.endpoints.items():
+            for model in endpoint.models:
+                listed.setdefault(model, []).append(name)
+        self._bare: Mapping[str, str] = {
+            model: names[0] for model, names in listed.items() if len(names) == 1
+        }
+        self._ambiguous = {model: names for model, names in listed.items() if len(names) > 1}
+
+    def _target(self, provider: str, model: str) -> Target:
+        return Target(self.endpoints[provider], model)
+
+    def resolve(self, model: str) -> Route:
+        """The route of a client's `model`.
+
+        Raises:
+            UnknownModel: nothing has this name.
+        """
+        route = self._routes.get(model)
+        if route is not None:
+            return route
+        provider, separator, name = model.partition("/")
+        if not (separator and name and provider in self.endpoints):
+            provider, name = self._bare.get(model, ""), model
+        if not provider:
+            if model in self._ambiguous:
+                raise UnknownModel(model, [f"{p}/{model}" for p in self._ambiguous[model]])
+            raise UnknownModel(model, difflib.get_close_matches(model, self.names(), 3, 0.5))
+        return Route(
+            alias=model,
+            candidates=(self._target(provider, name),),
+            fallbacks=(),
+            timeouts=TimeoutsConfig(),
+        )
+
+    def names(self) -> list[str]:
+        """Everything that `resolve` knows by name: aliases first, then `provider/model`."""
+        return [*self._routes] + [
+            f"{name}/{model}" for name, e in self.endpoints.items() for model in e.models
+        ]
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The aliases."""
+        return self._routes
+
+
+def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
+    builder = BUILDERS.get(row.wire)
+    if builder is None:
+        known = ", ".join(sorted(BUILDERS))
+        raise ConfigError(
+            f"providers.{name}.wire: {row.wire!r} is not spoken by this version (known: {known})"
+        )
+    try:
+        make_codec = builder(row.quirks, name)
+    except ValueError as error:
+        raise ConfigError(f"providers.{name}.quirks: {error}") from error
+    url = urlsplit(row.base_url)
+    scheme: Literal["https", "http"] = "https" if url.scheme == "https" else "http"
+    origin = Origin(
+        scheme=scheme,
+        host=url.hostname or "",
+        port=url.port or (443 if scheme == "https" else 80),
+        http=row.http,
+        ca_file=row.ca_file,
+        egress_proxy=row.egress_proxy,
+    )
+    headers: Headers = list(row.headers.items())
+    if row.keys and row.auth != "none":
+        # The first key serves; several keys and their quarantine come with credentials of doors.
+        secret = row.keys[0].get_secret_value()
+        if row.auth == "bearer":
+            headers.append(("authorization", f"Bearer {secret}"))
+        else:
+            headers.append((_AUTH_HEADER[row.auth], secret))
+    base_path = url.path.rstrip("/")
+    return Endpoint(
+        provider=name,
+        wire=row.wire,
+        origin=origin,
+        base_path=base_path,
+        headers=headers,
+        make_codec=make_codec,
+        warm_connections=row.warm_connections,
+        max_streams=row.max_streams,
+        probe_path=row.probe_path or f"{base_path}/models",
+        models=row.models,
+    )

@@ -1,0 +1,145 @@
+"""The latency record of one generation: consecutive phases of the winner's path.
+
+Every phase ends where the next begins, on one monotonic clock, so the phases sum to the wall
+time exactly and there is no `other`. Up to the first content a phase is closed by `close(phase)`;
+after the release the time is split by what the generation waited for.
+
+    admission         received            -> admitted (parsed, known, may and can pay)
+    route             admitted            -> plan made
+    race_wait         plan made           -> the winner's attempt starts (failed attempts before it)
+    pool_wait         attempt starts      -> a stream slot on a warm connection is ours
+    request_sent      slot                -> request encoded and handed to the HTTP engine
+    response_headers  handed over         -> response head
+    first_content     head                -> first content event decoded
+    relay_out         first content       -> first output written to the client
+    stream            the rest of the time between first output and last event
+    stalls            gaps of more than STALL_S inside it, in which the provider sent nothing
+    end               last event          -> the end handed to the client
+"""
+
+from __future__ import annotations
+
+from relay.deadline import Clock
+
+PHASES = (
+    "admission",
+    "route",
+    "race_wait",
+    "pool_wait",
+    "request_sent",
+    "response_headers",
+    "first_content",
+    "relay_out",
+    "stream",
+    "stalls",
+    "end",
+)
+"""Names in order; `_us` is added where units are shown."""
+
+_INDEX = {name: index for index, name in enumerate(PHASES)}
+_ATTEMPT_PHASES = PHASES[3:7]
+_RELAY_OUT = _INDEX["relay_out"]
+
+STALL_S = 0.5
+"""A gap between two upstream events longer than this is a stall: well above the inter-token
+times of every provider in the published data (20-100 ms), and about where a listener notices."""
+
+
+class AttemptMarks:
+    """When one attempt passed its points; absolute seconds, None where it never came to it."""
+
+    __slots__ = ("at_s", "started_s")
+
+    def __init__(self, started_s: float) -> None:
+        self.started_s = started_s
+        self.at_s: dict[str, float] = {}
+        """Phase -> the moment it was over."""
+
+
+class Timeline:
+    """Builds the record; one object a generation, a handful of clock readings a request."""
+
+    def __init__(self, clock: Clock, received_s: float | None = None) -> None:
+        self._clock = clock
+        self.received_s = clock() if received_s is None else received_s
+        self._ends_s: list[float] = []
+        """End of each closed phase in order of PHASES, up to `relay_out`."""
+        self._stalled_s = 0.0
+        self._last_event_s: float | None = None
+        self._finished_us: dict[str, int] | None = None
+        self.stall_count = 0
+        self.longest_gap_s = 0.0
+
+    def close(self, phase: str) -> None:
+        """`phase` is over now, and with it every phase before it; ignored if it was over."""
+        self._close_at(_INDEX[phase], self._clock())
+
+    def adopt(self, marks: AttemptMarks) -> None:
+        """Take over the winner's points: its start ends `race_wait`."""
+        self._close_at(_INDEX["race_wait"], marks.started_s)
+        for phase in _ATTEMPT_PHASES:
+            at_s = marks.at_s.get(phase)
+            if at_s is not None:
+                self._close_at(_INDEX[phase], at_s)
+        self._last_event_s = marks.at_s.get("first_content")
+
+    def _close_at(self, index: int, at_s: float) -> None:
+        ends = self._ends_s
+        last_s = ends[-1] if ends else self.received_s
+        at_s = max(at_s, last_s)
+        while len(ends) <= index:
+            ends.append(last_s)
+            if len(ends) == index + 1:
+                ends[-1] = at_s
+
+    def gap(self, waited_s: float, now_s: float) -> None:
+        """The provider sent its next event after `waited_s` of our waiting. Per batch of events."""
+        self._last_event_s = now_s
+        if waited_s > self.longest_gap_s:
+            self.longest_gap_s = waited_s
+        if waited_s > STALL_S:
+            self._stalled_s += waited_s
+            self.stall_count += 1
+
+    def finish(self) -> dict[str, int]:
+        """Close the record now; phases in microseconds, summing to the wall time. Idempotent.
+
+        A generation that ended early has its last stretch in the phase it was in.
+        """
+        if self._finished_us is not None:
+            return self._finished_us
+        end_s = self._clock()
+        ends = self._ends_s
+        phases = dict.fromkeys(PHASES, 0)
+        begin_us = 0
+        for name, at_s in zip(PHASES, ends, strict=False):
+            at_us = round((at_s - self.received_s) * 1e6)
+            phases[name] = at_us - begin_us
+            begin_us = at_us
+        wall_us = round((end_s - self.received_s) * 1e6)
+        if len(ends) <= _RELAY_OUT:
+            phases[PHASES[len(ends)]] = wall_us - begin_us
+        else:
+            last_s = max(self._last_event_s or ends[-1], ends[-1])
+            last_us = max(begin_us, min(wall_us, round((last_s - self.received_s) * 1e6)))
+            stalled_us = min(round(self._stalled_s * 1e6), last_us - begin_us)
+            phases["stalls"] = stalled_us
+            phases["stream"] = last_us - begin_us - stalled_us
+            phases["end"] = wall_us - last_us
+        self._finished_us = phases
+        return phases
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the record is closed."""
+        return self._finished_us is not None
+
+    def until_first_content(self) -> dict[str, int]:
+        """The phases closed so far in microseconds, `first_content` the last of them."""
+        phases: dict[str, int] = {}
+        begin_us = 0
+        for name, at_s in zip(PHASES[: _INDEX["first_content"] + 1], self._ends_s, strict=False):
+            at_us = round((at_s - self.received_s) * 1e6)
+            phases[name] = at_us - begin_us
+            begin_us = at_us
+        return phases
