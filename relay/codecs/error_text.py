@@ -1,0 +1,39 @@
+"""What a provider's error says, made fit to be shown: cut, and without secrets.
+
+Providers quote keys, account names and whole requests in their messages. Everything that looks
+like one of the first two is replaced; the rest is cut. HTML and other text that is not the
+provider's own error format is never shown at all (the caller sees to that).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_MESSAGE_CHARS: Final = 2000
+
+# Checked against documented key formats: OpenAI and OpenRouter sk-, TokenMix sk-tm-, Anthropic
+# sk-ant-, Groq gsk_, xAI xai-, Perplexity pplx-, Cerebras csk-, Hugging Face hf_, Google AIza.
+_SECRETS: Final = (
+    (re.compile(r"\b(sk|rk)-[\w\-*.…]*[\w*]"), r"\1-***"),
+    (re.compile(r"\b(gsk_|xai-|pplx-|csk-|hf_|nvapi-|tgp_|r8_|AIza)[\w\-*]{6,}"), r"\1***"),
+    (re.compile(r"(?i)\b(bearer\s+)[\w\-+/=.~*]{8,}"), r"\1***"),
+    (re.compile(r"(?i)\b(api[-_ ]?key\s*[:=]\s*)[\"']?[^\s\"',}]+"), r"\1***"),
+    (re.compile(r"(?i)([?&](?:key|api[-_]?key|token)=)[^\s&\"']+"), r"\1***"),
+    (re.compile(r"\beyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?"), "***"),  # a JSON web token
+    (re.compile(r"\b(org|proj|user|acct|ws)([-_])[A-Za-z0-9]{8,}\b"), r"\1\2***"),
+)
+
+
+def public_text(text: str) -> str:
+    """The text without what looks like a key or an account, at most 2,000 characters."""
+    # Cut first with room to spare: patterns must not run over a message of a megabyte.
+    text = text[: 2 * MAX_MESSAGE_CHARS].strip()
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text[:MAX_MESSAGE_CHARS]
+
+
+def looks_like_markup(body: bytes | bytearray) -> bool:
+    """Whether a body is HTML or XML, as the edges in front of providers send on errors."""
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")

@@ -1,0 +1,161 @@
+"""How one OpenAI-compatible provider differs from OpenAI itself, as data.
+
+Only what must be *sent* differently is here: answers are read liberally for every provider, so
+that no row is needed to survive a surprise. Built from a row of `providers.yaml`, where an
+unknown key is an error naming the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+RequiredWord = Literal["required", "any"]
+ToolCallIds = Literal["as_is", "nine_alphanumerics"]
+ReasoningStyle = Literal["effort", "openrouter", "qwen", "thinking", "none"]
+ReasoningHistory = Literal["none", "reasoning_content", "reasoning"]
+
+# Things in a request that are not top-level body fields, by the name a row calls them.
+PART_FEATURES = frozenset(
+    {
+        "image parts",
+        "audio parts",
+        "file parts",
+        "json_schema",
+        "forced tool_choice",
+        "messages.name",
+        "tools.strict",
+    }
+)
+
+BODY_FIELDS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "prompt_cache_key",
+        "response_format",
+        "seed",
+        "service_tier",
+        "stop",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "user",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIChatQuirks:
+    """What differs in requests to one provider. The defaults suit an unknown compatible host.
+
+    Whatever a row cannot express is either *refused* by name (`UnsupportedFeature`: leaving it
+    out would change the answer's meaning) or *left out* (it does not); both are listed here and
+    nowhere else. A value equal to the API's default (`n: 1`, `logprobs: false`, penalties 0,
+    `parallel_tool_calls: true`) is left out rather than refused. Reasoning options are hints:
+    what a `reasoning` style cannot say is left out, never refused.
+    """
+
+    path: str = "/chat/completions"
+    """After the base path; may hold a query (Azure: `?api-version=...`)."""
+    max_tokens_field: MaxTokensField = "max_tokens"
+    """Every host knows `max_tokens`; OpenAI's reasoning models answer it with 400."""
+    has_developer_role: bool = False
+    """Whether role `developer` exists; else it is sent as `system`."""
+    has_stream_options: bool = True
+    """Whether `stream_options: {include_usage: true}` may be sent; strict hosts refuse it."""
+    seed_field: str = "seed"
+    """Mistral calls it `random_seed`."""
+    required_word: RequiredWord = "required"
+    """How `tool_choice: required` is spelt; Mistral: `any`."""
+    tool_call_ids: ToolCallIds = "as_is"
+    """Mistral takes nothing but `[a-zA-Z0-9]{9}`: other ids are mapped by a hash, the same id
+    always to the same nine characters, in calls and results alike."""
+    reasoning: ReasoningStyle = "effort"
+    """Where `ReasoningOptions` go. `effort`: `reasoning_effort`. `openrouter`: `reasoning:
+    {effort, max_tokens}`. `qwen`: `enable_thinking` and `thinking_budget`. `thinking`:
+    `thinking: {type: enabled|disabled}` and `reasoning_effort`. `none`: nowhere."""
+    reasoning_history: ReasoningHistory = "none"
+    """Field for the reasoning text of assistant messages after the last user message, which is
+    a tool loop (DeepSeek answers 400 where it is missing there, and older models where it is
+    sent elsewhere); `none` leaves it out."""
+    refuses: frozenset[str] = frozenset()
+    """Body fields and `PART_FEATURES` refused by name."""
+    leaves_out: frozenset[str] = frozenset()
+    """Body fields (typed or extra), `messages.name` and `tools.strict` left out silently."""
+    only_extra: frozenset[str] | None = None
+    """The only extra body fields that are sent, for hosts that answer 422 to unknown ones;
+    others are left out. None sends all."""
+    only_message_extra: frozenset[str] | None = None
+    """The only opaque message and tool-call fields that are sent back. None sends all."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], provider: str) -> OpenAIChatQuirks:
+        """Check a row's quirks.
+
+        Raises:
+            ValueError: an unknown key or a wrong value, named, with the nearest known one.
+        """
+        known = {entry.name for entry in fields(cls)}
+        checked: dict[str, Any] = {}
+        for key, value in values.items():
+            where = f"provider {provider!r}: quirk {key!r}"
+            if key not in known:
+                raise ValueError(f"{where} is unknown{_nearest(key, known)}")
+            checked[key] = _check(key, value, where)
+        return cls(**checked)
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "max_tokens_field": get_args(MaxTokensField),
+    "required_word": get_args(RequiredWord),
+    "tool_call_ids": get_args(ToolCallIds),
+    "reasoning": get_args(ReasoningStyle),
+    "reasoning_history": get_args(ReasoningHistory),
+}
+_FLAGS = frozenset({"has_developer_role", "has_stream_options"})
+_NAME_SETS = frozenset({"refuses", "leaves_out", "only_extra", "only_message_extra"})
+
+
+def _check(key: str, value: Any, where: str) -> Any:
+    if key in _FLAGS:
+        if not isinstance(value, bool):
+            raise ValueError(f"{where} must be true or false")
+        return value
+    if key in _NAME_SETS:
+        if value is None and key.startswith("only_"):
+            return None
+        if not isinstance(value, list | tuple | set | frozenset) or not all(
+            isinstance(name, str) for name in value
+        ):
+            raise ValueError(f"{where} must be a list of names")
+        if key == "refuses":
+            for name in value:
+                # A misspelt refusal would silently let the field through.
+                if name not in PART_FEATURES and name not in BODY_FIELDS:
+                    known = PART_FEATURES | BODY_FIELDS
+                    raise ValueError(f"{where}: unknown field {name!r}{_nearest(name, known)}")
+        return frozenset(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{where} must be a text")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ValueError(f"{where} must be one of {', '.join(_CHOICES[key])}")
+    if key == "path" and not value.startswith("/"):
+        raise ValueError(f"{where} must begin with '/'")
+    return value
+
+
+def _nearest(name: str, known: set[str] | frozenset[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,11 @@
+"""Which codec serves which wire: the one place where a new codec is named."""
+
+from __future__ import annotations
+
+from relay.codecs.base import CodecBuilder
+from relay.codecs.openai_chat import build_openai_chat
+
+BUILDERS: dict[str, CodecBuilder] = {
+    "openai_chat": build_openai_chat,
+}
+"""By the `wire` of a provider row."""
