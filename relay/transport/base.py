@@ -42,7 +42,7 @@ class Origin(NamedTuple):
 class UpstreamRequest(NamedTuple):
     """One request, ready to send. `headers` hold secrets: never log them."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "HEAD"]
     path: str
     """Path and query, beginning with `/`."""
     headers: Headers
@@ -59,11 +59,18 @@ class UpstreamStream(Protocol):
     def chunks(self) -> AsyncIterator[bytes | memoryview]:
         """The body as it arrives, one item a DATA frame or read; call once.
 
-        Raises:
-            StreamReset, ConnectError: the stream broke; never a clean stop for a cut body.
+        Empty frames are left out. Read to the end: over HTTP/1.1 a body that is left before its
+        end costs the connection.
 
-        Cancelled: the stream is aborted. After `abort()` from the same task the iterator
-        raises StreamReset or stops; from another task a pending read ends at once likewise.
+        Raises:
+            StreamReset, RemoteProtocolError: the stream broke, or its length is not what the
+                head promised; never a clean stop for a cut body. (One exception, which no
+                engine shows: RST_STREAM(NO_ERROR) after part of a body without content-length
+                looks like its end. A body delimited by the end of an HTTP/1.1 connection
+                cannot be checked either. The codec's own end tells.)
+
+        Cancelled: the stream is aborted. After `abort()`, by whichever task, a pending read
+        and all later ones raise StreamReset.
         """
         ...
 
@@ -107,14 +114,25 @@ class Transport(Protocol):
             PoolExhausted: no stream slot became free within `connect_timeout_s`.
             StreamRefused: the provider did not process the request.
             StreamReset: broken before the head; `Retry.IF_REUSED` on a reused connection.
+            RemoteProtocolError: the answer is not HTTP.
+            Draining: the transport is closed or closing.
 
         Cancelled: the request is withdrawn at once (RST_STREAM(CANCEL) when it had been sent)
         and its slot is free. The caller closes the stream returned.
         """
         ...
 
-    async def warm(self, origin: Origin, connections: int) -> None:
+    async def warm(
+        self, origin: Origin, connections: int, *, probe_path: str | None = None
+    ) -> None:
         """Open `connections` connections to the origin and keep them warm until `aclose`.
+
+        Returns when they are open, or when the first attempt to open one has failed. Called
+        again with another number, it sets the target anew; 0 lets them go when idle.
+
+        Args:
+            probe_path: what our own HEAD requests ask for, without credentials; any status
+                counts as alive. None for the configured default.
 
         Raises nothing for an origin that cannot be reached: it is tried again in the
         background, and `describe` says so.

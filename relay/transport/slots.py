@@ -1,0 +1,224 @@
+"""Stream slots of one origin: who gets which connection, and who waits.
+
+No I/O, no clock, no tasks: time is an argument, waiters are told by a callback, and what
+has to be closed is returned by `take_drained`. Invariant: while anyone waits, no usable
+connection has a free slot, so first come is first served without a look at the queue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from relay.transport.engine import StreamEnd
+
+C = TypeVar("C")
+W = TypeVar("W", bound="Waiter[Any]")
+
+
+class Abortable(Protocol):
+    """A stream, or a request that has none yet."""
+
+    def abort(self) -> None: ...
+
+
+class PooledConnection(Generic[C]):
+    """A connection and what the pool remembers of it."""
+
+    __slots__ = (
+        "alive_s",
+        "answers_probes",
+        "draining",
+        "idle_since_s",
+        "is_http2",
+        "leases",
+        "max_requests",
+        "max_streams",
+        "opened_s",
+        "probe_after_s",
+        "probing",
+        "raw",
+        "requests",
+        "retire_at_s",
+    )
+
+    def __init__(
+        self,
+        raw: C,
+        *,
+        is_http2: bool,
+        max_streams: int,
+        max_requests: int,
+        now_s: float,
+        retire_at_s: float,
+        probe_after_s: float,
+        answers_probes: bool = True,
+    ) -> None:
+        self.raw = raw
+        self.is_http2 = is_http2
+        self.max_streams = max_streams
+        self.max_requests = max_requests
+        self.retire_at_s = retire_at_s
+        self.probe_after_s = probe_after_s
+        self.answers_probes = answers_probes
+        self.opened_s = self.alive_s = self.idle_since_s = now_s
+        self.leases: set[Lease[C]] = set()
+        self.requests = 0
+        self.draining = False
+        self.probing = False
+
+    @property
+    def free_slots(self) -> int:
+        """Streams it can still take; 0 when it is draining."""
+        return 0 if self.draining else self.max_streams - len(self.leases)
+
+    @property
+    def probe_due_s(self) -> float:
+        """When its silence will ask for a probe; never for one whose probes go unanswered."""
+        return self.alive_s + self.probe_after_s if self.answers_probes else math.inf
+
+    def is_worn(self, now_s: float) -> bool:
+        """Whether age or use ask for its replacement."""
+        return self.requests >= self.max_requests or now_s >= self.retire_at_s
+
+
+class Lease(Generic[C]):
+    """One stream slot, held from being granted until `end`. It is the `StreamOwner`."""
+
+    __slots__ = ("_slots", "connection", "counts", "holder", "how", "reused")
+
+    def __init__(
+        self, slots: OriginSlots[C, Any], connection: PooledConnection[C], counts: bool
+    ) -> None:
+        self._slots = slots
+        self.connection = connection
+        self.counts = counts
+        """False for our own probes, which are not in the statistics."""
+        self.reused = True
+        self.holder: Abortable | None = None
+        """What to abort when the pool closes over it."""
+        self.how: StreamEnd | None = None
+        """None while the slot is held."""
+
+    def end(self, how: StreamEnd) -> None:
+        """Free the slot. Idempotent: the first call counts."""
+        if self.how is None:
+            self.how = how
+            self.holder = None
+            self._slots.release(self)
+
+
+class Waiter(Protocol[C]):
+    """Someone who waits for a slot."""
+
+    def grant(self, lease: Lease[C]) -> bool:
+        """Take the lease; False if it is not wanted any more (it then goes to the next)."""
+        ...
+
+
+class OriginSlots(Generic[C, W]):
+    """All connections of one origin, their slots and the queue for them.
+
+    Args:
+        clock: monotonic seconds, read when a lease ends.
+        on_release: called after every end of a lease (look for work: drain, refill).
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], on_release: Callable[[Lease[C]], None] | None = None
+    ) -> None:
+        self.connections: list[PooledConnection[C]] = []
+        self.waiters: deque[W] = deque()
+        self.streams_opened = 0
+        self.streams_aborted = 0
+        self._clock = clock
+        self._on_release = on_release
+
+    @property
+    def usable(self) -> list[PooledConnection[C]]:
+        """Connections that take new streams, busy ones included."""
+        return [connection for connection in self.connections if not connection.draining]
+
+    @property
+    def open_streams(self) -> int:
+        """Leases held, those on draining connections included."""
+        return sum(len(connection.leases) for connection in self.connections)
+
+    def choose(self) -> PooledConnection[C] | None:
+        """The connection with most free slots; of equals the one that answered last."""
+        best: PooledConnection[C] | None = None
+        best_free = 0
+        for connection in self.connections:
+            free = connection.free_slots
+            if free > best_free or (
+                free == best_free and best is not None and connection.alive_s > best.alive_s
+            ):
+                best, best_free = connection, free
+        return best
+
+    def acquire_nowait(self) -> Lease[C] | None:
+        """A slot of the best connection, or None when all are taken (then `enqueue`)."""
+        connection = self.choose()
+        return None if connection is None else self.lease(connection)
+
+    def lease(self, connection: PooledConnection[C], *, counts: bool = True) -> Lease[C]:
+        """A slot of this very connection; the caller has seen that one is free."""
+        lease = Lease(self, connection, counts)
+        connection.leases.add(lease)
+        connection.requests += 1
+        if counts:
+            self.streams_opened += 1
+        return lease
+
+    def enqueue(self, waiter: W) -> None:
+        """Wait at the end of the line."""
+        self.waiters.append(waiter)
+
+    def withdraw(self, waiter: W) -> None:
+        """Leave the line, if still in it."""
+        try:
+            self.waiters.remove(waiter)
+        except ValueError:
+            pass
+
+    def release(self, lease: Lease[C]) -> None:
+        """Called by `Lease.end` alone."""
+        connection = lease.connection
+        connection.leases.discard(lease)
+        if lease.counts and lease.how is StreamEnd.ABORTED:
+            self.streams_aborted += 1
+        if lease.how is StreamEnd.LOST:
+            connection.draining = True
+        if lease.how is StreamEnd.DONE:
+            connection.alive_s = self._clock()
+        if not connection.leases:
+            connection.idle_since_s = self._clock()
+        self.serve()
+        if self._on_release is not None:
+            self._on_release(lease)
+
+    def add(self, connection: PooledConnection[C]) -> None:
+        """Take in a connection that is ready, and serve those who wait."""
+        self.connections.append(connection)
+        self.serve()
+
+    def serve(self) -> None:
+        """Hand free slots to waiters, first come first."""
+        while self.waiters and (connection := self.choose()) is not None:
+            waiter = self.waiters.popleft()
+            lease = self.lease(connection)
+            if not waiter.grant(lease):
+                # It left in the same turn of the loop. It was never opened: undo the count.
+                self.streams_opened -= 1
+                connection.requests -= 1
+                lease.how = StreamEnd.ABORTED
+                connection.leases.discard(lease)
+
+    def take_drained(self) -> list[PooledConnection[C]]:
+        """Remove and return the draining connections without streams; the caller closes them."""
+        drained = [c for c in self.connections if c.draining and not c.leases]
+        if drained:
+            self.connections = [c for c in self.connections if not (c.draining and not c.leases)]
+        return drained

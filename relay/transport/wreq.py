@@ -1,0 +1,265 @@
+"""The engine of the hot path: wreq (Rust), one client for each connection.
+
+A wreq client multiplexes all its requests to an origin over one HTTP/2 connection, so a pool of
+N connections is N clients. All share one runtime of one worker: the default of one per core
+costs 60 % more CPU. What else was learnt the hard way is beside the line it shaped.
+
+wreq's exceptions tell phase and cause in their text alone, as the debug form of the Rust error
+(with the URL in it). It is read here for the few words below and goes no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import wreq
+from wreq import exceptions
+
+from relay.errors import (
+    ConnectError,
+    ConnectTimeout,
+    RemoteProtocolError,
+    StreamRefused,
+    StreamReset,
+    TlsFailed,
+    UpstreamError,
+)
+from relay.transport.base import Headers, Origin, PhaseMark, UpstreamRequest
+from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
+
+_METHODS = {"GET": wreq.Method.GET, "POST": wreq.Method.POST, "HEAD": wreq.Method.HEAD}
+
+_FAILURES = (
+    exceptions.BodyError,
+    exceptions.ConnectionError,
+    exceptions.ConnectionResetError,
+    exceptions.DecodingError,
+    exceptions.ProxyConnectionError,
+    exceptions.RequestError,
+    exceptions.TimeoutError,
+    exceptions.TlsError,
+)
+_CONNECT_FAILURES = (
+    exceptions.ConnectionError,
+    exceptions.ProxyConnectionError,
+    exceptions.TlsError,
+)
+
+_RESET = re.compile(r"kind: Reset\(StreamId\(\d+\), (\w+), (\w+)\)")
+_GOAWAY = re.compile(r'kind: GoAway\(b"(?:[^"\\]|\\.)*", (\w+), (\w+)\)')
+_FOREVER = timedelta(days=365)
+
+
+class WreqEngine:
+    """Makes `WreqConnection`s that share one Rust runtime."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._runtime = wreq.Runtime(
+            workers=1, work_steal=False, thread_name="relay-wreq", max_blocking_threads=2
+        )
+        self._http2_options = wreq.Http2Options(
+            # A stopped reader lets 2.3 MB in by default.
+            initial_window_size=settings.stream_window_bytes,
+            initial_connection_window_size=settings.connection_window_bytes,
+            adaptive_window=False,
+            keep_alive_interval=timedelta(seconds=settings.ping_interval_s),
+            keep_alive_timeout=timedelta(seconds=settings.ping_timeout_s),
+            keep_alive_while_idle=True,
+        )
+        self._trust: dict[str, wreq.CertStore] = {}
+
+    def connect(self, origin: Origin, *, connect_timeout_s: float) -> WreqConnection:
+        """See `Engine.connect`."""
+        config: dict[str, Any] = {}
+        if origin.ca_file is not None:
+            config["tls_verify"] = self._trusted(origin.ca_file)
+        if origin.egress_proxy is not None:
+            config["proxies"] = [wreq.Proxy.all(origin.egress_proxy)]
+        else:
+            config["no_proxy"] = True
+        if origin.http == "h2":
+            config["http2_only"] = True
+        elif origin.http == "h1":
+            config["http1_only"] = True
+        client = wreq.Client(
+            runtime=self._runtime,
+            redirect=wreq.redirect.Policy.none(),
+            connect_timeout=timedelta(seconds=connect_timeout_s),
+            # Idle connections would be dropped after 90 s in spite of pings; the pool decides.
+            pool_idle_timeout=_FOREVER,
+            pool_max_idle_per_host=1,
+            http2_options=self._http2_options,
+            headers={"accept-encoding": "identity"},
+            gzip=False,
+            brotli=False,
+            deflate=False,
+            zstd=False,
+            **config,
+        )
+        return WreqConnection(client, origin.url)
+
+    async def aclose(self) -> None:
+        """Nothing to do: the runtime ends with its last client."""
+
+    def _trusted(self, ca_file: str) -> wreq.CertStore:
+        store = self._trust.get(ca_file)
+        if store is None:
+            store = wreq.CertStore.from_pem_stack(Path(ca_file).read_bytes())
+            self._trust[ca_file] = store
+        return store
+
+
+class WreqConnection:
+    """One wreq client: at most one HTTP/2 connection, redialled by wreq when it is gone."""
+
+    __slots__ = ("_client", "_url")
+
+    def __init__(self, client: wreq.Client, url: str) -> None:
+        self._client: wreq.Client | None = client
+        self._url = url
+
+    async def send(
+        self, request: UpstreamRequest, owner: StreamOwner, mark: PhaseMark | None = None
+    ) -> WreqStream:
+        """See `EngineConnection.send`."""
+        if self._client is None:
+            raise StreamReset("the connection was closed", reused=True)
+        method, path, headers, body = request
+        options: dict[str, Any] = {"headers": _header_map(headers)}
+        if body:
+            options["body"] = body
+        # No local name for the client: an exception's traceback would keep its connection open.
+        pending = self._client.request(_METHODS[method], self._url + path, **options)
+        if mark is not None:
+            mark("request_sent")
+        try:
+            # Cancelled here, wreq resets the stream within a millisecond.
+            response = await pending
+        except _FAILURES as error:
+            raise _mapped(error, owner, headers_received=False) from None
+        return WreqStream(response, owner)
+
+    def close(self) -> None:
+        """Let the client go: its connection ends with its last stream.
+
+        Not `Client.close()`: that raises CancelledError in every task that waits on it.
+        """
+        self._client = None
+
+
+class WreqStream:
+    """An `UpstreamStream`; its own iterator, so that a chunk costs one coroutine and no more."""
+
+    __slots__ = ("_end", "_next", "_owner", "_streamer", "headers", "http_version", "status")
+
+    def __init__(self, response: wreq.Response, owner: StreamOwner) -> None:
+        self.status: int = response.status.as_int()
+        self.headers: Headers = [
+            (str(name, "latin-1"), str(value, "latin-1")) for name, value in response.headers
+        ]
+        self.http_version: Literal["1.1", "2"] = (
+            "2" if response.version == wreq.Version.HTTP_2 else "1.1"
+        )
+        self._streamer = response.stream()
+        self._next = self._streamer.__anext__
+        self._owner = owner
+        self._end: StreamEnd | None = None
+
+    def chunks(self) -> WreqStream:
+        """See `UpstreamStream.chunks`."""
+        return self
+
+    def __aiter__(self) -> WreqStream:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        try:
+            while True:
+                chunk = await self._next()
+                # Trailers come as a header map, END_STREAM alone as an empty view.
+                if type(chunk) is memoryview and chunk.nbytes:
+                    return chunk
+        except StopAsyncIteration:
+            # An aborted or broken streamer ends like a complete one.
+            if self._end not in (None, StreamEnd.DONE):
+                raise StreamReset("the stream was left", headers_received=True) from None
+            self._finish(StreamEnd.DONE)
+            raise
+        except _FAILURES as error:
+            self._end = StreamEnd.BROKEN
+            raise _mapped(error, self._owner, headers_received=True) from None
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """See `UpstreamStream.abort`."""
+        if self._end is None:
+            # Not `Response.close()`: that retires the connection with the stream.
+            self._streamer.__exit__(None, None, None)
+            self._finish(StreamEnd.ABORTED)
+
+    def _finish(self, how: StreamEnd) -> None:
+        self._end = how
+        self._owner.end(how)
+
+    async def aclose(self) -> None:
+        """See `UpstreamStream.aclose`."""
+        self.abort()
+
+
+def _header_map(headers: Headers) -> dict[str, str] | wreq.HeaderMap:
+    unique = dict(headers)
+    if len(unique) == len(headers):
+        return unique
+    several = wreq.HeaderMap()
+    for name, value in headers:
+        several.append(name, value)
+    return several
+
+
+def _mapped(error: Exception, owner: StreamOwner, *, headers_received: bool) -> UpstreamError:
+    """The relay's error for one of wreq's; ends the stream, with its connection where lost."""
+    text = str(error)
+    if isinstance(error, _CONNECT_FAILURES):
+        owner.end(StreamEnd.LOST)
+        return _connect_error(text)
+    if reset := _RESET.search(text):
+        code, by = reset.groups()
+        owner.end(StreamEnd.BROKEN)
+        if by != "Remote":
+            # Our side found the frames wrong: content-length not kept, most of all.
+            return RemoteProtocolError("the response breaks HTTP/2 or its own content-length")
+        if code == "REFUSED_STREAM" and not headers_received:
+            return StreamRefused("the provider refused the stream")
+        return _reset(f"the provider reset the stream ({code})", owner, headers_received)
+    owner.end(StreamEnd.LOST)
+    if goaway := _GOAWAY.search(text):
+        code, by = goaway.groups()
+        if by != "Remote":
+            return RemoteProtocolError("the provider's frames break HTTP/2")
+        if headers_received:
+            return _reset(f"the provider left the connection ({code})", owner, headers_received)
+        # Streams at or below its last_stream_id go on; this one is above.
+        return StreamRefused(f"the provider is leaving the connection ({code})")
+    if "Parse(" in text:
+        return RemoteProtocolError("the provider's answer is not HTTP")
+    return _reset("the connection broke", owner, headers_received)
+
+
+def _connect_error(text: str) -> ConnectError:
+    if "TimedOut" in text:
+        return ConnectTimeout("no connection in time")
+    if "SSL routines" in text or "code: SSL" in text:
+        return TlsFailed("the TLS handshake with the provider failed")
+    if "dns error" in text:
+        return ConnectError("the provider's name does not resolve")
+    return ConnectError("the provider cannot be reached")
+
+
+def _reset(message: str, owner: StreamOwner, headers_received: bool) -> StreamReset:
+    return StreamReset(message, headers_received=headers_received, reused=owner.reused)

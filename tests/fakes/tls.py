@@ -1,0 +1,40 @@
+"""Test certificates: one throw-away authority a test session, made by trustme.
+
+`TestAuthority.server_context(...)` is what a fake server listens with; `ca_file(directory)` is
+the PEM that `Origin.ca_file` names.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import trustme
+
+
+class CertAuthority:
+    """A certificate authority of its own, and what servers and clients need of it."""
+
+    def __init__(self) -> None:
+        self._ca = trustme.CA()
+
+    def server_context(
+        self, *names: str, alpn: tuple[str, ...] = ("h2", "http/1.1")
+    ) -> ssl.SSLContext:
+        """A server-side context with a certificate for `names`.
+
+        Args:
+            names: host names and addresses; loopback by name and address when none is given.
+            alpn: protocols offered, best first; empty for a server that knows no ALPN.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._ca.issue_cert(*(names or ("localhost", "127.0.0.1", "::1"))).configure_cert(context)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+    def ca_file(self, directory: Path) -> str:
+        """Write the authority's certificate into `directory`; the path of the PEM file."""
+        path = directory / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(path))
+        return str(path)
