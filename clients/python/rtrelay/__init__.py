@@ -1,1 +1,1 @@
-"""rtrelay client: generated stubs for the `rtrelay.v1` contract (`rtrelay.v1`)."""
+"""rtrelay client: messages and gRPC stubs of the `rtrelay.v1` contract, in `rtrelay.v1`."""

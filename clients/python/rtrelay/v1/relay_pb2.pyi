@@ -1085,8 +1085,8 @@ class End(google.protobuf.message.Message):
     cancel_reason: Global___CancelReason.ValueType
     """With OUTCOME_CANCELLED: the reason that was given."""
     usage_final: builtins.bool
-    """Usage is the last word. If false the relay expects better figures (a provider that tells
-    them after a cancel) and puts them into its own records only.
+    """Usage is the provider's last word. False when the stream ended before it (a cancel, a
+    failure): the figures are then what was known so far, or the relay's own count.
     """
     provider: builtins.str
     """Provider of the winner as the operator calls it; empty if none won."""

@@ -1,0 +1,40 @@
+"""The examples of the client package: shown as they are, and importable."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+CLIENT_DIR = Path(__file__).resolve().parents[2] / "clients" / "python"
+EXAMPLES = sorted((CLIENT_DIR / "examples").glob("*.py"))
+
+
+def test_readme_shows_the_example_as_it_is() -> None:
+    readme = (CLIENT_DIR / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert blocks[0] == (CLIENT_DIR / "examples" / "stream.py").read_text(encoding="utf-8")
+
+
+def test_readme_names_every_example() -> None:
+    readme = (CLIENT_DIR / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES if f"examples/{path.name}" not in readme] == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_imports_without_running(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert asyncio.iscoroutinefunction(module.main)
+
+
+def test_client_package_needs_no_server() -> None:
+    needed = {re.split(r"[<>=!~ ;\[]", line)[0] for line in requires("rtrelay-client") or []}
+    assert needed == {"grpcio", "googleapis-common-protos", "protobuf"}
