@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import google.rpc
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-not-found]  # in .venv-proto only
 
 PROTO_DIR = Path(__file__).resolve().parent
 CLIENT_DIR = PROTO_DIR.parent / "clients" / "python"
