@@ -27,8 +27,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 import h2.config
 import h2.connection
@@ -36,6 +34,8 @@ import h2.events
 import h2.exceptions
 import h2.settings
 from h2.settings import SettingCodes
+
+from tests.fakes.scripted import ScriptedServer
 
 NO_ERROR = 0x0
 PROTOCOL_ERROR = 0x1
@@ -299,7 +299,7 @@ class ServerConnection(asyncio.Protocol):
             case h2.events.StreamEnded(stream_id=stream_id):
                 stream = self.streams[stream_id or 0]
                 self._server.record("request_end", self.index, stream.stream_id)
-                self._tasks[stream.stream_id] = self._server.start(stream)
+                self._tasks[stream.stream_id] = self._server.run_script(stream)
             case h2.events.StreamReset(stream_id=stream_id, error_code=code, remote_reset=True):
                 stream = self.streams[stream_id or 0]
                 stream.reset_code = int(code or 0)
@@ -334,24 +334,24 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write(data)
 
 
-class H2Server:
+class H2Server(ScriptedServer):
     """The server: `async with H2Server(...) as server`.
 
     Args:
         tls: context to listen with (give it ALPN `h2`); None for plain text, prior knowledge.
         settings: SETTINGS values sent at the start (`MAX_CONCURRENT_STREAMS`, windows).
-
-    Leaving the block closes every connection and awaits every script; a script that failed
-    raises there, so that a broken fake cannot pass for a working client.
     """
 
     MAX_CONCURRENT_STREAMS = SettingCodes.MAX_CONCURRENT_STREAMS
     INITIAL_WINDOW_SIZE = SettingCodes.INITIAL_WINDOW_SIZE
 
     def __init__(
-        self, *, tls: ssl.SSLContext | None = None, settings: dict[SettingCodes, int] | None = None
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        settings: dict[SettingCodes, int] | None = None,
     ) -> None:
-        self.tls = tls
+        super().__init__(tls)
         self.settings: dict[SettingCodes, int] = {
             self.MAX_CONCURRENT_STREAMS: 100,
             **(settings or {}),
@@ -363,16 +363,6 @@ class H2Server:
         self.streams: list[ServerStream] = []
         """Every stream of every connection, oldest first (probes of the client included)."""
         self.log: list[Seen] = []
-        self.port = 0
-        self._listener: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failures: list[BaseException] = []
-        self._waiters: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
-
-    @property
-    def url(self) -> str:
-        """`scheme://127.0.0.1:port`."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def open_connections(self) -> list[ServerConnection]:
@@ -392,88 +382,31 @@ class H2Server:
         await self.until(lambda: len(self.requests(path)) > index, timeout_s=timeout_s)
         return self.requests(path)[index]
 
-    async def until(self, condition: Callable[[], object], *, timeout_s: float = 5.0) -> None:
-        """Wait until `condition()` is true; it is asked again after everything recorded.
-
-        Raises:
-            TimeoutError: with the last records in its message.
-        """
-        if condition():
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        entry = (condition, waiter)
-        self._waiters.append(entry)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await waiter
-        except TimeoutError:
-            raise TimeoutError(f"not seen; the last records: {self.log[-12:]}") from None
-        finally:
-            if entry in self._waiters:
-                self._waiters.remove(entry)
-
     # --- used by connections ----------------------------------------------------------------
 
     def record(self, kind: str, connection: int, stream_id: int = 0, value: int = 0) -> None:
+        """Remember what happened and ask the waiting conditions again."""
         self.log.append(Seen(time.monotonic(), kind, connection, stream_id, value))
         self.wake()
 
-    def wake(self) -> None:
-        for entry in list(self._waiters):
-            condition, waiter = entry
-            if not waiter.done() and condition():
-                waiter.set_result(None)
-
-    def start(self, stream: ServerStream) -> asyncio.Task[None]:
-        script = self.routes.get(stream.path.partition("?")[0], self.default)
-        task = asyncio.ensure_future(_run(script, stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            self._failures.append(failure)
-        self.wake()
-
-    # --- lifetime ---------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: ServerConnection(self), "127.0.0.1", self.port, ssl=self.tls
+    def run_script(self, stream: ServerStream) -> asyncio.Task[None]:
+        """Start the script of the stream's path."""
+        return self.start(
+            _run(self.routes.get(stream.path.partition("?")[0], self.default), stream)
         )
-        self.port = self._listener.sockets[0].getsockname()[1]
-        return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-        if exc is None and self._failures:
-            raise BaseExceptionGroup("scripts of the fake server failed", self._failures)
+    def new_connection(self) -> asyncio.Protocol:
+        return ServerConnection(self)
 
-    def stop_listening(self) -> None:
-        """Take no new connections; those there go on."""
-        if self._listener is not None:
-            self._listener.close()
-
-    async def aclose(self) -> None:
-        """Close the listener and every connection, and await every script. Idempotent."""
-        self.stop_listening()
+    def abort_all(self) -> None:
         for connection in self.open_connections:
             connection.abort()
-        await self.until(lambda: not self.open_connections)
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._listener is not None:
-            await self._listener.wait_closed()
+
+    def all_gone(self) -> bool:
+        return not self.open_connections
+
+    def last_records(self) -> object:
+        return self.log[-12:]
 
 
 async def _run(script: Script, stream: ServerStream) -> None:

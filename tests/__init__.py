@@ -1,0 +1,1 @@
+"""Tests; the tree mirrors `relay/`, the stand-ins for the world are in `fakes/`."""
