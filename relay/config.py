@@ -32,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from relay.codecs.registry import BUILDERS
 from relay.transport.base import HttpMode
 
 RESERVED_KEYS = (
@@ -411,13 +412,26 @@ def load(path: Path) -> Config:
 
 
 def from_environment(environment: Mapping[str, str]) -> Config | None:
-    """A configuration of every provider whose well-known key variable is set; None if none is."""
-    providers = {
-        name: {"api_key": f"${{{row['api_key_env']}}}"}
-        for name, row in known_providers().items()
-        if row.get("api_key_env") and environment.get(row["api_key_env"])
-    }
-    return parse({"providers": providers}) if providers else None
+    """A configuration of every provider whose well-known key variable is set; None if none is.
+
+    The alias `fast` asks the first of them (in the order of `providers.yaml`) for its first known
+    model, and falls back to the others.
+    """
+    providers: dict[str, Any] = {}
+    candidates: list[dict[str, str]] = []
+    for name, row in known_providers().items():
+        variable = row.get("api_key_env")
+        if not variable or not environment.get(variable) or row["wire"] not in BUILDERS:
+            continue
+        providers[name] = {"api_key": f"${{{variable}}}"}
+        if row.get("models"):
+            candidates.append({"provider": name, "model": row["models"][0]})
+    if not providers:
+        return None
+    document: dict[str, Any] = {"providers": providers}
+    if candidates:
+        document["models"] = {"fast": {"candidates": candidates[:1], "fallbacks": candidates[1:]}}
+    return parse(document)
 
 
 def _describe(fault: Any) -> str:

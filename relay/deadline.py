@@ -45,14 +45,16 @@ class Scope:
     be raised again. Scopes of one task may nest, like `asyncio.timeout`.
     """
 
-    __slots__ = ("_base", "_is_requested", "_task", "cause")
+    __slots__ = ("_base", "_has_left", "_is_requested", "_task", "cause")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[object] | None = None
         self._base = 0
         self._is_requested = False
+        self._has_left = False
         self.cause: RelayError | None = None
-        """Why the scope was cancelled; None while it was not."""
+        """Why the scope was cancelled; None while it was not. Cancelled before it was entered, a
+        scope interrupts nothing: look here after `enter`."""
 
     def enter(self) -> None:
         """Bind the scope to the running task."""
@@ -65,6 +67,7 @@ class Scope:
     def leave(self) -> None:
         """The task has left; later `cancel` calls do nothing."""
         self._task = None
+        self._has_left = True
 
     def cancel(self, cause: RelayError) -> bool:
         """Cancel the task inside with this cause; the first cause wins.
@@ -72,8 +75,11 @@ class Scope:
         Returns whether this call is the one that counts. Called by a callback or by another task,
         never by the task inside, which can simply raise.
         """
-        if self.cause is not None or self._task is None:
+        if self.cause is not None or self._has_left:
             return False
+        if self._task is None:
+            self.cause = cause
+            return True
         if asyncio.current_task() is self._task:
             raise LocalProtocolError("a task does not cancel the scope it is in")
         self.cause = cause

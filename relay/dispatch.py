@@ -6,13 +6,14 @@ reads it. A reload replaces `catalog`; a generation keeps the one it started wit
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
-from relay.errors import Draining
+from relay.errors import Draining, RelayError
 from relay.governance.ledger import Ledger, LedgerEntry
 from relay.outcome import AttemptRecord
 from relay.race import run_race
@@ -22,8 +23,41 @@ from relay.routing.plan import PlannedAttempt, make_plan
 from relay.timeline import Timeline
 from relay.transport.base import Transport
 
-if TYPE_CHECKING:
-    from collections.abc import MutableSequence
+
+class Live:
+    """The generations between their enter and their end; a drain waits for `idle`."""
+
+    def __init__(self) -> None:
+        self._members: dict[object, Callable[[RelayError], object]] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def add(self, member: object, cancel: Callable[[RelayError], object]) -> None:
+        """`cancel` ends the member with a cause."""
+        self._members[member] = cancel
+
+    def discard(self, member: object) -> None:
+        """The member has ended; unknown ones are ignored."""
+        self._members.pop(member, None)
+        if not self._members:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def cancel_all(self, cause: RelayError) -> None:
+        """End everything that runs now."""
+        for cancel in list(self._members.values()):
+            cancel(cause)
+
+    async def idle(self) -> None:
+        """Return when nothing runs."""
+        while self._members:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
 
 @dataclass(slots=True)
@@ -38,8 +72,7 @@ class Services:
     slow_consumer_s: float = 30.0
     lane_bytes: int = 65_536
     is_draining: bool = False
-    live: set[object] = field(default_factory=set)
-    """Generations between their enter and their end; a drain waits for it to empty."""
+    live: Live = field(default_factory=Live)
 
 
 @dataclass(slots=True)

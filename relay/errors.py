@@ -133,6 +133,17 @@ class Retry(enum.Enum):
     """The answer would be the same, or the client has seen output."""
 
 
+class CancelReason(enum.IntEnum):
+    """Why a generation was cancelled; the numbers of `rtrelay.v1.CancelReason`."""
+
+    UNSPECIFIED = 0
+    BARGE_IN = 1
+    SUPERSEDED = 2
+    SPECULATION_DISCARDED = 3
+    SESSION_END = 4
+    CLIENT_TIMEOUT = 5
+
+
 class RelayError(Exception):
     """Base of every error the relay reports.
 
@@ -260,6 +271,10 @@ class ClientCancelled(DownstreamError):
 
     code = Code.CANCELLED
     reason = Reason.CLIENT_CANCELLED
+
+    def __init__(self, message: str, why: CancelReason = CancelReason.UNSPECIFIED) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 # --- admission ------------------------------------------------------------------------------

@@ -70,12 +70,14 @@ class Generation:
         *,
         generation_id: str,
         frontend: str,
+        client_id: str = "",
         received_s: float | None = None,
         total_s: float | None = None,
     ) -> None:
         """
         Args:
-            generation_id: the client's, or one made by the frontend; for logs and accounts.
+            generation_id: the relay's own, unique; in logs, accounts and answers.
+            client_id: the client's own id, unique in its session.
             frontend: `converse`, `generate`, `chat_completions`: for logs.
             received_s: when the request arrived, on `services.clock`; now if None.
             total_s: a limit of the transport itself (gRPC deadline, header), beside the
@@ -84,6 +86,7 @@ class Generation:
         self._services = services
         self.request = request
         self.generation_id = generation_id
+        self.client_id = client_id
         self._frontend = frontend
         self._clock = services.clock
         self.timeline = Timeline(services.clock, received_s)
@@ -108,7 +111,7 @@ class Generation:
 
     async def __aenter__(self) -> Self:
         self._scope.enter()
-        self._services.live.add(self)
+        self._services.live.add(self, self.cancel)
         budgets = self.request.policy.budgets
         elapsed_s = self._clock() - self.timeline.received_s
         limits = [limit for limit in (budgets.total_s, self._total_s) if limit is not None]
@@ -159,6 +162,9 @@ class Generation:
 
     async def commit(self) -> bool:
         """Run the race. True: there is a committed stream to iterate; False: `end` is set."""
+        if self._scope.cause is not None:  # cancelled before its task ran
+            self._close(self._scope.cause)
+            return False
         budget_s = self.request.policy.budgets.first_token_s
         timer = Timer(
             self._scope,
@@ -327,7 +333,7 @@ class Generation:
         )
         if self._entry is not None:
             self._entry.settle(end)
-        _log_end(self.generation_id, self._frontend, self.request, end)
+        _log_end(self, self._frontend, end)
 
     @property
     def winner(self) -> Attempt | None:
@@ -340,15 +346,15 @@ class Generation:
         return len(self._records)
 
 
-def _log_end(
-    generation_id: str, frontend: str, request: GenerateRequest, end: GenerationEnd
-) -> None:
+def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
     """One line a generation, with the whole timeline; no prompt, no output, no key."""
+    request = generation.request
     error = end.error
     usage = end.usage
     _log.info(
         "generation",
-        id=generation_id,
+        id=generation.generation_id,
+        client_id=generation.client_id or None,
         frontend=frontend,
         asked=request.model,
         turn=request.policy.turn_id or None,

@@ -67,3 +67,22 @@ class GenerationEnd:
     def wall_us(self) -> int:
         """From receipt to end."""
         return sum(self.phases_us.values())
+
+
+def refused(error: RelayError) -> GenerationEnd:
+    """The end of a generation that never began."""
+    return GenerationEnd(
+        error=error,
+        finish_reasons={},
+        raw_finish_reasons={},
+        usage=None,
+        is_usage_final=True,
+        attempts=(),
+        phases_us={},
+        stall_count=0,
+        longest_gap_us=0,
+        provider="",
+        model="",
+        response_id="",
+        has_output=False,
+    )

@@ -24,7 +24,7 @@ from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.request_policy import read_policy
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
 from relay.generation import Generation
-from relay.sse import comment
+from relay.sse import encode_comment
 
 _SSE_HEADERS: RawHeaders = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -32,7 +32,7 @@ _SSE_HEADERS: RawHeaders = [
     (b"x-accel-buffering", b"no"),  # nginx would collect the stream otherwise
 ]
 
-_COMMENT = comment("relay: waiting for the provider")
+_COMMENT = encode_comment("relay: waiting for the provider")
 
 
 @dataclass(frozen=True, slots=True)

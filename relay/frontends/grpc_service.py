@@ -1,0 +1,326 @@
+"""`rtrelay.v1.RelayService` over grpc.aio: bytes in, bytes out.
+
+Request bytes are parsed here and not by grpc, so that undecodable ones are answered and do not
+kill the session by accident. Frames are serialised by `proto_out`, so grpc copies bytes only.
+
+In `Converse` the handler's own task reads and one more task writes; neither is cancelled while the
+RPC lives, because grpc.aio ends an RPC when a waiting read or write is cancelled. `Generate` writes
+from its own task: cancelling that RPC is the client's way to cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NoReturn
+
+import grpc
+import structlog
+from google.rpc import status_pb2
+from rtrelay.v1 import relay_pb2 as relay_pb
+
+from relay import __version__
+from relay.config import GrpcListener
+from relay.dispatch import Services
+from relay.errors import (
+    CancelReason,
+    Draining,
+    InvalidRequest,
+    NotImplementedYet,
+    Reason,
+    RelayError,
+)
+from relay.frontends.grpc_status import to_status
+from relay.frontends.proto_in import check_generation_id, parse, to_generate_request
+from relay.frontends.proto_out import FrameEncoder
+from relay.generation import Generation
+from relay.outbox import Outbox
+from relay.outcome import refused
+from relay.session import Session
+
+_log = structlog.get_logger("relay.grpc")
+
+SERVICE = "rtrelay.v1.RelayService"
+CAPABILITIES = ("openai_chat_body",)
+CLOSE_GRACE_S = 5.0
+"""How long a session that is over may take to hand its last frames to a client."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class RelayService:
+    """The servicer; one per worker."""
+
+    def __init__(self, services: Services, settings: GrpcListener) -> None:
+        self._services = services
+        self._settings = settings
+        self._sessions: set[_Conversation] = set()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a grpc.aio server registers; (de)serialisation stays with us."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Converse": grpc.stream_stream_rpc_method_handler(self.converse),
+                "Generate": grpc.unary_stream_rpc_method_handler(self.generate),
+            },
+        )
+
+    async def converse(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """One session; see the contract for its rules."""
+        if self._services.is_draining:
+            await _abort(context, Draining("this relay is shutting down; connect again"))
+        conversation = _Conversation(self._services, self._settings, context)
+        self._sessions.add(conversation)
+        try:
+            await conversation.run()
+        finally:
+            self._sessions.discard(conversation)
+
+    def notify_drain(self, time_left_s: float) -> None:
+        """Tell every session that this worker stops."""
+        for conversation in self._sessions:
+            conversation.notify_drain(time_left_s)
+
+    async def generate(self, request: bytes, context: Context) -> None:
+        """One generation without a session."""
+        services = self._services
+        received_s = services.clock()
+        request_id = _new_id("gen")
+        try:
+            start = parse(relay_pb.GenerateRequest, request).start
+            generation_id = start.generation_id or request_id
+            check_generation_id(generation_id)
+        except RelayError as error:
+            await _abort(context, error)
+        frames = FrameEncoder(generation_id, request_id, start.turn_id, start.output)
+        try:
+            _refuse_session_features(start)
+            wanted = to_generate_request(start, None)
+        except RelayError as error:
+            await context.write(frames.end(refused(error), None))
+            await _abort(context, error)
+        generation = Generation(
+            services,
+            wanted,
+            generation_id=request_id,
+            client_id=generation_id,
+            frontend="generate",
+            received_s=received_s,
+            total_s=context.time_remaining(),
+        )
+        write = context.write
+        await write(frames.started())
+        async with generation:
+            if await generation.commit():
+                async for events in generation:
+                    for frame in frames.output(events):
+                        await write(frame)
+                    generation.released()
+        end = generation.end
+        if end is None:
+            raise RuntimeError("a generation that was left has its end")
+        await write(frames.end(end, generation))
+        if end.error is not None:
+            await _abort(context, end.error)
+
+
+def _refuse_session_features(start: relay_pb.Start) -> None:
+    """
+    Raises:
+        InvalidRequest: the start asks for what only a session has.
+    """
+    for field in ("speculative", "hold_until_commit", "supersedes"):
+        if getattr(start, field):
+            raise InvalidRequest(f"start.{field} needs a session", field=f"start.{field}")
+
+
+class _Conversation:
+    """One Converse RPC: frames of the client to the session, the outbox to the client."""
+
+    def __init__(self, services: Services, settings: GrpcListener, context: Context) -> None:
+        self._services = services
+        self._settings = settings
+        self._context = context
+        self._setup: relay_pb.Setup | None = None
+        self._outbox = Outbox(context.write)
+        self._session = Session(services, self._outbox, settings.max_live_generations)
+        self._is_closed_by_client = False
+
+    async def run(self) -> None:
+        """Read until the client is done, then let out what is pending."""
+        context, outbox, session = self._context, self._outbox, self._session
+        writer = asyncio.get_running_loop().create_task(outbox.run(), name="converse writer")
+        try:
+            try:
+                await self._read_frames()
+            except RelayError as fatal:
+                await session.aclose()
+                outbox.close()
+                await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
+                await _abort(context, fatal)
+            if self._is_closed_by_client:
+                session.cancel_all(CancelReason.SESSION_END)
+            await session.finished()
+            outbox.close()
+            await writer
+        finally:
+            # Reached in passing, or because the RPC is gone: then nothing can be told any more,
+            # a pending write fails by itself and the upstreams are reset here.
+            session.cancel_all(CancelReason.SESSION_END)
+            outbox.close()
+            if not writer.done():
+                writer.cancel()
+            await _settled(writer, session)
+
+    async def _read_frames(self) -> None:
+        """
+        Raises:
+            RelayError: the session cannot go on.
+        """
+        read: Callable[[], Awaitable[object]] = self._context.read
+        while True:
+            data = await read()
+            if not isinstance(data, bytes):  # grpc.aio.EOF: the client half-closed
+                if self._setup is None:
+                    raise InvalidRequest(
+                        "the first frame must be setup", reason=Reason.SETUP_REQUIRED
+                    )
+                return
+            received_s = self._services.clock()
+            try:
+                frame = parse(relay_pb.ConverseRequest, data)
+            except InvalidRequest as error:
+                if self._setup is None:
+                    raise
+                self._reject(error, "")
+                continue
+            kind = frame.WhichOneof("frame")
+            if self._setup is None:
+                if kind != "setup":
+                    raise InvalidRequest(
+                        f"the first frame must be setup, not {kind or 'an empty one'}",
+                        field="frame",
+                        reason=Reason.SETUP_REQUIRED,
+                    )
+                self._on_setup(frame.setup)
+            elif kind == "start":
+                self._on_start(frame.start, received_s)
+            elif kind == "cancel":
+                self._on_cancel(frame.cancel)
+            elif kind == "ping":
+                pong = relay_pb.Pong(nonce=frame.ping.nonce)
+                self._outbox.control(relay_pb.ConverseResponse(pong=pong).SerializeToString())
+            elif kind == "close":
+                self._is_closed_by_client = True
+                return
+            elif kind == "commit":
+                self._reject(
+                    NotImplementedYet("commit is not served by this version"),
+                    frame.commit.generation_id,
+                )
+            elif kind == "setup":
+                self._reject(InvalidRequest("setup comes once, as the first frame", field="setup"))
+            else:
+                self._reject(InvalidRequest("the frame is empty or not known", field="frame"))
+
+    def _on_setup(self, setup: relay_pb.Setup) -> None:
+        if len(setup.labels) > 16:
+            raise InvalidRequest("more than 16 labels", field="setup.labels")
+        if setup.budgets.first_segment_ms:
+            raise NotImplementedYet("setup.budgets.first_segment_ms is not served by this version")
+        self._setup = setup
+        ready = relay_pb.Ready(
+            session_id=_new_id("ses"),
+            relay_version=__version__,
+            capabilities=CAPABILITIES,
+            limits=relay_pb.Limits(
+                max_concurrent_generations=self._settings.max_live_generations,
+                max_frame_bytes=self._settings.max_request_bytes,
+                slow_consumer_ms=round(self._services.slow_consumer_s * 1000),
+            ),
+        )
+        self._outbox.control(relay_pb.ConverseResponse(ready=ready).SerializeToString())
+
+    def _on_start(self, start: relay_pb.Start, received_s: float) -> None:
+        generation_id = start.generation_id
+        request_id = _new_id("gen")
+        try:
+            check_generation_id(generation_id)
+            self._session.start(
+                generation_id,
+                request_id,
+                FrameEncoder(generation_id, request_id, start.turn_id, start.output),
+                lambda: to_generate_request(start, self._setup),
+                received_s,
+            )
+        except RelayError as error:
+            self._reject(error, generation_id)
+
+    def _on_cancel(self, cancel: relay_pb.Cancel) -> None:
+        why = CancelReason.UNSPECIFIED
+        if cancel.reason in CancelReason._value2member_map_:
+            why = CancelReason(cancel.reason)
+        target = cancel.WhichOneof("target")
+        if target == "generation_id":
+            self._session.cancel(cancel.generation_id, why)
+        elif target == "all" and cancel.all:
+            self._session.cancel_all(why)
+        else:
+            self._reject(
+                InvalidRequest("cancel.generation_id or cancel.all is required", field="cancel")
+            )
+
+    def _reject(self, error: RelayError, generation_id: str = "") -> None:
+        """A frame changed nothing; say why."""
+        notice = relay_pb.Notice(
+            kind=relay_pb.NOTICE_KIND_FRAME_REJECTED,
+            error=to_status(error),
+            generation_id=generation_id[:128],
+            message=error.public_message,
+        )
+        self._outbox.control(relay_pb.ConverseResponse(notice=notice).SerializeToString())
+
+    def notify_drain(self, time_left_s: float) -> None:
+        """This worker stops; generations that run may finish."""
+        notice = relay_pb.Notice(
+            kind=relay_pb.NOTICE_KIND_DRAIN,
+            time_left_ms=round(time_left_s * 1000),
+            message="this relay is shutting down; open a new session",
+        )
+        self._outbox.control(relay_pb.ConverseResponse(notice=notice).SerializeToString())
+
+
+async def _settled(writer: asyncio.Task[None], session: Session) -> None:
+    """Wait for both; a writer whose client is gone ends with an error that tells us nothing."""
+    await session.finished()
+    await asyncio.wait([writer])
+    if not writer.cancelled() and (error := writer.exception()) is not None:
+        _log.debug("converse_writer_ended", error=type(error).__name__)
+
+
+async def _abort(context: Context, error: RelayError) -> NoReturn:
+    """End the RPC with the error's status; its details travel in the trailers.
+
+    Raises:
+        grpc.aio.AbortError: always.
+    """
+    status = to_status(error)
+    await context.abort(
+        _GRPC_CODE[status.code],
+        status.message,
+        trailing_metadata=(("grpc-status-details-bin", _serialise(status)),),
+    )
+
+
+def _serialise(status: status_pb2.Status) -> bytes:
+    data: bytes = status.SerializeToString()
+    return data
+
+
+_GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(12)}"

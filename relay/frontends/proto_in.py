@@ -1,0 +1,361 @@
+"""Protobuf to the neutral request: pure functions.
+
+Fields of the contract that this version does not serve are refused by name, never ignored. JSON
+that only passes through is checked to be JSON here, so that a provider never sees half a document.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import orjson
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtoMessage
+from rtrelay.v1 import content_pb2 as content_pb
+from rtrelay.v1 import relay_pb2 as relay_pb
+
+from relay.content import (
+    AudioPart,
+    Budgets,
+    FilePart,
+    GenerateRequest,
+    ImagePart,
+    Message,
+    OpaquePart,
+    Part,
+    Policy,
+    ReasoningOptions,
+    RefusalPart,
+    ResponseFormat,
+    Role,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolChoiceMode,
+)
+from relay.errors import InvalidRequest, NotImplementedYet
+from relay.frontends.chat_body import MAX_CHOICES, decode_json, to_request
+
+MAX_ID_BYTES = 128
+MAX_LABELS = 16
+
+P = TypeVar("P", bound=ProtoMessage)
+
+
+def parse(kind: type[P], data: bytes) -> P:
+    """The message in some bytes.
+
+    Raises:
+        InvalidRequest: they are no such message; names it.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        name = kind.DESCRIPTOR.full_name
+        raise InvalidRequest(f"the bytes are not a valid {name}", field=name) from None
+
+
+def check_generation_id(generation_id: str) -> None:
+    """
+    Raises:
+        InvalidRequest: empty or too long.
+    """
+    if not generation_id:
+        raise InvalidRequest("start.generation_id is required", field="start.generation_id")
+    if len(generation_id.encode()) > MAX_ID_BYTES:
+        raise InvalidRequest(
+            f"start.generation_id is longer than {MAX_ID_BYTES} bytes",
+            field="start.generation_id",
+        )
+
+
+def to_generate_request(start: relay_pb.Start, setup: relay_pb.Setup | None) -> GenerateRequest:
+    """The neutral request of a start, with the session's defaults filled in.
+
+    Raises:
+        InvalidRequest: a field is missing or wrong.
+        NotImplementedYet: a field asks for what this version does not serve.
+    """
+    _refuse_unserved(start)
+    policy = _policy(start, setup)
+    model = start.model
+    kind = start.WhichOneof("input")
+    if kind == "openai_chat_body":
+        body = decode_json(start.openai_chat_body)
+        for ignored in ("stream", "stream_options", "x_relay"):
+            body.pop(ignored, None)
+        body["model"] = model or body.get("model") or (setup.model if setup else "")
+        request = to_request(body, policy)
+        return _with_reasoning(request, start.output.reasoning)
+    if kind != "prompt":
+        raise InvalidRequest(
+            "start.prompt or start.openai_chat_body is required", field="start.prompt"
+        )
+    model = model or (setup.model if setup else "")
+    if not model:
+        raise InvalidRequest(
+            "start.model is required when the setup names none", field="start.model"
+        )
+    prompt = start.prompt
+    if not prompt.messages:
+        raise InvalidRequest(
+            "start.prompt.messages must not be empty", field="start.prompt.messages"
+        )
+    path = "start.prompt"
+    return GenerateRequest(
+        model=model,
+        messages=tuple(
+            _message(item, f"{path}.messages[{i}]") for i, item in enumerate(prompt.messages)
+        ),
+        tools=tuple(_tool(item, f"{path}.tools[{i}]") for i, item in enumerate(prompt.tools)),
+        tool_choice=_tool_choice(prompt.tool_choice) if prompt.HasField("tool_choice") else None,
+        parallel_tool_calls=prompt.parallel_tool_calls
+        if prompt.HasField("parallel_tool_calls")
+        else None,
+        response_format=_response_format(prompt.response_format)
+        if prompt.HasField("response_format")
+        else None,
+        sampling=_sampling(prompt.sampling),
+        reasoning=ReasoningOptions(
+            effort=prompt.reasoning.effort,
+            budget_tokens=_optional(prompt.reasoning, "budget_tokens"),
+        ),
+        service_tier=prompt.service_tier,
+        user=prompt.user,
+        prompt_cache_key=prompt.prompt_cache_key,
+        want_reasoning=start.output.reasoning,
+        extra=_json_object(prompt.extra_json, f"{path}.extra_json"),
+        policy=policy,
+    )
+
+
+def _with_reasoning(request: GenerateRequest, want_reasoning: bool) -> GenerateRequest:
+    if request.want_reasoning == want_reasoning:
+        return request
+    return replace(request, want_reasoning=want_reasoning)
+
+
+def _refuse_unserved(start: relay_pb.Start) -> None:
+    output = start.output
+    unserved = {
+        "start.speculative": start.speculative,
+        "start.hold_until_commit": start.hold_until_commit,
+        "start.supersedes": bool(start.supersedes),
+        "start.output.text_mode": output.text_mode
+        not in (relay_pb.TEXT_MODE_UNSPECIFIED, relay_pb.TEXT_MODE_DELTAS),
+        "start.output.commit_on": output.commit_on
+        not in (relay_pb.COMMIT_ON_UNSPECIFIED, relay_pb.COMMIT_ON_FIRST_CONTENT),
+        "start.budgets.first_segment_ms": bool(start.budgets.first_segment_ms),
+    }
+    for field, is_used in unserved.items():
+        if is_used:
+            raise NotImplementedYet(f"{field} is not served by this version")
+
+
+def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None) -> Policy:
+    labels = dict(setup.labels) if setup else {}
+    labels.update(start.labels)
+    if len(start.labels) > MAX_LABELS:
+        raise InvalidRequest(f"more than {MAX_LABELS} labels", field="start.labels")
+    return Policy(
+        budgets=Budgets(
+            first_token_s=_budget(start, setup, "first_token_ms"),
+            inter_token_s=_budget(start, setup, "inter_token_ms"),
+            total_s=_budget(start, setup, "total_ms"),
+        ),
+        turn_id=start.turn_id,
+        tags=tuple(start.tags),
+        timeline=True,
+        labels=labels,
+    )
+
+
+def _budget(start: relay_pb.Start, setup: relay_pb.Setup | None, name: str) -> float | None:
+    """The start's limit, else the setup's; 0 sets none."""
+    value = _optional(start.budgets, name)
+    if value is None and setup is not None:
+        value = _optional(setup.budgets, name)
+    return value / 1000 if value else None
+
+
+def _optional(message: ProtoMessage, name: str) -> Any:
+    """An `optional` scalar, None when it was not set."""
+    return getattr(message, name) if message.HasField(name) else None
+
+
+def _json_object(data: bytes, field: str) -> Mapping[str, Any]:
+    """A JSON object in bytes; empty bytes are an empty one."""
+    if not data:
+        return {}
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest(f"{field} is not valid JSON", field=field) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{field} must be a JSON object", field=field)
+    return value
+
+
+# --- messages ---------------------------------------------------------------------------------
+
+_ROLES = {
+    content_pb.ROLE_SYSTEM: Role.SYSTEM,
+    content_pb.ROLE_DEVELOPER: Role.DEVELOPER,
+    content_pb.ROLE_USER: Role.USER,
+    content_pb.ROLE_ASSISTANT: Role.ASSISTANT,
+    content_pb.ROLE_TOOL: Role.TOOL,
+}
+
+
+def _message(item: content_pb.Message, path: str) -> Message:
+    role = _ROLES.get(item.role)
+    if role is None:
+        raise InvalidRequest(f"{path}.role is not set or not known", field=f"{path}.role")
+    return Message(
+        role=role,
+        parts=tuple(_part(part, f"{path}.parts[{i}]") for i, part in enumerate(item.parts)),
+        name=item.name,
+        tool_calls=tuple(
+            _tool_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(item.tool_calls)
+        ),
+        tool_call_id=item.tool_call_id,
+        reasoning=item.reasoning,
+        extra=_json_object(item.extra_json, f"{path}.extra_json"),
+    )
+
+
+def _part(part: content_pb.Part, path: str) -> Part:
+    kind = part.WhichOneof("kind")
+    if kind == "text":
+        return TextPart(part.text)
+    if kind == "refusal":
+        return RefusalPart(part.refusal)
+    if kind == "image":
+        return _image(part.image, f"{path}.image")
+    if kind == "audio":
+        if not part.audio.data or not part.audio.format:
+            raise InvalidRequest(f"{path}.audio needs data and format", field=f"{path}.audio")
+        return AudioPart(base64.b64encode(part.audio.data).decode(), part.audio.format)
+    if kind == "file":
+        return FilePart(
+            file_id=part.file.file_id,
+            filename=part.file.filename,
+            data_base64=base64.b64encode(part.file.data).decode(),
+            media_type=part.file.media_type,
+        )
+    if kind == "opaque":
+        value = _json_object(part.opaque.value_json, f"{path}.opaque.value_json")
+        return OpaquePart(part.opaque.wire, value)
+    raise InvalidRequest(f"{path} has no kind that is known", field=path)
+
+
+def _image(image: content_pb.ImagePart, path: str) -> ImagePart:
+    if image.WhichOneof("source") == "url":
+        if not image.url.startswith(("https://", "http://")):
+            raise InvalidRequest(f"{path}.url must be an http(s) URL", field=f"{path}.url")
+        return ImagePart(url=image.url, detail=image.detail)
+    if not image.data or not image.media_type:
+        raise InvalidRequest(f"{path} needs a url, or data with its media_type", field=path)
+    return ImagePart(
+        data_base64=base64.b64encode(image.data).decode(),
+        media_type=image.media_type,
+        detail=image.detail,
+    )
+
+
+def _tool_call(call: content_pb.ToolCall, path: str) -> ToolCall:
+    if not call.name:
+        raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
+    return ToolCall(
+        call_id=call.call_id,
+        name=call.name,
+        arguments=call.arguments,
+        kind="custom" if call.kind == content_pb.TOOL_KIND_CUSTOM else "function",
+        extra=_json_object(call.extra_json, f"{path}.extra_json"),
+    )
+
+
+# --- tools and sampling -----------------------------------------------------------------------
+
+
+def _tool(tool: content_pb.Tool, path: str) -> Tool:
+    if tool.opaque_json:
+        return Tool(name=tool.name, opaque=_json_object(tool.opaque_json, f"{path}.opaque_json"))
+    if not tool.name:
+        raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
+    _json_object(tool.parameters_json, f"{path}.parameters_json")
+    return Tool(
+        name=tool.name,
+        description=tool.description,
+        parameters_json=tool.parameters_json,
+        strict=_optional(tool, "strict"),
+    )
+
+
+_TOOL_CHOICES = {
+    content_pb.TOOL_CHOICE_MODE_AUTO: ToolChoiceMode.AUTO,
+    content_pb.TOOL_CHOICE_MODE_NONE: ToolChoiceMode.NONE,
+    content_pb.TOOL_CHOICE_MODE_REQUIRED: ToolChoiceMode.REQUIRED,
+    content_pb.TOOL_CHOICE_MODE_NAMED: ToolChoiceMode.NAMED,
+    content_pb.TOOL_CHOICE_MODE_OPAQUE: ToolChoiceMode.OPAQUE,
+}
+
+
+def _tool_choice(choice: content_pb.ToolChoice) -> ToolChoice:
+    path = "start.prompt.tool_choice"
+    mode = _TOOL_CHOICES.get(choice.mode)
+    if mode is None:
+        raise InvalidRequest(f"{path}.mode is not set or not known", field=f"{path}.mode")
+    if mode is ToolChoiceMode.NAMED and not choice.name:
+        raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
+    opaque = None
+    if mode is ToolChoiceMode.OPAQUE:
+        opaque = _json_object(choice.opaque_json, f"{path}.opaque_json")
+    return ToolChoice(mode, name=choice.name, opaque=opaque)
+
+
+def _response_format(wanted: content_pb.ResponseFormat) -> ResponseFormat:
+    path = "start.prompt.response_format"
+    if wanted.kind == content_pb.RESPONSE_FORMAT_KIND_TEXT:
+        return ResponseFormat("text")
+    if wanted.kind == content_pb.RESPONSE_FORMAT_KIND_JSON_OBJECT:
+        return ResponseFormat("json_object")
+    if wanted.kind != content_pb.RESPONSE_FORMAT_KIND_JSON_SCHEMA:
+        raise InvalidRequest(f"{path}.kind is not set or not known", field=f"{path}.kind")
+    _json_object(wanted.schema_json, f"{path}.schema_json")
+    return ResponseFormat(
+        "json_schema",
+        name=wanted.name,
+        description=wanted.description,
+        schema_json=wanted.schema_json,
+        strict=_optional(wanted, "strict"),
+    )
+
+
+def _sampling(sampling: content_pb.Sampling) -> Sampling:
+    choices = _optional(sampling, "choices")
+    if choices is not None and not 1 <= choices <= MAX_CHOICES:
+        field = "start.prompt.sampling.choices"
+        raise InvalidRequest(f"{field} must be between 1 and {MAX_CHOICES}", field=field)
+    limit = _optional(sampling, "max_output_tokens")
+    if limit == 0:
+        field = "start.prompt.sampling.max_output_tokens"
+        raise InvalidRequest(f"{field} must be at least 1", field=field)
+    return Sampling(
+        temperature=_optional(sampling, "temperature"),
+        top_p=_optional(sampling, "top_p"),
+        top_k=_optional(sampling, "top_k"),
+        max_output_tokens=limit,
+        stop=tuple(sampling.stop),
+        seed=_optional(sampling, "seed"),
+        choices=choices,
+        presence_penalty=_optional(sampling, "presence_penalty"),
+        frequency_penalty=_optional(sampling, "frequency_penalty"),
+        logprobs=_optional(sampling, "logprobs"),
+        top_logprobs=_optional(sampling, "top_logprobs"),
+    )

@@ -1,0 +1,268 @@
+"""Stream events and ends to `rtrelay.v1` frames; one encoder a generation.
+
+A batch becomes as few frames as order allows: pieces of one choice merge into one `Delta`, a
+complete tool call stands alone after what came before it. The encoder counts code points, so that
+every delta says where its text begins.
+
+`ConverseResponse` and `GenerateResponse` share their field numbers: the bytes made here are both.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from rtrelay.v1 import content_pb2 as content_pb
+from rtrelay.v1 import relay_pb2 as relay_pb
+
+from relay.content import (
+    AudioDelta,
+    Events,
+    OpaqueDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallDone,
+    ToolCallStart,
+    Usage,
+)
+from relay.errors import ClientCancelled, RelayError
+from relay.frontends.grpc_status import to_status
+from relay.generation import Generation
+from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
+
+_Response = relay_pb.ConverseResponse
+_Delta = relay_pb.Delta
+
+
+class FrameEncoder:
+    """Frames of one generation."""
+
+    def __init__(
+        self,
+        generation_id: str,
+        request_id: str,
+        turn_id: str,
+        output: relay_pb.OutputOptions,
+    ) -> None:
+        """
+        Args:
+            generation_id: the client's, in every frame.
+            request_id: the relay's own, for its logs.
+            output: which kinds of output the client asked for.
+        """
+        self._id = generation_id
+        self._request_id = request_id
+        self._turn_id = turn_id
+        self._wants_reasoning = output.reasoning
+        self._wants_arguments = output.tool_arguments
+        self._wants_extras = output.extras
+        self._wants_phases = output.attempt_phases
+        self._chars: dict[int, int] = {}
+
+    def started(self) -> bytes:
+        """The start was accepted."""
+        return _Response(
+            started=relay_pb.Started(generation_id=self._id, request_id=self._request_id)
+        ).SerializeToString()
+
+    def output(self, events: Events) -> Sequence[bytes]:
+        """The frames of some events, in order."""
+        if len(events) == 1 and type(events[0]) is TextDelta:
+            return (self._text(events[0].text, events[0].choice),)
+        frames: list[bytes] = []
+        delta: relay_pb.Delta | None = None
+        texts: list[str] = []
+        for event in events:
+            choice: int = getattr(event, "choice", 0)
+            if delta is not None and (delta.choice != choice or isinstance(event, ToolCallDone)):
+                frames.append(self._seal(delta, texts))
+                delta = None
+            if isinstance(event, ToolCallDone):
+                frames.append(self._tool_call(event))
+            elif self._is_wanted(event):
+                if delta is None:
+                    delta = _Delta(generation_id=self._id, choice=choice)
+                    texts = []
+                _add(delta, texts, event)
+        if delta is not None:
+            frames.append(self._seal(delta, texts))
+        return frames
+
+    def _text(self, text: str, choice: int) -> bytes:
+        offset = self._chars.get(choice, 0)
+        self._chars[choice] = offset + len(text)
+        return _Response(
+            delta=_Delta(generation_id=self._id, text=text, char_offset=offset, choice=choice)
+        ).SerializeToString()
+
+    def _seal(self, delta: relay_pb.Delta, texts: list[str]) -> bytes:
+        offset = self._chars.get(delta.choice, 0)
+        if texts:
+            delta.text = text = "".join(texts)
+            self._chars[delta.choice] = offset + len(text)
+        delta.char_offset = offset
+        return _Response(delta=delta).SerializeToString()
+
+    def _is_wanted(self, event: StreamEvent) -> bool:
+        if isinstance(event, TextDelta | RefusalDelta | AudioDelta):
+            return True
+        if isinstance(event, ReasoningDelta):
+            return self._wants_reasoning
+        if isinstance(event, ToolCallStart | ToolArgumentsDelta):
+            return self._wants_arguments
+        return isinstance(event, OpaqueDelta) and self._wants_extras
+
+    def _tool_call(self, event: ToolCallDone) -> bytes:
+        return _Response(
+            tool_call=relay_pb.ToolCallDone(
+                generation_id=self._id,
+                choice=event.choice,
+                index=event.index,
+                call=content_pb.ToolCall(
+                    call_id=event.call_id,
+                    name=event.name,
+                    arguments=event.arguments,
+                    kind=content_pb.TOOL_KIND_CUSTOM
+                    if event.kind == "custom"
+                    else content_pb.TOOL_KIND_FUNCTION,
+                    extra_json=event.extra_json,
+                ),
+                is_partial=event.is_partial,
+            )
+        ).SerializeToString()
+
+    def end(self, end: GenerationEnd, generation: Generation | None) -> bytes:
+        """The generation is over; its last frame."""
+        frame = relay_pb.End(
+            generation_id=self._id,
+            choices=self._choices(end),
+            usage_final=end.is_usage_final,
+            attempts=[
+                _attempt(record, index, self._wants_phases, is_won=bool(end.provider))
+                for index, record in enumerate(end.attempts)
+            ],
+            timeline=_timeline(end),
+            provider=end.provider,
+            model=end.model,
+            response_id=end.response_id,
+            request_id=self._request_id,
+            turn_id=self._turn_id,
+        )
+        error = end.error
+        if error is None:
+            frame.outcome = relay_pb.OUTCOME_COMPLETED
+        elif isinstance(error, ClientCancelled):
+            frame.outcome = relay_pb.OUTCOME_CANCELLED
+            frame.cancel_reason = relay_pb.CancelReason.ValueType(error.why)
+        else:
+            frame.outcome = relay_pb.OUTCOME_FAILED
+            frame.error.CopyFrom(to_status(error))
+        if end.usage is not None:
+            frame.usage.CopyFrom(_usage(end.usage))
+        info = generation.info if generation is not None else None
+        if info is not None:
+            frame.created_s = info.created_s
+            frame.service_tier = info.service_tier
+            frame.system_fingerprint = info.system_fingerprint
+        return _Response(end=frame).SerializeToString()
+
+    def _choices(self, end: GenerationEnd) -> list[relay_pb.ChoiceEnd]:
+        return [
+            relay_pb.ChoiceEnd(
+                choice=choice,
+                finish_reason=content_pb.FinishReason.ValueType(
+                    int(end.finish_reasons[choice]) if choice in end.finish_reasons else 0
+                ),
+                raw_reason=end.raw_finish_reasons.get(choice, ""),
+                text_chars=self._chars.get(choice, 0),
+            )
+            for choice in sorted({*self._chars, *end.finish_reasons})
+        ]
+
+
+def _add(delta: relay_pb.Delta, texts: list[str], event: StreamEvent) -> None:
+    """Merge one event into a delta; its text is joined at the end."""
+    if isinstance(event, TextDelta):
+        texts.append(event.text)
+    elif isinstance(event, ReasoningDelta):
+        delta.reasoning += event.text
+    elif isinstance(event, RefusalDelta):
+        delta.refusal += event.text
+    elif isinstance(event, ToolCallStart):
+        delta.tool_arguments.add(index=event.index, call_id=event.call_id, name=event.name)
+    elif isinstance(event, ToolArgumentsDelta):
+        pieces = delta.tool_arguments
+        if pieces and pieces[-1].index == event.index:
+            pieces[-1].fragment += event.fragment
+        else:
+            pieces.add(index=event.index, fragment=event.fragment)
+    elif isinstance(event, AudioDelta):
+        audio = delta.audio
+        audio.audio_id = audio.audio_id or event.audio_id
+        audio.data += base64.b64decode(event.data_base64)
+        audio.transcript += event.transcript
+        audio.expires_at_s = event.expires_at_s or audio.expires_at_s
+    elif isinstance(event, OpaqueDelta):
+        delta.extras.add(key=event.key, value_json=event.value_json)
+
+
+def _usage(usage: Usage) -> content_pb.Usage:
+    return content_pb.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        is_estimated=usage.is_estimated,
+        raw_json=usage.raw_json,
+    )
+
+
+_OUTCOMES = {
+    AttemptOutcome.SUCCESS: relay_pb.ATTEMPT_OUTCOME_COMPLETED,
+    AttemptOutcome.FAILURE: relay_pb.ATTEMPT_OUTCOME_FAILED,
+    AttemptOutcome.OVERLOAD: relay_pb.ATTEMPT_OUTCOME_FAILED,
+    AttemptOutcome.IGNORED: relay_pb.ATTEMPT_OUTCOME_CANCELLED,
+}
+
+
+def _attempt(
+    record: AttemptRecord, index: int, wants_phases: bool, *, is_won: bool
+) -> relay_pb.Attempt:
+    outcome = _OUTCOMES[record.outcome]
+    if record.outcome is AttemptOutcome.IGNORED and is_won and not record.is_winner:
+        outcome = relay_pb.ATTEMPT_OUTCOME_LOST
+    attempt = relay_pb.Attempt(
+        provider=record.provider,
+        model=record.model,
+        kind=relay_pb.ATTEMPT_KIND_FAILOVER if index else relay_pb.ATTEMPT_KIND_PRIMARY,
+        outcome=outcome,
+        reason=_reason(record.error),
+        is_winner=record.is_winner,
+        http_version={"2": "h2", "1.1": "http/1.1"}.get(record.http_version, ""),
+        upstream_status=record.http_status,
+        start_us=record.started_us,
+        duration_us=max(0, record.ended_us - record.started_us),
+    )
+    if wants_phases:
+        attempt.phases.CopyFrom(
+            relay_pb.AttemptPhases(**{f"{phase}_us": us for phase, us in record.phases_us.items()})
+        )
+    return attempt
+
+
+def _reason(error: RelayError | None) -> relay_pb.errors_pb2.ErrorReason.ValueType:  # type: ignore[name-defined]
+    return int(error.reason) if error is not None else 0
+
+
+def _timeline(end: GenerationEnd) -> relay_pb.Timeline:
+    return relay_pb.Timeline(
+        **{f"{phase}_us": us for phase, us in end.phases_us.items()},
+        wall_us=end.wall_us,
+        stall_count=end.stall_count,
+        longest_gap_us=end.longest_gap_us,
+    )

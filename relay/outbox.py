@@ -1,0 +1,193 @@
+"""What leaves one client stream: one writer, control frames first, one lane a generation.
+
+A gRPC stream takes one write at a time, and a cancelled write ends the whole RPC, so a single task
+that is never cancelled does all writing. Each generation has a lane of events that were not
+written yet. They are encoded when the writer comes to them: while it is busy, deltas of the same
+generation merge into the next frame. No timer, no added delay; a slow client holds one frame of
+at most `lane_bytes`, and its generation is not read further (the generation's watchdog counts how
+long).
+
+Order: within a lane as pushed, the end last. Between lanes, round robin. Control frames go before
+whatever waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from relay.content import Events, StreamEvent, TextDelta
+
+
+class Frames(Protocol):
+    """Encodes one generation's output for the wire of the client."""
+
+    def output(self, events: Events) -> Sequence[bytes]:
+        """The frames of some events, merged where the wire allows; possibly none."""
+        ...
+
+
+class Lane:
+    """The pending output of one generation."""
+
+    __slots__ = (
+        "_drained",
+        "_events",
+        "_frames",
+        "_is_queued",
+        "_max_bytes",
+        "_on_first_write",
+        "_outbox",
+        "_pending_bytes",
+        "_tail",
+    )
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        frames: Frames,
+        max_bytes: int,
+        on_first_write: Callable[[], None],
+    ) -> None:
+        self._outbox = outbox
+        self._frames = frames
+        self._max_bytes = max_bytes
+        self._on_first_write: Callable[[], None] | None = on_first_write
+        self._events: list[StreamEvent] = []
+        self._pending_bytes = 0
+        self._tail: Callable[[], bytes] | None = None
+        self._is_queued = False
+        self._drained: asyncio.Future[None] | None = None
+
+    def push(self, events: Events) -> bool:
+        """Add events; whether the lane is now full and `drained` should be awaited."""
+        self._events += events
+        for event in events:
+            # A text delta is the common case; other events are few, and counted as a frame's head.
+            self._pending_bytes += len(event.text) if type(event) is TextDelta else 64
+        self._queue()
+        return self._pending_bytes >= self._max_bytes
+
+    def finish(self, make_frame: Callable[[], bytes], *, drop_pending: bool = False) -> None:
+        """The generation's last frame; nothing may be pushed after it. Never waits.
+
+        Args:
+            make_frame: called when the writer comes to it, after what is pending was encoded.
+            drop_pending: output that waits is not wanted any more (a cancel).
+        """
+        if drop_pending:
+            self._events = []
+        self._tail = make_frame
+        self._queue()
+
+    def _queue(self) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            self._outbox.ready(self)
+
+    async def drained(self) -> None:
+        """Return when what was pending has been handed to the stream, or the outbox is closed.
+
+        Cancelled: nothing is lost; what is pending is still written.
+        """
+        if self._events and not self._outbox.is_closed:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def take(self) -> Sequence[bytes]:
+        """The frames to write now (the writer's)."""
+        self._is_queued = False
+        frames: Sequence[bytes] = ()
+        if self._events:
+            events, self._events = self._events, []
+            self._pending_bytes = 0
+            frames = self._frames.output(events)
+        if self._tail is not None:
+            frames = [*frames, self._tail()]
+            self._tail = None
+        return frames
+
+    def wrote(self) -> None:
+        """What `take` returned is handed to the stream (the writer's)."""
+        if self._on_first_write is not None:
+            self._on_first_write()
+            self._on_first_write = None
+        self.release()
+
+    def release(self) -> None:
+        """Wake whoever waits in `drained`."""
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+            self._drained = None
+
+
+class Outbox:
+    """The single writer of one client stream."""
+
+    def __init__(self, write: Callable[[bytes], Awaitable[object]]) -> None:
+        self._write = write
+        self._control: deque[bytes] = deque()
+        self._ready: deque[Lane] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._is_closing = False
+        self.is_closed = False
+        """The stream takes no more frames."""
+
+    def control(self, frame: bytes) -> None:
+        """Send a frame before anything that waits. Never waits; dropped after the end."""
+        if not self.is_closed:
+            self._control.append(frame)
+            self._notify()
+
+    def lane(self, frames: Frames, max_bytes: int, on_first_write: Callable[[], None]) -> Lane:
+        """A lane for one generation."""
+        return Lane(self, frames, max_bytes, on_first_write)
+
+    def ready(self, lane: Lane) -> None:
+        """The lane has something to write (the lane's)."""
+        if self.is_closed:
+            lane.release()
+            return
+        self._ready.append(lane)
+        self._notify()
+
+    def _notify(self) -> None:
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)
+
+    def close(self) -> None:
+        """Write what is pending, then `run` returns."""
+        self._is_closing = True
+        self._notify()
+
+    async def run(self) -> None:
+        """Write until closed. The task that runs this is not cancelled while the stream lives.
+
+        Raises:
+            Whatever `write` raises when the client is gone; then every lane is released.
+        """
+        control, ready, write = self._control, self._ready, self._write
+        try:
+            while True:
+                while control or ready:
+                    if control:
+                        await write(control.popleft())
+                        continue
+                    lane = ready.popleft()
+                    for frame in lane.take():
+                        await write(frame)
+                    lane.wrote()
+                if self._is_closing:
+                    return
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+        finally:
+            self.is_closed = True
+            for lane in ready:
+                lane.release()
+            ready.clear()

@@ -1,0 +1,386 @@
+"""One worker: the one place that constructs and connects parts.
+
+Start order: catalog, transport, warm connections, then the listeners, so that the first request
+finds its provider connected. Stop order is the reverse: stop being ready, tell the sessions, let
+generations finish within the grace, end the rest with DRAINING, close listeners, then upstreams.
+
+Everything runs in one event loop: the gRPC server, the HTTP shim and the admin listener (uvicorn's
+`Server.serve` without signals and loop of its own) and the upstream transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import structlog
+import uvicorn
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from relay.config import Config, ConfigError, Listener
+from relay.dispatch import Services
+from relay.errors import Draining
+from relay.frontends.admin_app import AdminApp
+from relay.frontends.grpc_service import SERVICE, RelayService
+from relay.frontends.http_app import HttpApp
+from relay.frontends.surfaces.chat_completions import ChatSettings
+from relay.governance.ledger import NullLedger
+from relay.reaper import Reaper
+from relay.routing.catalog import Catalog
+from relay.transport import TransportSettings, make_transport
+
+_log = structlog.get_logger("relay.server")
+
+WARM_WAIT_S = 3.0
+"""How long the listeners wait for the first warm connections; an unreachable provider must not
+keep the others from being served."""
+STOP_GRACE_S = 1.0
+"""For the last bytes of a listener's connections once no generation runs."""
+
+
+class StartError(Exception):
+    """The worker cannot start; the message says what is in the way."""
+
+
+def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str, int]]:
+    """Channel arguments of the gRPC server, each with its reason."""
+    grpc_config = config.server.grpc
+    return [
+        ("grpc.max_receive_message_length", grpc_config.max_request_bytes),
+        # Otherwise a second process shares the port in silence.
+        ("grpc.so_reuseport", int(reuse_port)),
+        # Between a soft and a hard limit the core refuses a random sample: make them one.
+        ("grpc.max_metadata_size", 8192),
+        ("grpc.absolute_max_metadata_size", 8192),
+        ("grpc.max_concurrent_streams", 1000),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # Voice clients ping every 20-30 s also when idle; the default allows one in 5 minutes.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 3),
+        # And we find clients that vanished without a word.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without signal handlers: the worker has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Worker:
+    """Build with a configuration, `start`, `serve_until_stopped`, or `aclose` after a failure."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reload_config: Callable[[], Config] | None = None,
+        worker: int | None = None,
+    ) -> None:
+        """
+        Args:
+            reload_config: read the configuration anew (SIGHUP); raises ConfigError.
+            worker: number of one of several that share the ports; the first has the admin
+                listener. None for the only one.
+
+        Raises:
+            ConfigError: the configuration names what does not exist.
+        """
+        self._config = config
+        self._reload_config = reload_config
+        self._reuse_port = worker is not None
+        self._has_admin = not worker
+        self._catalog = Catalog(config)
+        self._stop_requested = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._uvicorns: list[_Uvicorn] = []
+        self._grpc_server: grpc.aio.Server | None = None
+        self._service: RelayService | None = None
+        self._health: health.aio.HealthServicer | None = None
+        self._services: Services | None = None
+        self._started_s = time.monotonic()
+        self.grpc_port = 0
+        self.http_port = 0
+        self.admin_port = 0
+
+    # --- start ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything; returns when requests are served.
+
+        Raises:
+            StartError: a port is taken, or a listener is not allowed.
+        """
+        server = self._config.server
+        for name, listener in (("grpc", server.grpc), ("http", server.http)):
+            if not listener.is_loopback:
+                raise StartError(
+                    f"server.{name}.address {listener.address} is reachable from outside, and"
+                    " this version has no client keys yet: bind to a loopback address and put an"
+                    " authenticating proxy in front"
+                )
+        self._services = services = Services(
+            catalog=self._catalog,
+            transport=make_transport(self._config.transport.engine, self._transport_settings()),
+            ledger=NullLedger(),
+            reaper=Reaper(),
+            clock=time.monotonic,
+            slow_consumer_s=server.slow_consumer_ms / 1000,
+            lane_bytes=server.lane_bytes,
+        )
+        await self._warm(self._catalog)
+        await self._start_grpc(services)
+        self.http_port = await self._start_http(
+            server.http,
+            HttpApp(
+                services,
+                ChatSettings(
+                    max_request_bytes=server.http.max_request_bytes,
+                    commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
+                    comment_interval_s=server.http.comment_interval_ms / 1000,
+                ),
+            ),
+            "http",
+        )
+        if self._has_admin:
+            admin = AdminApp(lambda: not services.is_draining, self._state)
+            self.admin_port = await self._start_http(server.admin, admin, "admin")
+        _log.info(
+            "serving",
+            grpc=self.grpc_port,
+            http=self.http_port,
+            admin=self.admin_port,
+            providers=sorted(self._catalog.endpoints),
+            engine=self._config.transport.engine,
+        )
+
+    def _transport_settings(self) -> TransportSettings:
+        transport = self._config.transport
+        return TransportSettings(
+            probe_interval_s=transport.probe_interval_ms / 1000,
+            max_age_s=transport.max_connection_age_ms / 1000,
+        )
+
+    async def _warm(self, catalog: Catalog) -> None:
+        """Connect to every provider; wait for it, but not for ever."""
+        services = self._require_services()
+        wanted: dict[Any, tuple[int, str]] = {}
+        for endpoint in catalog.endpoints.values():
+            held = wanted.get(endpoint.origin, (0, ""))
+            if endpoint.warm_connections > held[0]:
+                wanted[endpoint.origin] = (endpoint.warm_connections, endpoint.probe_path)
+        warming = [
+            asyncio.create_task(services.transport.warm(origin, connections, probe_path=probe_path))
+            for origin, (connections, probe_path) in wanted.items()
+        ]
+        if warming:
+            _, late = await asyncio.wait(warming, timeout=WARM_WAIT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*warming, return_exceptions=True)
+
+    async def _start_grpc(self, services: Services) -> None:
+        listener = self._config.server.grpc
+        server = grpc.aio.server(options=grpc_options(self._config, reuse_port=self._reuse_port))
+        self._service = RelayService(services, listener)
+        server.add_generic_rpc_handlers((self._service.handler(),))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if listener.reflection:
+            reflection.enable_server_reflection(
+                (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            )
+        try:
+            self.grpc_port = server.add_insecure_port(listener.address)
+            if listener.unix_socket:
+                server.add_insecure_port(f"unix:{listener.unix_socket}")
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {listener.address} (server.grpc)") from error
+        await server.start()
+        self._grpc_server = server
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def _set_health(self, status: int) -> None:
+        if self._health is not None:
+            await self._health.set("", status)
+            await self._health.set(SERVICE, status)
+
+    async def _start_http(self, listener: Listener, app: Any, name: str) -> int:
+        listening = _listen(listener, name, reuse_port=self._reuse_port)
+        server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                loop="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=round(STOP_GRACE_S),
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[listening]), name=f"{name} listener")
+        self._uvicorns.append(server)
+        self._tasks.append(task)
+        while not server.started:
+            if task.done():
+                await task
+                raise StartError(f"the {name} listener stopped at once")
+            await asyncio.sleep(0.005)
+        port: int = listening.getsockname()[1]
+        return port
+
+    # --- run --------------------------------------------------------------------------------
+
+    async def serve_until_stopped(self) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`; then drain and close. A second signal cuts the
+        drain short. SIGHUP reloads."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            await self._stop_requested.wait()
+            await self.drain()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+            await self.aclose()
+
+    def stop(self) -> None:
+        """Begin to drain; called again, end now."""
+        if self._stop_requested.is_set():
+            self._stop_now.set()
+        self._stop_requested.set()
+
+    def _reload(self) -> None:
+        """Take a new configuration for requests to come; those that run keep theirs."""
+        if self._reload_config is None:
+            _log.warning("reload_ignored", why="there is no configuration file")
+            return
+        try:
+            config = self._reload_config()
+            catalog = Catalog(config)
+        except ConfigError as error:
+            _log.error("reload_refused", fault=str(error))
+            return
+        services = self._require_services()
+        if config.server != self._config.server or config.transport != self._config.transport:
+            _log.warning("reload_partly", why="server and transport settings need a restart")
+        self._catalog = services.catalog = catalog
+        self._config = config
+        services.reaper.take(self._warm(catalog))
+        _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
+
+    async def drain(self) -> None:
+        """Stop being ready and let generations finish, for no longer than the grace."""
+        services = self._require_services()
+        services.is_draining = True
+        grace_s = self._config.server.drain_grace_ms / 1000
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._service is not None:
+            self._service.notify_drain(grace_s)
+        _log.info("draining", running=len(services.live), grace_s=grace_s)
+        idle = asyncio.create_task(services.live.idle())
+        hurry = asyncio.create_task(self._stop_now.wait())
+        try:
+            await asyncio.wait({idle, hurry}, timeout=grace_s, return_when="FIRST_COMPLETED")
+            services.live.cancel_all(Draining("this relay is shutting down"))
+            await asyncio.wait({idle}, timeout=STOP_GRACE_S)
+        finally:
+            idle.cancel()
+            hurry.cancel()
+            await asyncio.gather(idle, hurry, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Close listeners, then upstreams. Idempotent; bounded in time."""
+        if self._grpc_server is not None:
+            await self._grpc_server.stop(STOP_GRACE_S)
+            self._grpc_server = None
+        for server in self._uvicorns:
+            server.should_exit = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2 * STOP_GRACE_S + 1)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks.clear()
+        if self._services is not None:
+            await self._services.reaper.aclose()
+            await self._services.transport.aclose()
+
+    # --- state ------------------------------------------------------------------------------
+
+    def _require_services(self) -> Services:
+        if self._services is None:
+            raise RuntimeError("the worker was not started")
+        return self._services
+
+    @property
+    def services(self) -> Services:
+        """What this worker's generations use (after `start`)."""
+        return self._require_services()
+
+    def _state(self) -> dict[str, Any]:
+        """For `/admin/state`: no secrets, no addresses of callers."""
+        services = self._require_services()
+        return {
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "draining": services.is_draining,
+            "generations": len(services.live),
+            "background": len(services.reaper),
+            "tasks": len(asyncio.all_tasks()),
+            "origins": [
+                {
+                    "origin": row.origin.url,
+                    "connections": row.connections,
+                    "open_streams": row.open_streams,
+                    "waiting": row.waiting,
+                    "streams_opened": row.streams_opened,
+                    "streams_aborted": row.streams_aborted,
+                    "last_error": row.last_error,
+                }
+                for row in services.transport.describe()
+            ],
+        }
+
+
+def _listen(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
+    """
+    Raises:
+        StartError: the address is taken or is not ours.
+    """
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((listener.host, listener.port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise StartError(
+            f"cannot listen on {listener.address} (server.{name}): {error.strerror}"
+        ) from error
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,150 @@
+"""One client stream: many generations at once, each in a task of its own.
+
+The session only multiplexes. It knows ids, limits and cancels; what a generation does is
+`generation.py`, how frames look is the frontend's, and when they are written is `outbox.py`.
+
+Every start gets exactly one end, also when it is refused before it began; nothing of a generation
+follows its end, because the end is the last thing its own task puts into its own lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from relay.content import Events, GenerateRequest
+from relay.dispatch import Services
+from relay.errors import (
+    CancelReason,
+    ClientCancelled,
+    DuplicateGeneration,
+    RelayError,
+    TooManyGenerations,
+)
+from relay.generation import Generation
+from relay.outbox import Lane, Outbox
+from relay.outcome import GenerationEnd, refused
+
+REMEMBERED_IDS = 10_000
+"""Ids of ended generations that are still known as used: a call of many hours."""
+
+
+class GenerationFrames(Protocol):
+    """One generation in the client's wire."""
+
+    def started(self) -> bytes: ...
+
+    def output(self, events: Events) -> Sequence[bytes]: ...
+
+    def end(self, end: GenerationEnd, generation: Generation | None) -> bytes: ...
+
+
+class Session:
+    """The generations of one client stream. Created and closed by the stream's handler."""
+
+    def __init__(self, services: Services, outbox: Outbox, max_live: int) -> None:
+        self._services = services
+        self._outbox = outbox
+        self._max_live = max_live
+        self._live: dict[str, Generation] = {}
+        self._used: dict[str, None] = {}  # a dict keeps the order in which ids are forgotten
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(
+        self,
+        generation_id: str,
+        request_id: str,
+        frames: GenerationFrames,
+        make_request: Callable[[], GenerateRequest],
+        received_s: float,
+    ) -> None:
+        """Begin a generation, or end it at once when it is refused.
+
+        Args:
+            generation_id: the client's.
+            request_id: the relay's own.
+            make_request: reads the start; what it raises becomes the generation's end.
+
+        Raises:
+            DuplicateGeneration: the id was used; there is no generation to end.
+        """
+        if generation_id in self._used:
+            raise DuplicateGeneration(f"the id {generation_id!r} was used before")
+        self._used[generation_id] = None
+        if len(self._used) > REMEMBERED_IDS + self._max_live:
+            oldest = next(id_ for id_ in self._used if id_ not in self._live)
+            del self._used[oldest]
+        lane = self._outbox.lane(frames, self._services.lane_bytes, lambda: None)
+        if len(self._live) >= self._max_live:
+            error: RelayError = TooManyGenerations(
+                f"{self._max_live} generations run on this session already"
+            )
+            self._refuse(lane, frames, error)
+            return
+        try:
+            request = make_request()
+        except RelayError as refusal:
+            self._refuse(lane, frames, refusal)
+            return
+        generation = Generation(
+            self._services,
+            request,
+            generation_id=request_id,
+            client_id=generation_id,
+            frontend="converse",
+            received_s=received_s,
+        )
+        self._live[generation_id] = generation
+        self._outbox.control(frames.started())
+        task = asyncio.get_running_loop().create_task(
+            self._run(generation, frames), name=f"generation {generation_id}"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    def _refuse(lane: Lane, frames: GenerationFrames, error: RelayError) -> None:
+        lane.finish(lambda: frames.end(refused(error), None))
+
+    async def _run(self, generation: Generation, frames: GenerationFrames) -> None:
+        lane = self._outbox.lane(frames, self._services.lane_bytes, generation.released)
+        try:
+            async with generation:
+                if await generation.commit():
+                    async for events in generation:
+                        if lane.push(events):
+                            await lane.drained()
+        finally:
+            del self._live[generation.client_id]
+            end = generation.end
+            if end is not None:
+                lane.finish(
+                    lambda: frames.end(end, generation),
+                    drop_pending=isinstance(end.error, ClientCancelled),
+                )
+
+    def cancel(self, generation_id: str, why: CancelReason) -> None:
+        """Stop one generation; unknown and ended ids do nothing."""
+        generation = self._live.get(generation_id)
+        if generation is not None:
+            generation.cancel(ClientCancelled("cancelled by the client", why))
+
+    def cancel_all(self, why: CancelReason) -> None:
+        """Stop all that run now."""
+        for generation in list(self._live.values()):
+            generation.cancel(ClientCancelled("cancelled by the client", why))
+
+    def __len__(self) -> int:
+        """How many generations run."""
+        return len(self._live)
+
+    async def finished(self) -> None:
+        """Return when no generation runs any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def aclose(self) -> None:
+        """Stop everything and wait for it: for a client that is gone. Idempotent."""
+        self.cancel_all(CancelReason.SESSION_END)
+        await self.finished()

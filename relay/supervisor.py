@@ -1,0 +1,88 @@
+"""Worker processes: start, replace, drain, reload.
+
+The supervisor does no work of its own: it spawns N `relay serve` processes that share the ports by
+SO_REUSEPORT, starts a new one for one that died (not faster than one a second each), passes SIGHUP
+on, and on SIGTERM lets all of them drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from relay.config import ConfigError, load
+
+_log = structlog.get_logger("relay.supervisor")
+
+RESTART_DELAY_S = 1.0
+WORKER_VARIABLE = "RTRELAY_WORKER"
+"""Set in a worker's environment: its number, from 0."""
+
+
+class Supervisor:
+    """Runs until stopped."""
+
+    def __init__(self, path: Path, workers: int) -> None:
+        self._path = path
+        self._count = workers
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._is_stopping = False
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._forward, signal.SIGHUP)
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(self._count):
+                tasks.create_task(self._keep(index))
+        return 0
+
+    async def _keep(self, number: int) -> None:
+        """One worker's place: a process in it for as long as we serve."""
+        while not self._is_stopping:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "relay.cli",
+                "serve",
+                "-c",
+                str(self._path),
+                env={**os.environ, WORKER_VARIABLE: str(number)},
+            )
+            self._processes[number] = process
+            status = await process.wait()
+            del self._processes[number]
+            if not self._is_stopping:
+                _log.error("worker_died", worker=number, status=status)
+                await asyncio.sleep(RESTART_DELAY_S)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._forward(signal.SIGTERM)
+
+    def _forward(self, number: signal.Signals) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+
+def run_supervised(path: Path | None, workers: int) -> int:
+    """Several workers on one configuration file; returns the exit status.
+
+    Raises:
+        ConfigError: no file, a wrong one, or a port of 0 (workers could not share it).
+    """
+    if path is None:
+        raise ConfigError("--workers needs a configuration file (-c)")
+    server = load(path).server
+    if 0 in (server.grpc.port, server.http.port):
+        raise ConfigError("--workers needs fixed ports")
+    return asyncio.run(Supervisor(path, workers).run())
