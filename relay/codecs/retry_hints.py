@@ -1,7 +1,8 @@
 """When a provider says to come back, from headers and text; 0 to 60 seconds, or None.
 
 In order of trust: `retry-after-ms`; `retry-after` (seconds or an HTTP date); the words "try
-again in 20.402s" of the message; `x-ratelimit-reset-*` of a limit that is used up. There is no
+again in 20.402s" of the message, which also win when they give the same whole seconds more
+exactly; `x-ratelimit-reset-*` of a limit that is used up. There is no
 clock in a codec: dates count from the response's own `date` header, and are ignored without
 one. `x-should-retry` says whether, not when, and that the reason of the error says already.
 """
@@ -17,6 +18,7 @@ from typing import Final
 MAX_HINT_S: Final = 60.0
 """A longer wait is another provider's chance: no caller on the phone waits for it."""
 
+_MAX_SEARCHED_CHARS: Final = 4000
 _IN_TEXT: Final = re.compile(
     r"(?i)\b(?:try again|retry)\w* (?:in|after) ((?:\d+(?:\.\d+)?[a-z]*)+)"
 )
@@ -51,8 +53,11 @@ def retry_after_s(headers: Iterable[tuple[str, str]], message: str) -> float | N
     hint = _number(value)
     if hint is None and (until_s := _epoch_s(value)) is not None and now_s is not None:
         hint = until_s - now_s
-    if hint is None and (match := _IN_TEXT.search(message)):
-        hint = duration_s(match[1])
+    match = _IN_TEXT.search(message[:_MAX_SEARCHED_CHARS])
+    said_s = duration_s(match[1]) if match else None
+    # Groq cuts: `retry-after: 7` beside "try again in 7.66s", which 7 s later is refused again.
+    if said_s is not None and (hint is None or hint < said_s < hint + 1):
+        hint = said_s
     if hint is None:
         hint = _from_limits(by_name, now_s)
     return None if hint is None else _clamped(hint)
