@@ -1,0 +1,116 @@
+"""A whole worker in the test's own loop, on free ports, in front of scripted providers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import httpx2
+import orjson
+from rtrelay.v1 import RelayServiceStub
+
+from relay.config import parse
+from relay.server import Worker
+
+Document = dict[str, Any]
+
+
+class RelayUnderTest:
+    """A started worker and clients for it; made by `relay_under_test`."""
+
+    def __init__(self, worker: Worker, channel: grpc.aio.Channel, http: httpx2.AsyncClient) -> None:
+        self.worker = worker
+        self.channel = channel
+        self.stub = RelayServiceStub(channel)
+        self.http = http
+
+    @property
+    def base_url(self) -> str:
+        """For OpenAI clients."""
+        return f"http://127.0.0.1:{self.worker.http_port}/v1"
+
+    async def chat(self, body: Document, **headers: str) -> httpx2.Response:
+        """One request to the shim, its whole answer read."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.post("/v1/chat/completions", json=body, headers=named)
+
+
+@asynccontextmanager
+async def relay_under_test(document: Document) -> AsyncIterator[RelayUnderTest]:
+    """Start a worker with a configuration document; its listeners' ports are filled in.
+
+    Leaving the block closes everything; what runs then is cut off.
+    """
+    server: Document = {
+        "grpc": {"address": "127.0.0.1:0"},
+        "http": {"address": "127.0.0.1:0"},
+        "admin": {"address": "127.0.0.1:0"},
+    }
+    for key, value in document.get("server", {}).items():
+        server[key] = {**server[key], **value} if isinstance(value, dict) else value
+    worker = Worker(parse({**document, "server": server}))
+    try:
+        await worker.start()
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{worker.grpc_port}")
+        http = httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{worker.http_port}", trust_env=False, timeout=20
+        )
+        async with channel, http:
+            yield RelayUnderTest(worker, channel, http)
+    finally:
+        await worker.aclose()
+
+
+def provider(url: str, **more: Any) -> Document:
+    """A provider row for a scripted server: one warm connection, no key."""
+    return {
+        "wire": "openai_chat",
+        "base_url": f"{url}/v1",
+        "auth": "none",
+        "warm_connections": 1,
+        "probe_path": "/v1/models",
+        **more,
+    }
+
+
+def chat_body(model: str = "fast", text: str = "Hello", **more: Any) -> Document:
+    """A small streaming request."""
+    return {
+        "model": model,
+        "stream": True,
+        "messages": [{"role": "user", "content": text}],
+        **more,
+    }
+
+
+def chunk(delta: Document | None = None, *, finish: str | None = None, **more: Any) -> bytes:
+    """One provider event with one choice."""
+    value = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "upstream-model",
+        "choices": [{"index": 0, "delta": delta or {}, "finish_reason": finish}],
+        **more,
+    }
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def answer_chunks(*words: str) -> list[bytes]:
+    """A whole, clean answer."""
+    head = [chunk({"role": "assistant", "content": ""})]
+    return [*head, *(chunk({"content": word}) for word in words), chunk(finish="stop"), DONE]
+
+
+def sse_payloads(text: str) -> Sequence[Document]:
+    """The JSON payloads of a stream of ours, `[DONE]` left out."""
+    return [
+        orjson.loads(line[6:])
+        for line in text.split("\n")
+        if line.startswith("data: ") and line != "data: [DONE]"
+    ]
