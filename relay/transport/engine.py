@@ -108,6 +108,7 @@ class Engine(Protocol):
 
         Raises:
             OSError: `origin.ca_file` cannot be read.
+            ConnectError: the engine cannot do what the origin asks for.
         """
         ...
 

@@ -411,15 +411,15 @@ class OriginPool:
     def _released(self, lease: Lease[EngineConnection]) -> None:
         connection = lease.connection
         self._changed.set()
-        if self._closing or connection.draining:
-            self._close_drained()
         if self._closing:
+            self._close_drained()
             return
         if lease.how is StreamEnd.LOST:
             now_s = self.now_s()
             for sibling in self._slots.usable:
                 if now_s - sibling.alive_s > _STALE_AFTER_S:
                     sibling.alive_s = 0.0
+        if connection.draining:
             self.tick()
         elif not connection.leases:
             self._schedule(connection.idle_since_s + self._settings.idle_timeout_s)
@@ -453,6 +453,9 @@ class OriginPool:
             raw = self._engine.connect(self._origin, connect_timeout_s=settings.dial_timeout_s)
         except OSError:
             self._dial_failed(ConnectError("the origin's ca_file cannot be read"))
+            return
+        except ConnectError as error:
+            self._dial_failed(error)
             return
         answers_probes, is_http2 = True, self._origin.http == "h2"
         try:

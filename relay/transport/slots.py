@@ -189,7 +189,10 @@ class OriginSlots(Generic[C, W]):
         connection.leases.discard(lease)
         if lease.counts and lease.how is StreamEnd.ABORTED:
             self.streams_aborted += 1
-        if lease.how is StreamEnd.LOST:
+        # Over HTTP/1.1 a stream that was not read to its end takes the connection with it.
+        if lease.how is StreamEnd.LOST or (
+            lease.how is not StreamEnd.DONE and not connection.is_http2
+        ):
             connection.draining = True
         if lease.how is StreamEnd.DONE:
             connection.alive_s = self._clock()

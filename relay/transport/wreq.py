@@ -6,6 +6,9 @@ costs 60 % more CPU. What else was learnt the hard way is beside the line it sha
 
 wreq's exceptions tell phase and cause in their text alone, as the debug form of the Rust error
 (with the URL in it). It is read here for the few words below and goes no further.
+
+Known limits: a stream refused (REFUSED_STREAM, GOAWAY) is tried three times by wreq before the
+error is ours; public roots are the set that wreq was built with.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import asyncio
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import wreq
 from wreq import exceptions
@@ -30,27 +33,27 @@ from relay.errors import (
 )
 from relay.transport.base import Headers, Origin, PhaseMark, UpstreamRequest
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
+from relay.transport.stream import EngineStream
 
 _METHODS = {"GET": wreq.Method.GET, "POST": wreq.Method.POST, "HEAD": wreq.Method.HEAD}
 
-_FAILURES = (
-    exceptions.BodyError,
-    exceptions.ConnectionError,
-    exceptions.ConnectionResetError,
-    exceptions.DecodingError,
-    exceptions.ProxyConnectionError,
-    exceptions.RequestError,
-    exceptions.TimeoutError,
-    exceptions.TlsError,
-)
 _CONNECT_FAILURES = (
     exceptions.ConnectionError,
     exceptions.ProxyConnectionError,
     exceptions.TlsError,
 )
+_FAILURES = (
+    *_CONNECT_FAILURES,
+    exceptions.BodyError,
+    exceptions.ConnectionResetError,
+    exceptions.DecodingError,
+    exceptions.RequestError,
+    exceptions.TimeoutError,
+)
 
 _RESET = re.compile(r"kind: Reset\(StreamId\(\d+\), (\w+), (\w+)\)")
 _GOAWAY = re.compile(r'kind: GoAway\(b"(?:[^"\\]|\\.)*", (\w+), (\w+)\)')
+_NOT_HTTP = re.compile(r"Parse\(|chunk size|InvalidInput")
 _FOREVER = timedelta(days=365)
 
 
@@ -80,6 +83,7 @@ class WreqEngine:
         if origin.egress_proxy is not None:
             config["proxies"] = [wreq.Proxy.all(origin.egress_proxy)]
         else:
+            # Else proxies would come from the environment.
             config["no_proxy"] = True
         if origin.http == "h2":
             config["http2_only"] = True
@@ -140,7 +144,9 @@ class WreqConnection:
             # Cancelled here, wreq resets the stream within a millisecond.
             response = await pending
         except _FAILURES as error:
-            raise _mapped(error, owner, headers_received=False) from None
+            failure, how = _mapped(error, headers_received=False, reused=owner.reused)
+            owner.end(how)
+            raise failure from None
         return WreqStream(response, owner)
 
     def close(self) -> None:
@@ -151,30 +157,20 @@ class WreqConnection:
         self._client = None
 
 
-class WreqStream:
-    """An `UpstreamStream`; its own iterator, so that a chunk costs one coroutine and no more."""
+class WreqStream(EngineStream):
+    """A response whose body is read through wreq's streamer."""
 
-    __slots__ = ("_end", "_next", "_owner", "_streamer", "headers", "http_version", "status")
+    __slots__ = ("_next", "_streamer")
 
     def __init__(self, response: wreq.Response, owner: StreamOwner) -> None:
-        self.status: int = response.status.as_int()
-        self.headers: Headers = [
-            (str(name, "latin-1"), str(value, "latin-1")) for name, value in response.headers
-        ]
-        self.http_version: Literal["1.1", "2"] = (
-            "2" if response.version == wreq.Version.HTTP_2 else "1.1"
+        super().__init__(
+            response.status.as_int(),
+            [(str(name, "latin-1"), str(value, "latin-1")) for name, value in response.headers],
+            "2" if response.version == wreq.Version.HTTP_2 else "1.1",
+            owner,
         )
         self._streamer = response.stream()
         self._next = self._streamer.__anext__
-        self._owner = owner
-        self._end: StreamEnd | None = None
-
-    def chunks(self) -> WreqStream:
-        """See `UpstreamStream.chunks`."""
-        return self
-
-    def __aiter__(self) -> WreqStream:
-        return self
 
     async def __anext__(self) -> memoryview:
         try:
@@ -184,32 +180,18 @@ class WreqStream:
                 if type(chunk) is memoryview and chunk.nbytes:
                     return chunk
         except StopAsyncIteration:
-            # An aborted or broken streamer ends like a complete one.
-            if self._end not in (None, StreamEnd.DONE):
-                raise StreamReset("the stream was left", headers_received=True) from None
-            self._finish(StreamEnd.DONE)
-            raise
+            raise self._done() from None
         except _FAILURES as error:
-            self._end = StreamEnd.BROKEN
-            raise _mapped(error, self._owner, headers_received=True) from None
+            failure, how = _mapped(error, headers_received=True)
+            self._broken(how)
+            raise failure from None
         except asyncio.CancelledError:
             self.abort()
             raise
 
-    def abort(self) -> None:
-        """See `UpstreamStream.abort`."""
-        if self._end is None:
-            # Not `Response.close()`: that retires the connection with the stream.
-            self._streamer.__exit__(None, None, None)
-            self._finish(StreamEnd.ABORTED)
-
-    def _finish(self, how: StreamEnd) -> None:
-        self._end = how
-        self._owner.end(how)
-
-    async def aclose(self) -> None:
-        """See `UpstreamStream.aclose`."""
-        self.abort()
+    def _leave(self) -> None:
+        # Not `Response.close()`: that retires the connection with the stream.
+        self._streamer.__exit__(None, None, None)
 
 
 def _header_map(headers: Headers) -> dict[str, str] | wreq.HeaderMap:
@@ -222,33 +204,38 @@ def _header_map(headers: Headers) -> dict[str, str] | wreq.HeaderMap:
     return several
 
 
-def _mapped(error: Exception, owner: StreamOwner, *, headers_received: bool) -> UpstreamError:
-    """The relay's error for one of wreq's; ends the stream, with its connection where lost."""
+def _mapped(
+    error: Exception, *, headers_received: bool, reused: bool = False
+) -> tuple[UpstreamError, StreamEnd]:
+    """The relay's error for one of wreq's, and what became of stream and connection."""
     text = str(error)
     if isinstance(error, _CONNECT_FAILURES):
-        owner.end(StreamEnd.LOST)
-        return _connect_error(text)
-    if reset := _RESET.search(text):
-        code, by = reset.groups()
-        owner.end(StreamEnd.BROKEN)
+        return _connect_error(text), StreamEnd.LOST
+
+    def reset(message: str) -> StreamReset:
+        return StreamReset(message, headers_received=headers_received, reused=reused)
+
+    if found := _RESET.search(text):
+        code, by = found.groups()
         if by != "Remote":
-            # Our side found the frames wrong: content-length not kept, most of all.
-            return RemoteProtocolError("the response breaks HTTP/2 or its own content-length")
+            # Our side found the frames wrong: a content-length not kept, most of all.
+            error_ = RemoteProtocolError("the response breaks HTTP/2 or its own content-length")
+            return error_, StreamEnd.BROKEN
         if code == "REFUSED_STREAM" and not headers_received:
-            return StreamRefused("the provider refused the stream")
-        return _reset(f"the provider reset the stream ({code})", owner, headers_received)
-    owner.end(StreamEnd.LOST)
-    if goaway := _GOAWAY.search(text):
-        code, by = goaway.groups()
+            return StreamRefused("the provider refused the stream"), StreamEnd.BROKEN
+        return reset(f"the provider reset the stream ({code})"), StreamEnd.BROKEN
+    if found := _GOAWAY.search(text):
+        code, by = found.groups()
         if by != "Remote":
-            return RemoteProtocolError("the provider's frames break HTTP/2")
+            return RemoteProtocolError("the provider's frames break HTTP/2"), StreamEnd.LOST
         if headers_received:
-            return _reset(f"the provider left the connection ({code})", owner, headers_received)
+            return reset(f"the provider left the connection ({code})"), StreamEnd.LOST
         # Streams at or below its last_stream_id go on; this one is above.
-        return StreamRefused(f"the provider is leaving the connection ({code})")
-    if "Parse(" in text:
-        return RemoteProtocolError("the provider's answer is not HTTP")
-    return _reset("the connection broke", owner, headers_received)
+        refused = StreamRefused(f"the provider is leaving the connection ({code})")
+        return refused, StreamEnd.LOST
+    if _NOT_HTTP.search(text):
+        return RemoteProtocolError("the provider's answer is not HTTP"), StreamEnd.LOST
+    return reset("the connection broke"), StreamEnd.LOST
 
 
 def _connect_error(text: str) -> ConnectError:
@@ -259,7 +246,3 @@ def _connect_error(text: str) -> ConnectError:
     if "dns error" in text:
         return ConnectError("the provider's name does not resolve")
     return ConnectError("the provider cannot be reached")
-
-
-def _reset(message: str, owner: StreamOwner, headers_received: bool) -> StreamReset:
-    return StreamReset(message, headers_received=headers_received, reused=owner.reused)
