@@ -1,0 +1,274 @@
+"""The RSGI application: from a request's path to a performance, and the control endpoints.
+
+Providers' paths:
+
+    POST [/DIALECT]/v1/chat/completions       OpenAI chat; DIALECT of `wires.dialects`, e.g. /groq
+    POST /v1/messages                         Anthropic
+    POST /v1beta/models/M:generateContent     Gemini (also under /v1; and the Vertex path)
+    POST /v1beta/models/M:streamGenerateContent?alt=sse
+    POST /v1/responses                        OpenAI Responses
+    GET  [/DIALECT]/v1/models, /v1beta/models
+
+Control:
+
+    GET  /emulator/report                     counts, times, CPU of this process
+    GET  /emulator/streams?since=ID           one record per stream
+    GET  /emulator/faults                     the table of faults
+    POST /emulator/script                     {"model", "behaviour"} for good, or with
+                                              {"match": "next", "count": k} for the next k requests
+    POST /emulator/reset                      forget records, scripts and draw counters
+
+The key `bad-key` is refused in each provider's own way; any other passes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qs, unquote
+
+import orjson
+
+from relay.emulator.answer import Asked, Wanted, make_answer
+from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
+from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
+from relay.emulator.performance import play_stream, play_whole
+from relay.emulator.report import Report
+from relay.emulator.scene import Scene, start
+from relay.emulator.script import Behaviour, Script, ScriptError
+from relay.emulator.socket_cut import open_connections
+from relay.emulator.ticker import Ticker
+from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire
+from relay.emulator.wires.dialects import DIALECTS
+from relay.emulator.wires.openai_chat import OpenAIChat
+
+BAD_KEY = "bad-key"
+_JSON = [("content-type", "application/json")]
+
+
+class EmulatorApp:
+    """One emulator: its script, its report and its wires."""
+
+    def __init__(self, script: Script, ticker: Ticker, ports: set[int]) -> None:
+        self.script = script
+        self.report = Report()
+        self._ticker = ticker
+        self._ports = ports
+        self._chats: dict[str, Wire] = {
+            name: OpenAIChat(dialect) for name, dialect in DIALECTS.items()
+        }
+
+    async def __rsgi__(self, scope: RsgiScope, protocol: RsgiProtocol) -> None:
+        """Answer one request; returns when its response is over or the client has gone."""
+        path = unquote(scope.path)
+        if path.startswith("/emulator/") or scope.method == "GET":
+            body = await protocol() if scope.method == "POST" else b""
+            status, answer = self._control(scope, path, body)
+            protocol.response_bytes(status, _JSON, orjson.dumps(answer))
+            return
+        record = self.report.open(path, scope.client, scope.http_version)
+        try:
+            body = await protocol()
+        except RuntimeError:
+            record.end("abandoned")  # the client left before it had sent its request
+            return
+        exchange = Exchange(scope, protocol, body, record)
+        self._answer(exchange, path)
+        await exchange.run()
+
+    # --- providers --------------------------------------------------------------------------
+
+    def _answer(self, exchange: Exchange, path: str) -> None:
+        wire = self._wire(path)
+        if wire is None:
+            exchange.respond(404, _JSON, b'{"error":{"message":"no such path"}}')
+            return
+        record = exchange.record
+        headers = exchange.scope.headers
+        record.request_id = headers.get("x-client-request-id") or headers.get("x-request-id") or ""
+        if _key(exchange.scope) == BAD_KEY:
+            self._fail(exchange, wire, FAILURES["auth"])
+            return
+        try:
+            asked = _ask(wire, path, exchange)
+            record.model = asked.model
+            behaviour = self.script.behaviour_for(asked.model)
+        except (BadRequest, ScriptError) as error:
+            self._fail(exchange, wire, Failure(400, "bad_request", str(error)))
+            return
+        if behaviour.dialect and isinstance(wire, OpenAIChat):
+            wire = self._chats.get(behaviour.dialect, wire)
+        self._perform(exchange, wire, asked, behaviour)
+
+    def _perform(self, exchange: Exchange, wire: Wire, asked: Asked, behaviour: Behaviour) -> None:
+        rng, index = self.script.next_draw(asked.model, behaviour)
+        ttft_ms = behaviour.ttft.draw_ms(rng, index)
+        head_ms = None if behaviour.head is None else behaviour.head.draw_ms(rng, index)
+        call = behaviour.fault
+        if call is not None and behaviour.p < 1.0 and rng.random() >= behaviour.p:
+            call = None
+        exchange.record.fault = call.name if call is not None else ""
+        answer = make_answer(asked, _wanted(behaviour), rng, exchange.record.id)
+        fault = None if call is None else call.fault
+        if call is not None and isinstance(fault, Quirk):
+            answer.quirks = frozenset({call.name})
+        scene = Scene(
+            exchange=exchange,
+            wire=wire,
+            answer=answer,
+            is_stream=asked.stream,
+            first_token_s=exchange.started_s + ttft_ms / 1e3,
+            next_gap_s=_gaps(behaviour, rng),
+            head_s=None if head_ms is None else exchange.started_s + head_ms / 1e3,
+            keepalive_s=behaviour.keepalive / 1e3,
+            resettable=bool(getattr(fault, "resets", False)),
+        )
+        if call is not None and isinstance(fault, Instead):
+            play = fault.play(scene, call)
+        elif asked.stream:
+            events = wire.events(answer)
+            if call is not None and isinstance(fault, Change):
+                events = fault.change(events, call)
+            play = play_stream(scene, events, call)
+        else:
+            play = play_whole(scene, call)
+        start(play, exchange, self._ticker)
+
+    def _wire(self, path: str) -> Wire | None:
+        dialect = path.split("/", 2)[1]
+        if path.endswith("/chat/completions"):
+            return self._chats[dialect if dialect in self._chats else "openai"]
+        return None
+
+    def _fail(self, exchange: Exchange, wire: Wire, failure: Failure) -> None:
+        status = wire.error_status(failure)
+        exchange.respond(status, wire.json_head(None), wire.error_body(failure))
+
+    # --- control ----------------------------------------------------------------------------
+
+    def _control(self, scope: RsgiScope, path: str, body: bytes) -> tuple[int, object]:
+        if path.endswith("/models"):
+            return 200, _model_list(self.script.models(), gemini="/v1beta" in path)
+        match scope.method, path:
+            case "GET", "/emulator/report":
+                return 200, self._report()
+            case "GET", "/emulator/streams":
+                since = parse_qs(scope.query_string).get("since", ["0"])[0]
+                return 200, {"streams": self.report.streams(int(since) if since.isdigit() else 0)}
+            case "GET", "/emulator/faults":
+                return 200, {name: _described(fault) for name, fault in FAULTS.items()}
+            case "POST", "/emulator/reset":
+                self.report.reset()
+                self.script.reset()
+                return 200, {"reset": True}
+            case "POST", "/emulator/script":
+                try:
+                    return 200, self._set_script(body)
+                except (ScriptError, BadRequest) as error:
+                    return 400, {"error": str(error)}
+            case _:
+                return 404, {"error": "no such path"}
+
+    def _set_script(self, body: bytes) -> object:
+        try:
+            order = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"not JSON: {error}") from None
+        if not isinstance(order, dict) or not isinstance(model := order.get("model", "*"), str):
+            raise BadRequest("an object with a model was expected")
+        source = order.get("behaviour", order.get("behavior", ""))
+        if not isinstance(source, str | dict):
+            raise BadRequest("behaviour must be text or an object")
+        behaviour = self.script.parse(source)
+        if order.get("match") == "next":
+            count = order.get("count", 1)
+            if not isinstance(count, int) or count < 1:
+                raise BadRequest("count must be a whole number above 0")
+            self.script.push_next(model, behaviour, count)
+        else:
+            self.script.set_model(model, behaviour)
+        return {"model": model, "match": order.get("match", "model")}
+
+    def _report(self) -> dict[str, object]:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "monotonic_ns": time.monotonic_ns(),
+            "streams": self.report.summary(),
+            "connections_open": open_connections(self._ports),
+            "process": {
+                "pid": os.getpid(),
+                "cpu_s": used.ru_utime + used.ru_stime,
+                "max_rss_kib": used.ru_maxrss,
+            },
+        }
+
+
+def _ask(wire: Wire, path: str, exchange: Exchange) -> Asked:
+    try:
+        body = orjson.loads(exchange.body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"We could not parse the JSON body of your request. ({error})") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    query = exchange.scope.query_string
+    return wire.ask(f"{path}?{query}" if query else path, body, len(exchange.body))
+
+
+def _wanted(behaviour: Behaviour) -> Wanted:
+    return Wanted(
+        tokens=behaviour.tokens,
+        text=behaviour.text,
+        reason=behaviour.reason,
+        tools=behaviour.tools,
+        finish=behaviour.finish,
+        refusal=behaviour.refusal,
+        stamp=behaviour.stamp,
+        usage_in=behaviour.usage_in,
+        usage_out=behaviour.usage_out,
+        usage_cached=behaviour.usage_cached,
+    )
+
+
+def _gaps(behaviour: Behaviour, rng: random.Random) -> Callable[[], float]:
+    draws = 0
+
+    def next_gap_s() -> float:
+        nonlocal draws
+        draws += 1
+        return behaviour.itl.draw_ms(rng, draws - 1) / 1e3
+
+    return next_gap_s
+
+
+def _key(scope: RsgiScope) -> str:
+    headers = scope.headers
+    bearer = headers.get("authorization") or ""
+    given = bearer.removeprefix("Bearer ") or next(
+        (key for name in ("x-api-key", "x-goog-api-key", "api-key") if (key := headers.get(name))),
+        "",
+    )
+    return given or parse_qs(scope.query_string).get("key", [""])[0]
+
+
+def _model_list(names: list[str], *, gemini: bool) -> Mapping[str, object]:
+    if gemini:
+        methods = ["generateContent", "streamGenerateContent"]
+        return {
+            "models": [
+                {"name": f"models/{name}", "supportedGenerationMethods": methods} for name in names
+            ]
+        }
+    return {
+        "object": "list",
+        "data": [
+            {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "emulator"}
+            for name in names
+        ],
+    }
+
+
+def _described(fault: Fault) -> Mapping[str, str]:
+    return {"kind": type(fault).__name__.lower(), "row": fault.row, "doc": fault.doc}

@@ -1,0 +1,240 @@
+"""The emulator's process: sockets, certificates, ready line, signals.
+
+Both ports are granian servers embedded in one uvloop, so that they share one script and one
+report. granian (2.8) sets TCP_NODELAY on its listeners, which accepted sockets inherit: without
+it delayed ACKs add 40 ms to a frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+import yaml
+from granian.constants import Interfaces
+from granian.http import HTTP2Settings
+from granian.log import LogLevels
+from granian.server.embed import Server
+from pydantic import BaseModel, ConfigDict
+
+from relay.emulator.app import EmulatorApp
+from relay.emulator.certs import make_certs
+from relay.emulator.distributions import parse_distribution
+from relay.emulator.script import Script
+from relay.emulator.ticker import Ticker
+
+_READY_TIMEOUT_S = 10.0
+_STOP_GRACE_S = 0.3
+
+
+class EmulatorConfig(BaseModel):
+    """The file of `relay emulate -c`: every key is optional."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = 9443
+    """TLS port; 0 picks a free one."""
+    plain_port: int | None = None
+    """Port without TLS (HTTP/1.1 and HTTP/2 with prior knowledge); 0 picks one, None: none."""
+    cert_dir: Path | None = None
+    """Where ca.pem, cert.pem and key.pem are written; None: a new temporary directory."""
+    names: tuple[str, ...] = ()
+    """Names in the certificate; loopback if empty."""
+    max_concurrent_streams: int = 1000
+    distributions: Mapping[str, str] = {}
+    """Named distributions, used as @name."""
+    models: Mapping[str, str | Mapping[str, object]] = {}
+    """Behaviour by model name: the text of `script`, or an object of the same keys."""
+
+
+@dataclass(slots=True)
+class Ready:
+    """What the ready line says."""
+
+    tls_port: int
+    plain_port: int | None
+    ca_file: str
+    pid: int = field(default_factory=os.getpid)
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "ready": True,
+                "tls_port": self.tls_port,
+                "plain_port": self.plain_port,
+                "ca_file": self.ca_file,
+                "pid": self.pid,
+            }
+        )
+
+
+def load_config(path: Path | None) -> EmulatorConfig:
+    """Read and validate a configuration file; defaults without one."""
+    if path is None:
+        return EmulatorConfig()
+    return EmulatorConfig.model_validate(yaml.safe_load(path.read_text()) or {})
+
+
+def run(
+    config: Path | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    plain_port: int | None = None,
+    cert_dir: Path | None = None,
+    ready_file: Path | None = None,
+    exit_with_parent: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT; arguments win over the configuration file.
+
+    Args:
+        ready_file: the ready line is written here as well (complete at once, by rename).
+        exit_with_parent: end when standard input reaches its end, as it does when the process
+            holding the other end of the pipe dies.
+    """
+    given = {"host": host, "port": port, "plain_port": plain_port, "cert_dir": cert_dir}
+    settings = load_config(config).model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    uvloop.run(_serve(settings, ready_file, exit_with_parent=exit_with_parent))
+    # granian's threads wait for streams that are scripted never to end; nothing is left to save.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+async def _serve(
+    settings: EmulatorConfig, ready_file: Path | None, *, exit_with_parent: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if exit_with_parent:
+        _watch_stdin(loop, stop)
+    certs = make_certs(
+        settings.cert_dir or Path(tempfile.mkdtemp(prefix="rtrelay-emulator-")), settings.names
+    )
+    tls_port = _free_port(settings.host, settings.port)
+    plain_port = None
+    if settings.plain_port is not None:
+        plain_port = _free_port(settings.host, settings.plain_port)
+    ports = {tls_port} if plain_port is None else {tls_port, plain_port}
+    app = EmulatorApp(_script(settings), Ticker(loop), ports)
+    servers = [_server(app, settings, tls_port, certs.chain, certs.key)]
+    if plain_port is not None:
+        servers.append(_server(app, settings, plain_port, None, None))
+    serving = [asyncio.ensure_future(server.serve()) for server in servers]
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await _until_listening(settings.host, ports, serving)
+        ready = Ready(tls_port, plain_port, str(certs.ca.resolve())).to_json()
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".part")
+            partial.write_text(ready + "\n")
+            partial.replace(ready_file)
+        sys.stdout.write(ready + "\n")
+        sys.stdout.flush()
+        await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for server in servers:
+            server.stop()  # type: ignore[no-untyped-call]
+        await asyncio.wait(serving, timeout=_STOP_GRACE_S)
+
+
+def _server(
+    app: EmulatorApp, settings: EmulatorConfig, port: int, cert: Path | None, key: Path | None
+) -> Server:
+    return Server(
+        app,
+        address=settings.host,
+        port=port,
+        interface=Interfaces.RSGI,
+        websockets=False,
+        backlog=1024,
+        log_level=LogLevels.error,
+        http2_settings=HTTP2Settings(max_concurrent_streams=settings.max_concurrent_streams),
+        ssl_cert=cert,
+        ssl_key=key,
+    )
+
+
+def _script(settings: EmulatorConfig) -> Script:
+    script = Script()
+    for name, text in settings.distributions.items():
+        script.distributions[name] = parse_distribution(text, script.distributions)
+    for model, source in settings.models.items():
+        script.set_model(model, script.parse(source))
+    return script
+
+
+def _free_port(host: str, port: int) -> int:
+    if port:
+        return port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+async def _until_listening(
+    host: str, ports: set[int], serving: Sequence[asyncio.Future[object]]
+) -> None:
+    async with asyncio.timeout(_READY_TIMEOUT_S):
+        for port in ports:
+            while True:
+                for server in serving:
+                    if server.done():
+                        server.result()
+                        raise OSError(f"the server on port {port} ended at once")
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection(host, port)
+                    writer.close()
+                    break
+                await asyncio.sleep(0.01)
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    def wait_for_end() -> None:
+        while os.read(0, 4096):
+            pass
+        loop.call_soon_threadsafe(stop.set)
+
+    # A thread, not a reader on the loop: standard input may be a file, which epoll refuses.
+    threading.Thread(target=wait_for_end, daemon=True, name="parent-watch").start()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m relay.emulator`."""
+    parser = argparse.ArgumentParser(prog="relay.emulator", description="LLM provider emulator")
+    parser.add_argument("-c", "--config", type=Path)
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int, help="TLS port; 0 picks a free one (default 9443)")
+    parser.add_argument("--plain-port", type=int, help="port without TLS; 0 picks a free one")
+    parser.add_argument("--cert-dir", type=Path, help="where ca.pem is written")
+    parser.add_argument("--ready-file", type=Path, help="also write the ready line here")
+    parser.add_argument(
+        "--exit-with-parent", action="store_true", help="end when standard input is closed"
+    )
+    options = parser.parse_args(arguments)
+    run(
+        options.config,
+        host=options.host,
+        port=options.port,
+        plain_port=options.plain_port,
+        cert_dir=options.cert_dir,
+        ready_file=options.ready_file,
+        exit_with_parent=options.exit_with_parent,
+    )

@@ -1,0 +1,95 @@
+"""How an answer is played: when the head, each token and the end are sent.
+
+Times are absolute from the arrival of the request, so lateness never adds up. An event is one
+write; a stamp is taken in the expression that writes it, so neither a burst of other streams nor
+the time needed to render them is inside the interval that a bench measures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from relay.emulator.faults import At, FaultCall
+from relay.emulator.scene import Play, Scene
+from relay.emulator.wires.base import OPEN, TOKEN, Event
+
+
+def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None = None) -> Play:
+    """Stream `events`; a fault that strikes at a token is played before that token."""
+    exchange = scene.exchange
+    record = exchange.record
+    strike = fault if fault is not None and isinstance(fault.fault, At) else None
+    yield from _before_first(scene)
+    due_s = scene.first_token_s
+    yield due_s
+    opened = False
+    opening: list[Event] = []
+    for event in events:
+        kind = event[0]
+        if kind == OPEN and not opened:
+            opening.append(event)
+            continue
+        if kind == TOKEN and record.tokens:
+            due_s += scene.next_gap_s()
+            yield due_s
+        if strike is not None and kind == TOKEN and record.tokens == strike.at:
+            if record.tokens and not opened:
+                opened = True
+            yield from _strike(scene, strike, opening)
+            if exchange.is_over:
+                return
+            due_s = max(due_s, time.monotonic())
+            strike = None
+        if not opened:
+            opened = True
+            scene.send_head()
+            for held in opening:
+                scene.write_event(held)
+        if kind == TOKEN:
+            record.token()
+        scene.write_event(event)
+    if strike is not None:
+        # Fewer tokens than the fault's position: it strikes at the end instead of not at all.
+        yield from _strike(scene, strike, [])
+    exchange.end()
+
+
+def play_whole(scene: Scene, fault: FaultCall | None = None) -> Play:
+    """Answer with one body when the whole answer would be ready."""
+    if fault is not None and isinstance(fault.fault, At):
+        yield scene.first_token_s
+        yield from fault.fault.play(scene, fault)
+        if scene.exchange.is_over:
+            return
+    ready_s = scene.first_token_s
+    for _ in range(len(scene.answer.tokens) + len(scene.answer.reasoning) - 1):
+        ready_s += scene.next_gap_s()
+    yield ready_s
+    headers = scene.wire.json_head(scene.answer)
+    scene.exchange.respond(200, headers, scene.wire.body(scene.answer))
+
+
+def _before_first(scene: Scene) -> Iterator[float | None]:
+    if scene.head_s is not None:
+        yield scene.head_s
+        scene.send_head()
+    if not scene.keepalive_s:
+        return
+    due_s = (scene.head_s or scene.exchange.started_s) + scene.keepalive_s
+    while due_s < scene.first_token_s:
+        yield due_s
+        scene.send_head()
+        scene.exchange.write(scene.wire.keepalive())
+        due_s += scene.keepalive_s
+
+
+def _strike(scene: Scene, call: FaultCall, opening: list[Event]) -> Iterator[float | None]:
+    fault = call.fault
+    assert isinstance(fault, At)  # noqa: S101 - the caller picked it by this
+    if fault.after_opening and opening:
+        scene.send_head()
+        for held in opening:
+            scene.write_event(held)
+        opening.clear()
+    yield from fault.play(scene, call)

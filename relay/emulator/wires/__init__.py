@@ -1,0 +1,1 @@
+"""Wire formats of providers, one module each, written from the wire notes."""
