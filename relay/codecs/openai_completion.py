@@ -24,7 +24,8 @@ from relay.content import (
     StreamEvent,
     TextDelta,
 )
-from relay.errors import Reason, RemoteProtocolError, UpstreamStatus
+from relay.errors import EventTooLarge, Reason, RemoteProtocolError, UpstreamStatus
+from relay.sse import MAX_EVENT_BYTES
 
 MAX_CHOICES: Final = 128
 """OpenAI's own limit of `n`."""
@@ -97,7 +98,7 @@ class CompletionReader:
         self._choices: dict[int, _Choice] = {}
         self._has_info = False
         self._id_seed = ""
-        self._last_opaque: dict[str, Any] = {}
+        self._last_opaque: dict[str, bytes] = {}
         self._failed_finish: UpstreamStatus | None = None
 
     @property
@@ -130,22 +131,22 @@ class CompletionReader:
             self._on_non_object(document)
             return
         choices = document.get("choices")
-        if not self._has_info and (choices or document.get("id") or document.get("model")):
+        usage = document.get("usage")
+        if not usage and (groq := document.get("x_groq")) and type(groq) is dict:
+            usage = groq.get("usage")
+        # Azure's first chunk has neither: its ids come with the second one.
+        if not self._has_info and (choices or usage or document.get("id") or document.get("model")):
             self._on_info(document, events)
         if choices:
             if type(choices) is not list:
                 raise RemoteProtocolError("`choices` is not a list")
             for entry in choices:
                 self._on_choice(entry, events, is_whole)
-        usage = document.get("usage")
-        if not usage and (groq := document.get("x_groq")) and type(groq) is dict:
-            usage = groq.get("usage")
         if usage and type(usage) is dict and (counts := openai_usage.normalise(usage)):
             events.append(counts)
         for key in _OPAQUE_TOP_FIELDS:
-            if (value := document.get(key)) and value != self._last_opaque.get(key):
-                self._last_opaque[key] = value
-                events.append(OpaqueDelta(key, lenient_json.dumps(value)))
+            if (value := document.get(key)) and self._has_info:
+                self._on_top_field(key, lenient_json.dumps(value), events)
         if document.get("error"):
             raise openai_errors.decode_inner_error(document)
         if self._failed_finish is not None:
@@ -154,6 +155,12 @@ class CompletionReader:
             document.get("object") == "error" or document.get("type") == "error" or is_whole
         ):
             self._on_no_completion(document)
+
+    def _on_top_field(self, key: str, value_json: bytes, events: list[StreamEvent]) -> None:
+        """A field of the whole response, repeated with every chunk: told when it has changed."""
+        if value_json != self._last_opaque.get(key):
+            self._last_opaque[key] = value_json
+            events.append(OpaqueDelta(key, value_json))
 
     def _on_non_object(self, document: Any) -> None:
         if document is None:
@@ -289,6 +296,13 @@ class CompletionReader:
                 kind=kind,
                 extra={"extra_content": extra} if extra else None,
             )
+        held = sum(
+            one.tool_calls.held_chars
+            for one in self._choices.values()
+            if one.tool_calls is not None
+        )
+        if held > MAX_EVENT_BYTES:
+            raise EventTooLarge("the arguments of the tool calls are too large")
 
     def _on_finish(self, raw: Any, index: int, choice: _Choice, events: list[StreamEvent]) -> None:
         if choice.is_finished:

@@ -18,17 +18,16 @@ from typing import Final
 import orjson
 
 from relay.content import StreamEvent, ToolArgumentsDelta, ToolCallDone, ToolCallStart
-from relay.errors import EventTooLarge, RemoteProtocolError
-from relay.sse import MAX_EVENT_BYTES
+from relay.errors import RemoteProtocolError
 
-MAX_CALLS: Final = 512
-"""Calls of one choice; OpenAI takes 128 tools. Only keeps a mad peer from filling memory."""
+MAX_CALLS: Final = 128
+"""Calls of one choice; only keeps a mad peer from filling memory."""
 
 
 class _Call:
     """A call that is open, or (without its pieces) one that was."""
 
-    __slots__ = ("arguments", "extra", "id", "index", "is_started", "kind", "name", "size")
+    __slots__ = ("arguments", "extra", "id", "index", "is_started", "kind", "name")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -36,7 +35,6 @@ class _Call:
         self.name = ""
         self.kind = "function"
         self.arguments: list[str] = []
-        self.size = 0
         self.extra: dict[str, object] = {}
         self.is_started = False
 
@@ -50,10 +48,10 @@ class ToolCallAssembler:
             give the same ids, and ids of other responses differ. For providers without ids.
 
     Raises (all methods):
-        RemoteProtocolError: deltas that contradict each other, or too many or too large.
+        RemoteProtocolError: deltas that contradict each other, or too many calls.
     """
 
-    __slots__ = ("_call_of_key", "_choice", "_count", "_id_seed", "_last", "_open")
+    __slots__ = ("_call_of_key", "_choice", "_count", "_id_seed", "_last", "_open", "held_chars")
 
     def __init__(self, choice: int, id_seed: str) -> None:
         self._choice = choice
@@ -62,6 +60,8 @@ class ToolCallAssembler:
         self._last: _Call | None = None
         self._open: _Call | None = None
         self._count = 0
+        self.held_chars = 0
+        """Of the open call's arguments, kept until it is done; the caller sets the limit."""
 
     @property
     def count(self) -> int:
@@ -98,9 +98,7 @@ class ToolCallAssembler:
         if extra:
             call.extra.update(extra)
         if fragment:
-            call.size += len(fragment)
-            if call.size > MAX_EVENT_BYTES:
-                raise EventTooLarge("the arguments of a tool call are too large")
+            self.held_chars += len(fragment)
             call.arguments.append(fragment)
         # Without an id the start waits for one until there are arguments to hand on.
         if call.is_started:
@@ -174,6 +172,7 @@ class ToolCallAssembler:
                 orjson.dumps(call.extra) if call.extra else b"",
             )
         )
+        self.held_chars = 0
         call.arguments.clear()
         call.extra.clear()
 
