@@ -1,8 +1,8 @@
 """A relay with no provider keys: the built-in emulator as a child process, and a configuration
 that points every well-known wire at it.
 
-The child gets the write end of nothing and the read end of a pipe we hold: when this process is
-gone, however it went, the pipe closes and the emulator ends with it.
+The child reads from a pipe that we hold: when this process is gone, however it went, the pipe
+closes and the emulator ends with it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,27 @@ class Emulator:
         self.directory.cleanup()
 
 
-async def start_emulator() -> Emulator:
+async def start_emulator(models: Mapping[str, Mapping[str, object]] | None = None) -> Emulator:
     """Start the emulator on free ports of this machine.
+
+    Args:
+        models: further behaviours by model name, as the emulator's own configuration takes them.
 
     Raises:
         ConfigError: it did not come up.
     """
     directory = tempfile.TemporaryDirectory(prefix="rtrelay-emulator-")
+    settings = Path(directory.name) / "emulator.yaml"
+    settings.write_text(json.dumps({"models": dict(models or {})}), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "relay.emulator",
         "--exit-with-parent",
+        "--config",
+        str(settings),
+        "--port",
+        "0",
         "--cert-dir",
         directory.name,
         stdin=asyncio.subprocess.PIPE,

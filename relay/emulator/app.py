@@ -64,6 +64,9 @@ class EmulatorApp:
     async def __rsgi__(self, scope: RsgiScope, protocol: RsgiProtocol) -> None:
         """Answer one request; returns when its response is over or the client has gone."""
         path = unquote(scope.path)
+        if scope.method == "HEAD":
+            protocol.response_empty(200 if path.endswith("/models") else 404, _JSON)
+            return
         if path.startswith("/emulator/") or scope.method == "GET":
             body = await protocol() if scope.method == "POST" else b""
             status, answer = self._control(scope, path, body)

@@ -1,0 +1,183 @@
+"""`relay chat`: talk to a running relay over gRPC, as an agent would.
+
+One `Converse` session, one generation a turn, the conversation kept here. Ctrl-C while an answer
+comes is a barge-in: it cancels the generation and keeps the session. The reader runs as a task of
+its own, since cancelling a read would end the RPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import dataclass, field
+
+import grpc
+from rich.console import Console
+from rich.markup import escape
+from rtrelay.v1 import (
+    Cancel,
+    CancelReason,
+    ConverseRequest,
+    ConverseResponse,
+    End,
+    Message,
+    Outcome,
+    OutputOptions,
+    Part,
+    Prompt,
+    RelayServiceStub,
+    Role,
+    Setup,
+    Start,
+)
+
+from relay import __version__
+from relay.commands.timeline_view import print_end
+
+CONNECT_TIMEOUT_S = 5.0
+CHANNEL_OPTIONS = [
+    ("grpc.keepalive_time_ms", 25_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class ChatError(Exception):
+    """The relay cannot be talked to; the message says why."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What came of one turn."""
+
+    text: str = ""
+    end: End | None = None
+    notices: list[str] = field(default_factory=list)
+
+
+class Conversation:
+    """A session on a relay: `async with Conversation(address, model)`, then `say`."""
+
+    def __init__(self, address: str, model: str) -> None:
+        self._address = address
+        self._model = model
+        self._messages: list[Message] = []
+        self._turns = 0
+
+    async def __aenter__(self) -> Conversation:
+        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), CONNECT_TIMEOUT_S)
+        except TimeoutError:
+            await self._channel.close()
+            raise ChatError(f"no relay answers at {self._address}; is `make run` up?") from None
+        self._call = RelayServiceStub(self._channel).Converse()
+        setup = Setup(client_name="relay chat", client_version=__version__, model=self._model)
+        await self._call.write(ConverseRequest(setup=setup))
+        await self._read()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._channel.close()
+
+    async def _read(self) -> ConverseResponse:
+        try:
+            frame = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise ChatError(error.details() or error.code().name) from None
+        if not isinstance(frame, ConverseResponse):
+            raise ChatError("the relay ended the session")
+        return frame
+
+    @property
+    def running(self) -> str:
+        """Id of the latest turn's generation."""
+        return f"t{self._turns}"
+
+    async def barge_in(self) -> None:
+        """Cancel the running generation; its end is still to come."""
+        cancel = Cancel(generation_id=self.running, reason=CancelReason.CANCEL_REASON_BARGE_IN)
+        await self._call.write(ConverseRequest(cancel=cancel))
+
+    async def say(self, text: str, console: Console) -> Turn:
+        """One turn: print the answer as it comes, and keep what was heard."""
+        self._turns += 1
+        self._messages.append(Message(role=Role.ROLE_USER, parts=[Part(text=text)]))
+        start = Start(
+            generation_id=self.running,
+            turn_id=self.running,
+            prompt=Prompt(messages=self._messages),
+            output=OutputOptions(reasoning=True),
+        )
+        await self._call.write(ConverseRequest(start=start))
+        turn = Turn()
+        while turn.end is None:
+            frame = await self._read()
+            kind = frame.WhichOneof("frame")
+            if kind == "delta":
+                if frame.delta.reasoning:
+                    console.print(f"[dim]{escape(frame.delta.reasoning)}[/dim]", end="")
+                turn.text += frame.delta.text
+                console.print(escape(frame.delta.text), end="", highlight=False, soft_wrap=True)
+            elif kind == "tool_call":
+                call = frame.tool_call.call
+                console.print(f"[yellow]{escape(call.name)}({escape(call.arguments)})[/yellow]")
+            elif kind == "notice":
+                console.print(f"[yellow]{escape(frame.notice.message)}[/yellow]")
+            elif kind == "end" and frame.end.generation_id == self.running:
+                turn.end = frame.end
+        console.print()
+        if turn.text:
+            heard = Message(role=Role.ROLE_ASSISTANT, parts=[Part(text=turn.text)])
+            self._messages.append(heard)
+        elif turn.end.outcome != Outcome.OUTCOME_COMPLETED:
+            self._messages.pop()
+        return turn
+
+
+async def chat(
+    console: Console, address: str, model: str, message: str | None, *, with_timeline: bool
+) -> int:
+    """Talk until the person is done; returns an exit status.
+
+    Args:
+        message: say this once and leave; None to ask for lines.
+
+    Raises:
+        ChatError: the relay cannot be reached, or ended the session.
+    """
+    async with Conversation(address, model) as conversation:
+        if message is not None:
+            turn = await _interruptible(conversation, message, console)
+            if with_timeline and turn.end is not None:
+                print_end(console, turn.end)
+            return int(turn.end is None or turn.end.outcome != Outcome.OUTCOME_COMPLETED)
+        console.print("Ctrl-C interrupts an answer, Ctrl-D leaves.", style="dim")
+        while True:
+            try:
+                text = await asyncio.to_thread(console.input, "[bold]you>[/bold] ")
+            except EOFError:
+                console.print()
+                return 0
+            if text.strip():
+                turn = await _interruptible(conversation, text, console)
+                if with_timeline and turn.end is not None:
+                    print_end(console, turn.end)
+
+
+async def _interruptible(conversation: Conversation, text: str, console: Console) -> Turn:
+    """A turn during which Ctrl-C is a barge-in."""
+    loop = asyncio.get_running_loop()
+    barging: set[asyncio.Task[None]] = set()
+
+    def on_interrupt() -> None:
+        task = loop.create_task(conversation.barge_in())
+        barging.add(task)
+        task.add_done_callback(barging.discard)
+
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
+    try:
+        return await conversation.say(text, console)
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
