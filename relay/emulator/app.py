@@ -36,14 +36,18 @@ from relay.emulator.answer import Asked, Wanted, make_answer
 from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
 from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
 from relay.emulator.performance import play_stream, play_whole
+from relay.emulator.replay import ReplayError, load_recording, play_recording
 from relay.emulator.report import Report
 from relay.emulator.scene import Scene, start
 from relay.emulator.script import Behaviour, Script, ScriptError
 from relay.emulator.socket_cut import open_connections
 from relay.emulator.ticker import Ticker
+from relay.emulator.wires.anthropic import AnthropicMessages
 from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire
 from relay.emulator.wires.dialects import DIALECTS
+from relay.emulator.wires.gemini import Gemini
 from relay.emulator.wires.openai_chat import OpenAIChat
+from relay.emulator.wires.responses import OpenAIResponses
 
 BAD_KEY = "bad-key"
 _JSON = [("content-type", "application/json")]
@@ -60,6 +64,10 @@ class EmulatorApp:
         self._chats: dict[str, Wire] = {
             name: OpenAIChat(dialect) for name, dialect in DIALECTS.items()
         }
+        self._anthropic: Wire = AnthropicMessages()
+        self._responses: Wire = OpenAIResponses()
+        self._gemini: Wire = Gemini()
+        self._gemini_array: Wire = Gemini(sse=False)
 
     async def __rsgi__(self, scope: RsgiScope, protocol: RsgiProtocol) -> None:
         """Answer one request; returns when its response is over or the client has gone."""
@@ -85,7 +93,7 @@ class EmulatorApp:
     # --- providers --------------------------------------------------------------------------
 
     def _answer(self, exchange: Exchange, path: str) -> None:
-        wire = self._wire(path)
+        wire = self._wire(path, exchange.scope.query_string)
         if wire is None:
             exchange.respond(404, _JSON, b'{"error":{"message":"no such path"}}')
             return
@@ -129,7 +137,14 @@ class EmulatorApp:
             keepalive_s=behaviour.keepalive / 1e3,
             resettable=bool(getattr(fault, "resets", False)),
         )
-        if call is not None and isinstance(fault, Instead):
+        if behaviour.replay:
+            try:
+                recording = load_recording(behaviour.replay)
+            except ReplayError as error:
+                self._fail(exchange, wire, Failure(400, "bad_request", str(error)))
+                return
+            play = play_recording(scene, recording, behaviour.split, behaviour.cut)
+        elif call is not None and isinstance(fault, Instead):
             play = fault.play(scene, call)
         elif asked.stream:
             events = wire.events(answer)
@@ -140,11 +155,16 @@ class EmulatorApp:
             play = play_whole(scene, call)
         start(play, exchange, self._ticker)
 
-    def _wire(self, path: str) -> Wire | None:
-        dialect = path.split("/", 2)[1]
+    def _wire(self, path: str, query: str) -> Wire | None:
         if path.endswith("/chat/completions"):
-            return self._chats[dialect if dialect in self._chats else "openai"]
-        return None
+            return self._chats.get(path.split("/", 2)[1], self._chats["openai"])
+        if path.endswith("/messages"):
+            return self._anthropic
+        if path.endswith("/responses"):
+            return self._responses
+        if path.endswith(":generateContent") or "alt=sse" in query:
+            return self._gemini
+        return self._gemini_array if path.endswith(":streamGenerateContent") else None
 
     def _fail(self, exchange: Exchange, wire: Wire, failure: Failure) -> None:
         status = wire.error_status(failure)

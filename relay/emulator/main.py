@@ -172,7 +172,7 @@ def _server(
 
 
 def _script(settings: EmulatorConfig) -> Script:
-    script = Script()
+    script = Script(any_file=settings.host in ("127.0.0.1", "::1", "localhost"))
     for name, text in settings.distributions.items():
         script.distributions[name] = parse_distribution(text, script.distributions)
     for model, source in settings.models.items():

@@ -34,8 +34,6 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
             due_s += scene.next_gap_s()
             yield due_s
         if strike is not None and kind == TOKEN and record.tokens == strike.at:
-            if record.tokens and not opened:
-                opened = True
             yield from _strike(scene, strike, opening)
             if exchange.is_over:
                 return

@@ -34,6 +34,7 @@ Values with a comma in them (and anything else) go through `POST /emulator/scrip
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
@@ -97,11 +98,16 @@ _FLAGS = ("refusal", "stamp")
 _NUMBERS = ("p", "keepalive")
 _NAMES = frozenset(each.name for each in fields(Behaviour))
 
+_OUTSIDE = re.compile(r"\.\.|(^|:)/|\\\\")
+"""A path that leaves its folder, in `replay=` or `csv:`."""
+
 
 class Script:
     """All behaviours: presets, names set by the configuration or the control endpoint, queues."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_file: bool = True) -> None:
+        """Args: any_file: whether texts may name files anywhere, not only in the data folders."""
+        self._any_file = any_file
         self.distributions: dict[str, Distribution] = {}
         self._models: dict[str, Behaviour] = {}
         self._queues: dict[str, list[tuple[Behaviour, int]]] = {}
@@ -186,7 +192,7 @@ class Script:
             key, equals, value = part.partition("=")
             if not equals:
                 raise ScriptError(f"{part!r} is not key=value")
-            pairs[key.strip()] = value.strip()
+            pairs[key.strip()] = value.replace("+", " ") if key == "text" else value.strip()
         return self._with(base, pairs)
 
     def _with(self, base: Behaviour, pairs: Mapping[str, str]) -> Behaviour:
@@ -199,6 +205,9 @@ class Script:
     def _value(self, key: str, text: str) -> object:
         if key not in _NAMES:
             raise ScriptError(f"unknown parameter {key!r}")
+        names_file = key == "replay" or text.startswith("csv")
+        if names_file and not self._any_file and _OUTSIDE.search(text):
+            raise ScriptError(f"{key}: only files of the data folders, unless on loopback")
         try:
             if key in _DISTRIBUTIONS:
                 return parse_distribution(text, self.distributions)
@@ -212,9 +221,11 @@ class Script:
                 return FaultCall.parse(text, FAULTS) if text else None
         except ValueError as error:
             raise ScriptError(f"{key}={text}: {error}") from None
+        if key == "split" and text not in ("event", "whole", "byte") and not text.isdigit():
+            raise ScriptError(f"split={text}: event, whole, byte or a number was expected")
         if key == "finish" and text not in FINISHES:
             raise ScriptError(f"finish={text}: one of {', '.join(FINISHES)} was expected")
-        return text.replace("+", " ") if key == "text" else text
+        return text
 
 
 def _as_text(value: object) -> str:
