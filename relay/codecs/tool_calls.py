@@ -27,11 +27,12 @@ MAX_CALLS: Final = 128
 class _Call:
     """A call that is open, or (without its pieces) one that was."""
 
-    __slots__ = ("arguments", "extra", "id", "index", "is_started", "kind", "name")
+    __slots__ = ("arguments", "extra", "given_id", "id", "index", "is_started", "kind", "name")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.id = ""
+        self.given_id = ""  # the provider's, also when it came after one was made
         self.name = ""
         self.kind = "function"
         self.arguments: list[str] = []
@@ -88,9 +89,11 @@ class ToolCallAssembler:
             if fragment:
                 raise RemoteProtocolError("a piece of a tool call came after the call was over")
             return
-        if call_id and not call.id:
-            call.id = call_id
+        if call_id and not call.given_id:
+            call.given_id = call_id
             self._call_of_key.setdefault(call_id, call)
+            if not call.is_started:
+                call.id = call_id
         if name and not call.name:
             call.name = name
         if kind and not call.is_started:
@@ -119,7 +122,7 @@ class ToolCallAssembler:
         """The call that a delta belongs to, None for a new one."""
         if index is not None:
             call = self._call_of_key.get(index)
-            if call is None or (call_id and call.id and call_id != call.id):
+            if call is None or (call_id and call.given_id not in ("", call_id)):
                 return None
             return call
         if call_id:

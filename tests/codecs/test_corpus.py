@@ -17,9 +17,17 @@ from typing import Any
 import orjson
 import pytest
 
+from relay.codecs import openai_hot_chunk
 from relay.codecs.error_text import public_text
 from relay.codecs.openai_chat import OpenAIChatCodec
-from relay.content import FinishReason, GenerateRequest, Sampling, Usage
+from relay.content import (
+    FinishReason,
+    GenerateRequest,
+    ProviderFailed,
+    Sampling,
+    StreamEvent,
+    Usage,
+)
 from relay.errors import Reason, UpstreamStatus
 from tests.fakes.collect import Collected, collect, pieces_of, run
 
@@ -162,6 +170,22 @@ def test_stream_cut_at_an_event_border_fails_without_finish_reasons(entry: dict[
         is_clean = _is_ended(prefix, asked=len(entry["expected"].get("choices", ())) or 1)
         result = _decode_prefix(entry, prefix)
         assert (result.error is None) == is_clean, f"cut at {border}"
+
+
+@pytest.mark.parametrize("entry", _parameters("stream"))
+def test_lane_for_text_loses_nothing(
+    entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = _body(entry)
+    with_lane = [event for event in run(OpenAIChatCodec(), [body]) if not _is_failure(event)]
+    monkeypatch.setattr(openai_hot_chunk, "MAX_MISSES", 0)
+    assert [event for event in run(OpenAIChatCodec(), [body]) if not _is_failure(event)] == (
+        with_lane
+    )
+
+
+def _is_failure(event: StreamEvent) -> bool:
+    return isinstance(event, ProviderFailed)  # exceptions do not compare
 
 
 def _decode_prefix(entry: dict[str, Any], prefix: bytes) -> Collected:
