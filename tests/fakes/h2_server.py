@@ -33,7 +33,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes as SettingCodes  # for those who script settings
 
 from tests.fakes.scripted import ScriptedServer
 
@@ -112,7 +112,8 @@ class ServerStream:
             if not rest:
                 return
             data = rest
-            await self.connection.wait_window()
+            if not size:
+                await self.connection.wait_window()
 
     async def end(self, trailers: Sequence[tuple[str, str]] | None = None) -> None:
         """End the response, with trailers if given."""
