@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import httpx2
+import openai
 import orjson
-from rtrelay.v1 import RelayServiceStub
+from rtrelay.v1 import RelayServiceStub, Start
 
 from relay.config import parse
 from relay.server import Worker
+from tests.fakes.converse_client import Conversation, Generated, generate
 
 Document = dict[str, Any]
 
@@ -35,6 +38,48 @@ class RelayUnderTest:
         """One request to the shim, its whole answer read."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.post("/v1/chat/completions", json=body, headers=named)
+
+    def openai(self, **options: Any) -> openai.AsyncOpenAI:
+        """The official client, to be used in `async with`; it retries nothing unless told to."""
+        http = openai.DefaultAsyncHttpxClient(trust_env=False)
+        return openai.AsyncOpenAI(
+            base_url=self.base_url,
+            **{"api_key": "any", "max_retries": 0, "http_client": http, **options},
+        )
+
+    def talk(self, **setup: Any) -> Conversation:
+        """A session, to be used in `async with`."""
+        return Conversation(self.stub, **setup)
+
+    async def generate(self, start: Start, *, timeout_s: float | None = None) -> Generated:
+        """One Generate call, run to its end."""
+        return await generate(self.stub, start, timeout_s=timeout_s)
+
+    async def settled(self) -> None:
+        """Wait until nothing runs: no generation, no upstream stream, no background task.
+
+        Raises:
+            TimeoutError: something is left.
+        """
+        services = self.worker.services
+
+        def is_quiet() -> bool:
+            rows = services.transport.describe()
+            busy = sum(row.open_streams + row.waiting for row in rows)
+            return not busy and not len(services.live) and not len(services.reaper)
+
+        await eventually(is_quiet)
+
+
+async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Wait for something that tells nobody when it happens.
+
+    Raises:
+        TimeoutError: it did not.
+    """
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 @asynccontextmanager

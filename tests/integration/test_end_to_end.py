@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import openai
 import pytest
-from rtrelay.v1 import (
-    Cancel,
-    CancelReason,
-    ConverseRequest,
-    FinishReason,
-    GenerateRequest,
-    Message,
-    Outcome,
-    Part,
-    Ping,
-    Prompt,
-    Role,
-    Setup,
-    Start,
-)
+from rtrelay.v1 import CancelReason, FinishReason, Outcome, Ping
 
+from tests.fakes.converse_client import start
 from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, stream_chunks
 from tests.fakes.relay_under_test import (
     RelayUnderTest,
@@ -33,7 +19,6 @@ from tests.fakes.relay_under_test import (
     relay_under_test,
     sse_payloads,
 )
-from tests.fakes.tls import CertAuthority
 
 pytestmark = pytest.mark.sockets
 
@@ -42,27 +27,21 @@ SSE = [("content-type", "text/event-stream")]
 
 
 @pytest.fixture
-async def upstream(tmp_path: Path) -> AsyncIterator[tuple[H2Server, str]]:
-    authority = CertAuthority()
-    async with H2Server(tls=authority.server_context(alpn=("h2",))) as server:
-        server.routes[CHAT] = stream_chunks(answer_chunks("Hel", "lo", "!"))
-        yield server, authority.ca_file(tmp_path)
-
-
-@pytest.fixture
-async def relay(upstream: tuple[H2Server, str]) -> AsyncIterator[RelayUnderTest]:
-    server, ca_file = upstream
+async def relay(upstream: H2Server, ca_file: str) -> AsyncIterator[RelayUnderTest]:
+    upstream.routes[CHAT] = stream_chunks(answer_chunks("Hel", "lo", "!"))
     document = {
-        "providers": {"lab": provider(server.url, ca_file=ca_file)},
+        "providers": {"lab": provider(upstream.url, ca_file=ca_file)},
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m1"}]}},
     }
     async with relay_under_test(document) as running:
         yield running
 
 
-def start(generation_id: str = "g1", model: str = "fast") -> Start:
-    message = Message(role=Role.ROLE_USER, parts=[Part(text="Hello")])
-    return Start(generation_id=generation_id, model=model, prompt=Prompt(messages=[message]))
+async def endless(stream: ServerStream) -> None:
+    """One word, then silence."""
+    await stream.send_headers(200, SSE)
+    await stream.send(chunk({"role": "assistant", "content": "One"}))
+    await stream.hang()
 
 
 async def test_sse_stream(relay: RelayUnderTest) -> None:
@@ -82,7 +61,7 @@ async def test_sse_stream(relay: RelayUnderTest) -> None:
 
 
 async def test_the_official_client_streams(relay: RelayUnderTest) -> None:
-    async with openai.AsyncOpenAI(base_url=relay.base_url, api_key="any") as client:
+    async with relay.openai() as client:
         stream = await client.chat.completions.create(
             model="fast",
             messages=[{"role": "user", "content": "Hello"}],
@@ -108,7 +87,9 @@ async def test_one_json_document(relay: RelayUnderTest) -> None:
 
 
 async def test_generate(relay: RelayUnderTest) -> None:
-    frames = [frame async for frame in relay.stub.Generate(GenerateRequest(start=start()))]
+    result = await relay.generate(start())
+    assert result.error is None
+    frames = result.answer.frames
     assert [frame.WhichOneof("frame") for frame in frames] == [
         "started",
         "delta",
@@ -116,7 +97,7 @@ async def test_generate(relay: RelayUnderTest) -> None:
         "delta",
         "end",
     ]
-    assert "".join(frame.delta.text for frame in frames[1:-1]) == "Hello!"
+    assert [frame.delta.text for frame in frames[1:-1]] == ["Hel", "lo", "!"]
     assert [frame.delta.char_offset for frame in frames[1:-1]] == [0, 3, 5]
     end = frames[-1].end
     assert end.outcome == Outcome.OUTCOME_COMPLETED
@@ -133,67 +114,53 @@ async def test_generate(relay: RelayUnderTest) -> None:
 
 
 async def test_converse(relay: RelayUnderTest) -> None:
-    call = relay.stub.Converse()
-    await call.write(ConverseRequest(setup=Setup(client_name="test", model="fast")))
-    ready = await call.read()
-    assert ready.ready.session_id
-    await call.write(ConverseRequest(ping=Ping(nonce=7)))
-    assert (await call.read()).pong.nonce == 7
-    await call.write(ConverseRequest(start=start(model="")))
-    frames = []
-    while not frames or frames[-1].WhichOneof("frame") != "end":
-        frames.append(await call.read())
-    assert frames[0].WhichOneof("frame") == "started"
-    assert "".join(frame.delta.text for frame in frames) == "Hello!"
-    await call.done_writing()
-    assert (await call.code()).name == "OK"
+    async with relay.talk(client_name="test", model="fast") as talk:
+        assert talk.ready is not None
+        assert talk.ready.session_id
+        await talk.send(ping=Ping(nonce=7))
+        await talk.until(lambda: talk.pongs == [7])
+        await talk.start("g1", model="")
+        answer = await talk.ended("g1")
+        assert answer.is_started
+        assert answer.text == "Hello!"
+        await talk.half_close()
+        assert await talk.over() is None
 
 
-async def test_barge_in_resets_the_provider(
-    relay: RelayUnderTest, upstream: tuple[H2Server, str]
-) -> None:
-    server, _ = upstream
-
-    async def endless(stream: ServerStream) -> None:
-        await stream.send_headers(200, SSE)
-        await stream.send(chunk({"role": "assistant", "content": "One"}))
-        await stream.hang()
-
-    server.routes[CHAT] = endless
-    connections = len(server.open_connections)
-    call = relay.stub.Converse()
-    await call.write(ConverseRequest(setup=Setup(model="fast")))
-    await call.write(ConverseRequest(start=start()))
-    frames = []
-    while not frames or frames[-1].delta.text != "One":
-        frames.append(await call.read())
-    await call.write(
-        ConverseRequest(
-            cancel=Cancel(generation_id="g1", reason=CancelReason.CANCEL_REASON_BARGE_IN)
-        )
-    )
-    end = (await call.read()).end
-    assert end.outcome == Outcome.OUTCOME_CANCELLED
-    assert end.cancel_reason == CancelReason.CANCEL_REASON_BARGE_IN
-    stream = await server.request(CHAT)
-    await server.until(lambda: stream.reset_code == CANCEL)
-    assert len(server.open_connections) == connections
-    await call.done_writing()
-    assert (await call.code()).name == "OK"
+async def test_barge_in_resets_the_provider(relay: RelayUnderTest, upstream: H2Server) -> None:
+    upstream.routes[CHAT] = endless
+    connections = len(upstream.open_connections)
+    async with relay.talk(model="fast") as talk:
+        await talk.start("g1")
+        await talk.says("One")
+        await talk.cancel("g1")
+        answer = await talk.ended("g1")
+        assert answer.end is not None
+        assert answer.end.outcome == Outcome.OUTCOME_CANCELLED
+        assert answer.end.cancel_reason == CancelReason.CANCEL_REASON_BARGE_IN
+        stream = await upstream.request(CHAT)
+        await upstream.until(lambda: stream.reset_code == CANCEL)
+        assert len(upstream.open_connections) == connections
+        await talk.half_close()
+        assert await talk.over() is None
 
 
 async def test_a_client_that_leaves_resets_the_provider(
-    relay: RelayUnderTest, upstream: tuple[H2Server, str]
+    relay: RelayUnderTest, upstream: H2Server
 ) -> None:
-    server, _ = upstream
-
-    async def endless(stream: ServerStream) -> None:
-        await stream.send_headers(200, SSE)
-        await stream.send(chunk({"role": "assistant", "content": "One"}))
-        await stream.hang()
-
-    server.routes[CHAT] = endless
+    upstream.routes[CHAT] = endless
     async with relay.http.stream("POST", CHAT, json=chat_body()) as response:
         await anext(response.aiter_raw())
-    stream = await server.request(CHAT)
-    await server.until(lambda: stream.reset_code == CANCEL)
+    stream = await upstream.request(CHAT)
+    await upstream.until(lambda: stream.reset_code == CANCEL)
+
+
+async def test_no_answer_waits_for_a_delayed_ack(relay: RelayUnderTest) -> None:
+    await relay.chat(chat_body())
+    sockets = [
+        connection.transport.get_extra_info("socket")
+        for listener in relay.worker._uvicorns
+        for connection in listener.server_state.connections
+    ]
+    assert sockets
+    assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
