@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from relay import __version__, logs
 from relay.commands.chat import ChatError
@@ -43,7 +44,7 @@ ConfigOption = Annotated[
 
 
 def _fail(message: str) -> typer.Exit:
-    _err.print(f"[red]relay:[/red] {message}", highlight=False, markup=True)
+    _err.print("[red]relay:[/red]", escape(message), highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
 

@@ -333,6 +333,8 @@ class Config(_Model):
             for name, row in self.providers.items()
             if len(row.keys) > 1
         ]
+        if not self.providers:
+            found.append("no provider is configured: every request will be answered with 404")
         if self.store is not None:
             found.append("store is configured, but this version stores nothing yet")
         return found
@@ -432,6 +434,15 @@ def from_environment(environment: Mapping[str, str]) -> Config | None:
     if candidates:
         document["models"] = {"fast": {"candidates": candidates[:1], "fallbacks": candidates[1:]}}
     return parse(document)
+
+
+def unspoken_keys(environment: Mapping[str, str]) -> list[str]:
+    """A warning for every well-known key that is set for a wire this version does not speak."""
+    return [
+        f"{row['api_key_env']} is set, but this version does not speak {row['wire']} yet"
+        for row in known_providers().values()
+        if row["wire"] not in BUILDERS and environment.get(row.get("api_key_env") or "")
+    ]
 
 
 def _describe(fault: Any) -> str:

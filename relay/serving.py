@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from relay.config import Config, ConfigError, from_environment, load
+from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.emulated import Emulator, emulated_config, start_emulator
 from relay.server import StartError, Worker
 
@@ -48,7 +48,8 @@ async def run_worker(
             emulator = await start_emulator()
             config = emulated_config(emulator.tls_port, emulator.ca_file)
             source = "no provider keys are set: the built-in emulator answers, not a model"
-    for warning in config.warnings():
+    unspoken = unspoken_keys(os.environ) if path is None else []
+    for warning in [*config.warnings(), *unspoken]:
         _log.warning("config", warning=warning)
     try:
         server = Worker(config, reload_config=reload_config, worker=worker)
