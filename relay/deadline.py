@@ -65,7 +65,14 @@ class Scope:
         self._base = task.cancelling()
 
     def leave(self) -> None:
-        """The task has left; later `cancel` calls do nothing."""
+        """The task has left; later `cancel` calls do nothing.
+
+        A cancellation that nobody asked `caught()` about (something inside turned it into an
+        error of its own) is taken back, so that it cannot be mistaken for somebody else's.
+        """
+        if self._is_requested and self._task is not None:
+            self._is_requested = False
+            self._task.uncancel()
         self._task = None
         self._has_left = True
 
