@@ -23,6 +23,7 @@ The key `bad-key` is refused in each provider's own way; any other passes.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import resource
@@ -33,6 +34,7 @@ from urllib.parse import parse_qs, unquote
 import orjson
 
 from relay.emulator.answer import Asked, Wanted, make_answer
+from relay.emulator.distributions import Fixed
 from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
 from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
 from relay.emulator.performance import play_stream, play_whole
@@ -256,14 +258,12 @@ def _wanted(behaviour: Behaviour) -> Wanted:
 
 
 def _gaps(behaviour: Behaviour, rng: random.Random) -> Callable[[], float]:
-    draws = 0
-
-    def next_gap_s() -> float:
-        nonlocal draws
-        draws += 1
-        return behaviour.itl.draw_ms(rng, draws - 1) / 1e3
-
-    return next_gap_s
+    itl = behaviour.itl
+    if isinstance(itl, Fixed):
+        gap_s = itl.value_ms / 1e3
+        return lambda: gap_s
+    draws = itertools.count()
+    return lambda: itl.draw_ms(rng, next(draws)) / 1e3
 
 
 def _key(scope: RsgiScope) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from time import monotonic_ns
 
 from relay.emulator.faults import At, FaultCall
 from relay.emulator.scene import Play, Scene
@@ -23,22 +24,25 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
     yield from _before_first(scene)
     due_s = scene.first_token_s
     yield due_s
+    write = exchange.write
+    next_gap_s = scene.next_gap_s
     opened = False
     opening: list[Event] = []
     for event in events:
-        kind = event[0]
-        if kind == OPEN and not opened:
+        kind, before, after = event
+        if kind == TOKEN:
+            if record.tokens:
+                due_s += next_gap_s()
+                yield due_s
+            if strike is not None and record.tokens == strike.at:
+                yield from _strike(scene, strike, opening)
+                if exchange.is_over:
+                    return
+                due_s = max(due_s, time.monotonic())
+                strike = None
+        elif kind == OPEN and not opened:
             opening.append(event)
             continue
-        if kind == TOKEN and record.tokens:
-            due_s += scene.next_gap_s()
-            yield due_s
-        if strike is not None and kind == TOKEN and record.tokens == strike.at:
-            yield from _strike(scene, strike, opening)
-            if exchange.is_over:
-                return
-            due_s = max(due_s, time.monotonic())
-            strike = None
         if not opened:
             opened = True
             scene.send_head()
@@ -46,7 +50,14 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
                 scene.write_event(held)
         if kind == TOKEN:
             record.token()
-        scene.write_event(event)
+        if after is None:
+            write(before)
+        else:
+            write(b"%b%016d%b" % (before, monotonic_ns(), after))
+    if not opened:
+        scene.send_head()
+        for held in opening:
+            scene.write_event(held)
     if strike is not None:
         # Fewer tokens than the fault's position: it strikes at the end instead of not at all.
         yield from _strike(scene, strike, [])

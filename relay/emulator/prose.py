@@ -40,30 +40,36 @@ def to_tokens(text: str) -> list[str]:
     return tokens if "".join(tokens) == text else [text]
 
 
+# Cut once: a request must not pay for reading eight texts.
+_ANSWER_TOKENS = [to_tokens(text) for text in ANSWERS]
+_FOLLOWING = [to_tokens(" " + text) for text in ANSWERS]
+_REASONING_TOKENS = to_tokens(REASONING)
+_MORE_REASONING = to_tokens(" " + REASONING)
+
+
 def answer_tokens(rng: random.Random, prompt: str, count: int | None) -> list[str]:
     """A canned answer, or as many tokens of canned answers as asked for."""
     start = rng.randrange(len(ANSWERS))
-    words = " ".join(prompt.split()[:6]).strip(" .?!,")
-    lead = f"You said “{words}”. " if words and count is None else ""
-    tokens = to_tokens(lead + ANSWERS[start])
     if count is None:
-        return tokens
-    return _exactly(tokens, [ANSWERS[(start + k) % len(ANSWERS)] for k in range(1, 9)], count)
+        words = " ".join(prompt.split()[:6]).strip(" .?!,")
+        lead = to_tokens(f"You said “{words}”. ") if words else []
+        return lead + _ANSWER_TOKENS[start]
+    return _exactly(_ANSWER_TOKENS[start], _FOLLOWING[start + 1 :] + _FOLLOWING[: start + 1], count)
 
 
 def reasoning_tokens(count: int) -> list[str]:
     """So many tokens of thinking aloud."""
-    return _exactly(to_tokens(REASONING), [REASONING], count)
+    return _exactly(_REASONING_TOKENS, [_MORE_REASONING], count)
 
 
-def _exactly(tokens: list[str], more: list[str], count: int) -> list[str]:
+def _exactly(first: list[str], more: list[list[str]], count: int) -> list[str]:
     if count <= 0:
         return []
-    if len(tokens) < count:
-        cycle = [token for text in more for token in to_tokens(" " + text)]
-        missing = count - len(tokens)
-        tokens = tokens + (cycle * (missing // len(cycle) + 1))[:missing]
-    tokens = tokens[:count]
+    tokens = list(first)
+    while len(tokens) < count:
+        for each in more:
+            tokens += each
+    del tokens[count:]
     if count > 1 and tokens[-1] != ".":
         tokens[-1] = "."
     return tokens

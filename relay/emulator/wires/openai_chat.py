@@ -94,9 +94,12 @@ class OpenAIChat:
                 yield from chunk.text(pieces, token, sent)
         if not answer.refusal or answer.tokens:
             pieces = chunk.around_text("refusal" if answer.refusal else "content")
-            for token in answer.tokens:
-                sent += 1
-                yield from chunk.text(pieces, token, sent)
+            if answer.n == 1 and not chunk.is_growing:
+                yield from _plain_tokens(pieces[0], answer)
+            else:
+                for token in answer.tokens:
+                    sent += 1
+                    yield from chunk.text(pieces, token, sent)
         for index in range(answer.n):
             yield from self._tool_events(chunk, index, answer)
         for index in range(answer.n):
@@ -225,7 +228,7 @@ class _ChunkWriter:
             **dialect.chunk_fields,
         }
         self._head = b"data: " + orjson.dumps(base)[:-1] + b',"choices":['
-        self._growing = "usage-growing" in answer.quirks or dialect.usage == "every"
+        self.is_growing = "usage-growing" in answer.quirks or dialect.usage == "every"
         null = b',"usage":null' if answer.include_usage else b""
         padding = dialect.padding
         self._tail = b"]" + null + padding + b"}\n\n"
@@ -259,15 +262,17 @@ class _ChunkWriter:
     def text(self, pieces: Sequence[tuple[bytes, bytes]], token: str, sent: int) -> Iterator[Event]:
         """One token for every choice; `sent` counts tokens for a growing usage."""
         literal = orjson.dumps(token)
+        stamped = b" " + literal[1:]
         kind = TOKEN
         for before, after in pieces:
-            if self._growing:
+            tail = after
+            if self.is_growing:
                 so_far = Usage(self._answer.usage.prompt, sent)
-                after = after.removesuffix(self._tail) + self._tail_with_usage(so_far)
+                tail = after.removesuffix(self._tail) + self._tail_with_usage(so_far)
             if self._answer.stamp:
-                yield kind, before + b'"t=', b" " + literal[1:] + after
+                yield kind, before + b'"t=', stamped + tail
             else:
-                yield kind, before + literal + after, None
+                yield kind, before + literal + tail, None
             kind = FOLLOW
 
     def finish(self, index: int, *, with_usage: bool = False) -> bytes:
@@ -303,6 +308,18 @@ class _ChunkWriter:
             + self._dialect.padding
             + b"}\n\n"
         )
+
+
+def _plain_tokens(piece: tuple[bytes, bytes], answer: Answer) -> Iterator[Event]:
+    """The hot path: one choice, and nothing but the text changes from chunk to chunk."""
+    before, after = piece
+    if answer.stamp:
+        before += b'"t='
+        for token in answer.tokens:
+            yield TOKEN, before, b" " + orjson.dumps(token)[1:] + after
+    else:
+        for token in answer.tokens:
+            yield TOKEN, before + orjson.dumps(token) + after, None
 
 
 def usage_object(usage: Usage, quirks: frozenset[str]) -> Json:
