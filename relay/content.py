@@ -343,7 +343,11 @@ class OpaqueDelta(StreamEvent, frozen=True, gc=False):
 
 
 class ChoiceFinished(StreamEvent, frozen=True, gc=False):
-    """A choice ended with a reason of the wire; at most once per choice."""
+    """A choice ended with a reason of the wire; at most once per choice.
+
+    Text and usage may still follow: some providers put the last text into or after their finishing
+    chunk.
+    """
 
     reason: FinishReason
     raw_reason: str

@@ -41,11 +41,13 @@ from relay.dispatch import Services, commit
 from relay.errors import (
     AttemptTimeout,
     ClientCancelled,
+    ConnectError,
     DeadlineExceeded,
     InternalError,
     Reason,
     RelayError,
     SlowConsumer,
+    StreamReset,
     StreamStalled,
     UpstreamError,
 )
@@ -56,8 +58,15 @@ from relay.tokens import count_bytes, estimate_usage
 
 _log = structlog.get_logger("relay.generation")
 
-_UPSTREAM, _DOWNSTREAM = 0, 1
-"""States of the watchdog: whom the generation waits for."""
+_UPSTREAM, _DOWNSTREAM, _TAIL = 0, 1, 2
+"""States of the watchdog: whom the generation waits for. `_TAIL` is the upstream when every choice
+has finished and only usage and the end marker can come."""
+
+TAIL_S = 2.0
+"""How long a whole answer may wait for them: they come with the last chunk or never."""
+
+_BROKEN_OFF = (ConnectError, StreamReset, StreamStalled)
+"""Endings that say nothing about an answer which was whole before."""
 
 
 class Generation:
@@ -102,6 +111,7 @@ class Generation:
         self._output_bytes = 0
         self._usage: Usage | None = None
         self._finish: dict[int, ChoiceFinished] = {}
+        self._is_whole = False
         self.info: ResponseInfo | None = None
         """What the provider said of the response; None before it did."""
         self.end: GenerationEnd | None = None
@@ -204,11 +214,15 @@ class Generation:
         slow_s = self._services.slow_consumer_s
 
         def overdue(state: int) -> RelayError:
+            if state == _TAIL:
+                return StreamStalled(f"{attempt.target.name} did not end its answer")
             if state == _UPSTREAM:
                 return StreamStalled(f"{attempt.target.name} sent nothing for {inter_token_s:g} s")
             return SlowConsumer(f"the client read nothing for {slow_s:g} s")
 
-        self._watchdog = Watchdog(self._scope, (inter_token_s, slow_s), overdue, self._clock)
+        tail_s = min(TAIL_S, inter_token_s)
+        limits_s = (inter_token_s, slow_s, tail_s)
+        self._watchdog = Watchdog(self._scope, limits_s, overdue, self._clock)
         self._watchdog.enter(_DOWNSTREAM, self._clock())
         left_s = limits.total_s - (self._clock() - attempt.marks.started_s)
         self._timers.append(
@@ -241,7 +255,7 @@ class Generation:
                 self._has_output = True
                 return attempt.prelude
         began_s = self._clock()
-        watchdog.enter(_UPSTREAM, began_s)
+        watchdog.enter(_TAIL if self._is_whole else _UPSTREAM, began_s)
         try:
             events = await attempt.read()
         except asyncio.CancelledError:
@@ -283,6 +297,7 @@ class Generation:
                 self._usage = event
             elif isinstance(event, ChoiceFinished):
                 self._finish[event.choice] = event
+                self._is_whole = len(self._finish) >= (self.request.sampling.choices or 1)
             elif isinstance(event, ResponseInfo):
                 self.info = event
 
@@ -311,6 +326,8 @@ class Generation:
                 attempt.fail(error)
             else:
                 attempt.abort()
+        if self._is_whole and isinstance(error, _BROKEN_OFF):
+            error = None
         usage = self._usage
         is_final = usage is not None and error is None
         if usage is None and attempt is not None:

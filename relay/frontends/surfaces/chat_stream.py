@@ -3,7 +3,8 @@
 The chunks satisfy the strictest clients in use; what each rule is for stands beside it in the
 tests. Per choice: the role comes with the first content and not before; a delta holds either text
 or one tool call, never both; a call's id, index and name come together in its first delta and the
-name never again; one finishing chunk; usage last, with no choices, if asked for.
+name never again; one finishing chunk, after everything else of all choices, since some providers
+send text in or after theirs; usage last, with no choices, if asked for.
 
 A choice that made tool calls ends with `tool_calls` even where the provider says `stop` or
 `length`, because clients drop the last call otherwise; only when its arguments were cut does
@@ -53,9 +54,10 @@ _CHOICE_LEVEL = frozenset({"logprobs"})
 class _ChoiceState:
     """What must be remembered of one choice to keep the rules."""
 
-    __slots__ = ("has_calls", "is_cut", "is_started")
+    __slots__ = ("beside", "has_calls", "is_cut", "is_started")
 
     def __init__(self) -> None:
+        self.beside: dict[str, Any] = {}
         self.is_started = False
         self.has_calls = False
         self.is_cut = False
@@ -142,10 +144,12 @@ class ChatChunkEncoder:
         self._fingerprint = ""
         self._head = b""
         self._choices: dict[int, _ChoiceState] = {}
+        self._finished: dict[int, FinishReason] = {}
 
     def encode(self, events: Events) -> bytes:
         """The chunks of a batch, possibly none."""
         out = b""
+        finishes: list[ChoiceFinished] = []
         for event in events:
             if type(event) is TextDelta:
                 state = self._choices.get(event.choice)
@@ -156,7 +160,12 @@ class ChatChunkEncoder:
                         _dumps(event.text),
                     )
                     continue
+            elif type(event) is ChoiceFinished:
+                finishes.append(event)  # what came with it (citations) goes before it
+                continue
             out += self._other(event)
+        for finish in finishes:
+            out += self._other(finish)
         return out
 
     def _other(self, event: StreamEvent) -> bytes:
@@ -169,13 +178,12 @@ class ChatChunkEncoder:
         state = self._choices.setdefault(choice, _ChoiceState())
         state.note(event)
         if isinstance(event, ChoiceFinished):
-            if not state.is_started:  # an empty answer still has its role
-                return self._chunk(choice, {"content": ""}, None) + self._chunk(
-                    choice, {}, state.finish(event.reason)
-                )
-            return self._chunk(choice, {}, state.finish(event.reason))
+            self._finished[choice] = event.reason
+            return b""
         if isinstance(event, OpaqueDelta) and event.key in _CHOICE_LEVEL:
-            return self._chunk(choice, {}, None, {event.key: orjson.Fragment(event.value_json)})
+            state.beside[event.key] = orjson.Fragment(event.value_json)
+            # Before the first content nothing has a chunk of its own.
+            return self._chunk(choice, {}, None) if state.is_started else b""
         delta = _delta(event)
         return self._chunk(choice, delta, None) if delta else b""
 
@@ -209,16 +217,25 @@ class ChatChunkEncoder:
         choice: int,
         delta: dict[str, Any],
         finish: str | None,
-        beside: dict[str, Any] | None = None,
     ) -> bytes:
         if not self._head:
             self._render_head()
         state = self._choices.setdefault(choice, _ChoiceState())
-        if not state.is_started and (delta or finish):
-            state.is_started = True
-            delta = {"role": "assistant", **delta}
-        more = b"" if beside is None else b"," + _dumps(beside)[1:-1]
-        return b'%s%d,"delta":%s%s,"finish_reason":%s}]}\n\n' % (
+        before = b""
+        if not state.is_started:
+            # OpenAI's own client adds choices up in a list: a choice cannot come before those
+            # with lower numbers, so they begin here.
+            for lower in range(choice):
+                if lower not in self._choices or not self._choices[lower].is_started:
+                    before += self._chunk(lower, {"content": ""}, None)
+            if delta or finish:
+                state.is_started = True
+                delta = {"role": "assistant", **delta}
+        more = b""
+        if state.beside:
+            more = b"," + _dumps(state.beside)[1:-1]
+            state.beside = {}
+        return before + b'%s%d,"delta":%s%s,"finish_reason":%s}]}\n\n' % (
             self._head,
             choice,
             _dumps(delta),
@@ -227,8 +244,14 @@ class ChatChunkEncoder:
         )
 
     def encode_end(self, end: GenerationEnd, *, with_usage: bool, with_relay: bool) -> bytes:
-        """What follows the last event of a clean end: usage if asked for, and `[DONE]`."""
+        """What follows the last event of a clean end: the finishing chunks, usage if asked for,
+        and `[DONE]`."""
         out = b""
+        for choice, reason in self._finished.items():
+            state = self._choices.setdefault(choice, _ChoiceState())
+            if not state.is_started:  # an empty answer still has its role
+                out += self._chunk(choice, {"content": ""}, None)
+            out += self._chunk(choice, {}, state.finish(reason))
         if with_usage or with_relay:
             if not self._head:
                 self._render_head()
@@ -236,7 +259,7 @@ class ChatChunkEncoder:
             if with_relay:
                 usage["x_relay"] = relay_object(end)
             head = self._head.removesuffix(b'[{"index":')
-            out = b'%s[],"usage":%s}\n\n' % (head, _dumps(usage))
+            out += b'%s[],"usage":%s}\n\n' % (head, _dumps(usage))
         return out + b"data: [DONE]\n\n"
 
 
