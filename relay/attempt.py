@@ -101,6 +101,9 @@ class Attempt:
         except RelayError as error:
             self._fail(error)
             raise
+        except BaseException:  # a bug of ours: no word on the provider, but its stream goes
+            self.abort()
+            raise
         finally:
             timer.stop()
             scope.leave()
@@ -159,11 +162,11 @@ class Attempt:
             RelayError: the provider failed or broke the format, after all events before it
                 were returned; or the stream broke.
         """
+        if self._is_over:
+            return ()
         if self._pending_error is not None:
             self._fail(self._pending_error)
             raise self._pending_error
-        if self._is_over:
-            return ()
         chunks, codec = self._chunks, self._codec
         if chunks is None:
             raise LocalProtocolError("read before the response head")
@@ -179,12 +182,12 @@ class Attempt:
         except RelayError as error:
             self._fail(error)
             raise
-        if codec.is_finished:
-            return self._finish([*events, *codec.end()])
         last = events[-1]
         if type(last) is ProviderFailed:
             self._pending_error = last.error
             return self._before_failure(events)
+        if codec.is_finished:
+            return self._finish([*events, *codec.end()])
         return events
 
     def _before_failure(self, events: Events) -> Events:
@@ -211,7 +214,7 @@ class Attempt:
     @property
     def is_over(self) -> bool:
         """Whether `read` has nothing more."""
-        return self._is_over and self._pending_error is None
+        return self._is_over
 
     # --- ends -------------------------------------------------------------------------------
 
