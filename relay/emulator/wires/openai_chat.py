@@ -281,7 +281,8 @@ class _ChunkWriter:
         reason = "length" if "length-after-tool" in answer.quirks else answer.finish
         reason_json = orjson.dumps(reason)
         extra = dialect.finish_fields(reason)
-        on_finish = dialect.usage in ("finish", "every") and "usage-absent" not in answer.quirks
+        on_finish = dialect.usage in ("finish", "every") or dialect.x_groq
+        on_finish = on_finish and "usage-absent" not in answer.quirks
         tail = self._tail_with_usage(answer.usage) if with_usage or on_finish else self._tail
         if dialect.x_groq:
             usage = orjson.dumps(usage_object(answer.usage, answer.quirks))
