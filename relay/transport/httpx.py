@@ -87,7 +87,7 @@ class HttpxEngine:
 class HttpxConnection:
     """One httpx transport held to one HTTP/1.1 connection."""
 
-    __slots__ = ("_closed", "_engine", "_extensions", "_transport", "_url")
+    __slots__ = ("_closed", "_engine", "_extensions", "_socket", "_transport", "_url")
 
     def __init__(
         self,
@@ -100,8 +100,11 @@ class HttpxConnection:
         self._transport = transport
         self._url = url
         self._extensions = {
-            "timeout": {"connect": connect_timeout_s, "read": None, "write": None, "pool": None}
+            "timeout": {"connect": connect_timeout_s, "read": None, "write": None, "pool": None},
+            "trace": self._trace,
         }
+        self._socket: Any = None
+        """The TCP stream between its connection and the end of the TLS handshake."""
         self._closed = False
 
     async def send(
@@ -123,6 +126,16 @@ class HttpxConnection:
             owner.end(StreamEnd.LOST)
             raise _mapped(error, headers_received=False, reused=owner.reused) from None
         return HttpxStream(self._engine, response, owner)
+
+    async def _trace(self, event: str, info: dict[str, Any]) -> None:
+        # httpcore forgets the socket when a TLS handshake is cancelled.
+        if event == "connection.connect_tcp.complete":
+            self._socket = info["return_value"]
+        elif event == "connection.start_tls.complete":
+            self._socket = None
+        elif event == "connection.start_tls.failed" and self._socket is not None:
+            self._engine.clean_up(self._socket.aclose())
+            self._socket = None
 
     def close(self) -> None:
         """Close the idle connection."""

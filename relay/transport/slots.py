@@ -143,8 +143,8 @@ class OriginSlots(Generic[C, W]):
 
     @property
     def open_streams(self) -> int:
-        """Leases held, those on draining connections included."""
-        return sum(len(connection.leases) for connection in self.connections)
+        """Requests' leases held, those on draining connections included; probes are not."""
+        return sum(lease.counts for c in self.connections for lease in c.leases)
 
     def choose(self) -> PooledConnection[C] | None:
         """The connection with most free slots; of equals the one that answered last."""

@@ -128,6 +128,7 @@ class H1Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable.clear()
+        self._server.wake()
 
     def resume_writing(self) -> None:
         self.writable.set()
