@@ -508,12 +508,14 @@ def leading_failure(failures: Sequence[RelayError]) -> RelayError:
     """The failure to show when several attempts failed.
 
     A refusal of the request itself says most (the client can mend it); then the last failure,
-    which is the freshest word from the last resort.
+    which is the freshest word from the last resort. That one wire cannot say something is no word
+    on the request while another wire could: it leads only when there is nothing else.
     """
-    for failure in failures:
+    asked = [one for one in failures if not isinstance(one, UnsupportedFeature)] or failures
+    for failure in asked:
         if failure.retry is Retry.NO:
             return failure
-    return failures[-1]
+    return asked[-1]
 
 
 # --- us -------------------------------------------------------------------------------------
