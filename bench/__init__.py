@@ -1,0 +1,1 @@
+"""What the relay costs: latency it adds, CPU per event, memory per session. See README.md."""

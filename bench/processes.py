@@ -1,0 +1,350 @@
+"""The processes of a run: emulator, relay, nginx, load; and what `/proc` says of them.
+
+Every process is started by us, in a session of its own, and ended by its id. CPU is user plus
+system time of all threads of a process, read as nanoseconds from `schedstat` (`stat` counts in
+ticks of 10 ms, too coarse for short legs); threads that end inside a window are lost, which the
+processes measured here do not do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+
+
+class BenchError(Exception):
+    """The bench cannot go on; the message says why."""
+
+
+# --- /proc ----------------------------------------------------------------------------------
+
+
+def cpu_by_thread_ns(pid: int) -> dict[str, int]:
+    """CPU time so far of the threads of a process, by thread name (threads of one name added)."""
+    found: dict[str, int] = {}
+    directory = f"/proc/{pid}/task"
+    for thread in os.listdir(directory):
+        try:
+            with open(f"{directory}/{thread}/comm") as file:
+                name = re.sub(r"[-/_]?\d+$", "", file.read().strip())
+            with open(f"{directory}/{thread}/schedstat") as file:
+                found[name] = found.get(name, 0) + int(file.read().split()[0])
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def cpu_ns(pids: Sequence[int]) -> int:
+    """CPU time so far of all threads of some processes."""
+    total = 0
+    for pid in pids:
+        directory = f"/proc/{pid}/task"
+        for thread in os.listdir(directory):
+            try:
+                with open(f"{directory}/{thread}/schedstat") as file:
+                    total += int(file.read().split()[0])
+            except OSError:
+                continue
+    return total
+
+
+def rss_kib(pid: int) -> int:
+    """Resident memory of a process."""
+    with open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    raise BenchError(f"/proc/{pid}/status has no VmRSS")
+
+
+def context_switches(pid: int) -> tuple[int, int]:
+    """Voluntary and involuntary switches of all threads of a process so far."""
+    voluntary = involuntary = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/status") as file:
+                for line in file:
+                    if line.startswith("voluntary_ctxt_switches:"):
+                        voluntary += int(line.split()[1])
+                    elif line.startswith("nonvoluntary_ctxt_switches:"):
+                        involuntary += int(line.split()[1])
+        except OSError:
+            continue
+    return voluntary, involuntary
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the direct children."""
+    found: list[int] = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += [int(child) for child in file.read().split()]
+        except OSError:
+            continue
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- processes ------------------------------------------------------------------------------
+
+
+class Process:
+    """A child with a line-wise standard output; its standard error goes to a file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, *, with_stdin: bool = False
+    ) -> None:
+        self.name = name
+        self._error_file = directory / f"{name}.err"
+        with self._error_file.open("wb") as errors:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=Path(__file__).resolve().parent.parent,
+                start_new_session=True,
+            )
+        self._buffer = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def read_line(self, timeout_s: float) -> str:
+        """The next line of its output.
+
+        Raises:
+            BenchError: the process ended, or said nothing in time.
+        """
+        output = self._pipe(self._popen.stdout)
+        deadline_s = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([output], [], [], max(0.0, deadline_s - time.monotonic()))
+            if not ready:
+                raise BenchError(f"{self.name} said nothing for {timeout_s:g} s; {self._last()}")
+            data = os.read(output.fileno(), 1 << 20)
+            if not data:
+                raise BenchError(f"{self.name} ended; {self._last()}")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()
+
+    def write_line(self, line: str) -> None:
+        """Send a line to its standard input."""
+        pipe = self._pipe(self._popen.stdin)
+        pipe.write(line.encode() + b"\n")
+        pipe.flush()
+
+    def _pipe(self, pipe: IO[bytes] | None) -> IO[bytes]:
+        if pipe is None:
+            raise BenchError(f"{self.name} has no such pipe")
+        return pipe
+
+    def _last(self) -> str:
+        text = self._error_file.read_text(errors="replace").strip()
+        return f"its last words: {text[-600:]}" if text else "it left no message"
+
+    def stop(self) -> None:
+        """End it and wait. Idempotent."""
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGTERM)
+            try:
+                self._popen.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+        if self._popen.stdout is not None:
+            self._popen.stdout.close()
+
+    def watched_pids(self) -> list[int]:
+        """The processes whose CPU counts: this one and its direct children."""
+        return [self.pid, *children(self.pid)]
+
+
+class EmulatorProcess(Process):
+    """The scripted provider; always TLS and HTTP/2 towards relay and direct clients."""
+
+    def __init__(self, directory: Path) -> None:
+        certificates = directory / "certificates"
+        command = [sys.executable, "-m", "relay.emulator", "--exit-with-parent", "--port", "0"]
+        super().__init__(
+            "emulator", [*command, "--cert-dir", str(certificates)], directory, with_stdin=True
+        )
+        ready = json.loads(self.read_line(START_TIMEOUT_S))
+        self.tls_port = int(ready["tls_port"])
+        self.ca_file = str(ready["ca_file"])
+
+    @property
+    def base_url(self) -> str:
+        """`https://127.0.0.1:port`."""
+        return f"https://127.0.0.1:{self.tls_port}"
+
+
+class RelayProcess(Process):
+    """`relay serve` with one provider, the emulator."""
+
+    def __init__(self, emulator: EmulatorProcess, directory: Path, name: str = "relay") -> None:
+        document: dict[str, Any] = {
+            "server": {
+                "grpc": {"address": "127.0.0.1:0"},
+                "http": {"address": "127.0.0.1:0"},
+                "admin": {"address": "127.0.0.1:0"},
+            },
+            "providers": {
+                "lab": {
+                    "wire": "openai_chat",
+                    "base_url": f"{emulator.base_url}/v1",
+                    "ca_file": emulator.ca_file,
+                    "auth": "none",
+                    "warm_connections": 2,
+                    "probe_path": "/v1/models",
+                }
+            },
+        }
+        config = directory / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(document))
+        super().__init__(
+            name, [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)], directory
+        )
+        self.grpc_port = self.http_port = 0
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not (self.grpc_port and self.http_port):
+            line = self.read_line(max(0.1, deadline_s - time.monotonic()))
+            if found := re.search(r"gRPC\s+\S+:(\d+)", line):
+                self.grpc_port = int(found[1])
+            elif found := re.search(r"HTTP\s+http://[^:/]+:(\d+)", line):
+                self.http_port = int(found[1])
+
+
+_NGINX_CONF = """\
+daemon off;
+pid {directory}/nginx.pid;
+worker_processes 1;
+{user}
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/nginx-body;
+  proxy_temp_path {directory}/nginx-proxy;
+  fastcgi_temp_path {directory}/nginx-fastcgi;
+  uwsgi_temp_path {directory}/nginx-uwsgi;
+  scgi_temp_path {directory}/nginx-scgi;
+  keepalive_requests 1000000;
+  tcp_nodelay on;
+  upstream emulator {{
+    server 127.0.0.1:{upstream_port};
+    keepalive 256;
+    keepalive_requests 1000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=2048;
+    location / {{
+      proxy_pass https://emulator;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+      proxy_read_timeout 300s;
+      proxy_ssl_protocols TLSv1.3;
+      proxy_ssl_name localhost;
+      proxy_ssl_trusted_certificate {ca_file};
+      proxy_ssl_verify on;
+    }}
+  }}
+}}
+"""
+
+
+def nginx_missing() -> str:
+    """Why nginx cannot be measured; empty if it can."""
+    return "" if shutil.which("nginx") or Path("/usr/sbin/nginx").exists() else "no nginx here"
+
+
+def nginx_version() -> str:
+    """Such as `1.22.1`; empty without nginx."""
+    if nginx_missing():
+        return ""
+    done = subprocess.run([_nginx(), "-v"], capture_output=True, text=True, check=False)
+    return done.stderr.strip().rpartition("/")[2]
+
+
+def _nginx() -> str:
+    return shutil.which("nginx") or "/usr/sbin/nginx"
+
+
+class NginxProcess(Process):
+    """nginx as a plain hop: HTTP/1.1 to TLS with kept connections, no buffering, no features."""
+
+    def __init__(self, emulator: EmulatorProcess, directory: Path) -> None:
+        self.port = free_port()
+        user = "user root;" if os.geteuid() == 0 else ""
+        config = directory / "nginx.conf"
+        config.write_text(
+            _NGINX_CONF.format(
+                directory=directory,
+                user=user,
+                port=self.port,
+                upstream_port=emulator.tls_port,
+                ca_file=emulator.ca_file,
+            )
+        )
+        super().__init__(
+            "nginx", [_nginx(), "-e", "stderr", "-p", str(directory), "-c", str(config)], directory
+        )
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline_s or self._popen.poll() is not None:
+                    self.stop()
+                    raise BenchError(f"nginx did not start; {self._last()}") from None
+                time.sleep(0.02)
+
+
+class LoadProcess(Process):
+    """The load generator (`bench.load`): one JSON request a line, one JSON answer a line."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("load", [sys.executable, "-m", "bench.load"], directory, with_stdin=True)
+
+    def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Have it do something.
+
+        Raises:
+            BenchError: it failed, or gave no answer in time.
+        """
+        self.write_line(json.dumps(request))
+        answer: dict[str, Any] = json.loads(self.read_line(timeout_s))
+        if "failure" in answer:
+            raise BenchError(f"load: {answer['failure']}; {self._last()}")
+        return answer

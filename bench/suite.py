@@ -1,0 +1,130 @@
+"""The cases in the order they run, and the file they make."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.cases import (
+    added_ttft,
+    burst,
+    cancel,
+    cpu_per_event,
+    inter_token,
+    memory_idle_session,
+    micro,
+)
+from bench.processes import nginx_version
+from bench.result import CaseResult
+from bench.rig import Options, Rig
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+CASES: dict[str, Callable[[Rig], CaseResult]] = {
+    "micro": micro.run,
+    "added_ttft": added_ttft.run,
+    "inter_token": inter_token.run,
+    "cpu_per_event": cpu_per_event.run,
+    "burst": burst.run,
+    "cancel": cancel.run,
+    "memory_idle_session": memory_idle_session.run,
+}
+SUMMARIES = {
+    "micro": micro.__doc__,
+    "added_ttft": added_ttft.__doc__,
+    "inter_token": inter_token.__doc__,
+    "cpu_per_event": cpu_per_event.__doc__,
+    "burst": burst.__doc__,
+    "cancel": cancel.__doc__,
+    "memory_idle_session": memory_idle_session.__doc__,
+}
+
+_PACKAGES = (
+    "rtrelay",
+    "grpcio",
+    "protobuf",
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "wreq",
+    "orjson",
+    "msgspec",
+    "granian",
+    "structlog",
+)
+
+
+def versions() -> dict[str, str]:
+    """Everything whose version may move a figure."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found["python"] = platform.python_version()
+    found["nginx"] = nginx_version()
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Where and on what this ran."""
+    return {
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "event_loop": "uvloop",
+        "load_average_1m": os.getloadavg()[0],
+        "shared": "generator, relay and emulator share these cores",
+    }
+
+
+def commit() -> dict[str, Any]:
+    """The commit measured, and whether the tree differs from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    return {
+        "commit": git("rev-parse", "HEAD") or "unknown",
+        "dirty": bool(git("status", "--porcelain", "--", "relay", "clients", "bench")),
+    }
+
+
+def run(names: Sequence[str], options: Options, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run cases and give the content of their file."""
+    began_s = time.time()
+    result: dict[str, Any] = {
+        "schema": 1,
+        **commit(),
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began_s)),
+        "machine": machine(),
+        "versions": versions(),
+        "options": options._asdict(),
+        "cases": {},
+    }
+    with Rig(options, say) as rig:
+        result["skipped"] = rig.skipped
+        for name in names:
+            say(name)
+            result["cases"][name] = CASES[name](rig).to_dict()
+    result["machine"]["load_average_1m_after"] = os.getloadavg()[0]
+    result["elapsed_s"] = round(time.time() - began_s, 1)
+    return result
+
+
+def write(result: dict[str, Any], path: Path | None) -> Path:
+    """Save a result; by default under the time and the commit in bench/results."""
+    if path is None:
+        stamp = result["started_at"].replace(":", "").replace("-", "")
+        path = RESULTS / f"{stamp}-{result['commit'][:10]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
