@@ -158,7 +158,9 @@ class Exchange:
         if isinstance(self._transport, ResettableBody):
             self._transport.close()
         elif not self.record.head_ns:
-            # A directory opens but cannot be read: hyper resets before it flushes the head.
+            # A directory opens but cannot be read, and hyper answers a failed read with a reset.
+            # Usually the head is still queued and is dropped; other streams' traffic on the
+            # connection may flush it first.
             self._protocol.response_file(200, [], "/")
         self._transport = None
         self._finish()

@@ -443,7 +443,9 @@ def _huge_header(scene: Scene, call: FaultCall) -> Play:
 
 FAULTS: dict[str, Fault] = {
     # U5, U6, U8, U9: broken connections
-    "reset-head": Instead("U5", "RST_STREAM(INTERNAL_ERROR) before the headers", _reset),
+    "reset-head": Instead(
+        "U5", "RST_STREAM(INTERNAL_ERROR), no byte (a busy link may flush the head)", _reset
+    ),
     "cut-head": Instead("U5", "TCP RST before the headers", _cut),
     "close-head": Instead("U5", "TCP FIN before the headers", _close),
     "close-behind": Instead("U6", "a good answer, then FIN on the idle connection", _close_behind),

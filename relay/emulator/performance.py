@@ -45,9 +45,7 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
             continue
         if not opened:
             opened = True
-            scene.send_head()
-            for held in opening:
-                scene.write_event(held)
+            _open(scene, opening)
         if kind == TOKEN:
             record.token()
         if after is None:
@@ -55,9 +53,7 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
         else:
             write(b"%b%016d%b" % (before, monotonic_ns(), after))
     if not opened:
-        scene.send_head()
-        for held in opening:
-            scene.write_event(held)
+        _open(scene, opening)
     if strike is not None:
         # Fewer tokens than the fault's position: it strikes at the end instead of not at all.
         yield from _strike(scene, strike, [])
@@ -93,12 +89,17 @@ def _before_first(scene: Scene) -> Iterator[float | None]:
         due_s += scene.keepalive_s
 
 
+def _open(scene: Scene, opening: list[Event]) -> None:
+    """Send the head and the events held until the first token; they are gone then."""
+    scene.send_head()
+    for event in opening:
+        scene.write_event(event)
+    opening.clear()
+
+
 def _strike(scene: Scene, call: FaultCall, opening: list[Event]) -> Iterator[float | None]:
     fault = call.fault
     assert isinstance(fault, At)  # noqa: S101 - the caller picked it by this
     if fault.after_opening and opening:
-        scene.send_head()
-        for held in opening:
-            scene.write_event(held)
-        opening.clear()
+        _open(scene, opening)
     yield from fault.play(scene, call)
