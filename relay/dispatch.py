@@ -7,7 +7,7 @@ reads it. A reload replaces `catalog`; a generation keeps the one it started wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.attempt import Attempt
@@ -76,11 +76,13 @@ class Services:
 
 
 @dataclass(slots=True)
-class Committed:
-    """A won race."""
+class Progress:
+    """How far `commit` came, also when it raised: what the end tells and settles."""
 
-    attempt: Attempt
-    entry: LedgerEntry | None
+    records: list[AttemptRecord] = field(default_factory=list)
+    """Every attempt started."""
+    entry: LedgerEntry | None = None
+    """The account, from its admission on; whoever ends the generation settles it."""
 
 
 async def commit(
@@ -88,12 +90,12 @@ async def commit(
     generation_id: str,
     request: GenerateRequest,
     timeline: Timeline,
-    records: MutableSequence[AttemptRecord],
-) -> Committed:
+    progress: Progress,
+) -> Attempt:
     """Bring a request to its first content event.
 
     Args:
-        records: every attempt started is appended, also when this raises.
+        progress: filled on the way.
 
     Raises:
         RelayError: refused, unknown, or every attempt failed; nothing was released.
@@ -103,7 +105,7 @@ async def commit(
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
     catalog = services.catalog
-    entry = await services.ledger.admit(generation_id, request)
+    progress.entry = entry = await services.ledger.admit(generation_id, request)
     timeline.close("admission")
     plan = make_plan(catalog.resolve(request.model), request)
     timeline.close("route")
@@ -118,7 +120,7 @@ async def commit(
             clock=services.clock,
             received_s=timeline.received_s,
         )
-        records.append(attempt.record)
+        progress.records.append(attempt.record)
         return attempt
 
     attempt = await run_race(plan.attempts, start)
@@ -127,6 +129,7 @@ async def commit(
         if entry is not None:
             await entry.durable()
     except BaseException:
+        attempt.record.is_winner = False
         attempt.abort()
         raise
-    return Committed(attempt, entry)
+    return attempt

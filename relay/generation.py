@@ -37,7 +37,7 @@ from relay.content import (
     Usage,
 )
 from relay.deadline import Scope, Timer, Watchdog
-from relay.dispatch import Services, commit
+from relay.dispatch import Progress, Services, commit
 from relay.errors import (
     AttemptTimeout,
     ClientCancelled,
@@ -51,8 +51,7 @@ from relay.errors import (
     StreamStalled,
     UpstreamError,
 )
-from relay.governance.ledger import LedgerEntry
-from relay.outcome import AttemptRecord, GenerationEnd
+from relay.outcome import GenerationEnd
 from relay.timeline import Timeline
 from relay.tokens import count_bytes, estimate_usage
 
@@ -104,8 +103,7 @@ class Generation:
         self._timers: list[Timer] = []
         self._watchdog: Watchdog | None = None
         self._attempt: Attempt | None = None
-        self._entry: LedgerEntry | None = None
-        self._records: list[AttemptRecord] = []
+        self._progress = Progress()
         self._is_prelude_taken = False
         self._has_output = False
         self._output_bytes = 0
@@ -120,20 +118,17 @@ class Generation:
     # --- lifetime ---------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        limits = [self.request.policy.budgets.total_s, self._total_s]
+        given = [limit for limit in limits if limit is not None]
+        if given:
+            limit_s = min(given)
+            left_s = limit_s - self._elapsed_s()
+            if left_s > 0:
+                self._timers.append(Timer(self._scope, left_s, lambda: _over(limit_s)))
+            else:  # before the scope is entered: nothing is interrupted, and nothing sent
+                self._scope.cancel(_over(limit_s))
         self._scope.enter()
         self._services.live.add(self, self.cancel)
-        budgets = self.request.policy.budgets
-        elapsed_s = self._clock() - self.timeline.received_s
-        limits = [limit for limit in (budgets.total_s, self._total_s) if limit is not None]
-        if limits:
-            limit_s = min(limits)
-            self._timers.append(
-                Timer(
-                    self._scope,
-                    max(0.0, limit_s - elapsed_s),
-                    lambda: DeadlineExceeded(f"the generation's {limit_s:g} s are over"),
-                )
-            )
         return self
 
     async def __aexit__(
@@ -168,25 +163,26 @@ class Generation:
         """
         return self.end is None and self._scope.cancel(cause)
 
+    def _elapsed_s(self) -> float:
+        """Since the request was received: budgets count from there."""
+        return self._clock() - self.timeline.received_s
+
     # --- the race ---------------------------------------------------------------------------
 
     async def commit(self) -> bool:
         """Run the race. True: there is a committed stream to iterate; False: `end` is set."""
-        if self._scope.cause is not None:  # cancelled before its task ran
+        if self._scope.cause is not None:  # cancelled, or out of time, before its task ran
             self._close(self._scope.cause)
             return False
         budget_s = self.request.policy.budgets.first_token_s
-        timer = Timer(
-            self._scope,
-            budget_s,
-            lambda: DeadlineExceeded(
-                f"no content within the generation's {budget_s:g} s",
-                reason=Reason.FIRST_TOKEN_TIMEOUT,
-            ),
-        )
+        left_s = None if budget_s is None else budget_s - self._elapsed_s()
+        if left_s is not None and left_s <= 0:
+            self._close(_no_content(budget_s))
+            return False
+        timer = Timer(self._scope, left_s, lambda: _no_content(budget_s))
         try:
-            committed = await commit(
-                self._services, self.generation_id, self.request, self.timeline, self._records
+            attempt = await commit(
+                self._services, self.generation_id, self.request, self.timeline, self._progress
             )
         except asyncio.CancelledError:
             if not self._close_cancelled():
@@ -200,8 +196,7 @@ class Generation:
             return False
         finally:
             timer.stop()
-        self._attempt = attempt = committed.attempt
-        self._entry = committed.entry
+        self._attempt = attempt
         self._watch(attempt)
         self._account(attempt.prelude)
         return True
@@ -339,7 +334,7 @@ class Generation:
             raw_finish_reasons={choice: event.raw_reason for choice, event in finish.items()},
             usage=usage,
             is_usage_final=is_final,
-            attempts=tuple(self._records),
+            attempts=tuple(self._progress.records),
             phases_us=self.timeline.finish(),
             stall_count=self.timeline.stall_count,
             longest_gap_us=round(self.timeline.longest_gap_s * 1e6),
@@ -348,8 +343,8 @@ class Generation:
             response_id=self.info.response_id if self.info else "",
             has_output=self._has_output,
         )
-        if self._entry is not None:
-            self._entry.settle(end)
+        if self._progress.entry is not None:
+            self._progress.entry.settle(end)
         _log_end(self, self._frontend, end)
 
     @property
@@ -360,7 +355,18 @@ class Generation:
     @property
     def attempts_started(self) -> int:
         """How many attempts have started so far."""
-        return len(self._records)
+        return len(self._progress.records)
+
+
+def _over(limit_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the generation's {limit_s:g} s are over")
+
+
+def _no_content(budget_s: float | None) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"no content within the generation's {budget_s or 0:g} s",
+        reason=Reason.FIRST_TOKEN_TIMEOUT,
+    )
 
 
 def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:

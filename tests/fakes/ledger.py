@@ -1,0 +1,54 @@
+"""A ledger in memory: what was admitted, made durable and settled, and as slow as wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from relay.content import GenerateRequest
+from relay.errors import RelayError
+from relay.outcome import GenerationEnd
+from tests.fakes.virtual_time import since_start_s
+
+
+@dataclass
+class FakeLedger:
+    """Accounts in a list. `admit_s` and `durable_s` are how long they take."""
+
+    admit_s: float = 0.0
+    durable_s: float = 0.0
+    refuses: RelayError | None = None
+    loses: RelayError | None = None
+    books_nothing: bool = False
+    entries: list[FakeEntry] = field(default_factory=list)
+
+    async def admit(self, generation_id: str, request: GenerateRequest) -> FakeEntry | None:
+        await asyncio.sleep(self.admit_s)
+        if self.refuses is not None:
+            raise self.refuses
+        if self.books_nothing:
+            return None
+        self.entries.append(FakeEntry(self))
+        return self.entries[-1]
+
+    @property
+    def settled(self) -> list[GenerationEnd]:
+        return [end for entry in self.entries for end in entry.ends]
+
+
+@dataclass
+class FakeEntry:
+    """One account."""
+
+    ledger: FakeLedger
+    durable_at_s: float | None = None
+    ends: list[GenerationEnd] = field(default_factory=list)
+
+    async def durable(self) -> None:
+        await asyncio.sleep(self.ledger.durable_s)
+        if self.ledger.loses is not None:
+            raise self.ledger.loses
+        self.durable_at_s = since_start_s()
+
+    def settle(self, end: GenerationEnd) -> None:
+        self.ends.append(end)
