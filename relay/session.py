@@ -96,12 +96,13 @@ class Session:
             received_s=received_s,
         )
         self._live[generation_id] = generation
-        self._outbox.control(frames.started())
         task = asyncio.get_running_loop().create_task(
             self._run(generation, frames), name=f"generation {generation_id}"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # After the task: it runs first then, and the request leaves before this frame is written.
+        self._outbox.control(frames.started())
 
     @staticmethod
     def _refuse(lane: Lane, frames: GenerationFrames, error: RelayError) -> None:

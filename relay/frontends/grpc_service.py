@@ -111,13 +111,18 @@ class RelayService:
             total_s=context.time_remaining(),
         )
         write = context.write
-        await write(frames.started())
-        async with generation:
-            if await generation.commit():
-                async for events in generation:
-                    for frame in frames.output(events):
-                        await write(frame)
-                    generation.released()
+        # Written while the provider is asked, not before: the race runs until its first wait.
+        starting = asyncio.get_running_loop().create_task(write(frames.started()))
+        try:
+            async with generation:
+                if await generation.commit():
+                    await starting
+                    async for events in generation:
+                        for frame in frames.output(events):
+                            await write(frame)
+                        generation.released()
+        finally:
+            await asyncio.gather(starting, return_exceptions=True)  # fails when the client is gone
         end = generation.end
         if end is None:
             raise RuntimeError("a generation that was left has its end")
