@@ -16,7 +16,7 @@ from wreq.exceptions import DecodingError, RequestError
 from wreq.tls import CertStore
 
 from relay.emulator.faults import FAULTS, FaultCall
-from tests.emulator.calls import chat, chat_text, frames, post
+from tests.emulator.calls import chat, chat_text, frames, plain_client, post
 from tests.fakes.emulator_process import EmulatorProcess
 
 pytestmark = pytest.mark.sockets
@@ -47,7 +47,7 @@ def read(emulator: EmulatorProcess, fault: str) -> tuple[int | None, bytes, str]
     status: int | None = None
     got = b""
     timeout = httpx2.Timeout(5, read=SILENCE_S)
-    with httpx2.Client(trust_env=False, timeout=timeout) as client:
+    with plain_client(timeout) as client:
         try:
             url = emulator.base_url_plain + PATH
             with client.stream("POST", url, json=faulty(fault)) as response:
@@ -140,7 +140,7 @@ class TestBrokenConnections:
         assert bytes(await good.bytes()).endswith(b"[DONE]\n\n")
 
     def test_idle_connection_closes_behind_a_good_answer(self, emulator: EmulatorProcess) -> None:
-        with httpx2.Client(trust_env=False) as client:
+        with plain_client() as client:
             url = emulator.base_url_plain + PATH
             answer = client.post(url, json=faulty("close-behind"))
             assert answer.content.endswith(b"[DONE]\n\n")
@@ -180,7 +180,7 @@ class TestSilence:
         self, emulator: EmulatorProcess, fault: str, tokens: int
     ) -> None:
         got = b""
-        with httpx2.Client(trust_env=False) as client:
+        with plain_client() as client:
             url = emulator.base_url_plain + PATH
             with client.stream("POST", url, json=faulty(fault)) as response:
                 for chunk in response.iter_raw():
@@ -191,7 +191,7 @@ class TestSilence:
         assert got.endswith(b": keep-alive\n\n")
 
     def test_drip(self, emulator: EmulatorProcess) -> None:
-        with httpx2.Client(trust_env=False) as client:
+        with plain_client() as client:
             url = emulator.base_url_plain + PATH
             with client.stream("POST", url, json=faulty("drip:1")) as response:
                 first = [chunk for chunk, _ in zip(response.iter_raw(), range(8), strict=False)]
@@ -221,7 +221,7 @@ class TestBytes:
 
     def test_split_utf8(self, emulator: EmulatorProcess) -> None:
         pieces = []
-        with httpx2.Client(trust_env=False) as client:
+        with plain_client() as client:
             url = emulator.base_url_plain + PATH
             body = chat("emu:ttft=1,itl=20,tokens=3,fault=split-utf8@1")
             with client.stream("POST", url, json=body) as response:
@@ -364,7 +364,7 @@ class TestStatuses:
 
 class TestHeads:
     def raw(self, emulator: EmulatorProcess, fault: str) -> tuple[httpx2.Headers, bytes]:
-        with httpx2.Client(trust_env=False) as client:
+        with plain_client() as client:
             url = emulator.base_url_plain + PATH
             with client.stream("POST", url, json=faulty(fault)) as response:
                 return response.headers, b"".join(response.iter_raw())
@@ -485,7 +485,7 @@ class TestOrderAndShape:
 
 @pytest.mark.parametrize("fault", ["reset", "error:unavailable", "hang", "stall", "close-behind"])
 def test_whole_answers_have_faults_too(emulator: EmulatorProcess, fault: str) -> None:
-    with httpx2.Client(trust_env=False, timeout=SILENCE_S) as client:
+    with plain_client(SILENCE_S) as client:
         url = emulator.base_url_plain + PATH
         try:
             answer = client.post(url, json=faulty(fault, stream=False))
