@@ -18,7 +18,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from msgspec.structs import astuple
+
 from relay.content import Events, StreamEvent, TextDelta
+from relay.tokens import count_bytes
 
 
 class Frames(Protocol):
@@ -27,6 +30,23 @@ class Frames(Protocol):
     def output(self, events: Events) -> Sequence[bytes]:
         """The frames of some events, merged where the wire allows; possibly none."""
         ...
+
+
+HEAD_BYTES = 64
+"""What an event other than text is counted with beside its content: tags, ids, the object."""
+
+
+def _held_bytes(event: StreamEvent) -> int:
+    """How much a pending event holds."""
+    if type(event) is TextDelta:
+        return count_bytes(event.text)
+    held = HEAD_BYTES
+    for value in astuple(event):
+        if isinstance(value, str):
+            held += count_bytes(value)
+        elif isinstance(value, bytes):
+            held += len(value)
+    return held
 
 
 class Lane:
@@ -62,11 +82,18 @@ class Lane:
         self._drained: asyncio.Future[None] | None = None
 
     def push(self, events: Events) -> bool:
-        """Add events; whether the lane is now full and `drained` should be awaited."""
+        """Add events; whether the lane is now full and `drained` should be awaited.
+
+        For a client that is gone nothing is kept.
+        """
+        if self._outbox.is_closed:
+            return False
         self._events += events
         for event in events:
-            # A text delta is the common case; other events are few, and counted as a frame's head.
-            self._pending_bytes += len(event.text) if type(event) is TextDelta else 64
+            if type(event) is TextDelta and event.text.isascii():  # the common case
+                self._pending_bytes += len(event.text)
+            else:
+                self._pending_bytes += _held_bytes(event)
         self._queue()
         return self._pending_bytes >= self._max_bytes
 
@@ -109,18 +136,24 @@ class Lane:
             self._tail = None
         return frames
 
-    def wrote(self) -> None:
-        """What `take` returned is handed to the stream (the writer's)."""
-        if self._on_first_write is not None:
+    def wrote(self, frames: int) -> None:
+        """What `take` returned, so many frames, is handed to the stream (the writer's)."""
+        if frames and self._on_first_write is not None:
             self._on_first_write()
             self._on_first_write = None
-        self.release()
+        if not self._events:  # else more was pushed meanwhile, and the next write tells
+            self._wake_producer()
 
-    def release(self) -> None:
-        """Wake whoever waits in `drained`."""
+    def drop(self) -> None:
+        """The client is gone: forget what waits, and wake whoever waits in `drained`."""
+        self._events = []
+        self._pending_bytes = 0
+        self._wake_producer()
+
+    def _wake_producer(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-            self._drained = None
+        self._drained = None
 
 
 class Outbox:
@@ -148,7 +181,7 @@ class Outbox:
     def ready(self, lane: Lane) -> None:
         """The lane has something to write (the lane's)."""
         if self.is_closed:
-            lane.release()
+            lane.drop()
             return
         self._ready.append(lane)
         self._notify()
@@ -172,22 +205,28 @@ class Outbox:
             Whatever `write` raises when the client is gone; then every lane is released.
         """
         control, ready, write = self._control, self._ready, self._write
+        writing: Lane | None = None
         try:
             while True:
                 while control or ready:
                     if control:
                         await write(control.popleft())
                         continue
-                    lane = ready.popleft()
-                    for frame in lane.take():
+                    writing = ready.popleft()
+                    frames = writing.take()
+                    for frame in frames:
                         await write(frame)
-                    lane.wrote()
+                    writing.wrote(len(frames))
+                    writing = None
                 if self._is_closing:
                     return
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
         finally:
             self.is_closed = True
+            if writing is not None:
+                writing.drop()
             for lane in ready:
-                lane.release()
+                lane.drop()
             ready.clear()
+            control.clear()
