@@ -13,18 +13,23 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import structlog
+
 from relay.content import Events, GenerateRequest
 from relay.dispatch import Services
 from relay.errors import (
     CancelReason,
     ClientCancelled,
     DuplicateGeneration,
+    InternalError,
     RelayError,
     TooManyGenerations,
 )
 from relay.generation import Generation
 from relay.outbox import Lane, Outbox
 from relay.outcome import GenerationEnd, refused
+
+_log = structlog.get_logger("relay.session")
 
 REMEMBERED_IDS = 10_000
 """Ids of ended generations that are still known as used: a call of many hours."""
@@ -86,6 +91,11 @@ class Session:
             request = make_request()
         except RelayError as refusal:
             self._refuse(lane, frames, refusal)
+            return
+        except Exception as error:  # noqa: BLE001 - a bug must not take the other generations along
+            _log.error("start_bug", generation_id=request_id, exc_info=error)
+            bug = InternalError("the relay failed; the request id is in its log")
+            self._refuse(lane, frames, bug)
             return
         generation = Generation(
             self._services,
