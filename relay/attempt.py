@@ -37,6 +37,9 @@ TAIL_GRACE_S = 1.0
 """How long the last frames of a finished response may take before the stream is reset: over
 HTTP/2 they are one empty DATA frame, over HTTP/1.1 reading them keeps the connection usable."""
 
+MIN_SECRET_CHARS = 6
+"""Shorter header values are words, not keys."""
+
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
 
 
@@ -230,6 +233,7 @@ class Attempt:
         self._fail(error)
 
     def _fail(self, error: RelayError) -> None:
+        self._redact(error)
         if not self._is_over:
             self._is_over = True
             outcome = (
@@ -237,6 +241,16 @@ class Attempt:
             )
             self._close_record(outcome, error)
         self._release()
+
+    def _redact(self, error: RelayError) -> None:
+        """Take our own credentials out of what the provider said; some quote the whole key."""
+        for _, value in self.target.endpoint.headers:
+            secret = value.removeprefix("Bearer ")
+            if len(secret) >= MIN_SECRET_CHARS and secret in f"{error} {error.metadata}":
+                error.public_message = error.public_message.replace(secret, "***")
+                error.args = (error.public_message,)
+                for key, text in error.metadata.items():
+                    error.metadata[key] = text.replace(secret, "***")
 
     def _release(self) -> None:
         stream, self._stream = self._stream, None

@@ -47,6 +47,11 @@ class RelayUnderTest:
             **{"api_key": "any", "max_retries": 0, "http_client": http, **options},
         )
 
+    def admin(self) -> httpx2.AsyncClient:
+        """A client of the admin listener, to be used in `async with`."""
+        url = f"http://127.0.0.1:{self.worker.admin_port}"
+        return httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20)
+
     def talk(self, **setup: Any) -> Conversation:
         """A session, to be used in `async with`."""
         return Conversation(self.stub, **setup)
