@@ -61,6 +61,10 @@ class FrameEncoder:
         self._wants_extras = output.extras
         self._wants_phases = output.attempt_phases
         self._chars: dict[int, int] = {}
+        # The frame of a plain piece of text, made once: filling it in costs a quarter of making it.
+        self._text_frame = _Response()
+        self._text_delta = self._text_frame.delta
+        self._text_delta.generation_id = generation_id
 
     def started(self) -> bytes:
         """The start was accepted."""
@@ -94,9 +98,11 @@ class FrameEncoder:
     def _text(self, text: str, choice: int) -> bytes:
         offset = self._chars.get(choice, 0)
         self._chars[choice] = offset + len(text)
-        return _Response(
-            delta=_Delta(generation_id=self._id, text=text, char_offset=offset, choice=choice)
-        ).SerializeToString()
+        delta = self._text_delta
+        delta.text = text
+        delta.char_offset = offset
+        delta.choice = choice
+        return self._text_frame.SerializeToString()
 
     def _seal(self, delta: relay_pb.Delta, texts: list[str]) -> bytes:
         offset = self._chars.get(delta.choice, 0)
