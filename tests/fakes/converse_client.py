@@ -151,6 +151,7 @@ class Conversation:
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._waiters: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
+        self._sending = asyncio.Lock()
         self.answers: dict[str, Answer] = {}
         self.ready: Ready | None = None
         self.notices: list[Notice] = []
@@ -252,11 +253,13 @@ class Conversation:
 
     async def send(self, **frame: Any) -> None:
         """One frame: `ping=Ping(...)` and the like."""
-        await self._call.write(ConverseRequest(**frame))
+        async with self._sending:  # a gRPC stream takes one write at a time
+            await self._call.write(ConverseRequest(**frame))
 
     async def send_bytes(self, data: bytes) -> None:
         """One message of any bytes (the stub must have been made by `raw_stub`)."""
-        await self._call.write(data)
+        async with self._sending:
+            await self._call.write(data)
 
     async def start(self, generation_id: str = "g1", **more: Any) -> None:
         """Start a generation; see `start` of this module."""
