@@ -130,6 +130,10 @@ class Exchange:
         self.record.end("clean")
         self._is_over = True
         # granian ends the body when the last reference to its transport goes.
+        if isinstance(self._transport, ResettableBody):
+            # The stream was shorter than the fault's position; it cannot end cleanly any more.
+            self._transport.close()
+            self._finish()
         self._transport = None
         if not self.record.head_ns:
             self._protocol.response_bytes(200, [], b"")
@@ -145,11 +149,16 @@ class Exchange:
         self._protocol.response_bytes(status, headers, body)
         self._finish()
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether a resettable body has nothing left that a reset would throw away."""
+        return not isinstance(self._transport, ResettableBody) or self._transport.is_read
+
     def reset(self) -> None:
         """End this stream alone, abruptly: RST_STREAM(INTERNAL_ERROR); HTTP/1.1 closes the socket.
 
-        Before the head it works always; after it only with `resettable=True`, and then at least
-        `stream_reset.DRAIN_S` after the last write, or that write is lost.
+        Before the head it works always; after it only with `resettable=True`, and then not until
+        `stream_reset.DRAIN_S` after `is_drained`, or the last writes are lost.
         """
         if self._is_over:
             return
@@ -192,6 +201,8 @@ class Exchange:
         if not self._is_over:
             self.record.end("abandoned")
             self._is_over = True
+            if isinstance(self._transport, ResettableBody):
+                self._transport.close()
             self._transport = None
             if self.on_gone is not None:
                 self.on_gone()

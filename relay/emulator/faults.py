@@ -136,8 +136,16 @@ def _drip(scene: Scene, call: FaultCall) -> Play:
 # --- broken connections ------------------------------------------------------------------------
 
 
+_DRAIN_TRIES = 100
+"""A client that does not read holds a reset up no longer than this many `DRAIN_S`."""
+
+
 def _reset(scene: Scene, call: FaultCall) -> Play:
     if scene.exchange.record.head_ns:
+        for _ in range(_DRAIN_TRIES):
+            if scene.exchange.is_drained:
+                break
+            yield time.monotonic() + DRAIN_S
         yield time.monotonic() + DRAIN_S
     scene.exchange.reset()
     yield None

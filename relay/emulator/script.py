@@ -156,6 +156,8 @@ class Script:
 
     def next_draw(self, model: str, behaviour: Behaviour) -> tuple[random.Random, int]:
         """The generator of the next request for `model`, and the number of that request."""
+        if len(self._requests) > 10_000:  # names are the client's here too
+            self._requests.clear()
         index = self._requests.get(model, 0)
         self._requests[model] = index + 1
         return random.Random(f"{behaviour.seed}/{model}/{index}"), index  # noqa: S311 - not a secret
