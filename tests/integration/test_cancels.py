@@ -148,7 +148,7 @@ async def test_a_thousand_cancels_reach_the_provider_and_leave_nothing(
 
     async def pace() -> None:
         loop = asyncio.get_running_loop()
-        await lab.server.until(lambda: len(lab.streams) == SESSIONS * AT_ONCE_EACH)
+        await lab.server.until(lambda: len(lab.server.requests(CHAT)) == SESSIONS * AT_ONCE_EACH)
         began_s = loop.time()
         for number in range(CANCELS):
             await asyncio.sleep(max(0.0, began_s + number * PACE_S - loop.time()))
