@@ -54,10 +54,11 @@ _CHOICE_LEVEL = frozenset({"logprobs"})
 class _ChoiceState:
     """What must be remembered of one choice to keep the rules."""
 
-    __slots__ = ("beside", "has_calls", "is_cut", "is_started")
+    __slots__ = ("beside", "custom_calls", "has_calls", "is_cut", "is_started")
 
     def __init__(self) -> None:
         self.beside: dict[str, Any] = {}
+        self.custom_calls: set[int] = set()
         self.is_started = False
         self.has_calls = False
         self.is_cut = False
@@ -65,6 +66,8 @@ class _ChoiceState:
     def note(self, event: StreamEvent) -> None:
         if isinstance(event, ToolCallStart):
             self.has_calls = True
+            if event.kind == "custom":
+                self.custom_calls.add(event.index)
         elif isinstance(event, ToolCallDone):
             self.has_calls = True
             self.is_cut = self.is_cut or event.is_partial
@@ -184,7 +187,7 @@ class ChatChunkEncoder:
             state.beside[event.key] = orjson.Fragment(event.value_json)
             # Before the first content nothing has a chunk of its own.
             return self._chunk(choice, {}, None) if state.is_started else b""
-        delta = _delta(event)
+        delta = _delta(event, state)
         return self._chunk(choice, delta, None) if delta else b""
 
     def _take(self, info: ResponseInfo) -> None:
@@ -263,7 +266,7 @@ class ChatChunkEncoder:
         return out + b"data: [DONE]\n\n"
 
 
-def _delta(event: StreamEvent) -> dict[str, Any]:
+def _delta(event: StreamEvent, state: _ChoiceState) -> dict[str, Any]:
     """The `delta` of one event; empty for events that say nothing in this format."""
     if isinstance(event, TextDelta):
         return {"content": event.text}
@@ -279,11 +282,12 @@ def _delta(event: StreamEvent) -> dict[str, Any]:
             call["function"] = {"name": event.name, "arguments": ""}
         return {"tool_calls": [call]}
     if isinstance(event, ToolArgumentsDelta):
-        return {"tool_calls": [{"index": event.index, "function": {"arguments": event.fragment}}]}
+        return {"tool_calls": [_call_piece(event.index, event.fragment, state)]}
     if isinstance(event, ToolCallDone) and event.extra_json:
-        # Clients merge deltas of one index, so provider state may follow its call.
+        # Clients merge deltas of one index, so provider state may follow its call; they fail on
+        # one without arguments, so it brings empty ones.
         extra = orjson.loads(event.extra_json)
-        return {"tool_calls": [{"index": event.index, **extra}]}
+        return {"tool_calls": [{**_call_piece(event.index, "", state), **extra}]}
     if isinstance(event, AudioDelta):
         audio: dict[str, Any] = {}
         if event.audio_id:
@@ -298,6 +302,13 @@ def _delta(event: StreamEvent) -> dict[str, Any]:
     if isinstance(event, OpaqueDelta):
         return {event.key: orjson.Fragment(event.value_json)}
     return {}
+
+
+def _call_piece(index: int, fragment: str, state: _ChoiceState) -> dict[str, Any]:
+    """A later delta of a tool call."""
+    if index in state.custom_calls:
+        return {"index": index, "custom": {"input": fragment}}
+    return {"index": index, "function": {"arguments": fragment}}
 
 
 class _WholeChoice:
