@@ -17,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import cast
 
 from relay.errors import (
     ConnectError,
@@ -207,6 +209,8 @@ class OriginPool:
         self._failures = 0
         """Dials that failed in a row."""
         self._backoff_until_s = 0.0
+        self._dial_error: UpstreamError | None = None
+        """Why the latest dial failed; None after a success."""
         self._last_error: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -242,6 +246,9 @@ class OriginPool:
         waiter = _Waiter(self._loop.create_future())
         timer = self._loop.call_later(timeout_s, self._expire, waiter, timeout_s)
         asked_s = self.now_s()
+        if not self._slots.usable and not self._dials:
+            # A request is not kept from trying by the failures of others before it.
+            self._backoff_until_s = 0.0
         self._slots.enqueue(waiter)
         self.tick()
         try:
@@ -313,28 +320,33 @@ class OriginPool:
         except TimeoutError:
             pass
         finally:
-            for connection in self._slots.connections:
+            for connection in list(self._slots.connections):
                 connection.draining = True
                 for lease in list(connection.leases):
                     if lease.holder is not None:
                         lease.holder.abort()
+                    lease.end(StreamEnd.ABORTED)
             self._close_drained()
 
     # --- decisions --------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """Look at everything and start what is due. Never awaits; may be called at any time."""
+    def tick(self, at_s: float = 0.0) -> None:
+        """Look at everything and start what is due. Never awaits; may be called at any time.
+
+        Args:
+            at_s: the time that a timer was set for; loops call a shade early.
+        """
         if self._closing:
             return
-        now_s = self.now_s()
+        now_s = max(self.now_s(), at_s)
         self._retire(now_s)
         for _ in range(self._dials_due(now_s)):
-            self._start(self._dials, self._dial())
+            self._start(self._dials, self._dial)
         for connection in self._slots.usable:
             if now_s >= connection.probe_due_s and not connection.probing and connection.free_slots:
                 connection.probing = True
                 lease = self._slots.lease(connection, counts=False)
-                self._start(self._probes, self._probe(lease))
+                self._start(self._probes, partial(self._probe, lease))
         self._schedule(self._next_due_s(now_s))
 
     def _retire(self, now_s: float) -> None:
@@ -378,8 +390,7 @@ class OriginPool:
             math.ceil(len(self._slots.waiters) / self._streams_each),
             max(limit, self._target) - len(usable),
         )
-        # With no connection at all a request is not kept from trying by earlier failures.
-        if urgent > dialling and (may_dial or not usable):
+        if urgent > dialling and may_dial:
             return urgent - dialling
         # What nobody waits for comes one at a time. A worn connection is replaced before it is
         # retired, so for a moment there may be one more than the limit.
@@ -402,11 +413,11 @@ class OriginPool:
             if self._timer.when() <= at_s:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at_s, self._on_timer)
+        self._timer = self._loop.call_at(at_s, self._on_timer, at_s)
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, at_s: float) -> None:
         self._timer = None
-        self.tick()
+        self.tick(at_s)
 
     def _released(self, lease: Lease[EngineConnection]) -> None:
         connection = lease.connection
@@ -431,21 +442,32 @@ class OriginPool:
     # --- dialling and probing ---------------------------------------------------------------
 
     def _start(
-        self, group: set[asyncio.Task[None]], coroutine: Coroutine[object, object, None]
+        self, group: set[asyncio.Task[None]], work: Callable[[], Coroutine[object, object, None]]
     ) -> None:
-        task = self._loop.create_task(coroutine)
+        task = self._loop.create_task(self._run(group, work))
         group.add(task)
+        task.add_done_callback(self._report)
 
-        def ended(task: asyncio.Task[None]) -> None:
+    async def _run(
+        self, group: set[asyncio.Task[None]], work: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        try:
+            await work()
+        finally:
+            # Before this task ends, so that two dials that fail in one turn see each other gone.
             group.discard(task)
-            if not task.cancelled() and (failure := task.exception()) is not None:
-                self._loop.call_exception_handler(
-                    {"message": "a task of the pool failed", "exception": failure, "task": task}
-                )
             self._changed.set()
+            if not self._dials and not self._slots.usable and self._dial_error is not None:
+                # Nothing under way, and no streams whose end could help those who wait.
+                self._fail_waiters(self._dial_error)
             self.tick()
 
-        task.add_done_callback(ended)
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._loop.call_exception_handler(
+                {"message": "a task of the pool failed", "exception": failure, "task": task}
+            )
 
     async def _dial(self) -> None:
         settings = self._settings
@@ -476,7 +498,7 @@ class OriginPool:
         self._is_http2 = is_http2
         self._failures = 0
         self._backoff_until_s = 0.0
-        self._last_error = None
+        self._dial_error = self._last_error = None
         self._slots.add(
             PooledConnection(
                 raw,
@@ -507,16 +529,13 @@ class OriginPool:
 
     def _dial_failed(self, error: UpstreamError) -> None:
         settings = self._settings
+        self._dial_error = error
         self._last_error = error.public_message
         self._failures += 1
         backoff_s = settings.backoff_initial_s * 2.0 ** min(self._failures - 1, 16)
         self._backoff_until_s = self.now_s() + self._jittered(
             min(backoff_s, settings.backoff_max_s)
         )
-        # This task still counts as a dial. Without another one, and without a connection whose
-        # streams will end, those who wait have nothing to wait for.
-        if not self._slots.usable and len(self._dials) == 1:
-            self._fail_waiters(error)
 
     async def _probe(self, lease: Lease[EngineConnection]) -> None:
         connection = lease.connection

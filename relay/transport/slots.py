@@ -196,7 +196,7 @@ class OriginSlots(Generic[C, W]):
             connection.draining = True
         if lease.how is StreamEnd.DONE:
             connection.alive_s = self._clock()
-        if not connection.leases:
+        if lease.counts:
             connection.idle_since_s = self._clock()
         self.serve()
         if self._on_release is not None:

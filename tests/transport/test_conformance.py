@@ -137,8 +137,9 @@ async def test_request_arrives_as_given(here: World) -> None:
 
 @every_world
 async def test_slow_headers_are_not_limited_by_the_connect_timeout(here: World) -> None:
+    await here.transport.warm(here.origin, 1)
     stream = await here.open(
-        here.play(Play(headers_after_s=0.3, chunks=[b"late"])), connect_timeout_s=0.2
+        here.play(Play(headers_after_s=0.15, chunks=[b"late"])), connect_timeout_s=0.05
     )
     assert await body_of(stream) == b"late"
 

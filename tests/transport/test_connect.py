@@ -165,10 +165,9 @@ async def test_public_roots_do_not_trust_a_private_one(
 
 @every_engine
 async def test_tls_to_a_port_that_speaks_none(engine: EngineName, ca_file: str) -> None:
-    async with h1_server.H1Server() as server, transport_of(engine) as transport:
-        server.default = h1_server.answer(400)
+    async with h2_server.H2Server() as server, transport_of(engine) as transport:
         origin = Origin("https", "127.0.0.1", server.port, ca_file=ca_file)
-        with pytest.raises(ConnectError):
+        with pytest.raises(TlsFailed):
             await transport.open(origin, POST, connect_timeout_s=2)
 
 

@@ -26,9 +26,11 @@ def server_of(here: World) -> h1_server.H1Server:
 
 @h1_world
 async def test_a_connection_is_used_again(here: World) -> None:
-    for _ in range(3):
+    for _ in range(10):
         await body_of(await here.open(here.play(Play(chunks=[b"x"]))))
-    assert len(server_of(here).connections) == 1
+    # The Rust engines take a connection back a moment after the end of the body; on a busy
+    # machine the next request may come before, and dials (seen once in a thousand).
+    assert len(server_of(here).connections) <= (1 if here.kind.engine == "httpx" else 3)
 
 
 @h1_world
