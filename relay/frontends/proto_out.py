@@ -61,6 +61,8 @@ class FrameEncoder:
         self._wants_extras = output.extras
         self._wants_phases = output.attempt_phases
         self._chars: dict[int, int] = {}
+        """Text sent so far of each choice that began."""
+        self._sounds: dict[int, _Base64] = {}
         # The frame of a plain piece of text, made once: filling it in costs a quarter of making it.
         self._text_frame = _Response()
         self._text_delta = self._text_frame.delta
@@ -90,7 +92,10 @@ class FrameEncoder:
                 if delta is None:
                     delta = _Delta(generation_id=self._id, choice=choice)
                     texts = []
-                _add(delta, texts, event)
+                if isinstance(event, AudioDelta):
+                    self._add_sound(delta, event)
+                else:
+                    _add(delta, texts, event)
         if delta is not None:
             frames.append(self._seal(delta, texts))
         return frames
@@ -106,9 +111,8 @@ class FrameEncoder:
 
     def _seal(self, delta: relay_pb.Delta, texts: list[str]) -> bytes:
         offset = self._chars.get(delta.choice, 0)
-        if texts:
-            delta.text = text = "".join(texts)
-            self._chars[delta.choice] = offset + len(text)
+        delta.text = text = "".join(texts)
+        self._chars[delta.choice] = offset + len(text)
         delta.char_offset = offset
         return _Response(delta=delta).SerializeToString()
 
@@ -121,7 +125,16 @@ class FrameEncoder:
             return self._wants_arguments
         return isinstance(event, OpaqueDelta) and self._wants_extras
 
+    def _add_sound(self, delta: relay_pb.Delta, event: AudioDelta) -> None:
+        audio = delta.audio
+        audio.audio_id = audio.audio_id or event.audio_id
+        audio.data += self._sounds.setdefault(event.choice, _Base64()).decode(event.data_base64)
+        audio.transcript += event.transcript
+        if 0 < event.expires_at_s < 1 << 63:
+            audio.expires_at_s = event.expires_at_s
+
     def _tool_call(self, event: ToolCallDone) -> bytes:
+        self._chars.setdefault(event.choice, 0)
         return _Response(
             tool_call=relay_pb.ToolCallDone(
                 generation_id=self._id,
@@ -147,8 +160,8 @@ class FrameEncoder:
             choices=self._choices(end),
             usage_final=end.is_usage_final,
             attempts=[
-                _attempt(record, index, self._wants_phases, is_won=bool(end.provider))
-                for index, record in enumerate(end.attempts)
+                _attempt(end, index, wants_phases=self._wants_phases)
+                for index in range(len(end.attempts))
             ],
             timeline=_timeline(end),
             provider=end.provider,
@@ -189,6 +202,26 @@ class FrameEncoder:
         ]
 
 
+class _Base64:
+    """Decodes base64 that is cut anywhere. What is none is left out: it comes from a provider, and
+    an error here would end the writer that all generations of a session share."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def decode(self, text: str) -> bytes:
+        """The bytes that are whole now."""
+        text = self._rest + text
+        whole = len(text) - len(text) % 4
+        self._rest = text[whole:]
+        try:
+            return base64.b64decode(text[:whole])
+        except ValueError:
+            return b""
+
+
 def _add(delta: relay_pb.Delta, texts: list[str], event: StreamEvent) -> None:
     """Merge one event into a delta; its text is joined at the end."""
     if isinstance(event, TextDelta):
@@ -205,12 +238,6 @@ def _add(delta: relay_pb.Delta, texts: list[str], event: StreamEvent) -> None:
             pieces[-1].fragment += event.fragment
         else:
             pieces.add(index=event.index, fragment=event.fragment)
-    elif isinstance(event, AudioDelta):
-        audio = delta.audio
-        audio.audio_id = audio.audio_id or event.audio_id
-        audio.data += base64.b64decode(event.data_base64)
-        audio.transcript += event.transcript
-        audio.expires_at_s = event.expires_at_s or audio.expires_at_s
     elif isinstance(event, OpaqueDelta):
         delta.extras.add(key=event.key, value_json=event.value_json)
 
@@ -236,18 +263,20 @@ _OUTCOMES = {
 }
 
 
-def _attempt(
-    record: AttemptRecord, index: int, wants_phases: bool, *, is_won: bool
-) -> relay_pb.Attempt:
+def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.Attempt:
+    record = end.attempts[index]
     outcome = _OUTCOMES[record.outcome]
-    if record.outcome is AttemptOutcome.IGNORED and is_won and not record.is_winner:
+    error = record.error
+    if record.outcome is AttemptOutcome.IGNORED and not record.is_winner and end.provider:
         outcome = relay_pb.ATTEMPT_OUTCOME_LOST
+    elif record.outcome is AttemptOutcome.IGNORED:
+        error = end.error  # it was stopped with its generation
     attempt = relay_pb.Attempt(
         provider=record.provider,
         model=record.model,
-        kind=relay_pb.ATTEMPT_KIND_FAILOVER if index else relay_pb.ATTEMPT_KIND_PRIMARY,
+        kind=_attempt_kind(end.attempts, index),
         outcome=outcome,
-        reason=_reason(record.error),
+        reason=_reason(error),
         is_winner=record.is_winner,
         http_version={"2": "h2", "1.1": "http/1.1"}.get(record.http_version, ""),
         upstream_status=record.http_status,
@@ -259,6 +288,16 @@ def _attempt(
             relay_pb.AttemptPhases(**{f"{phase}_us": us for phase, us in record.phases_us.items()})
         )
     return attempt
+
+
+def _attempt_kind(records: Sequence[AttemptRecord], index: int) -> relay_pb.AttemptKind.ValueType:
+    """The same target follows itself only in the free try on a new connection."""
+    if index == 0:
+        return relay_pb.ATTEMPT_KIND_PRIMARY
+    before, record = records[index - 1 : index + 1]
+    if (before.provider, before.model) == (record.provider, record.model):
+        return relay_pb.ATTEMPT_KIND_RETRY
+    return relay_pb.ATTEMPT_KIND_FAILOVER
 
 
 def _reason(error: RelayError | None) -> relay_pb.errors_pb2.ErrorReason.ValueType:  # type: ignore[name-defined]
