@@ -105,6 +105,7 @@ class Generation:
         self._attempt: Attempt | None = None
         self._progress = Progress()
         self._is_prelude_taken = False
+        self._is_released = False
         self._has_output = False
         self._output_bytes = 0
         self._usage: Usage | None = None
@@ -274,7 +275,9 @@ class Generation:
 
     def released(self) -> None:
         """The frontend's first write is done: `relay_out` is over. Later calls do nothing."""
-        self.timeline.close("relay_out")
+        if not self._is_released:
+            self._is_released = True
+            self.timeline.close("relay_out")
 
     def _account(self, events: Events) -> None:
         """Note what the end will say; text is only counted."""
