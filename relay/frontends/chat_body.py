@@ -96,11 +96,15 @@ def decode_json(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    _check_depth(document)
+    check_depth(document, "the body")
     return document
 
 
-def _check_depth(document: object) -> None:
+def check_depth(document: object, what: str, field: str = "") -> None:
+    """
+    Raises:
+        InvalidRequest: nested deeper than MAX_DEPTH; what is deeper cannot be sent on either.
+    """
     level: list[object] = [document]
     for _ in range(MAX_DEPTH):
         below: list[object] = []
@@ -112,7 +116,7 @@ def _check_depth(document: object) -> None:
         if not below:
             return
         level = below
-    raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+    raise InvalidRequest(f"{what} is nested deeper than {MAX_DEPTH} levels", field=field)
 
 
 def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> GenerateRequest:
@@ -165,14 +169,26 @@ def _typed(body: Mapping[str, Any], key: str, kind: type[T], what: str, path: st
     return value
 
 
-def _number(body: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
+SAMPLING_RANGES: Mapping[str, tuple[int, int]] = {
+    "temperature": (0, 100),
+    "top_p": (0, 1),
+    "top_k": (-1, 1_000_000),
+    "presence_penalty": (-100, 100),
+    "frequency_penalty": (-100, 100),
+    "top_logprobs": (0, 100),
+}
+"""Wide enough for every provider; beyond is a mistake that some of them answer with nonsense."""
+
+
+def _number(body: Mapping[str, Any], key: str) -> float | None:
+    low, high = SAMPLING_RANGES[key]
     value = body.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{key} must be a number", field=key)
     if not low <= value <= high:
-        raise InvalidRequest(f"{key} must be between {low:g} and {high:g}", field=key)
+        raise InvalidRequest(f"{key} must be between {low} and {high}", field=key)
     return float(value)
 
 
@@ -204,17 +220,17 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
     else:
         raise InvalidRequest("stop must be a string or an array of strings", field="stop")
     return Sampling(
-        temperature=_number(body, "temperature", 0, 100),
-        top_p=_number(body, "top_p", 0, 1),
-        top_k=_integer(body, "top_k", -1, 1_000_000),
+        temperature=_number(body, "temperature"),
+        top_p=_number(body, "top_p"),
+        top_k=_integer(body, "top_k", *SAMPLING_RANGES["top_k"]),
         max_output_tokens=limit,
         stop=stops,
         seed=_integer(body, "seed", -(2**63), 2**64 - 1),
         choices=_integer(body, "n", 1, MAX_CHOICES),
-        presence_penalty=_number(body, "presence_penalty", -100, 100),
-        frequency_penalty=_number(body, "frequency_penalty", -100, 100),
+        presence_penalty=_number(body, "presence_penalty"),
+        frequency_penalty=_number(body, "frequency_penalty"),
         logprobs=_typed(body, "logprobs", bool, "true or false"),
-        top_logprobs=_integer(body, "top_logprobs", 0, 100),
+        top_logprobs=_integer(body, "top_logprobs", *SAMPLING_RANGES["top_logprobs"]),
     )
 
 

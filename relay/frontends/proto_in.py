@@ -39,7 +39,13 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest, NotImplementedYet
-from relay.frontends.chat_body import MAX_CHOICES, decode_json, to_request
+from relay.frontends.chat_body import (
+    MAX_CHOICES,
+    SAMPLING_RANGES,
+    check_depth,
+    decode_json,
+    to_request,
+)
 
 MAX_ID_BYTES = 128
 MAX_LABELS = 16
@@ -161,7 +167,9 @@ def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None) -> Policy:
     labels = dict(setup.labels) if setup else {}
     labels.update(start.labels)
     if len(start.labels) > MAX_LABELS:
-        raise InvalidRequest(f"more than {MAX_LABELS} labels", field="start.labels")
+        raise InvalidRequest(
+            f"start.labels holds more than {MAX_LABELS} labels", field="start.labels"
+        )
     return Policy(
         budgets=Budgets(
             first_token_s=_budget(start, setup, "first_token_ms"),
@@ -198,6 +206,7 @@ def _json_object(data: bytes, field: str) -> Mapping[str, Any]:
         raise InvalidRequest(f"{field} is not valid JSON", field=field) from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"{field} must be a JSON object", field=field)
+    check_depth(value, field, field)
     return value
 
 
@@ -338,6 +347,11 @@ def _response_format(wanted: content_pb.ResponseFormat) -> ResponseFormat:
 
 
 def _sampling(sampling: content_pb.Sampling) -> Sampling:
+    for name, (low, high) in SAMPLING_RANGES.items():
+        value = _optional(sampling, name)
+        if value is not None and not low <= value <= high:  # NaN is not either
+            field = f"start.prompt.sampling.{name}"
+            raise InvalidRequest(f"{field} must be between {low} and {high}", field=field)
     choices = _optional(sampling, "choices")
     if choices is not None and not 1 <= choices <= MAX_CHOICES:
         field = "start.prompt.sampling.choices"
