@@ -58,7 +58,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         elif name == "tags":
             tags = _tags(field, value)
         elif name == "timeline":
-            timeline = value in (True, "1", "true", "yes", 1)
+            timeline = _yes_or_no(field, value)
         else:
             raise InvalidRequest(
                 f"{field} is not known; known are {', '.join(_NAMES)}", field=field
@@ -75,6 +75,14 @@ def _milliseconds(field: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_MS:
         raise InvalidRequest(f"{field} must be 1 to {_MAX_MS} milliseconds", field=field)
     return value
+
+
+def _yes_or_no(field: str, value: object) -> bool:
+    if value in (True, "1", "true", "yes"):
+        return True
+    if value in (False, "0", "false", "no"):
+        return False
+    raise InvalidRequest(f"{field} must be true or false", field=field)
 
 
 def _text(field: str, value: object) -> str:

@@ -1,0 +1,144 @@
+"""What an HTTP client asks of the relay itself, by header or in the body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.content import Budgets, Policy
+from relay.errors import InvalidRequest, RelayError
+from relay.frontends.request_policy import read_policy
+from tests.fakes.properties import examples
+
+
+def policy_of(body: dict[str, Any] | None = None, **headers: str) -> tuple[Policy, str]:
+    """The policy of a request with these `x_relay` fields and `x-relay-*` headers."""
+    raw = [
+        (f"x-relay-{name.replace('_', '-')}".encode(), value.encode("latin-1"))
+        for name, value in headers.items()
+    ]
+    scope = {"headers": [(b"user-agent", b"x"), *raw]}
+    return read_policy(scope, {} if body is None else {"x_relay": body})
+
+
+def test_nothing_asked() -> None:
+    assert policy_of() == (Policy(), "")
+    assert policy_of({}) == (Policy(), "")
+
+
+def test_headers() -> None:
+    policy, model = policy_of(
+        first_token_ms="800",
+        inter_token_ms="500",
+        total_ms="9000",
+        model="slow",
+        tags="eu, cheap",
+        turn_id="t1",
+        timeline="true",
+    )
+    assert policy == Policy(Budgets(0.8, 0.5, 9.0), "t1", ("eu", "cheap"), timeline=True)
+    assert model == "slow"
+
+
+def test_body_says_the_same() -> None:
+    policy, model = policy_of(
+        {
+            "first_token_ms": 800,
+            "inter-token-ms": 500,
+            "total_ms": 9000,
+            "model": "slow",
+            "tags": ["eu", "cheap"],
+            "turn_id": "t1",
+            "timeline": True,
+        }
+    )
+    assert policy == Policy(Budgets(0.8, 0.5, 9.0), "t1", ("eu", "cheap"), timeline=True)
+    assert model == "slow"
+
+
+def test_header_wins_over_the_body() -> None:
+    policy, _ = policy_of({"total_ms": 1, "turn_id": "body"}, total_ms="2000")
+    assert policy.budgets.total_s == 2.0
+    assert policy.turn_id == "body"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes", True, 1])
+def test_timeline_yes(value: Any) -> None:
+    assert policy_of({"timeline": value})[0].timeline
+
+
+@pytest.mark.parametrize("value", ["0", "false", "no", False, 0])
+def test_timeline_no(value: Any) -> None:
+    assert not policy_of({"timeline": value})[0].timeline
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"hedge_ms": 1}, "x_relay.hedge_ms"),
+        ({"total_ms": 0}, "x_relay.total_ms"),
+        ({"total_ms": -1}, "x_relay.total_ms"),
+        ({"total_ms": 1.5}, "x_relay.total_ms"),
+        ({"total_ms": True}, "x_relay.total_ms"),
+        ({"total_ms": None}, "x_relay.total_ms"),
+        ({"total_ms": 86_400_001}, "x_relay.total_ms"),
+        ({"total_ms": "9" * 30}, "x_relay.total_ms"),
+        ({"total_ms": "²"}, "x_relay.total_ms"),
+        ({"model": ""}, "x_relay.model"),
+        ({"model": 1}, "x_relay.model"),
+        ({"turn_id": "x" * 257}, "x_relay.turn_id"),
+        ({"tags": 1}, "x_relay.tags"),
+        ({"tags": ["x"] * 33}, "x_relay.tags"),
+        ({"tags": [1]}, "x_relay.tags"),
+        ({"tags": "a,,b"}, "x_relay.tags"),
+        ({"timeline": "maybe"}, "x_relay.timeline"),
+        ({"timeline": None}, "x_relay.timeline"),
+        ({"timeline": []}, "x_relay.timeline"),
+    ],
+)
+def test_wrong_entry_is_refused_by_name(body: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        policy_of(body)
+    assert raised.value.field == field
+    assert field in raised.value.public_message
+
+
+def test_wrong_header_is_refused_by_name() -> None:
+    for name, value in ((b"total-ms", b"soon"), (b"budget", b"1"), (b"timeline", b"maybe")):
+        with pytest.raises(InvalidRequest) as raised:
+            read_policy({"headers": [(b"x-relay-" + name, value)]}, {})
+        assert raised.value.field == f"x-relay-{name.decode()}"
+
+
+def test_field_is_an_object() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        read_policy({"headers": []}, {"x_relay": [1]})
+    assert raised.value.field == "x_relay"
+
+
+names = st.sampled_from(["total_ms", "model", "tags", "turn-id", "timeline", "x"]) | st.text(
+    max_size=5
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@examples(150)
+@given(
+    st.dictionaries(names, values, max_size=4),
+    st.lists(st.tuples(st.binary(max_size=6), st.binary(max_size=6)), max_size=3),
+)
+def test_anything_is_read_or_refused(
+    body: dict[str, Any], headers: list[tuple[bytes, bytes]]
+) -> None:
+    scope = {"headers": [(b"x-relay-" + name.lower(), value) for name, value in headers]}
+    try:
+        read_policy(scope, {"x_relay": body})
+    except RelayError:
+        pass
