@@ -209,7 +209,7 @@ class OriginPool:
         self._failures = 0
         """Dials that failed in a row."""
         self._backoff_until_s = 0.0
-        self._dial_error: UpstreamError | None = None
+        self._dial_error: ConnectError | None = None
         """Why the latest dial failed; None after a success."""
         self._last_error: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -489,7 +489,12 @@ class OriginPool:
             answers_probes = False
         except UpstreamError as error:
             raw.close()
-            self._dial_failed(error)
+            # Nothing but our probe was sent, so whatever broke, there is no connection.
+            self._dial_failed(
+                error
+                if isinstance(error, ConnectError)
+                else ConnectError(f"no usable connection: {error.public_message}")
+            )
             return
         except BaseException:
             raw.close()
@@ -527,7 +532,7 @@ class OriginPool:
             await stream.aclose()
         return stream.http_version
 
-    def _dial_failed(self, error: UpstreamError) -> None:
+    def _dial_failed(self, error: ConnectError) -> None:
         settings = self._settings
         self._dial_error = error
         self._last_error = error.public_message

@@ -172,6 +172,21 @@ async def test_tls_to_a_port_that_speaks_none(engine: EngineName, ca_file: str) 
 
 
 @every_engine
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n"], ids=["nothing", "another"])
+async def test_what_breaks_the_dial_is_safe_to_send_again(
+    engine: EngineName, answer: bytes
+) -> None:
+    async with h1_server.H1Server() as server, transport_of(engine) as transport:
+        server.default = h1_server.raw(answer)
+        with pytest.raises(ConnectError, match="no usable connection") as caught:
+            await transport.open(
+                Origin("http", "127.0.0.1", server.port), POST, connect_timeout_s=2
+            )
+        assert caught.value.retry is Retry.SAFE
+        assert all(exchange.method == "HEAD" for exchange in server.exchanges)
+
+
+@every_engine
 async def test_a_ca_file_that_is_not_there(engine: EngineName, tmp_path: Path) -> None:
     async with transport_of(engine) as transport:
         origin = Origin("https", "127.0.0.1", 1, ca_file=str(tmp_path / "none.pem"))
