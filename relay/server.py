@@ -30,6 +30,7 @@ from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.grpc_service import SERVICE, RelayService
 from relay.frontends.http_app import HttpApp
+from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.surfaces.chat_completions import ChatSettings
 from relay.governance.ledger import NullLedger
 from relay.reaper import Reaper
@@ -224,7 +225,7 @@ class Worker:
         server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=BoundedHttpProtocol,
                 ws="none",
                 loop="none",
                 lifespan="off",

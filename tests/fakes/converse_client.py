@@ -1,6 +1,6 @@
 """gRPC clients for tests: a session whose frames are sorted as they come, and one generation.
 
-    async with Conversation(relay.stub, model="fast") as talk:
+    async with Conversation(relay.channel, model="fast") as talk:
         await talk.start("g1")
         await talk.until(lambda: talk.answer("g1").text == "Hel")     # woken by frames
         await talk.cancel("g1")
@@ -35,7 +35,6 @@ from rtrelay.v1 import (
     Part,
     Prompt,
     Ready,
-    RelayServiceAsyncStub,
     Role,
     Setup,
     Start,
@@ -47,6 +46,14 @@ WAIT_S = 10.0
 
 Frame = ConverseResponse | GenerateResponse
 
+CONVERSE = "/rtrelay.v1.RelayService/Converse"
+GENERATE = "/rtrelay.v1.RelayService/Generate"
+
+
+def _bytes_of(message: Any) -> bytes:
+    """A message as bytes; bytes as they are, so that tests can send what is no message."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
 
 def prompt(text: str = "Hello") -> Prompt:
     """One message of the person."""
@@ -57,7 +64,7 @@ def start(
     generation_id: str = "g1", model: str = "fast", text: str = "Hello", **more: Any
 ) -> Start:
     """A small start; `more` are further fields of it."""
-    if "openai_chat_body" not in more and "prompt" not in more:
+    if not {"openai_chat_body", "prompt"} & more.keys():
         more["prompt"] = prompt(text)
     return Start(generation_id=generation_id, model=model, **more)
 
@@ -141,12 +148,20 @@ class Answer:
 class Conversation:
     """One Converse call. Leaving the block cancels it if it has not ended."""
 
-    def __init__(self, stub: RelayServiceAsyncStub, **setup: Any) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, metadata: dict[str, str] | None = None, **setup: Any
+    ) -> None:
         """
         Args:
+            metadata: of the call.
             setup: fields of the setup frame; no setup is sent for `setup=None`.
         """
-        self._stub = stub
+        self._rpc: Any = channel.stream_stream(
+            CONVERSE,
+            request_serializer=_bytes_of,
+            response_deserializer=ConverseResponse.FromString,
+        )
+        self._metadata = tuple((metadata or {}).items())
         self._setup = None if setup.get("setup", ...) is None else Setup(**setup)
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
@@ -164,7 +179,7 @@ class Conversation:
         self.is_reading.set()
 
     async def __aenter__(self) -> Self:
-        self._call = self._stub.Converse()
+        self._call = self._rpc(metadata=self._metadata)
         self._reader = asyncio.create_task(self._read(), name="conversation reader")
         if self._setup is not None:
             await self.send(setup=self._setup)
@@ -257,7 +272,7 @@ class Conversation:
             await self._call.write(ConverseRequest(**frame))
 
     async def send_bytes(self, data: bytes) -> None:
-        """One message of any bytes (the stub must have been made by `raw_stub`)."""
+        """One message of any bytes."""
         async with self._sending:
             await self._call.write(data)
 
@@ -319,14 +334,20 @@ class Generated:
 
 
 async def generate(
-    stub: RelayServiceAsyncStub, request: Start, *, timeout_s: float | None = None
+    channel: grpc.aio.Channel, request: Start | bytes, *, timeout_s: float | None = None
 ) -> Generated:
-    """Run one Generate call to its end."""
+    """Run one Generate call to its end; bytes are sent as they are."""
     answer = Answer()
     error = None
+    rpc: Any = channel.unary_stream(
+        GENERATE,
+        request_serializer=_bytes_of,
+        response_deserializer=GenerateResponse.FromString,
+    )
+    message = request if isinstance(request, bytes) else GenerateRequest(start=request)
     try:
         async with asyncio.timeout(WAIT_S):
-            async for frame in stub.Generate(GenerateRequest(start=request), timeout=timeout_s):
+            async for frame in rpc(message, timeout=timeout_s):
                 answer.take(frame)
     except grpc.aio.AioRpcError as failure:
         error = failure

@@ -54,11 +54,13 @@ class RelayUnderTest:
 
     def talk(self, **setup: Any) -> Conversation:
         """A session, to be used in `async with`."""
-        return Conversation(self.stub, **setup)
+        return Conversation(self.channel, **setup)
 
-    async def generate(self, start: Start, *, timeout_s: float | None = None) -> Generated:
+    async def generate(
+        self, request: Start | bytes, *, timeout_s: float | None = None
+    ) -> Generated:
         """One Generate call, run to its end."""
-        return await generate(self.stub, start, timeout_s=timeout_s)
+        return await generate(self.channel, request, timeout_s=timeout_s)
 
     async def settled(self) -> None:
         """Wait until nothing runs: no generation, no upstream stream, no background task.
