@@ -144,6 +144,10 @@ class CancelReason(enum.IntEnum):
     CLIENT_TIMEOUT = 5
 
 
+MAX_SHOWN_CHARS = 200
+"""Of a caller's own words in a message: gRPC trailers have a limit, and so has a log line."""
+
+
 class RelayError(Exception):
     """Base of every error the relay reports.
 
@@ -210,7 +214,8 @@ class UnknownModel(DownstreamError):
 
     def __init__(self, model: str, nearest: Sequence[str] = ()) -> None:
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        super().__init__(f"unknown model {model!r}{hint}", metadata={"field": "model"})
+        shown = model if len(model) <= MAX_SHOWN_CHARS else f"{model[:MAX_SHOWN_CHARS]}..."
+        super().__init__(f"unknown model {shown!r}{hint}", metadata={"field": "model"})
         self.nearest = tuple(nearest)
 
 

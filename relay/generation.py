@@ -39,6 +39,7 @@ from relay.content import (
 from relay.deadline import Scope, Timer, Watchdog
 from relay.dispatch import Progress, Services, commit
 from relay.errors import (
+    MAX_SHOWN_CHARS,
     AttemptTimeout,
     ClientCancelled,
     ConnectError,
@@ -382,7 +383,7 @@ def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
         id=generation.generation_id,
         client_id=generation.client_id or None,
         frontend=frontend,
-        asked=request.model,
+        asked=request.model[:MAX_SHOWN_CHARS],
         turn=request.policy.turn_id or None,
         provider=end.provider or None,
         model=end.model or None,

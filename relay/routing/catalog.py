@@ -21,7 +21,7 @@ from relay.codecs.base import CodecFactory
 from relay.codecs.registry import BUILDERS
 from relay.config import TIMEOUT_CLASSES_MS, Config, ConfigError, ProviderConfig, TimeoutsConfig
 from relay.content import GenerateRequest
-from relay.errors import UnknownModel
+from relay.errors import MAX_SHOWN_CHARS, UnknownModel
 from relay.transport.base import Headers, Origin
 
 _AUTH_HEADER = {
@@ -154,7 +154,8 @@ class Catalog:
         if not provider:
             if model in self._ambiguous:
                 raise UnknownModel(model, [f"{p}/{model}" for p in self._ambiguous[model]])
-            raise UnknownModel(model, difflib.get_close_matches(model, self.names(), 3, 0.5))
+            asked = model[:MAX_SHOWN_CHARS]  # comparing a megabyte would stop the loop
+            raise UnknownModel(model, difflib.get_close_matches(asked, self.names(), 3, 0.5))
         return Route(
             alias=model,
             candidates=(self._target(provider, name),),
