@@ -3,9 +3,9 @@
 Request bytes are parsed here and not by grpc, so that undecodable ones are answered and do not
 kill the session by accident. Frames are serialised by `proto_out`, so grpc copies bytes only.
 
-In `Converse` the handler's own task reads and one more task writes; neither is cancelled while the
-RPC lives, because grpc.aio ends an RPC when a waiting read or write is cancelled. `Generate` writes
-from its own task: cancelling that RPC is the client's way to cancel.
+In both RPCs the handler's own task reads (the client, or in `Generate` the generation) and one more
+task writes; it is not cancelled while the RPC lives, because grpc.aio ends an RPC when a waiting
+write is cancelled. So what a provider sends while a write is pending becomes one frame.
 """
 
 from __future__ import annotations
@@ -110,23 +110,28 @@ class RelayService:
             received_s=received_s,
             total_s=context.time_remaining(),
         )
-        write = context.write
-        # Written while the provider is asked, not before: the race runs until its first wait.
-        starting = asyncio.get_running_loop().create_task(write(frames.started()))
+        outbox = Outbox(context.write)
+        lane = outbox.lane(frames, services.lane_bytes, generation.released)
+        # A task that starts when the race first waits: the provider is asked, then this is written.
+        writer = asyncio.get_running_loop().create_task(outbox.run(), name="generate writer")
+        outbox.control(frames.started())
         try:
             async with generation:
                 if await generation.commit():
-                    await starting
                     async for events in generation:
-                        for frame in frames.output(events):
-                            await write(frame)
-                        generation.released()
+                        if lane.push(events):
+                            await lane.drained()
+            end = generation.end
+            if end is None:
+                raise RuntimeError("a generation that was left has its end")
+            lane.finish(lambda: frames.end(end, generation))
+            outbox.close()
+            # A client that did not read until now may never do so.
+            await asyncio.wait([writer], timeout=CLOSE_GRACE_S if end.error else None)
         finally:
-            await asyncio.gather(starting, return_exceptions=True)  # fails when the client is gone
-        end = generation.end
-        if end is None:
-            raise RuntimeError("a generation that was left has its end")
-        await write(frames.end(end, generation))
+            if not writer.done():
+                writer.cancel()  # the RPC is over or ends with this
+            await _ended(writer)
         if end.error is not None:
             await _abort(context, end.error)
 
@@ -298,11 +303,16 @@ class _Conversation:
 
 
 async def _settled(writer: asyncio.Task[None], session: Session) -> None:
-    """Wait for both; a writer whose client is gone ends with an error that tells us nothing."""
+    """Wait for both."""
     await session.finished()
+    await _ended(writer)
+
+
+async def _ended(writer: asyncio.Task[None]) -> None:
+    """Wait for a writer; one whose client is gone ends with an error that tells us nothing."""
     await asyncio.wait([writer])
     if not writer.cancelled() and (error := writer.exception()) is not None:
-        _log.debug("converse_writer_ended", error=type(error).__name__)
+        _log.debug("writer_ended", error=type(error).__name__)
 
 
 async def _abort(context: Context, error: RelayError) -> NoReturn:
