@@ -161,6 +161,8 @@ def _resolve_secret(value: object) -> object:
             secret = Path(match["file"]).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ValueError(f"cannot read {match['file']}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise ValueError(f"{match['file']} is not text") from None  # its bytes are the secret
         if not secret:
             raise ValueError(f"{match['file']} is empty")
     if not secret.isascii() or any(c.isspace() or not c.isprintable() for c in secret):
@@ -368,8 +370,9 @@ def _with_known_rows(providers: object) -> object:
         given = given or {}
         merged = {key: row[key] for key in _ROW_FIELDS if key in row}
         merged.update(given)
-        if merged.get("wire") == row["wire"]:
-            merged["quirks"] = {**row.get("quirks", {}), **(given.get("quirks") or {})}
+        quirks = given.get("quirks") or {}
+        if merged.get("wire") == row["wire"] and isinstance(quirks, dict):
+            merged["quirks"] = {**row.get("quirks", {}), **quirks}
         filled[name] = merged
     return filled
 
@@ -406,7 +409,8 @@ def load(path: Path) -> Config:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path.name}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, or an impossible date; RecursionError: a thousand brackets.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path.name} is no valid YAML{where}") from error

@@ -1,0 +1,452 @@
+"""The configuration file: what is refused and how it is named, and that secrets stay secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.config import (
+    RESERVED_KEYS,
+    Config,
+    ConfigError,
+    from_environment,
+    json_schema,
+    known_providers,
+    load,
+    parse,
+)
+from relay.routing.catalog import Catalog
+from tests.fakes.properties import examples
+
+SECRET = "sk-very-secret-1234567890"
+ROW = {"wire": "openai_chat", "base_url": "https://x.test/v1"}
+
+
+def provider(**fields: Any) -> dict[str, Any]:
+    return {"providers": {"p": {**ROW, **fields}}}
+
+
+def fault_of(document: object) -> str:
+    with pytest.raises(ConfigError) as raised:
+        parse(document)
+    return str(raised.value)
+
+
+# --- defaults -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", [None, {}])
+def test_empty_file_is_a_configuration(document: object) -> None:
+    config = parse(document)
+    assert config == Config()
+    assert config.server.grpc.address == "127.0.0.1:50051"
+    assert config.server.http.address == "127.0.0.1:8080"
+    assert config.server.admin.address == "127.0.0.1:8081"
+    assert config.transport.engine == "wreq"
+
+
+def test_configuration_is_frozen() -> None:
+    config = parse(provider())
+    with pytest.raises(ValueError, match="frozen"):
+        config.server.drain_grace_ms = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("document", [[], "x", 1, True])
+def test_file_is_a_mapping(document: object) -> None:
+    assert "mapping" in fault_of(document)
+
+
+def test_schema_describes_the_file() -> None:
+    schema = json_schema()
+    assert set(schema["properties"]) == {"server", "transport", "store", "providers", "models"}
+    assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]
+
+
+# --- unknown and reserved keys --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"sever": {}}, "sever: unknown key; did you mean 'server'?"),
+        ({"server": {"grcp": {}}}, "server.grcp: unknown key; did you mean 'grpc'?"),
+        (
+            {"server": {"grpc": {"adress": "x"}}},
+            "server.grpc.adress: unknown key; did you mean 'address'?",
+        ),
+        (provider(base_ulr="x"), "providers.p.base_ulr: unknown key; did you mean 'base_url'?"),
+        (provider(zzz=1), "providers.p.zzz: unknown key"),
+        (
+            {**provider(), "models": {"fast": {"candidats": []}}},
+            "models.fast.candidats: unknown key; did you mean 'candidates'?",
+        ),
+        (
+            {
+                **provider(),
+                "models": {
+                    "fast": {
+                        "candidates": [{"provider": "p", "model": "m"}],
+                        "timeouts": {"clas": "default"},
+                    }
+                },
+            },
+            "models.fast.timeouts.clas: unknown key; did you mean 'class'?",
+        ),
+        (
+            {
+                **provider(),
+                "models": {"fast": {"candidates": [{"provider": "p", "modle": "m"}]}},
+            },
+            "models.fast.candidates[0].modle: unknown key; did you mean 'model'?",
+        ),
+    ],
+)
+def test_unknown_key_is_refused_with_the_nearest_name(
+    document: dict[str, Any], message: str
+) -> None:
+    assert message in fault_of(document).split("\n")
+
+
+@pytest.mark.parametrize("key", RESERVED_KEYS)
+def test_keys_of_later_capabilities_are_refused_as_not_there_yet(key: str) -> None:
+    for value in (None, {}, {"anything": 1}):
+        assert fault_of({key: value}).startswith(f"{key}: not there yet")
+
+
+def test_every_fault_has_a_line() -> None:
+    lines = fault_of(
+        {"server": {"drain_grace_ms": -1, "lane_bytes": "x"}, **provider(warm_connections=65)}
+    ).split("\n")
+    assert [line.partition(":")[0] for line in lines] == [
+        "server.drain_grace_ms",
+        "server.lane_bytes",
+        "providers.p.warm_connections",
+    ]
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"base_url": "ftp://x"}, "base_url"),
+        ({"base_url": "x.test/v1"}, "base_url"),
+        ({"base_url": "https://"}, "base_url"),
+        ({"base_url": "https://x.test/v1?key=1"}, "base_url"),
+        ({"base_url": "https://x.test:99999"}, "base_url"),
+        ({"base_url": "https://[::1"}, "base_url"),
+        ({"base_url": None}, "base_url"),
+        ({"auth": "basic"}, "auth"),
+        ({"http": "h3"}, "http"),
+        ({"warm_connections": -1}, "warm_connections"),
+        ({"max_streams": 0}, "max_streams"),
+        ({"headers": {"bad name": "x"}}, "headers"),
+        ({"headers": {"x": "a\r\nb"}}, "headers"),
+        ({"headers": {"x": "é"}}, "headers"),
+        ({"api_keys": "${X}"}, "api_keys"),
+        ({"quirks": ["a"]}, "quirks"),
+        ({"models": "m"}, "models"),
+    ],
+)
+def test_wrong_value_of_a_provider_is_named(fields: dict[str, Any], named: str) -> None:
+    assert fault_of(provider(**fields)).startswith(f"providers.p.{named}")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_right", "is_loopback"),
+    [
+        ("127.0.0.1:1", True, True),
+        ("localhost:1", True, True),
+        ("[::1]:1", True, True),
+        ("0.0.0.0:1", True, False),
+        ("[::]:1", True, False),
+        ("relay.test:1", True, False),
+        ("127.0.0.1", False, False),
+        (":1", False, False),
+        ("127.0.0.1:99999", False, False),
+        ("127.0.0.1:x", False, False),
+        ("127.0.0.1:²", False, False),
+    ],
+)
+def test_addresses(address: str, is_right: bool, is_loopback: bool) -> None:
+    document = {"server": {"grpc": {"address": address}}}
+    if not is_right:
+        assert fault_of(document).startswith("server.grpc.address")
+        return
+    listener = parse(document).server.grpc
+    assert (listener.is_loopback, listener.port) == (is_loopback, 1)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-a", "a b", "x" * 65, "é"])
+def test_names_hold_no_slash(name: str) -> None:
+    assert "providers" in fault_of({"providers": {name: ROW}})
+
+
+def test_alias_needs_a_candidate_of_a_provider_that_is_there() -> None:
+    assert "models.fast.candidates" in fault_of({"models": {"fast": {"candidates": []}}})
+    missing = {"candidates": [{"provider": "q", "model": "m"}]}
+    fault = fault_of({**provider(), "models": {"fast": missing}})
+    assert "models.fast.candidates[0].provider: there is no provider 'q'" in fault
+    document = {
+        "providers": {"groq": ROW},
+        "models": {
+            "fast": {
+                "candidates": [{"provider": "groq", "model": "m"}],
+                "fallbacks": [{"provider": "gorq", "model": "m"}],
+            }
+        },
+    }
+    fault = fault_of(document)
+    assert "models.fast.fallbacks[0].provider" in fault
+    assert "did you mean 'groq'?" in fault
+
+
+# --- secrets --------------------------------------------------------------------------------
+
+
+def test_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    row = parse(provider(api_key="${MY_KEY}", api_keys=["${MY_KEY}"])).providers["p"]
+    assert [key.get_secret_value() for key in row.keys] == [SECRET, SECRET]
+
+
+def test_secret_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(f"{SECRET}\n")
+    row = parse(provider(api_key=f"${{file:{path}}}")).providers["p"]
+    assert [key.get_secret_value() for key in row.keys] == [SECRET]
+
+
+def test_secret_is_printed_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    config = parse(provider(api_key="${MY_KEY}"))
+    for text in (repr(config), str(config), config.model_dump_json(), repr(config.providers)):
+        assert SECRET not in text
+    assert SECRET not in str(json_schema())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [SECRET, "$MY_KEY", "${MY KEY}", "x${MY_KEY}", "${MY_KEY}x", "${}", "", 7, ["${MY_KEY}"]],
+)
+def test_secret_in_the_file_itself_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    fault = fault_of(provider(api_key=value))
+    assert fault.startswith("providers.p.api_key: a secret is given as ${ENV_NAME}")
+    assert SECRET not in fault
+
+
+def test_missing_secrets_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    assert "MY_KEY is not set" in fault_of(provider(api_key="${MY_KEY}"))
+    monkeypatch.setenv("MY_KEY", "")
+    assert "MY_KEY is not set" in fault_of(provider(api_key="${MY_KEY}"))
+    assert "cannot read" in fault_of(provider(api_key=f"${{file:{tmp_path / 'none'}}}"))
+    assert "cannot read" in fault_of(provider(api_key=f"${{file:{tmp_path}}}"))
+    (tmp_path / "empty").write_text(" \n")
+    assert "is empty" in fault_of(provider(api_key=f"${{file:{tmp_path / 'empty'}}}"))
+
+
+@pytest.mark.parametrize("secret", [" sk-1", "sk-1\n", "sk 1", "sk-é", "sk-\x7f1", "\t"])
+def test_secret_that_no_header_may_carry_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", secret)
+    fault = fault_of(provider(api_key="${MY_KEY}"))
+    assert "white space or characters" in fault
+    assert "sk" not in fault
+
+
+def test_secret_file_that_is_no_text_is_refused_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"sk-\xff\xfe")
+    fault = fault_of(provider(api_key=f"${{file:{path}}}"))
+    assert "is not text" in fault
+    assert "xff" not in fault
+
+
+def test_faults_elsewhere_show_no_values() -> None:
+    fault = fault_of(provider(base_url=f"https://user:{SECRET}@x.test", warm_connections=SECRET))
+    assert SECRET not in fault
+    assert "providers.p.base_url" in fault
+
+
+# --- known providers ------------------------------------------------------------------------
+
+
+def test_known_name_brings_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    row = parse({"providers": {"openai": {"api_key": "${MY_KEY}"}}}).providers["openai"]
+    known = known_providers()["openai"]
+    assert (row.wire, row.base_url) == (known["wire"], known["base_url"])
+    assert row.models == tuple(known["models"])
+    assert row.quirks == known["quirks"]
+
+
+@pytest.mark.parametrize("given", [None, {}])
+def test_known_name_alone_is_enough(given: object) -> None:
+    assert parse({"providers": {"ollama": given}}).providers["ollama"].wire == "openai_chat"
+
+
+def test_file_wins_over_the_known_row_and_quirks_merge() -> None:
+    given = {"base_url": "http://127.0.0.1:9000/v1", "models": ["m"], "quirks": {"refuses": ["n"]}}
+    row = parse({"providers": {"openai": given}}).providers["openai"]
+    assert (row.base_url, row.models) == ("http://127.0.0.1:9000/v1", ("m",))
+    assert row.quirks == {**known_providers()["openai"]["quirks"], "refuses": ["n"]}
+
+
+def test_quirks_of_a_known_row_are_those_of_its_wire() -> None:
+    given = {**ROW, "wire": "other"}
+    assert parse({"providers": {"openai": given}}).providers["openai"].quirks == {}
+
+
+@pytest.mark.parametrize("quirks", [["a"], "a", 1])
+def test_wrong_quirks_of_a_known_provider_are_named(quirks: object) -> None:
+    assert fault_of({"providers": {"openai": {"quirks": quirks}}}).startswith(
+        "providers.openai.quirks"
+    )
+
+
+@pytest.mark.parametrize("rows", [[], "x", 1])
+def test_providers_are_a_mapping(rows: object) -> None:
+    assert fault_of({"providers": rows}).startswith("providers")
+    assert fault_of({"providers": {"openai": rows}}).startswith("providers.openai")
+
+
+def test_every_known_row_that_can_be_spoken_makes_an_endpoint() -> None:
+    rows = {name: None for name, row in known_providers().items() if row["wire"] == "openai_chat"}
+    catalog = Catalog(parse({"providers": rows}))
+    assert set(catalog.endpoints) == set(rows)
+
+
+# --- files and the environment --------------------------------------------------------------
+
+
+def test_load(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump(provider(models=["m"])))
+    assert load(path) == parse(provider(models=["m"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "no valid YAML in line"),
+        (b"\x00", "no valid YAML"),
+        (b"\xff\xfe\xfa", "no valid YAML"),
+        (b"a: 2024-99-99", "no valid YAML"),
+        (b"a: !!python/object:os.system {}", "no valid YAML"),
+        (b"[" * 1500, "no valid YAML"),
+        (b"- a", "mapping"),
+    ],
+)
+def test_file_that_is_no_yaml(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load(path)
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read relay\.yaml"):
+        load(tmp_path / "relay.yaml")
+
+
+def test_providers_from_well_known_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"OPENAI_API_KEY": SECRET, "GROQ_API_KEY": SECRET, "OTHER_API_KEY": SECRET}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    config = from_environment(keys)
+    assert config is not None
+    assert list(config.providers) == ["openai", "groq"]
+    alias = config.models["fast"]
+    assert [row.provider for row in (*alias.candidates, *alias.fallbacks)] == ["openai", "groq"]
+    assert SECRET not in repr(config)
+
+
+@pytest.mark.parametrize("environment", [{}, {"OPENAI_API_KEY": ""}, {"PATH": "/bin"}])
+def test_no_well_known_variable(environment: dict[str, str]) -> None:
+    assert from_environment(environment) is None
+
+
+# --- warnings -------------------------------------------------------------------------------
+
+
+def test_what_has_no_effect_yet_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    document = {
+        **provider(api_keys=["${MY_KEY}", "${MY_KEY}"]),
+        "store": {"url": "sqlite:///x.db"},
+        "models": {
+            "fast": {
+                "candidates": [{"provider": "p", "model": "m"}],
+                "hedge": {"mode": "active"},
+            }
+        },
+    }
+    text = "\n".join(parse(document).warnings())
+    for word in ("hedge", "several keys", "store"):
+        assert word in text
+    assert SECRET not in text
+
+
+# --- anything at all ------------------------------------------------------------------------
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=6) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def near(*keys: str, **known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mappings that have our keys with anything in them, or anything."""
+    optional = {**dict.fromkeys(keys, anything), **known}
+    return st.fixed_dictionaries({}, optional=optional) | anything
+
+
+rows = near(
+    "api_key",
+    "api_keys",
+    "headers",
+    "quirks",
+    "models",
+    "ca_file",
+    "http",
+    wire=st.just("openai_chat"),
+    base_url=st.sampled_from(["https://x.test", "https://[", "x"]),
+)
+documents = near(
+    "server",
+    "transport",
+    "store",
+    "auth",
+    providers=st.dictionaries(
+        st.sampled_from(["p", "openai", "models", "headers"]), rows, max_size=2
+    ),
+    models=st.dictionaries(
+        st.sampled_from(["fast", "timeouts", "hedge"]),
+        near("candidates", "fallbacks", "timeouts", "hedge", "tags"),
+        max_size=2,
+    ),
+)
+
+
+@examples(300)
+@given(documents)
+def test_any_document_is_a_configuration_or_refused(document: object) -> None:
+    try:
+        parse(document)
+    except ConfigError as error:
+        assert str(error)  # noqa: PT017 - often there is none
