@@ -1,0 +1,212 @@
+"""Who imports whom: the drawing of the house, held as a table.
+
+    cli -> supervisor -> server -> frontends -> session -> dispatch -> race -> attempt
+        -> { transport, codecs, routing }, which do not know each other's insides
+
+A room is a module or a package of `relay/`. The table names what each room may use of the others:
+a whole room, or one module of it where that is the seam (`codecs.base`). To add an edge is a
+decision about the architecture, so it is made here. `from relay import __version__` is free.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LEAVES = {"errors", "content", "deadline", "timeline", "outcome", "tokens", "reaper", "sse", "logs"}
+"""What every layer may use. They know of each other only what is listed below."""
+
+MAY_USE: dict[str, set[str]] = {
+    # leaves
+    "errors": set(),
+    "content": {"errors"},
+    "deadline": {"errors"},
+    "timeline": {"deadline"},
+    "outcome": {"content", "errors"},
+    "tokens": {"content"},
+    "reaper": set(),
+    "sse": set(),
+    "logs": set(),
+    # parts that do not know each other. Routing makes targets out of the seams of the other two:
+    # an endpoint holds an origin and a way to make a codec, and nothing of what is behind them.
+    "codecs": LEAVES,
+    "transport": LEAVES,
+    "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
+    "governance": LEAVES,
+    # The names of wires and of HTTP modes are checked where they are written.
+    "config": {"codecs.registry", "transport.base"},
+    # the way of one generation
+    "attempt": LEAVES | {"routing.catalog", "codecs.base", "transport.base"},
+    "race": LEAVES | {"attempt", "routing.plan"},
+    "dispatch": LEAVES | {"race", "attempt", "routing", "governance", "transport.base"},
+    "generation": LEAVES | {"dispatch", "attempt"},
+    "outbox": LEAVES,
+    "session": LEAVES | {"generation", "dispatch", "outbox"},
+    "frontends": LEAVES | {"session", "outbox", "generation", "dispatch", "config"},
+    # a worker, and what starts it
+    "server": LEAVES | {"frontends", "dispatch", "routing", "governance", "config", "transport"},
+    "emulated": LEAVES | {"config"},
+    "serving": LEAVES | {"server", "emulated", "config"},
+    "supervisor": LEAVES | {"config"},
+    "commands": LEAVES | {"server", "emulated", "config", "routing", "transport"},
+    "cli": LEAVES
+    | {"commands", "serving", "server", "supervisor", "emulator", "config", "routing"},
+    # shares nothing with what it tests, so that mistakes cannot cancel out
+    "emulator": set(),
+}
+
+OUTSIDE: dict[str, set[str]] = {
+    "grpc": {"frontends", "server", "commands"},
+    "grpc_health": {"server"},
+    "grpc_reflection": {"server"},
+    "google": {"frontends"},
+    "rtrelay": {"frontends", "commands"},
+    "wreq": {"transport"},
+    "pyqwest": {"transport"},
+    "httpx2": {"transport"},
+    "ssl": {"transport"},
+    "trustme": {"emulator"},
+    "granian": {"emulator"},
+    "pydantic": {"config", "emulator"},
+    "typer": {"cli", "commands"},
+    "rich": {"cli", "commands"},
+}
+"""Libraries that belong to some rooms alone."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement's module."""
+
+    by: str
+    """Module that imports, `relay.` left out."""
+    of: str
+    """Full name of what is imported."""
+    line: int
+    is_at_top: bool
+
+    @property
+    def room(self) -> str:
+        return self.by.partition(".")[0]
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name.removeprefix("relay").removeprefix(".") or "version"
+
+
+def statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, bool]]:
+    """Every import of a module, and whether it stands at its top (or beneath TYPE_CHECKING)."""
+    top = list(tree.body)
+    for statement in tree.body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            top += statement.body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node, node in top
+
+
+@cache
+def modules() -> frozenset[str]:
+    return frozenset(module_name(path) for path in (ROOT / "relay").rglob("*.py"))
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    found: list[Import] = []
+    for path in sorted((ROOT / "relay").rglob("*.py")):
+        by = module_name(path)
+        for node, is_at_top in statements(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                assert isinstance(node, ast.ImportFrom)
+                assert node.level == 0, f"relay/{by}: imports are absolute"
+                names = [_source(node.module or "", alias.name) for alias in node.names]
+            found += [Import(by, name, node.lineno, is_at_top) for name in names]
+    return tuple(found)
+
+
+def _source(module: str, name: str) -> str:
+    """The module that `from module import name` takes: `name` itself where it is one."""
+    inner = f"{module}.{name}"
+    return inner if inner.removeprefix("relay.") in modules() else module
+
+
+def inside() -> Iterator[tuple[Import, str]]:
+    """Imports of our own modules, with the module's name without `relay.`."""
+    for one in imports():
+        if one.of.startswith("relay."):
+            yield one, one.of.removeprefix("relay.")
+
+
+def test_every_room_is_in_the_drawing() -> None:
+    rooms = {name.partition(".")[0] for name in modules()} - {"version"}
+    assert rooms == set(MAY_USE)
+
+
+@pytest.mark.parametrize("room", MAY_USE)
+def test_room_uses_only_what_it_may(room: str) -> None:
+    allowed = MAY_USE[room] | {room}
+    wrong = [
+        f"relay/{one.by}:{one.line} imports {module}"
+        for one, module in inside()
+        if one.room == room
+        and not any(module == name or module.startswith(f"{name}.") for name in allowed)
+    ]
+    assert not wrong
+
+
+def test_drawing_has_no_edge_that_nobody_uses() -> None:
+    """An edge that is not needed any more is taken out; to have a leaf at hand is free."""
+    used = {(one.room, module) for one, module in inside()}
+    idle = [
+        f"{room} -> {name}"
+        for room, names in MAY_USE.items()
+        for name in names - LEAVES
+        if not any(
+            by == room and (module == name or module.startswith(f"{name}.")) for by, module in used
+        )
+    ]
+    assert not idle
+
+
+@pytest.mark.parametrize("library", OUTSIDE)
+def test_library_belongs_to_its_rooms(library: str) -> None:
+    wrong = [
+        f"relay/{one.by}:{one.line}"
+        for one in imports()
+        if one.of.partition(".")[0] == library and one.room not in OUTSIDE[library]
+    ]
+    assert not wrong
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    edges: dict[str, set[str]] = {}
+    for one, module in inside():
+        if module in modules() and module != one.by:
+            edges.setdefault(one.by, set()).add(module)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"a circle: {' -> '.join((*path, module))}"
+        if module in done:
+            return
+        for inner in sorted(edges.get(module, ())):
+            visit(inner, (*path, module))
+        done.add(module)
+
+    for module in sorted(edges):
+        visit(module, ())
+
+
+def test_imports_stand_at_the_top() -> None:
+    wrong = [f"relay/{one.by}:{one.line} {one.of}" for one in imports() if not one.is_at_top]
+    assert not wrong
