@@ -1,0 +1,323 @@
+"""A client that does not read: the relay holds little, stops reading its provider, and in the end
+gives the generation up. Nobody else notices.
+
+How much is held is counted and not guessed: what the provider has sent, less what the client has,
+less what lies in the kernel between relay and client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+from rtrelay.v1 import GenerateRequest, GenerateResponse, Outcome
+
+from tests.fakes.converse_client import (
+    GENERATE,
+    Answer,
+    Conversation,
+    reason_of,
+    start,
+    status_of,
+)
+from tests.fakes.h2_server import CANCEL, H2Server, ServerStream
+from tests.fakes.relay_under_test import (
+    DONE,
+    RelayUnderTest,
+    chat_body,
+    chunk,
+    eventually,
+    provider,
+    relay_under_test,
+    sse_payloads,
+)
+
+pytestmark = pytest.mark.sockets
+
+CHAT = "/v1/chat/completions"
+SIDE = "/side/v1/chat/completions"
+HELD_BYTES = 400_000
+"""The most that may be held in the relay for one client that does not read."""
+PIECES = 2_000
+PIECE = "x" * 4096
+"""8 MB in all: many times what all buffers on the way hold together."""
+STILL_S = 0.3
+"""What has not moved for so long has stopped."""
+
+
+@dataclass
+class World:
+    relay: RelayUnderTest
+    lab: H2Server
+    slow_ms: int
+
+    async def stopped(self) -> ServerStream:
+        """Wait until the provider's only stream stands still before its end; it is returned."""
+        stream = await self.lab.request(CHAT)
+        seen, since = -1, 0.0
+        loop = asyncio.get_running_loop()
+
+        def stands_still() -> bool:
+            nonlocal seen, since
+            if stream.sent_bytes != seen:
+                seen, since = stream.sent_bytes, loop.time()
+            return seen > 0 and loop.time() - since > STILL_S
+
+        await eventually(stands_still, 10)
+        assert stream.is_open, "the provider was read to the end"
+        return stream
+
+    @asynccontextmanager
+    async def somebody_else(self) -> AsyncIterator[None]:
+        """Another client, whose words flow before, during and after the block."""
+        count = 0
+
+        async def read(talk: Conversation) -> None:
+            nonlocal count
+            while True:
+                count += 1
+                await talk.start(f"side{count}", model="side")
+                answer = await talk.ended(f"side{count}")
+                assert answer.text == "quick"
+
+        async with self.relay.talk() as talk:
+            reading = asyncio.create_task(read(talk))
+            try:
+                await eventually(lambda: count > 3)
+                before = count
+                yield
+                await eventually(lambda: count > before + 10)
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+            assert reading.cancelled(), "somebody else lost an answer"
+
+
+@pytest.fixture(params=[60_000])
+async def world(
+    upstream: H2Server, ca_file: str, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    slow_ms: int = request.param
+    document = {
+        "server": {"slow_consumer_ms": slow_ms},
+        "providers": {
+            "lab": provider(upstream.url, ca_file=ca_file),
+            "side": provider(f"{upstream.url}/side", ca_file=ca_file),
+        },
+        "models": {
+            name: {"candidates": [{"provider": provider_name, "model": "m"}]}
+            for name, provider_name in (("fast", "lab"), ("side", "side"))
+        },
+    }
+
+    async def flood(stream: ServerStream) -> None:
+        await stream.send_headers()
+        for _ in range(PIECES):
+            await stream.send(chunk({"content": PIECE}))
+        await stream.send(chunk(finish="stop") + DONE, end=True)
+
+    async def side(stream: ServerStream) -> None:
+        await stream.send_headers()
+        await stream.send(chunk({"content": "quick"}) + chunk(finish="stop") + DONE, end=True)
+
+    upstream.routes[CHAT] = flood
+    upstream.routes[SIDE] = side
+    async with relay_under_test(document) as relay:
+        yield World(relay, upstream, slow_ms)
+        await relay.settled()
+
+
+slowly = pytest.mark.parametrize("world", [600], indirect=True)
+
+
+class StoppedSse:
+    """A client of the shim on a bare socket, which reads when it is told to."""
+
+    def __init__(self, relay: RelayUnderTest) -> None:
+        self._relay = relay
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.received = b""
+
+    async def __aenter__(self) -> StoppedSse:
+        loop = asyncio.get_running_loop()
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        await loop.sock_connect(self.socket, ("127.0.0.1", self._relay.worker.http_port))
+        body = orjson.dumps(chat_body())
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: relay\r\ncontent-length: {len(body)}\r\n\r\n"
+        await loop.sock_sendall(self.socket, head.encode() + body)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.socket.close()
+
+    async def read_to_end(self) -> bytes:
+        """Read until the end of the chunked body, or until the relay closes."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(20):
+            while not self.received.endswith(b"0\r\n\r\n"):
+                data = await loop.sock_recv(self.socket, 262_144)
+                if not data:
+                    break
+                self.received += data
+        return self.received
+
+    def beyond_relay(self) -> int:
+        """Bytes that have left the relay: read, in our queue, or in its socket's send queue."""
+        (connection,) = [
+            connection
+            for listener in self._relay.worker._uvicorns
+            for connection in listener.server_state.connections
+            if connection.transport.get_extra_info("peername") == self.socket.getsockname()
+        ]
+        theirs = connection.transport.get_extra_info("socket")
+        return (
+            len(self.received)
+            + _queued(self.socket, termios.FIONREAD)
+            + _queued(theirs, termios.TIOCOUTQ)
+        )
+
+
+def _queued(of: socket.socket, what: int) -> int:
+    size: int = struct.unpack("i", fcntl.ioctl(of.fileno(), what, b"\0\0\0\0"))[0]
+    return size
+
+
+def unchunked(data: bytes) -> str:
+    """The body of a chunked answer."""
+    _, _, rest = data.partition(b"\r\n\r\n")
+    body = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        body += rest[:length]
+        rest = rest[length + 2 :]
+    return body.decode()
+
+
+async def test_sse_client_that_stops_reading_holds_little(world: World) -> None:
+    async with world.somebody_else(), StoppedSse(world.relay) as client:
+        stream = await world.stopped()
+        held = stream.sent_bytes - client.beyond_relay()
+        assert held < HELD_BYTES
+        # It reads again: everything comes, in order, nothing twice.
+        text = unchunked(await client.read_to_end())
+    assert text.endswith("data: [DONE]\n\n")
+    pieces = [p["choices"][0]["delta"].get("content", "") for p in sse_payloads(text)]
+    assert "".join(pieces) == PIECE * PIECES
+
+
+@slowly
+async def test_sse_client_that_never_reads_again_is_given_up(world: World) -> None:
+    async with world.somebody_else(), StoppedSse(world.relay) as client:
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
+        await world.relay.settled()
+        # What it finds when it comes back is no clean end.
+        assert b"[DONE]" not in await client.read_to_end()
+
+
+@asynccontextmanager
+async def windowed_channel(world: World) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel of its own, whose window does not grow with the speed of loopback."""
+    options = [
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 65_536),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    address = f"127.0.0.1:{world.relay.worker.grpc_port}"
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def stopped_conversation(world: World) -> AsyncIterator[Conversation]:
+    """A session that stops reading as soon as its first words have come."""
+    async with windowed_channel(world) as channel, Conversation(channel) as talk:
+        await talk.start("g1")
+        await talk.until(lambda: talk.answer("g1").text)
+        talk.is_reading.clear()
+        yield talk
+
+
+async def test_session_that_stops_reading_holds_little(world: World) -> None:
+    async with world.somebody_else(), stopped_conversation(world) as talk:
+        stream = await world.stopped()
+        # Of it up to 64 KiB lie in the client's own window.
+        assert stream.sent_bytes - len(talk.answer("g1").text) < HELD_BYTES
+        talk.is_reading.set()
+        answer = await talk.ended("g1", timeout_s=20)
+    assert answer.end is not None
+    assert answer.end.outcome == Outcome.OUTCOME_COMPLETED
+    assert answer.text == PIECE * PIECES
+
+
+@slowly
+async def test_session_that_never_reads_again_loses_its_generation(world: World) -> None:
+    async with world.somebody_else(), stopped_conversation(world) as talk:
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
+        # It reads again: it is told why, and the session goes on.
+        talk.is_reading.set()
+        answer = await talk.ended("g1")
+        assert answer.end is not None
+        assert answer.end.outcome == Outcome.OUTCOME_FAILED
+        assert (reason_of(answer.end.error), answer.end.error.code) == ("SLOW_CONSUMER", 8)
+        assert answer.text == PIECE * (len(answer.text) // len(PIECE))
+        await talk.start("g2", model="side")
+        assert (await talk.ended("g2")).text == "quick"
+
+
+def has_come(talk: Conversation, chars: int) -> bool:
+    return len(talk.answer("g1").text) > chars
+
+
+@slowly
+async def test_pause_shorter_than_the_limit_costs_nothing(world: World) -> None:
+    async with stopped_conversation(world) as talk:
+        for _ in range(4):  # together longer than the limit, each by itself shorter
+            await asyncio.sleep(world.slow_ms / 1000 / 3)
+            goal = len(talk.answer("g1").text) + 500_000
+            talk.is_reading.set()
+            await talk.until(partial(has_come, talk, goal))
+            talk.is_reading.clear()
+        talk.is_reading.set()
+        answer = await talk.ended("g1", timeout_s=20)
+        assert answer.end is not None
+        assert answer.end.outcome == Outcome.OUTCOME_COMPLETED
+
+
+@slowly
+async def test_generate_that_is_not_read_is_given_up(world: World) -> None:
+    async with world.somebody_else(), windowed_channel(world) as channel:
+        rpc: Any = channel.unary_stream(GENERATE, response_deserializer=GenerateResponse.FromString)
+        call = rpc(GenerateRequest(start=start("g")).SerializeToString())
+        answer = Answer()
+        while not answer.text:
+            answer.take(await call.read())
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
+        assert stream.sent_bytes < HELD_BYTES
+        # It reads again: what waited, the end, and why the call failed.
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_rest(call, answer)
+        status = status_of(caught.value)
+        assert (reason_of(status), status.code) == ("SLOW_CONSUMER", 8)
+        assert answer.end is not None
+        assert answer.end.error == status
+
+
+async def read_rest(call: Any, answer: Answer) -> None:
+    while isinstance(frame := await call.read(), GenerateResponse):
+        answer.take(frame)
