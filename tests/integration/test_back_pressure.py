@@ -12,7 +12,7 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -206,10 +206,13 @@ def unchunked(data: bytes) -> str:
     return body.decode()
 
 
-async def test_sse_client_that_stops_reading_holds_little(world: World) -> None:
+async def test_sse_client_that_stops_reading_holds_little(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
     async with world.somebody_else(), StoppedSse(world.relay) as client:
         stream = await world.stopped()
         held = stream.sent_bytes - client.beyond_relay()
+        record_property("sse_held_bytes", held)
         assert held < HELD_BYTES
         # It reads again: everything comes, in order, nothing twice.
         text = unchunked(await client.read_to_end())
@@ -251,11 +254,15 @@ async def stopped_conversation(world: World) -> AsyncIterator[Conversation]:
         yield talk
 
 
-async def test_session_that_stops_reading_holds_little(world: World) -> None:
+async def test_session_that_stops_reading_holds_little(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
     async with world.somebody_else(), stopped_conversation(world) as talk:
         stream = await world.stopped()
         # Of it up to 64 KiB lie in the client's own window.
-        assert stream.sent_bytes - len(talk.answer("g1").text) < HELD_BYTES
+        held = stream.sent_bytes - len(talk.answer("g1").text)
+        record_property("converse_held_bytes", held)
+        assert held < HELD_BYTES
         talk.is_reading.set()
         answer = await talk.ended("g1", timeout_s=20)
     assert answer.end is not None
