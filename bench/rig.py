@@ -26,7 +26,7 @@ from bench.stats import Histogram, merged
 
 PATHS = ("direct", "nginx", "sse", "generate", "converse")
 TTFT_MS = 20
-ITL_MS = 20
+ITL_MS = 10
 
 
 class Options(NamedTuple):
@@ -40,7 +40,7 @@ class Options(NamedTuple):
 FULL = Options(rounds=5, window_s=2.5, is_quick=False)
 QUICK = Options(rounds=2, window_s=1.5, is_quick=True)
 
-TOKENS_BY_STREAMS = {1: 4, 16: 12, 64: 50}
+TOKENS_BY_STREAMS = {1: 6, 16: 25, 64: 50}
 """Few streams get short answers, so that a window holds enough of them for a p99."""
 
 
