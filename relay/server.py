@@ -263,9 +263,12 @@ class Worker:
             await self._stop_requested.wait()
             await self.drain()
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
-            await self.aclose()
+            try:
+                await self.aclose()
+            finally:
+                # Last: without a handler one more SIGTERM would kill us while we close.
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    loop.remove_signal_handler(number)
 
     def stop(self) -> None:
         """Begin to drain; called again, end now."""

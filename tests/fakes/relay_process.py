@@ -87,7 +87,6 @@ class RelayProcess:
         assert process is not None
         if process.returncode is None:
             self.signal(signal.SIGTERM)
-            self.signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(process.wait(), WAIT_S)
             except TimeoutError:

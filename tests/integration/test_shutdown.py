@@ -212,6 +212,25 @@ async def test_second_stop_cuts_the_drain_short(lab: GatedLab, ca_file: str) -> 
         await world.stopped(5)
 
 
+async def test_signals_are_ours_until_all_is_closed(
+    lab: GatedLab, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relay_under_test(config(lab, ca_file)) as relay:
+        close = relay.worker.aclose
+        handled: list[bool] = []
+
+        async def closing() -> None:
+            await close()
+            # A third stop, by the service manager that grows impatient, must not kill us here.
+            handled.append(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+
+        monkeypatch.setattr(relay.worker, "aclose", closing)
+        relay.worker.stop()
+        await asyncio.wait_for(relay.worker.serve_until_stopped(), 5)
+        assert handled == [True]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 async def test_grace_is_respected(lab: GatedLab, ca_file: str) -> None:
     grace_s = 0.5
     async with serving(config(lab, ca_file, drain_grace_ms=int(grace_s * 1000)), lab) as world:
