@@ -76,11 +76,16 @@ class FrameEncoder:
 
     def output(self, events: Events) -> Sequence[bytes]:
         """The frames of some events, in order."""
-        if len(events) == 1 and type(events[0]) is TextDelta:
-            return (self._text(events[0].text, events[0].choice),)
+        first = events[0]
+        if type(first) is TextDelta:
+            if len(events) == 1:
+                return (self._text(first.text, first.choice),)
+            texts = _plain_texts(events, first.choice)
+            if texts is not None:
+                return (self._text("".join(texts), first.choice),)
         frames: list[bytes] = []
         delta: relay_pb.Delta | None = None
-        texts: list[str] = []
+        texts = []
         for event in events:
             choice: int = getattr(event, "choice", 0)
             if delta is not None and (delta.choice != choice or isinstance(event, ToolCallDone)):
@@ -220,6 +225,16 @@ class _Base64:
             return base64.b64decode(text[:whole])
         except ValueError:
             return b""
+
+
+def _plain_texts(events: Events, choice: int) -> list[str] | None:
+    """The pieces of a batch that is nothing but text of one choice: tokens that had to wait."""
+    texts: list[str] = []
+    for event in events:
+        if type(event) is not TextDelta or event.choice != choice:
+            return None
+        texts.append(event.text)
+    return texts
 
 
 def _add(delta: relay_pb.Delta, texts: list[str], event: StreamEvent) -> None:
