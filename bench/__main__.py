@@ -23,6 +23,10 @@ from bench.result import compare, table
 from bench.rig import FULL, QUICK
 
 
+BUSY_LOAD = 0.25
+"""Load a core before the run above which its absolute figures are not ours alone."""
+
+
 def _run(arguments: argparse.Namespace) -> int:
     names = arguments.cases or list(suite.CASES)
     unknown = [name for name in names if name not in suite.CASES]
@@ -60,6 +64,8 @@ def report(result: Mapping[str, Any]) -> str:
         f" {machine['load_average_1m_after']:.1f} after;"
         f" {machine['shared']}",
     ]
+    if machine["load_average_1m"] > BUSY_LOAD * machine["usable_cores"]:
+        lines.append("NOTE: others used this machine; ratios of rows hold, milliseconds do not")
     for name, case in result["cases"].items():
         lines += ["", f"== {name}", table(case["rows"])]
         lines += [f"   {note}" for note in case["notes"]]
