@@ -74,7 +74,20 @@ def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str,
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers: the worker has its own."""
+    """uvicorn without signal handlers, which the worker has, and without its ten looks a second at
+    whether to end: `close` tells it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Stop serving; `serve` then returns."""
+        self.should_exit = True
+        self._closing.set()
+
+    async def main_loop(self) -> None:
+        await self._closing.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -321,7 +334,7 @@ class Worker:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None
         for server in self._uvicorns:
-            server.should_exit = True
+            server.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2 * STOP_GRACE_S + 1)
             for task in self._tasks:

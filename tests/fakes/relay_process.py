@@ -73,7 +73,13 @@ class RelayProcess:
             asyncio.create_task(self._read(self._process.stdout, self.output.append)),
             asyncio.create_task(self._read(self._process.stderr, self._take_log)),
         ]
-        line = await self.logged("serving", timeout_s=START_TIMEOUT_S)
+        try:
+            line = await self.logged("serving", timeout_s=START_TIMEOUT_S)
+        except BaseException:
+            self._process.kill()
+            await self._process.wait()
+            await asyncio.gather(*self._readers)
+            raise
         self.ports = {name: line[name] for name in ("grpc", "http", "admin")}
         return self
 

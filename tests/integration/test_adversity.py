@@ -648,11 +648,15 @@ async def test_goaway_below_a_running_stream_is_told(world: World) -> None:
 # --- what is odd and not wrong --------------------------------------------------------------------
 
 
-async def everyone_reads(world: World, script: Script, text: str) -> None:
+async def everyone_reads(world: World, script: Script, text: str, *, at_once: bool = False) -> None:
     """The answer is whole and exactly this, over every frontend."""
     world.lab.routes[CHAT] = script
-    for name, ask in ASKERS.items():
-        reply = await ask(world.relay, "alone-lab")
+    if at_once:
+        asked = [ask(world.relay, "alone-lab") for ask in ASKERS.values()]
+        replies = await asyncio.gather(*asked)
+    else:
+        replies = [await ask(world.relay, "alone-lab") for ask in ASKERS.values()]
+    for name, reply in zip(ASKERS, replies, strict=True):
         assert reply.is_clean, f"{name}: {reply.reason} {reply.message}"
         assert reply.text == text, name
 
@@ -670,8 +674,8 @@ async def test_huge_token_passes_as_it_is(world: World) -> None:
 async def test_slow_answer_that_makes_progress_is_waited_for(world: World) -> None:
     # Longer in all than every limit between two events, and shorter at each.
     words = [f"w{i} " for i in range(8)]
-    gap_s = LIMIT_MS / 1000 / 6
-    await everyone_reads(world, stream_chunks(answer_chunks(*words), gap_s=gap_s), "".join(words))
+    script = stream_chunks(answer_chunks(*words), gap_s=LIMIT_MS / 1000 / 6)
+    await everyone_reads(world, script, "".join(words), at_once=True)
 
 
 async def test_characters_cut_between_frames_are_joined(world: World) -> None:
