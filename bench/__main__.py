@@ -22,7 +22,6 @@ from bench.processes import BenchError
 from bench.result import compare, table
 from bench.rig import FULL, QUICK
 
-
 BUSY_LOAD = 0.25
 """Load a core before the run above which its absolute figures are not ours alone."""
 

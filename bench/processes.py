@@ -8,6 +8,7 @@ processes measured here do not do.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -112,6 +113,15 @@ def free_port() -> int:
 # --- processes ------------------------------------------------------------------------------
 
 
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """In the child: be terminated when the bench dies, however it dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Process:
     """A child with a line-wise standard output; its standard error goes to a file."""
 
@@ -128,6 +138,7 @@ class Process:
                 stderr=errors,
                 cwd=Path(__file__).resolve().parent.parent,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._buffer = b""
 
