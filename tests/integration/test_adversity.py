@@ -666,6 +666,16 @@ async def test_goaway_above_a_running_stream_lets_it_finish(world: World) -> Non
     await everyone_reads(world, goaway(processed=True, code=NO_ERROR, then=whole), "One two")
 
 
+async def test_stream_left_open_after_done_holds_nobody_up(world: World) -> None:
+    whole = stream_chunks(answer_chunks("One", " two"), end=False)
+    began_s = asyncio.get_running_loop().time()
+    await everyone_reads(world, whole, "One two")
+    assert asyncio.get_running_loop().time() - began_s < LIMIT_MS / 1000
+    # Its last frame is waited for, in the background and not for ever.
+    await world.relay.settled()
+    assert {stream.reset_code for stream in world.lab.requests(CHAT)} == {CANCEL}
+
+
 async def test_huge_token_passes_as_it_is(world: World) -> None:
     huge = "lorem ipsum " * 70_000
     await everyone_reads(world, stream_chunks(answer_chunks("One ", huge, "two")), f"One {huge}two")

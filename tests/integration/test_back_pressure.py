@@ -286,6 +286,20 @@ async def test_session_that_never_reads_again_loses_its_generation(world: World)
         assert (await talk.ended("g2")).text == "quick"
 
 
+async def test_cancel_of_a_stopped_session_drops_what_waits(world: World) -> None:
+    async with stopped_conversation(world) as talk:
+        stream = await world.stopped()
+        await talk.cancel("g1")
+        await world.lab.until(lambda: stream.reset_code == CANCEL)
+        talk.is_reading.set()
+        answer = await talk.ended("g1")
+        assert answer.end is not None
+        assert answer.end.outcome == Outcome.OUTCOME_CANCELLED
+        # All that was decoded is counted; what filled the lane was never sent.
+        decoded_bytes = answer.end.usage.completion_tokens * 4
+        assert decoded_bytes - len(answer.text) > 60_000
+
+
 def has_come(talk: Conversation, chars: int) -> bool:
     return len(talk.answer("g1").text) > chars
 
