@@ -62,9 +62,10 @@ class World:
     lab: H2Server
     slow_ms: int
 
-    async def stopped(self) -> ServerStream:
-        """Wait until the provider's only stream stands still before its end; it is returned."""
-        stream = await self.lab.request(CHAT)
+    async def stopped(self, index: int = 0) -> ServerStream:
+        """Wait until the provider's (index+1)-th stream stands still before its end; it is
+        returned."""
+        stream = await self.lab.request(CHAT, index)
         seen, since = -1, 0.0
         loop = asyncio.get_running_loop()
 
@@ -286,18 +287,41 @@ async def test_session_that_never_reads_again_loses_its_generation(world: World)
         assert (await talk.ended("g2")).text == "quick"
 
 
-async def test_cancel_of_a_stopped_session_drops_what_waits(world: World) -> None:
+async def test_cancel_drops_output_that_waits(world: World) -> None:
     async with stopped_conversation(world) as talk:
-        stream = await world.stopped()
-        await talk.cancel("g1")
+        await world.stopped()  # the writer is held by a frame of g1
+        await talk.start("g2")
+        stream = await world.stopped(1)
+        await talk.cancel("g2")
         await world.lab.until(lambda: stream.reset_code == CANCEL)
         talk.is_reading.set()
-        answer = await talk.ended("g1")
+        answer = await talk.ended("g2")
         assert answer.end is not None
         assert answer.end.outcome == Outcome.OUTCOME_CANCELLED
-        # All that was decoded is counted; what filled the lane was never sent.
-        decoded_bytes = answer.end.usage.completion_tokens * 4
-        assert decoded_bytes - len(answer.text) > 60_000
+        assert answer.text == "", "nobody wants to hear it any more"
+        # All that was decoded is counted, also what was never sent.
+        assert answer.end.usage.completion_tokens * 4 >= 65_536
+
+
+@slowly
+async def test_session_that_never_reads_its_first_words_loses_its_generation(
+    world: World,
+) -> None:
+    async def one_huge_word(stream: ServerStream) -> None:
+        await stream.send_headers()
+        await stream.send(chunk({"content": "x" * 900_000}))
+        await stream.hang()
+
+    world.lab.routes[CHAT] = one_huge_word
+    async with windowed_channel(world) as channel, Conversation(channel) as talk:
+        talk.is_reading.clear()  # the read that waits takes `started`, and no more
+        await talk.start("g1")
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
+        talk.is_reading.set()
+        end = (await talk.ended("g1")).end
+        assert end is not None
+        assert reason_of(end.error) == "SLOW_CONSUMER"
 
 
 def has_come(talk: Conversation, chars: int) -> bool:
