@@ -39,6 +39,9 @@ run: install ## install what is needed and start the relay (provider keys from t
 
 test: install-dev ## all tests that need nothing but Python (<= 5 minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest tests/bench -p no:xdist  # measures ratios, so it runs alone
+endif
 
 lint: install-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -54,6 +57,10 @@ proto: $(PROTO_VENV)/.installed ## regenerate the checked-in stubs from proto/
 
 bench: install-dev ## added latency, CPU per event, cancels, memory; writes bench/results/*.json
 	$(BIN)/python -m bench run $(ARGS)
+
+nightly: install-dev ## the long forms: every cut of every recording, full benches
+	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
+	$(BIN)/python -m bench run
 
 lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
