@@ -185,7 +185,7 @@ async def test_drain_lets_streams_finish_and_takes_no_new_ones(lab: GatedLab, ca
         await world.stopped()
         with pytest.raises(httpx2.TransportError):
             await relay.http.get("/healthz")
-    assert not lab.server.open_connections
+    await lab.server.until(lambda: not lab.server.open_connections)
 
 
 async def ends_with_draining(world: Serving, lab: GatedLab) -> None:
