@@ -9,7 +9,8 @@ every delta says where its text begins.
 
 from __future__ import annotations
 
-import base64
+import binascii
+import re
 from collections.abc import Sequence
 
 from rtrelay.v1 import content_pb2 as content_pb
@@ -17,6 +18,7 @@ from rtrelay.v1 import relay_pb2 as relay_pb
 
 from relay.content import (
     AudioDelta,
+    ChoiceFinished,
     Events,
     OpaqueDelta,
     ReasoningDelta,
@@ -86,6 +88,7 @@ class FrameEncoder:
         frames: list[bytes] = []
         delta: relay_pb.Delta | None = None
         texts = []
+        finished: list[int] = []
         for event in events:
             choice: int = getattr(event, "choice", 0)
             if delta is not None and (delta.choice != choice or isinstance(event, ToolCallDone)):
@@ -101,8 +104,15 @@ class FrameEncoder:
                     self._add_sound(delta, event)
                 else:
                     _add(delta, texts, event)
+            elif isinstance(event, ChoiceFinished) and choice in self._sounds:
+                finished.append(choice)
         if delta is not None:
             frames.append(self._seal(delta, texts))
+        for choice in finished:  # after all that came with the finish: it may hold more sound
+            if rest := self._sounds[choice].end():
+                delta = _Delta(generation_id=self._id, choice=choice)
+                delta.audio.data = rest
+                frames.append(self._seal(delta, []))
         return frames
 
     def _text(self, text: str, choice: int) -> bytes:
@@ -207,24 +217,40 @@ class FrameEncoder:
         ]
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]+")
+
+
 class _Base64:
-    """Decodes base64 that is cut anywhere. What is none is left out: it comes from a provider, and
-    an error here would end the writer that all generations of a session share."""
+    """Decodes base64 that is cut anywhere, padded at the end of each piece, of the whole, or not at
+    all. What is none is left out: it comes from a provider, and an error here would end the writer
+    that all generations of a session share."""
 
     __slots__ = ("_rest",)
 
     def __init__(self) -> None:
         self._rest = ""
+        """Up to three characters that wait for the rest of their group."""
 
     def decode(self, text: str) -> bytes:
         """The bytes that are whole now."""
-        text = self._rest + text
-        whole = len(text) - len(text) % 4
-        self._rest = text[whole:]
-        try:
-            return base64.b64decode(text[:whole])
-        except ValueError:
-            return b""
+        text = _NOT_BASE64.sub("", text.translate(_URL_SAFE))
+        # Padding ends a text of its own, and another may follow: each is decoded by itself.
+        *ended, last = (self._rest + text).split("=")
+        whole = len(last) & ~3
+        self._rest = last[whole:]
+        return b"".join(map(_unpadded, ended)) + binascii.a2b_base64(last[:whole])
+
+    def end(self) -> bytes:
+        """The bytes of a last group that has no padding."""
+        rest, self._rest = self._rest, ""
+        return _unpadded(rest)
+
+
+def _unpadded(text: str) -> bytes:
+    """A text of base64 without its padding. One character over is no byte: it is left out."""
+    over = len(text) % 4
+    return binascii.a2b_base64(text[:-1] if over == 1 else text + "=" * (-over % 4))
 
 
 def _plain_texts(events: Events, choice: int) -> list[str] | None:
@@ -298,6 +324,8 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
         start_us=record.started_us,
         duration_us=max(0, record.ended_us - record.started_us),
     )
+    if record.is_winner and end.usage is not None:
+        attempt.usage.CopyFrom(_usage(end.usage))
     if wants_phases:
         attempt.phases.CopyFrom(
             relay_pb.AttemptPhases(**{f"{phase}_us": us for phase, us in record.phases_us.items()})

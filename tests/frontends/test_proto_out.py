@@ -244,6 +244,41 @@ def test_sound_is_the_same_however_its_base64_is_cut(sound: bytes, at: list[int]
     assert got == sound
 
 
+@examples(60)
+@given(
+    st.lists(st.binary(max_size=30), max_size=3),
+    st.lists(st.integers(0, 160), max_size=6),
+    st.booleans(),
+)
+def test_sound_needs_no_padding_and_may_be_padded_in_its_midst(
+    sounds: list[bytes], at: list[int], is_padded: bool
+) -> None:
+    *before, last = [base64.b64encode(sound).decode() for sound in [*sounds, b"12345"]]
+    text = "".join(before) + (last if is_padded else last.rstrip("="))
+    ends = [*sorted(min(cut, len(text)) for cut in at), len(text)]
+    pieces = [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    made = encoder()
+    frames = [data for piece in pieces for data in made.output([AudioDelta("a1", piece)])]
+    frames += made.output([ChoiceFinished(FinishReason.STOP, "stop")])
+    assert b"".join(_inside(data).audio.data for data in frames) == b"".join(sounds) + b"12345"
+
+
+def test_last_group_without_padding_comes_after_all_sound_of_its_batch() -> None:
+    first, last = frames_of(
+        AudioDelta("a1", "QUJ"),
+        ChoiceFinished(FinishReason.STOP, "stop"),
+        AudioDelta("", "DRA"),  # some providers send more after their finish
+    )
+    assert (first.audio.data, last.audio.data) == (b"ABC", b"D")
+    assert last.char_offset == 0
+
+
+@pytest.mark.parametrize("text", ["-_8=", "+/8\n=", "-_8"])
+def test_sound_in_the_alphabet_of_urls_or_with_line_ends(text: str) -> None:
+    deltas = frames_of(AudioDelta("a1", text), ChoiceFinished(FinishReason.STOP, "stop"))
+    assert b"".join(delta.audio.data for delta in deltas) == b"\xfb\xff"
+
+
 @pytest.mark.parametrize("broken", ["A", "A===", "####", "AAAA=AAA", "é", "A" * 4001])
 def test_broken_sound_harms_nobody(broken: str) -> None:
     """A failure here would be in the writer, and take every generation of the session along."""
@@ -271,6 +306,15 @@ STOP = ChoiceFinished(FinishReason.STOP, "end_turn")
 
 def record(provider: str, outcome: AttemptOutcome, **fields: Any) -> AttemptRecord:
     return AttemptRecord(provider, "m", 100, 300, outcome, **fields)
+
+
+def test_usage_of_an_attempt_is_told_where_it_is_known() -> None:
+    lost = record("a", AttemptOutcome.FAILURE)
+    won = record("b", AttemptOutcome.SUCCESS, is_winner=True)
+    end = end_frame(encoder(), [STOP, Usage(7, 5, 12)], attempts=[lost, won])
+    assert [attempt.HasField("usage") for attempt in end.attempts] == [False, True]
+    assert end.attempts[1].usage == end.usage
+    assert end.usage.total_tokens == 12
 
 
 def test_clean_end() -> None:
@@ -322,6 +366,7 @@ def test_clean_end() -> None:
             phases=relay_pb.AttemptPhases(
                 pool_wait_us=1, request_sent_us=2, response_headers_us=3, first_content_us=4
             ),
+            usage=end.usage,
         )
     ]
     timeline = end.timeline
