@@ -316,6 +316,15 @@ def test_text_after_the_finish_is_not_lost() -> None:
     assert last["choices"][0]["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("key", ["annotations", "logprobs"])
+def test_opaque_fields_after_the_finish_come_before_the_finishing_chunk(key: str) -> None:
+    cut: list[Events] = [[INFO, TextDelta("a"), STOP], [OpaqueDelta(key, b"[1]")], [Usage(1, 1, 2)]]
+    *_, extra, last = (c["choices"][0] for c in payloads(stream_of(cut, with_usage=False)))
+    assert [1] in (extra.get(key), extra["delta"].get(key))
+    assert extra["finish_reason"] is None
+    assert last == {"index": 0, "delta": {}, "finish_reason": "stop"}
+
+
 def test_empty_answer_still_has_its_role() -> None:
     first, last = chunks_of(STOP)
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}

@@ -152,7 +152,6 @@ class ChatChunkEncoder:
     def encode(self, events: Events) -> bytes:
         """The chunks of a batch, possibly none."""
         out = b""
-        finishes: list[ChoiceFinished] = []
         for event in events:
             if type(event) is TextDelta:
                 state = self._choices.get(event.choice)
@@ -163,12 +162,7 @@ class ChatChunkEncoder:
                         _dumps(event.text),
                     )
                     continue
-            elif type(event) is ChoiceFinished:
-                finishes.append(event)  # what came with it (citations) goes before it
-                continue
             out += self._other(event)
-        for finish in finishes:
-            out += self._other(finish)
         return out
 
     def _other(self, event: StreamEvent) -> bytes:
@@ -181,7 +175,7 @@ class ChatChunkEncoder:
         state = self._choices.setdefault(choice, _ChoiceState())
         state.note(event)
         if isinstance(event, ChoiceFinished):
-            self._finished[choice] = event.reason
+            self._finished[choice] = event.reason  # told at the end: more may follow it
             return b""
         if isinstance(event, OpaqueDelta) and event.key in _CHOICE_LEVEL:
             state.beside[event.key] = orjson.Fragment(event.value_json)
