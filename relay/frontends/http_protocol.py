@@ -10,6 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from relay.frontends.held_head import HeldHead
+
 MAX_HEAD_BYTES = 65_536
 """Request line and headers together; SDKs send less than two kilobytes."""
 
@@ -41,7 +43,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise ValueError("the head of the request is too large")
         self._requests += 1
         self._is_in_head = False
+        cycle_before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not cycle_before:  # None of it for an upgrade, which the shim has not
+            self.cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         self._is_in_head = True
