@@ -9,6 +9,10 @@ long).
 
 Order: within a lane as pushed, the end last. Between lanes, round robin. Control frames go before
 whatever waits.
+
+Answers to the client's own frames (control frames and ends) never wait to be queued, so whoever
+reads the client awaits `room` before each read: a client that asks without reading is not heard
+further until it does.
 """
 
 from __future__ import annotations
@@ -31,6 +35,10 @@ class Frames(Protocol):
         """The frames of some events, merged where the wire allows; possibly none."""
         ...
 
+
+MAX_ANSWERS = 64
+"""Control frames and ends that may wait before `room` does: far above what a client that reads has
+open, and some kilobytes in all."""
 
 HEAD_BYTES = 64
 """What an event other than text is counted with beside its content: tags, ids, the object."""
@@ -107,6 +115,7 @@ class Lane:
         if drop_pending:
             self._events = []
         self._tail = make_frame
+        self._outbox.tail_queued()
         self._queue()
 
     def _queue(self) -> None:
@@ -134,6 +143,7 @@ class Lane:
         if self._tail is not None:
             frames = [*frames, self._tail()]
             self._tail = None
+            self._outbox.tail_taken()
         return frames
 
     def wrote(self, frames: int) -> None:
@@ -164,6 +174,8 @@ class Outbox:
         self._control: deque[bytes] = deque()
         self._ready: deque[Lane] = deque()
         self._wake: asyncio.Future[None] | None = None
+        self._tails = 0  # ends that wait in their lanes
+        self._room: asyncio.Future[None] | None = None
         self._is_closing = False
         self.is_closed = False
         """The stream takes no more frames."""
@@ -173,6 +185,34 @@ class Outbox:
         if not self.is_closed:
             self._control.append(frame)
             self._notify()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `MAX_ANSWERS` wait to be written: await `room` before causing more."""
+        return len(self._control) + self._tails >= MAX_ANSWERS and not self.is_closed
+
+    async def room(self) -> None:
+        """Return when fewer than `MAX_ANSWERS` wait, or the outbox is closed. One waiter at a time.
+
+        Cancelled: nothing is lost; what waits is still written.
+        """
+        while self.is_full:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def tail_queued(self) -> None:
+        """A lane has its last frame (the lane's)."""
+        self._tails += 1
+
+    def tail_taken(self) -> None:
+        """A lane's last frame is being written (the lane's)."""
+        self._tails -= 1
+        self._make_room()
 
     def lane(self, frames: Frames, max_bytes: int, on_first_write: Callable[[], None]) -> Lane:
         """A lane for one generation."""
@@ -202,7 +242,8 @@ class Outbox:
         """Write until closed. The task that runs this is not cancelled while the stream lives.
 
         Raises:
-            Whatever `write` raises when the client is gone; then every lane is released.
+            Whatever `write` raises when the client is gone, or a bug in the encoding of a frame;
+            then every lane is released, and whoever waits for room.
         """
         control, ready, write = self._control, self._ready, self._write
         writing: Lane | None = None
@@ -210,7 +251,9 @@ class Outbox:
             while True:
                 while control or ready:
                     if control:
-                        await write(control.popleft())
+                        frame = control.popleft()
+                        self._make_room()
+                        await write(frame)
                         continue
                     writing = ready.popleft()
                     frames = writing.take()
@@ -230,3 +273,4 @@ class Outbox:
                 lane.drop()
             ready.clear()
             control.clear()
+            self._make_room()

@@ -19,7 +19,7 @@ from relay.content import (
     ToolArgumentsDelta,
     ToolCallDone,
 )
-from relay.outbox import Lane, Outbox
+from relay.outbox import MAX_ANSWERS, Lane, Outbox
 from tests.fakes.properties import examples
 from tests.fakes.virtual_time import on_virtual_time, run, since_start_s
 
@@ -225,6 +225,89 @@ async def test_cancelled_wait_loses_nothing() -> None:
         await waiting
     lane.finish(end_of("a"))
     assert await setting.closed() == ["a:1", "a:2", "a:end"]
+
+
+async def busy(count: int) -> Setting:
+    """A frame is being written until 1.0, so many control frames wait, and it is 0.5."""
+    setting = Setting(Client(delay_s=1.0))
+    setting.outbox.control(b"first")
+    await asyncio.sleep(0.5)
+    for number in range(count):
+        setting.outbox.control(f"pong {number}".encode())
+    return setting
+
+
+@on_virtual_time
+async def test_answers_that_wait_leave_no_room_until_one_is_written() -> None:
+    setting = await busy(MAX_ANSWERS - 1)
+    outbox = setting.outbox
+    assert not outbox.is_full
+    await outbox.room()
+    assert since_start_s() == 0.5, "there is room"
+    setting.lane("refused").finish(end_of("refused"))  # ends are answers as well
+    assert outbox.is_full
+    await outbox.room()
+    assert since_start_s() == 1.0
+    outbox.control(b"one more")
+    assert outbox.is_full
+    assert len(await setting.closed()) == MAX_ANSWERS + 2
+    assert not outbox.is_full
+
+
+@on_virtual_time
+async def test_ends_alone_leave_no_room() -> None:
+    setting = await busy(0)
+    for number in range(MAX_ANSWERS):
+        setting.lane(str(number)).finish(end_of(str(number)))
+    await setting.outbox.room()
+    assert since_start_s() == 1.0, "when the next is being written"
+    assert len(await setting.closed()) == MAX_ANSWERS + 1
+
+
+@on_virtual_time
+async def test_output_that_waits_takes_no_room() -> None:
+    """A slow client with many generations must still be able to cancel them."""
+    setting = await busy(0)
+    for number in range(MAX_ANSWERS * 2):
+        setting.lane(str(number)).push(text("word"))
+    assert not setting.outbox.is_full
+    setting.writer.cancel()
+    await asyncio.wait([setting.writer])
+
+
+@pytest.mark.parametrize("how", ["gone", "cancelled", "closed"])
+def test_whoever_waits_for_room_is_released_with_the_outbox(how: str) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        setting = await busy(MAX_ANSWERS * 2)
+        if how == "gone":
+            setting.client.fails_at = 0
+        elif how == "cancelled":
+            asyncio.get_running_loop().call_later(0.5, setting.writer.cancel)
+        else:
+            setting.outbox.close()
+        await setting.outbox.room()
+        # Closed by us, what waits is still written.
+        assert since_start_s() == (MAX_ANSWERS + 1.0 if how == "closed" else 1.0)
+        await asyncio.gather(setting.writer, return_exceptions=True)
+        if how == "closed":
+            assert len(setting.client.frames) == MAX_ANSWERS * 2 + 1
+            return
+        for _ in range(MAX_ANSWERS * 2):
+            setting.outbox.control(b"pong")
+        assert not setting.outbox.is_full, "nothing is kept for a client that is gone"
+
+    check()
+
+
+@on_virtual_time
+async def test_cancelled_wait_for_room_loses_nothing() -> None:
+    setting = await busy(MAX_ANSWERS)
+    waiting = asyncio.ensure_future(setting.outbox.room())
+    asyncio.get_running_loop().call_later(0.25, waiting.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert len(await setting.closed()) == MAX_ANSWERS + 1
 
 
 @pytest.mark.parametrize(
