@@ -1,8 +1,11 @@
 """The configuration file as frozen models, validated once at load.
 
 Unknown keys are refused with the nearest known name, keys of later capabilities as not yet there;
-secrets come only as `${ENV_NAME}` or `${file:path}`. With no file at all the providers come from
-the well-known environment variables, and with none of those set the caller starts the emulator.
+API keys come only as `${ENV_NAME}` or `${file:path}`. Headers, proxies and stores may hold such
+references among other text. None of these values is in a repr, a log line or a `ConfigError`.
+
+With no file at all the providers come from the well-known environment variables, and with none of
+those set the caller starts the emulator.
 
 Every default has a unit in its name and a reason in its description; `json_schema()` publishes
 them. Times are milliseconds here, as people write them, and seconds everywhere behind.
@@ -18,7 +21,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import (
@@ -28,6 +31,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -136,38 +140,114 @@ class TransportConfig(_Model):
     max_connection_age_ms: int = Field(
         600_000, ge=10_000, description="then a new one takes over before the old one goes"
     )
+    max_connections: int = Field(
+        8, ge=1, le=256, description="HTTP/2, per provider address; beyond their streams is waited"
+    )
+    max_http1_connections: int = Field(
+        64, ge=1, le=4096, description="HTTP/1.1, per provider address; each carries one request"
+    )
+    dial_timeout_ms: int = Field(
+        3_000, ge=50, le=60_000, description="TCP and TLS of one new connection"
+    )
 
 
-class StoreConfig(_Model):
-    url: str = "sqlite:///relay.db"
-    redis: str | None = None
+_REFERENCE = re.compile(r"\$\{(?:(?P<env>[A-Za-z_][A-Za-z0-9_]*)|file:(?P<file>[^}]+))\}")
 
 
-_SECRET = re.compile(r"^\$\{(?:(?P<env>[A-Za-z_][A-Za-z0-9_]*)|file:(?P<file>[^}]+))\}$")
+def _environment(info: ValidationInfo) -> Mapping[str, str]:
+    """What `${NAME}` is looked up in: the mapping given to `parse`, else this process's."""
+    given: Mapping[str, str] | None = info.context
+    return os.environ if given is None else given
 
 
-def _resolve_secret(value: object) -> object:
+def _look_up(reference: re.Match[str], environment: Mapping[str, str]) -> str:
+    """
+    Raises:
+        ValueError: there is nothing behind the reference; it is named, no value is.
+    """
+    if (name := reference["env"]) is not None:
+        secret = environment.get(name, "")
+        if not secret:
+            raise ValueError(f"the environment variable {name} is not set")
+        return secret
+    path = reference["file"]
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text") from None  # its bytes are the secret
+    if not secret:
+        raise ValueError(f"{path} is empty")
+    return secret
+
+
+def _resolve_secret(value: object, environment: Mapping[str, str]) -> object:
     """`${NAME}` from the environment, `${file:PATH}` from a file; anything else is refused."""
     if isinstance(value, SecretStr):
         return value
-    if not isinstance(value, str) or (match := _SECRET.match(value)) is None:
+    if not isinstance(value, str) or (match := _REFERENCE.fullmatch(value)) is None:
         raise ValueError("a secret is given as ${ENV_NAME} or ${file:PATH}, never in the file")
-    if (name := match["env"]) is not None:
-        secret = os.environ.get(name, "")
-        if not secret:
-            raise ValueError(f"the environment variable {name} is not set")
-    else:
-        try:
-            secret = Path(match["file"]).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"cannot read {match['file']}: {error.strerror}") from error
-        except UnicodeDecodeError:
-            raise ValueError(f"{match['file']} is not text") from None  # its bytes are the secret
-        if not secret:
-            raise ValueError(f"{match['file']} is empty")
+    secret = _look_up(match, environment)
     if not secret.isascii() or any(c.isspace() or not c.isprintable() for c in secret):
         raise ValueError("the secret has white space or characters that no header may carry")
     return SecretStr(secret)
+
+
+def _expand(value: object, environment: Mapping[str, str]) -> str:
+    """A text with every reference in it replaced.
+
+    Raises:
+        ValueError: it is no text, a reference is malformed or leads nowhere.
+    """
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if not isinstance(value, str):
+        raise ValueError("a text is expected")  # noqa: TRY004 - pydantic's protocol
+    if "${" in _REFERENCE.sub("", value):
+        raise ValueError("a reference is ${ENV_NAME} or ${file:PATH}")
+    return _REFERENCE.sub(lambda match: _look_up(match, environment), value)
+
+
+def _expand_secret(value: object, info: ValidationInfo) -> object:
+    """`_expand`, and never shown again."""
+    return None if value is None else SecretStr(_expand(value, _environment(info)))
+
+
+class StoreConfig(_Model):
+    url: SecretStr = SecretStr("sqlite:///relay.db")
+    redis: SecretStr | None = None
+
+    _secrets = field_validator("url", "redis", mode="before")(_expand_secret)
+
+
+class ProxyUrl(str):
+    """Address of an egress proxy, with its user and password: a text that has no repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def _split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:
+    """
+    Raises:
+        ValueError: it is no such address. The standard library's own messages quote parts of it,
+            and a password may be among them.
+    """
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right or not value.isprintable() or " " in value:
+        raise ValueError(f"an {wanted} address is expected")
+    return parts
 
 
 AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
@@ -181,10 +261,14 @@ class ProviderConfig(_Model):
     api_key: SecretStr | None = None
     api_keys: tuple[SecretStr, ...] = ()
     auth: AuthStyle = "bearer"
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="sent with every request; values may hold references"
+    )
     http: HttpMode = "auto"
     ca_file: str | None = None
-    egress_proxy: str | None = None
+    egress_proxy: SecretStr | None = Field(
+        None, description="http, https or socks5 URL; its password should be a reference"
+    )
     warm_connections: int = Field(2, ge=0, le=64, description="open before the first request")
     max_streams: int = Field(
         100, ge=1, le=10_000, description="per connection; the usual limit of HTTP/2 servers"
@@ -198,36 +282,56 @@ class ProviderConfig(_Model):
 
     @field_validator("api_key", mode="before")
     @classmethod
-    def _one_secret(cls, value: object) -> object:
-        return None if value is None else _resolve_secret(value)
+    def _one_secret(cls, value: object, info: ValidationInfo) -> object:
+        return None if value is None else _resolve_secret(value, _environment(info))
 
     @field_validator("api_keys", mode="before")
     @classmethod
-    def _secrets(cls, value: object) -> object:
+    def _secrets(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, list | tuple):
             raise ValueError("a list of secrets is expected")  # noqa: TRY004 - pydantic's protocol
-        return tuple(_resolve_secret(item) for item in value)
+        environment = _environment(info)
+        return tuple(_resolve_secret(item, environment) for item in value)
 
     @field_validator("base_url")
     @classmethod
     def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an http:// or https:// address is expected")
-        if parts.query or parts.fragment or parts.username or parts.password:
+        parts = _split_url(value, ("http", "https"))
+        if parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("only scheme, host, port and path belong here")
-        _ = parts.port
         return value.rstrip("/")
 
-    @field_validator("headers")
+    @field_validator("egress_proxy", mode="before")
     @classmethod
-    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-                raise ValueError(f"{name!r} is not a header name")
+    def _proxy(cls, value: object, info: ValidationInfo) -> object:
+        if value is None:
+            return None
+        url = _expand(value, _environment(info))
+        _split_url(url, ("http", "https", "socks5", "socks5h"))
+        return SecretStr(url)
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _headers(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, dict):
+            raise ValueError("a mapping of names to values is expected")  # noqa: TRY004
+        environment = _environment(info)
+        headers: dict[str, SecretStr] = {}
+        for name, given in value.items():
+            # No more than the part that can be a name is shown: `{Authorization:Bearer x}` without
+            # its blank makes a name of the whole.
+            shown = _HEADER_NAME.match(str(name))
+            called = repr(shown[0]) if shown else "a name"
+            if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{called} is not a header name, or more than one")
+            try:
+                text = _expand(given, environment)
+            except ValueError as error:
+                raise ValueError(f"{called}: {error}") from None
             if not text.isprintable() or not text.isascii():
-                raise ValueError(f"the value of {name!r} has characters that no header may carry")
-        return {name.lower(): text for name, text in value.items()}
+                raise ValueError(f"the value of {called} has characters that no header may carry")
+            headers[name.lower()] = SecretStr(text)
+        return headers
 
     @property
     def keys(self) -> tuple[SecretStr, ...]:
@@ -354,10 +458,12 @@ _ROW_FIELDS = ("wire", "base_url", "auth", "models", "cancel_billing", "headers"
 
 
 def _with_known_rows(providers: object) -> object:
-    """Fill a known provider's missing fields from its row; quirks merge, the file wins.
+    """Fill a known provider's missing fields from its row; quirks merge one by one, the file wins.
 
-    A row that names another wire or host brings only what it says itself: quirks belong to the
-    known host, so they are taken over only while the wire is the known one.
+    The name says whose dialect is spoken, `base_url` only where: a gateway in front of OpenAI
+    still needs what OpenAI needs, so a row with another address keeps the quirks. They go when
+    the row names another wire, whose codec does not know them. A host that merely speaks OpenAI's
+    wire gets a name of its own and no quirks.
     """
     if not isinstance(providers, dict):
         return providers
@@ -377,8 +483,11 @@ def _with_known_rows(providers: object) -> object:
     return filled
 
 
-def parse(document: object) -> Config:
+def parse(document: object, environment: Mapping[str, str] | None = None) -> Config:
     """Validate a parsed YAML document.
+
+    Args:
+        environment: what `${NAME}` is looked up in; the environment of the process if None.
 
     Raises:
         ConfigError: one line a fault, each naming its field.
@@ -394,7 +503,7 @@ def parse(document: object) -> Config:
     if "providers" in prepared:
         prepared["providers"] = _with_known_rows(prepared["providers"])
     try:
-        return Config.model_validate(prepared)
+        return Config.model_validate(prepared, context=environment)
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(fault) for fault in error.errors())) from None
 
@@ -422,6 +531,12 @@ def from_environment(environment: Mapping[str, str]) -> Config | None:
 
     The alias `fast` asks the first of them (in the order of `providers.yaml`) for its first known
     model, and falls back to the others.
+
+    Args:
+        environment: the only place where variables are looked up.
+
+    Raises:
+        ConfigError: a key has characters that no header may carry.
     """
     providers: dict[str, Any] = {}
     candidates: list[dict[str, str]] = []
@@ -437,7 +552,7 @@ def from_environment(environment: Mapping[str, str]) -> Config | None:
     document: dict[str, Any] = {"providers": providers}
     if candidates:
         document["models"] = {"fast": {"candidates": candidates[:1], "fallbacks": candidates[1:]}}
-    return parse(document)
+    return parse(document, environment)
 
 
 def unspoken_keys(environment: Mapping[str, str]) -> list[str]:

@@ -187,6 +187,9 @@ class Worker:
         return TransportSettings(
             probe_interval_s=transport.probe_interval_ms / 1000,
             max_age_s=transport.max_connection_age_ms / 1000,
+            max_connections=transport.max_connections,
+            max_http1_connections=transport.max_http1_connections,
+            dial_timeout_s=transport.dial_timeout_ms / 1000,
         )
 
     async def _warm(self, catalog: Catalog) -> None:

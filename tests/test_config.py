@@ -9,7 +9,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from relay.cli import app
 from relay.config import (
     RESERVED_KEYS,
     Config,
@@ -21,6 +23,8 @@ from relay.config import (
     parse,
 )
 from relay.routing.catalog import Catalog
+from relay.server import Worker
+from relay.transport import TransportSettings
 from tests.fakes.properties import examples
 
 SECRET = "sk-very-secret-1234567890"
@@ -207,6 +211,34 @@ def test_alias_needs_a_candidate_of_a_provider_that_is_there() -> None:
     assert "did you mean 'groq'?" in fault
 
 
+def test_transport_settings_reach_the_pool() -> None:
+    document = {
+        "transport": {"max_connections": 3, "max_http1_connections": 5, "dial_timeout_ms": 700}
+    }
+    settings = Worker(parse(document))._transport_settings()
+    assert settings.max_connections == 3
+    assert settings.max_http1_connections == 5
+    assert settings.dial_timeout_s == 0.7
+    # Left out, they are those of the pool itself.
+    ours, theirs = Worker(parse({}))._transport_settings(), TransportSettings()
+    assert ours.max_connections == theirs.max_connections
+    assert ours.max_http1_connections == theirs.max_http1_connections
+    assert ours.dial_timeout_s == theirs.dial_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_connections", 0),
+        ("max_http1_connections", 0),
+        ("dial_timeout_ms", 0),
+        ("dial_timeout_ms", 600_000),
+    ],
+)
+def test_wrong_transport_settings_are_named(field: str, value: int) -> None:
+    assert fault_of({"transport": {field: value}}).startswith(f"transport.{field}")
+
+
 # --- secrets --------------------------------------------------------------------------------
 
 
@@ -279,6 +311,114 @@ def test_faults_elsewhere_show_no_values() -> None:
     assert "providers.p.base_url" in fault
 
 
+def with_secrets(secret: str) -> dict[str, Any]:
+    """A file with a secret in every place that takes one as text."""
+    return {
+        **provider(
+            headers={"x-team": secret, "Authorization": f"Token {secret}"},
+            egress_proxy=f"http://user:{secret}@proxy.test:3128",
+        ),
+        "store": {
+            "url": f"postgresql://relay:{secret}@db.test/relay",
+            "redis": f"redis://:{secret}@r",
+        },
+    }
+
+
+def test_headers_proxy_and_store_are_printed_nowhere() -> None:
+    config = parse(with_secrets(SECRET))
+    catalog = Catalog(config)
+    endpoint = catalog.endpoints["p"]
+    # They do arrive where they are used.
+    assert endpoint.headers == [("x-team", SECRET), ("authorization", f"Token {SECRET}")]
+    assert endpoint.origin.egress_proxy == f"http://user:{SECRET}@proxy.test:3128"
+    for shown in (
+        repr(config),
+        str(config),
+        config.model_dump_json(),
+        repr(config.model_dump()),
+        repr(config.providers["p"].headers),
+        repr(endpoint),
+        repr(endpoint.origin),
+        repr(catalog.resolve("p/m")),
+        "\n".join(config.warnings()),
+    ):
+        assert SECRET not in shown
+
+
+def test_check_prints_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    document = with_secrets(SECRET)
+    document["providers"]["p"]["api_key"] = "${MY_KEY}"
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump(document))
+    shown = CliRunner().invoke(app, ["check", "-c", str(path)])
+    assert (shown.exit_code, "x.test" in shown.output) == (0, True)
+    assert SECRET not in shown.output
+    document["providers"]["p"]["headers"]["x"] = f"{SECRET}é"
+    document["providers"]["p"]["egress_proxy"] = f"proxy://{SECRET}"
+    path.write_text(yaml.safe_dump(document))
+    shown = CliRunner().invoke(app, ["check", "-c", str(path)])
+    assert (shown.exit_code, "egress_proxy" in shown.output) == (1, True)
+    assert SECRET not in shown.output
+
+
+def test_references_stand_inside_headers_proxies_and_stores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    (tmp_path / "user").write_text("user\n")
+    document = {
+        **provider(
+            headers={"authorization": "Token ${MY_KEY}", "x-plain": "$5 {a}"},
+            egress_proxy=f"http://${{file:{tmp_path / 'user'}}}:${{MY_KEY}}@proxy.test:3128",
+        ),
+        "store": {"redis": "${MY_KEY}"},
+    }
+    config = parse(document)
+    row = config.providers["p"]
+    values = {name: value.get_secret_value() for name, value in row.headers.items()}
+    assert values == {"authorization": f"Token {SECRET}", "x-plain": "$5 {a}"}
+    assert row.egress_proxy is not None
+    assert row.egress_proxy.get_secret_value() == f"http://user:{SECRET}@proxy.test:3128"
+    assert config.store is not None
+    assert config.store.redis is not None
+    assert config.store.redis.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"headers": {"x": "a ${MY KEY}"}}, "headers: 'x': a reference is ${ENV_NAME}"),
+        ({"headers": {"x": "${MY_KEY} ${"}}, "headers: 'x': a reference is ${ENV_NAME}"),
+        ({"headers": {"x": "${UNSET_KEY}"}}, "headers: 'x': the environment variable UNSET_KEY"),
+        ({"headers": {"x": 7}}, "headers: 'x': a text is expected"),
+        ({"headers": {"x": None}}, "headers: 'x': a text is expected"),
+        ({"headers": [SECRET]}, "headers: a mapping"),
+        ({"headers": {"x": f"{SECRET}\n"}}, "headers: the value of 'x' has characters"),
+        # A blank forgotten after the colon makes the secret a part of the name.
+        ({"headers": {f"Authorization:Bearer {SECRET}": None}}, "headers: 'Authorization' is not"),
+        ({"egress_proxy": f"ftp://user:{SECRET}@x"}, "egress_proxy: an http:// or"),
+        ({"egress_proxy": SECRET}, "egress_proxy: an http:// or"),
+        ({"egress_proxy": "${UNSET_KEY}"}, "egress_proxy: the environment variable UNSET_KEY"),
+        ({"egress_proxy": 7}, "egress_proxy: a text is expected"),
+        # What the standard library says of these quotes the part between `:` and `/`.
+        ({"egress_proxy": f"http://user:{SECRET}/1@x.test"}, "egress_proxy: an http:// or"),
+        ({"egress_proxy": f"http://user:{SECRET}\u2100@x.test"}, "egress_proxy: an http:// or"),
+        ({"base_url": f"https://user:{SECRET}/1@x.test"}, "base_url: an http:// or"),
+        ({"base_url": f"https://:{SECRET}@x.test"}, "base_url: only scheme, host"),
+    ],
+)
+def test_wrong_values_that_may_hold_secrets_are_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    monkeypatch.delenv("UNSET_KEY", raising=False)
+    fault = fault_of(provider(**fields))
+    assert fault.startswith(f"providers.p.{message}")
+    assert SECRET not in fault
+
+
 # --- known providers ------------------------------------------------------------------------
 
 
@@ -301,6 +441,19 @@ def test_file_wins_over_the_known_row_and_quirks_merge() -> None:
     row = parse({"providers": {"openai": given}}).providers["openai"]
     assert (row.base_url, row.models) == ("http://127.0.0.1:9000/v1", ("m",))
     assert row.quirks == {**known_providers()["openai"]["quirks"], "refuses": ["n"]}
+
+
+def test_another_address_keeps_the_dialect_of_the_name() -> None:
+    """A gateway in front of a provider needs the same request as the provider."""
+    gateway = "https://gateway.test/openai/v1"
+    row = parse({"providers": {"openai": {"base_url": gateway}}}).providers["openai"]
+    known = known_providers()["openai"]
+    assert (row.base_url, row.auth, row.quirks) == (gateway, known["auth"], known["quirks"])
+    # The same host under a name of its own brings nothing along.
+    row = parse({"providers": {"own": {"wire": "openai_chat", "base_url": gateway}}}).providers[
+        "own"
+    ]
+    assert row.quirks == {}
 
 
 def test_quirks_of_a_known_row_are_those_of_its_wire() -> None:
@@ -362,11 +515,14 @@ def test_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_providers_from_well_known_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"OPENAI_API_KEY": SECRET, "GROQ_API_KEY": SECRET, "OTHER_API_KEY": SECRET}
-    for name, value in keys.items():
-        monkeypatch.setenv(name, value)
+    for name in keys:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GROQ_API_KEY", "of-the-process")
     config = from_environment(keys)
     assert config is not None
     assert list(config.providers) == ["openai", "groq"]
+    for row in config.providers.values():
+        assert [key.get_secret_value() for key in row.keys] == [SECRET]
     alias = config.models["fast"]
     assert [row.provider for row in (*alias.candidates, *alias.fallbacks)] == ["openai", "groq"]
     assert SECRET not in repr(config)
@@ -420,6 +576,7 @@ rows = near(
     "api_key",
     "api_keys",
     "headers",
+    "egress_proxy",
     "quirks",
     "models",
     "ca_file",

@@ -19,7 +19,14 @@ from urllib.parse import urlsplit
 
 from relay.codecs.base import CodecFactory
 from relay.codecs.registry import BUILDERS
-from relay.config import TIMEOUT_CLASSES_MS, Config, ConfigError, ProviderConfig, TimeoutsConfig
+from relay.config import (
+    TIMEOUT_CLASSES_MS,
+    Config,
+    ConfigError,
+    ProviderConfig,
+    ProxyUrl,
+    TimeoutsConfig,
+)
 from relay.content import GenerateRequest
 from relay.errors import MAX_SHOWN_CHARS, UnknownModel
 from relay.transport.base import Headers, Origin
@@ -197,9 +204,9 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         port=url.port or (443 if scheme == "https" else 80),
         http=row.http,
         ca_file=row.ca_file,
-        egress_proxy=row.egress_proxy,
+        egress_proxy=ProxyUrl(row.egress_proxy.get_secret_value()) if row.egress_proxy else None,
     )
-    headers: Headers = list(row.headers.items())
+    headers: Headers = [(key, value.get_secret_value()) for key, value in row.headers.items()]
     if row.keys and row.auth != "none":
         # The first key serves; several keys and their quarantine come with credentials of doors.
         secret = row.keys[0].get_secret_value()
