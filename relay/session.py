@@ -20,6 +20,7 @@ from relay.dispatch import Services
 from relay.errors import (
     CancelReason,
     ClientCancelled,
+    Draining,
     DuplicateGeneration,
     InternalError,
     RelayError,
@@ -43,6 +44,24 @@ class GenerationFrames(Protocol):
     def output(self, events: Events) -> Sequence[bytes]: ...
 
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes: ...
+
+
+def check_acceptable(services: Services, request: GenerateRequest) -> None:
+    """What can be told of a request without waiting, before it is said to have `started`. The
+    generation looks again: much may change while it is being admitted.
+
+    Raises:
+        Draining: this worker takes nothing new.
+        UnknownModel: no alias, provider or listed model has the name.
+    """
+    if services.is_draining:
+        raise Draining("this relay is shutting down; connect again")
+    services.catalog.resolve(request.model)
+
+
+def log_refusal(error: RelayError, request_id: str) -> None:
+    """The line of a generation that never began; others log their own end."""
+    _log.info("start_refused", id=request_id, reason=error.reason.name, why=error.public_message)
 
 
 class Session:
@@ -85,17 +104,18 @@ class Session:
             error: RelayError = TooManyGenerations(
                 f"{self._max_live} generations run on this session already"
             )
-            self._refuse(lane, frames, error)
+            self._refuse(lane, frames, error, request_id)
             return
         try:
             request = make_request()
+            check_acceptable(self._services, request)
         except RelayError as refusal:
-            self._refuse(lane, frames, refusal)
+            self._refuse(lane, frames, refusal, request_id)
             return
         except Exception as error:  # noqa: BLE001 - a bug must not take the other generations along
             _log.error("start_bug", generation_id=request_id, exc_info=error)
             bug = InternalError("the relay failed; the request id is in its log")
-            self._refuse(lane, frames, bug)
+            self._refuse(lane, frames, bug, request_id)
             return
         generation = Generation(
             self._services,
@@ -115,7 +135,8 @@ class Session:
         self._outbox.control(frames.started())
 
     @staticmethod
-    def _refuse(lane: Lane, frames: GenerationFrames, error: RelayError) -> None:
+    def _refuse(lane: Lane, frames: GenerationFrames, error: RelayError, request_id: str) -> None:
+        log_refusal(error, request_id)
         lane.finish(lambda: frames.end(refused(error), None))
 
     async def _run(self, generation: Generation, frames: GenerationFrames) -> None:

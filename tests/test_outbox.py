@@ -241,7 +241,6 @@ async def busy(count: int) -> Setting:
 async def test_answers_that_wait_leave_no_room_until_one_is_written() -> None:
     setting = await busy(MAX_ANSWERS - 1)
     outbox = setting.outbox
-    assert not outbox.is_full
     await outbox.room()
     assert since_start_s() == 0.5, "there is room"
     setting.lane("refused").finish(end_of("refused"))  # ends are answers as well
@@ -251,7 +250,6 @@ async def test_answers_that_wait_leave_no_room_until_one_is_written() -> None:
     outbox.control(b"one more")
     assert outbox.is_full
     assert len(await setting.closed()) == MAX_ANSWERS + 2
-    assert not outbox.is_full
 
 
 @on_virtual_time

@@ -270,8 +270,18 @@ async def test_failure_of_one_leaves_the_others_alone() -> None:
     call.start("g1")
     call.start("g2", lambda: request(model="nobody"))
     await call.half_close()
-    assert call.client.of("g2") == [("started", ""), ("end", "UNKNOWN_MODEL")]
+    assert call.client.of("g2") == [("end", "UNKNOWN_MODEL")]
     assert call.client.of("g1")[-1] == ("end", "OK")
+
+
+@on_virtual_time
+async def test_start_on_a_draining_worker_is_refused_without_started() -> None:
+    call = Call()
+    call.start("g1")
+    call.scenario.services.is_draining = True
+    call.start("g2")
+    await call.half_close()
+    assert call.client.of("g2") == [("end", "DRAINING")]
 
 
 @on_virtual_time

@@ -5,7 +5,14 @@ kill the session by accident. Frames are serialised by `proto_out`, so grpc copi
 
 In both RPCs the handler's own task reads (the client, or in `Generate` the generation) and one more
 task writes; it is not cancelled while the RPC lives, because grpc.aio ends an RPC when a waiting
-write is cancelled. So what a provider sends while a write is pending becomes one frame.
+write is cancelled. So what a provider sends while a write is pending becomes one frame. A writer
+that dies of a bug ends its RPC with INTERNAL; one whose client is gone is left to grpc, which
+cancels the handler.
+
+Size: `max_request_bytes` is checked here, so that a message over it is refused with the field and
+the limit, and costs a session nothing else. grpc itself takes up to `hard_limit_bytes` and refuses
+what is over with RESOURCE_EXHAUSTED and a text of its own: it ends the RPC before any handler or
+interceptor sees the message, and has sent its status by then, so no detail can be added.
 """
 
 from __future__ import annotations
@@ -22,14 +29,17 @@ from rtrelay.v1 import relay_pb2 as relay_pb
 
 from relay import __version__
 from relay.config import GrpcListener
+from relay.deadline import Scope
 from relay.dispatch import Services
 from relay.errors import (
     CancelReason,
     Draining,
+    InternalError,
     InvalidRequest,
     NotImplementedYet,
     Reason,
     RelayError,
+    RequestTooLarge,
 )
 from relay.frontends.grpc_status import to_status
 from relay.frontends.proto_in import check_generation_id, parse, to_generate_request
@@ -37,7 +47,7 @@ from relay.frontends.proto_out import FrameEncoder
 from relay.generation import Generation
 from relay.outbox import Outbox
 from relay.outcome import refused
-from relay.session import Session
+from relay.session import Session, check_acceptable, log_refusal
 
 _log = structlog.get_logger("relay.grpc")
 
@@ -46,7 +56,15 @@ CAPABILITIES = ("openai_chat_body",)
 CLOSE_GRACE_S = 5.0
 """How long a session that is over may take to hand its last frames to a client."""
 
+HARD_LIMIT_FACTOR = 4
+"""Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""
+
 Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+def hard_limit_bytes(settings: GrpcListener) -> int:
+    """`grpc.max_receive_message_length` of a server with this service; see the module."""
+    return min(settings.max_request_bytes * HARD_LIMIT_FACTOR, 2**31 - 1)
 
 
 class RelayService:
@@ -89,7 +107,8 @@ class RelayService:
         received_s = services.clock()
         request_id = _new_id("gen")
         try:
-            start = parse(relay_pb.GenerateRequest, request).start
+            max_bytes = self._settings.max_request_bytes
+            start = parse(relay_pb.GenerateRequest, request, max_bytes).start
             generation_id = start.generation_id or request_id
             check_generation_id(generation_id)
         except RelayError as error:
@@ -98,7 +117,9 @@ class RelayService:
         try:
             _refuse_session_features(start)
             wanted = to_generate_request(start, None)
+            check_acceptable(services, wanted)
         except RelayError as error:
+            log_refusal(error, request_id)
             await context.write(frames.end(refused(error), None))
             await _abort(context, error)
         generation = Generation(
@@ -114,6 +135,13 @@ class RelayService:
         lane = outbox.lane(frames, services.lane_bytes, generation.released)
         # A task that starts when the race first waits: the provider is asked, then this is written.
         writer = asyncio.get_running_loop().create_task(outbox.run(), name="generate writer")
+
+        def on_writer_ended(writer: asyncio.Task[None]) -> None:
+            bug = _bug_of(writer, request_id)
+            if bug is not None:
+                generation.cancel(bug)
+
+        writer.add_done_callback(on_writer_ended)
         outbox.control(frames.started())
         try:
             async with generation:
@@ -131,9 +159,10 @@ class RelayService:
         finally:
             if not writer.done():
                 writer.cancel()  # the RPC is over or ends with this
-            await _ended(writer)
-        if end.error is not None:
-            await _abort(context, end.error)
+            await _ended(writer, request_id)
+        failure = _bug_of(writer, request_id) or end.error
+        if failure is not None:
+            await _abort(context, failure)
 
 
 def _refuse_session_features(start: relay_pb.Start) -> None:
@@ -153,36 +182,63 @@ class _Conversation:
         self._services = services
         self._settings = settings
         self._context = context
+        self._id = _new_id("ses")
         self._setup: relay_pb.Setup | None = None
         self._outbox = Outbox(context.write)
         self._session = Session(services, self._outbox, settings.max_live_generations)
         self._is_closed_by_client = False
 
     async def run(self) -> None:
-        """Read until the client is done, then let out what is pending."""
+        """Serve to the end; see `_serve`.
+
+        Raises:
+            grpc.aio.AbortError: the session ended with an error, which was told.
+        """
         context, outbox, session = self._context, self._outbox, self._session
+        scope = Scope()
+        scope.enter()
         writer = asyncio.get_running_loop().create_task(outbox.run(), name="converse writer")
+
+        def on_writer_ended(writer: asyncio.Task[None]) -> None:
+            bug = _bug_of(writer, self._id)
+            if bug is not None:
+                scope.cancel(bug)  # whatever this task waits for, nothing can be told any more
+
+        writer.add_done_callback(on_writer_ended)
         try:
-            try:
-                await self._read_frames()
-            except RelayError as fatal:
-                await session.aclose()
-                outbox.close()
-                await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
-                await _abort(context, fatal)
-            if self._is_closed_by_client:
-                session.cancel_all(CancelReason.SESSION_END)
-            await session.finished()
-            outbox.close()
-            await writer
+            await self._serve(writer)
+        except asyncio.CancelledError:
+            bug = scope.caught()
+            if bug is None:
+                raise
+            await session.aclose()
+            await _abort(context, bug)
         finally:
+            scope.leave()
             # Reached in passing, or because the RPC is gone: then nothing can be told any more,
             # a pending write fails by itself and the upstreams are reset here.
             session.cancel_all(CancelReason.SESSION_END)
             outbox.close()
             if not writer.done():
                 writer.cancel()
-            await _settled(writer, session)
+            await session.finished()
+            await _ended(writer, self._id)
+
+    async def _serve(self, writer: asyncio.Task[None]) -> None:
+        """Read until the client is done, then let out what is pending."""
+        context, outbox, session = self._context, self._outbox, self._session
+        try:
+            await self._read_frames()
+        except RelayError as fatal:
+            await session.aclose()
+            outbox.close()
+            await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
+            await _abort(context, fatal)
+        if self._is_closed_by_client:
+            session.cancel_all(CancelReason.SESSION_END)
+        await session.finished()
+        outbox.close()
+        await writer
 
     async def _read_frames(self) -> None:
         """
@@ -190,7 +246,10 @@ class _Conversation:
             RelayError: the session cannot go on.
         """
         read: Callable[[], Awaitable[object]] = self._context.read
+        outbox, max_bytes = self._outbox, self._settings.max_request_bytes
         while True:
+            if outbox.is_full:  # it asks and does not read: neither do we
+                await outbox.room()
             data = await read()
             if not isinstance(data, bytes):  # grpc.aio.EOF: the client half-closed
                 if self._setup is None:
@@ -200,8 +259,8 @@ class _Conversation:
                 return
             received_s = self._services.clock()
             try:
-                frame = parse(relay_pb.ConverseRequest, data)
-            except InvalidRequest as error:
+                frame = parse(relay_pb.ConverseRequest, data, max_bytes)
+            except (InvalidRequest, RequestTooLarge) as error:
                 if self._setup is None:
                     raise
                 self._reject(error, "")
@@ -242,7 +301,7 @@ class _Conversation:
             raise NotImplementedYet("setup.budgets.first_segment_ms is not served by this version")
         self._setup = setup
         ready = relay_pb.Ready(
-            session_id=_new_id("ses"),
+            session_id=self._id,
             relay_version=__version__,
             capabilities=CAPABILITIES,
             limits=relay_pb.Limits(
@@ -302,17 +361,29 @@ class _Conversation:
         self._outbox.control(relay_pb.ConverseResponse(notice=notice).SerializeToString())
 
 
-async def _settled(writer: asyncio.Task[None], session: Session) -> None:
-    """Wait for both."""
-    await session.finished()
-    await _ended(writer)
-
-
-async def _ended(writer: asyncio.Task[None]) -> None:
-    """Wait for a writer; one whose client is gone ends with an error that tells us nothing."""
+async def _ended(writer: asyncio.Task[None], id_: str) -> None:
+    """Wait for a writer, and log why it ended if nobody ended it."""
     await asyncio.wait([writer])
-    if not writer.cancelled() and (error := writer.exception()) is not None:
-        _log.debug("writer_ended", error=type(error).__name__)
+    if writer.cancelled() or (error := writer.exception()) is None:
+        return
+    if _bug_of(writer, id_) is not None:
+        _log.error("writer_bug", id=id_, exc_info=error)
+    else:
+        _log.debug("writer_ended", id=id_, error=type(error).__name__)
+
+
+def _bug_of(writer: asyncio.Task[None], id_: str) -> InternalError | None:
+    """The bug that a writer which is done died of; None if it was let go, or its client is gone.
+
+    Args:
+        id_: of the session or the generation, to be found in the log.
+    """
+    if writer.cancelled():
+        return None
+    error = writer.exception()
+    if error is None or isinstance(error, grpc.aio.BaseError):  # grpc's word for a client gone
+        return None
+    return InternalError(f"the relay failed; {id_} is in its log")
 
 
 async def _abort(context: Context, error: RelayError) -> NoReturn:

@@ -38,7 +38,7 @@ from relay.content import (
     ToolChoice,
     ToolChoiceMode,
 )
-from relay.errors import InvalidRequest, NotImplementedYet
+from relay.errors import InvalidRequest, NotImplementedYet, RequestTooLarge
 from relay.frontends.chat_body import (
     MAX_CHOICES,
     SAMPLING_RANGES,
@@ -53,16 +53,29 @@ MAX_LABELS = 16
 P = TypeVar("P", bound=ProtoMessage)
 
 
-def parse(kind: type[P], data: bytes) -> P:
+def parse(kind: type[P], data: bytes, max_bytes: int) -> P:
     """The message in some bytes.
 
+    Args:
+        max_bytes: the most that are read.
+
     Raises:
+        RequestTooLarge: there are more; names the message and the limit.
         InvalidRequest: they are no such message; names it.
     """
+    name = kind.DESCRIPTOR.full_name
+    if len(data) > max_bytes:
+        raise RequestTooLarge(
+            f"the {name} has {len(data)} bytes, and {max_bytes} is the limit",
+            metadata={
+                "field": name,
+                "limit_bytes": str(max_bytes),
+                "size_bytes": str(len(data)),
+            },
+        )
     try:
         return kind.FromString(data)
     except DecodeError:
-        name = kind.DESCRIPTOR.full_name
         raise InvalidRequest(f"the bytes are not a valid {name}", field=name) from None
 
 

@@ -64,7 +64,7 @@ def start(**fields: Any) -> relay_pb.Start:
 @given(st.binary(max_size=60))
 def test_undecodable_bytes_are_named_and_nothing_else_is_raised(data: bytes) -> None:
     try:
-        parse(relay_pb.ConverseRequest, data)
+        parse(relay_pb.ConverseRequest, data, 1000)
     except InvalidRequest as error:
         assert error.field == "rtrelay.v1.ConverseRequest"  # noqa: PT017 - often there is none
 
@@ -484,6 +484,6 @@ def test_any_start_that_parses_is_read_or_refused(changes: list[tuple[int, int]]
     for at, value in changes:
         data[at] = value
     try:
-        to_generate_request(parse(relay_pb.Start, bytes(data)), None)
+        to_generate_request(parse(relay_pb.Start, bytes(data), 1 << 20), None)
     except RelayError:
         pass

@@ -23,6 +23,7 @@ import orjson
 import pytest
 from rtrelay.v1 import GenerateRequest, GenerateResponse, Outcome
 
+from relay.outbox import MAX_ANSWERS
 from tests.fakes.converse_client import (
     GENERATE,
     Answer,
@@ -78,6 +79,23 @@ class World:
         await eventually(stands_still, 10)
         assert stream.is_open, "the provider was read to the end"
         return stream
+
+    async def quiet(self) -> None:
+        """Wait until no session takes or gives a frame to the client that does not read."""
+        service = self.relay.worker._service
+        assert service is not None
+        seen: list[int] = []
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+
+        def stands_still() -> bool:
+            nonlocal seen, since
+            now = [len(one._outbox._control) for one in service._sessions if one._outbox.is_full]
+            if now != seen:
+                seen, since = now, loop.time()
+            return bool(now) and loop.time() - since > STILL_S
+
+        await eventually(stands_still, 10)
 
     @asynccontextmanager
     async def somebody_else(self) -> AsyncIterator[None]:
@@ -322,6 +340,39 @@ async def test_session_that_never_reads_its_first_words_loses_its_generation(
         end = (await talk.ended("g1")).end
         assert end is not None
         assert reason_of(end.error) == "SLOW_CONSUMER"
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_session_that_asks_without_reading_is_not_heard_further(
+    world: World, leaves: bool
+) -> None:
+    count = 4_000  # of one byte each, and their refusals are some hundreds
+
+    async def ask(talk: Conversation) -> None:
+        for _ in range(count):
+            await talk.send_bytes(b"\xff")
+        await talk.half_close()
+
+    service = world.relay.worker._service
+    assert service is not None
+    sessions = service._sessions
+    async with world.somebody_else():
+        async with windowed_channel(world) as channel, Conversation(channel) as talk:
+            talk.is_reading.clear()
+            asking = asyncio.create_task(ask(talk))
+            await eventually(lambda: any(one._outbox.is_full for one in sessions))
+            await world.quiet()
+            (waiting,) = [len(c._outbox._control) for c in sessions if c._outbox.is_full]
+            assert waiting == MAX_ANSWERS
+            if leaves:
+                asking.cancel()
+            else:
+                talk.is_reading.set()
+                await asking
+                assert await talk.over() is None
+                assert len(talk.notices) == count, "once it reads, all are told"
+            await asyncio.wait([asking])
+        await eventually(lambda: len(sessions) == 1)  # somebody else's
 
 
 def has_come(talk: Conversation, chars: int) -> bool:

@@ -386,8 +386,7 @@ async def test_bad_start_has_its_end_and_the_session_goes_on(
     async with world.session() as talk:
         await talk.start("bad", **more)
         answer = await talk.ended("bad")
-        # Names are looked up by the generation itself; all else is read before it begins.
-        assert answer.is_started == (reason == "UNKNOWN_MODEL")
+        assert not answer.is_started
         assert answer.end is not None
         assert answer.end.outcome == Outcome.OUTCOME_FAILED
         assert not answer.end.attempts
@@ -406,6 +405,7 @@ async def test_bad_start_of_generate_has_its_end_and_its_status(
     status = status_of(result.error)
     assert (reason_of(status), field_of(status)) == (reason, field)
     assert hint in status.message
+    assert not result.answer.is_started
     assert result.answer.end is not None
     assert result.answer.end.error == status
     await world.still_serves()
