@@ -12,14 +12,24 @@ the stream at once and fills `record`.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 
 from relay import __version__
 from relay.codecs.base import Codec
-from relay.content import Events, GenerateRequest, ProviderFailed, ReasoningDelta, StreamEvent
+from relay.content import (
+    Events,
+    GenerateRequest,
+    OpaqueDelta,
+    ProviderFailed,
+    ReasoningDelta,
+    StreamEvent,
+    Usage,
+)
 from relay.deadline import Clock, Scope, Timer
 from relay.errors import (
     AttemptTimeout,
+    EventTooLarge,
     FirstTokenTimeout,
     LocalProtocolError,
     Reason,
@@ -36,6 +46,16 @@ _USER_AGENT = ("user-agent", f"rtrelay/{__version__}")
 TAIL_GRACE_S = 1.0
 """How long the last frames of a finished response may take before the stream is reset: over
 HTTP/2 they are one empty DATA frame, over HTTP/1.1 reading them keeps the connection usable."""
+
+MAX_PRELUDE_BYTES = 16 * 1024 * 1024
+"""What is held of an answer that has not begun: provider fields beside long reasoning, some hundred
+bytes a token, are the most that is known."""
+
+MAX_UNHEARD_CHARS = 256 * 1024
+"""Of reasoning that nobody asked for and that is kept to be counted; what is over is dropped."""
+
+EVENT_BYTES = 64
+"""What a held event is counted with beside its content: the object and its place."""
 
 MIN_SECRET_CHARS = 6
 """Shorter header values are words, not keys."""
@@ -75,8 +95,12 @@ class Attempt:
         self._chunks: AsyncIterator[bytes | memoryview] | None = None
         self._pending_error: RelayError | None = None
         self._is_over = False
+        self._held_bytes = 0
+        self._unheard = io.StringIO()
+        self._early_usage: Usage | None = None
         self.prelude: list[StreamEvent] = []
-        """What came up to and with the first content; the owner takes it first."""
+        """What came up to and with the first content; the owner takes it first. Reasoning that is
+        not wanted is one event in it, for the count of tokens; of usage it holds the last word."""
 
     # --- before the commit ------------------------------------------------------------------
 
@@ -141,14 +165,48 @@ class Attempt:
         want_reasoning = self._request.want_reasoning
         while not self._is_over:
             events = await self.read()
-            self.prelude += events
             for event in events:
                 if event.is_content or (want_reasoning and type(event) is ReasoningDelta):
                     self._mark("first_content")
+                    self._hold_the_rest()
+                    self.prelude += events
                     return
+            self._hold(events)
             if self._pending_error is not None:
                 raise self._pending_error
+        self._hold_the_rest()
         self._mark("first_content")
+
+    def _hold(self, events: Events) -> None:
+        """Keep what came before the first content, as little of it as anybody will miss.
+
+        Raises:
+            EventTooLarge: it is over `MAX_PRELUDE_BYTES`.
+        """
+        for event in events:
+            if type(event) is ReasoningDelta:
+                room = MAX_UNHEARD_CHARS - self._unheard.tell()
+                self._unheard.write(event.text[:room])
+                continue
+            if type(event) is Usage:  # some providers count in every chunk; the last word stands
+                self._early_usage = event
+                continue
+            self._held_bytes += EVENT_BYTES
+            if type(event) is OpaqueDelta:
+                self._held_bytes += len(event.value_json)
+            self.prelude.append(event)
+        if self._held_bytes > MAX_PRELUDE_BYTES:
+            raise EventTooLarge(
+                f"{self.target.name} sent over {MAX_PRELUDE_BYTES} bytes and no content"
+            )
+
+    def _hold_the_rest(self) -> None:
+        """What is kept only to be counted: reasoning that nobody asked for, and usage."""
+        if text := self._unheard.getvalue():
+            self.prelude.append(ReasoningDelta(text))
+        if self._early_usage is not None:
+            self.prelude.append(self._early_usage)
+        self._unheard.close()
 
     def _mark(self, phase: str) -> None:
         self.marks.at_s[phase] = self._clock()

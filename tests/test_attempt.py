@@ -11,7 +11,7 @@ from typing import ClassVar
 import orjson
 import pytest
 
-from relay.attempt import TAIL_GRACE_S, Attempt
+from relay.attempt import MAX_UNHEARD_CHARS, TAIL_GRACE_S, Attempt
 from relay.codecs.base import EncodedRequest
 from relay.content import (
     ChoiceFinished,
@@ -24,11 +24,13 @@ from relay.content import (
     StreamEvent,
     TextDelta,
     ToolCallStart,
+    Usage,
 )
 from relay.errors import (
     AttemptTimeout,
     ConnectError,
     ConnectTimeout,
+    EventTooLarge,
     FirstTokenTimeout,
     LocalProtocolError,
     PoolExhausted,
@@ -214,6 +216,61 @@ def test_empty_but_clean_answer_is_ready(chunks: list[bytes]) -> None:
         scenario.check()
 
     check()
+
+
+# --- what is held before the first content --------------------------------------------------
+
+
+@on_virtual_time
+async def test_unwanted_reasoning_is_held_in_one_piece_and_usage_once() -> None:
+    """Nobody will read it, and the count of tokens must not miss it."""
+    usage = [{"prompt_tokens": 3, "completion_tokens": count} for count in range(100)]
+    chunks: Chunks = [
+        (0.0, chunk({"reasoning_content": "hm, "}, usage=counted)) for counted in usage
+    ]
+    scenario = Scenario({"a": FakeEndpoint(chunks=[*chunks, (0.0, chunk({"content": "Hi"}))])})
+    attempt = scenario.attempt(request(want_reasoning=False))
+    await attempt.run_until_ready()
+    info, thought, counted, text = attempt.prelude
+    assert isinstance(info, ResponseInfo)
+    assert thought == ReasoningDelta("hm, " * 100)
+    assert isinstance(counted, Usage)
+    assert counted.completion_tokens == 99
+    assert text == TextDelta("Hi")
+    attempt.abort()
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_unwanted_reasoning_has_a_bound_and_fails_nobody() -> None:
+    piece = "x" * 1000
+    thoughts = [(0.0, chunk({"reasoning_content": piece}))] * (MAX_UNHEARD_CHARS // 1000 + 50)
+    scenario = Scenario({"a": FakeEndpoint(chunks=[*thoughts, (0.0, chunk({"content": "Hi"}))])})
+    attempt = scenario.attempt(request(want_reasoning=False))
+    await attempt.run_until_ready()
+    held = [event for event in attempt.prelude if isinstance(event, ReasoningDelta)]
+    assert [len(event.text) for event in held] == [MAX_UNHEARD_CHARS]
+    assert text_of(attempt.prelude) == "Hi"
+    attempt.abort()
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_answer_that_never_begins_may_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relay.attempt.MAX_PRELUDE_BYTES", 10_000)
+    details = chunk({"reasoning_details": [{"text": "x" * 1000}]})
+    scenario = Scenario({"a": FakeEndpoint(chunks=[(0.25, details)] * 100)})
+    attempt = scenario.attempt()
+    with pytest.raises(EventTooLarge) as caught:
+        await attempt.run_until_ready()
+    assert caught.value.retry is Retry.BEFORE_COMMIT, "another provider may do better"
+    assert scenario.aborted == [("a", 2.5)]
+    assert attempt.record.outcome is AttemptOutcome.FAILURE
+    assert sum(len(orjson.dumps(str(event))) for event in attempt.prelude) < 20_000
+    await scenario.settled()
+    scenario.check()
 
 
 # --- failures before the first content ------------------------------------------------------
