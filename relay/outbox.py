@@ -44,8 +44,8 @@ HEAD_BYTES = 64
 """What an event other than text is counted with beside its content: tags, ids, the object."""
 
 
-def _held_bytes(event: StreamEvent) -> int:
-    """How much a pending event holds."""
+def held_bytes(event: StreamEvent) -> int:
+    """How much a pending event holds, in bytes of UTF-8 and of its object; plain text by itself."""
     if type(event) is TextDelta:
         return count_bytes(event.text)
     held = HEAD_BYTES
@@ -101,7 +101,7 @@ class Lane:
             if type(event) is TextDelta and event.text.isascii():  # the common case
                 self._pending_bytes += len(event.text)
             else:
-                self._pending_bytes += _held_bytes(event)
+                self._pending_bytes += held_bytes(event)
         self._queue()
         return self._pending_bytes >= self._max_bytes
 

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from relay.errors import ConnectError, InvalidRequest
+from relay.frontends.http_app import HttpApp
 from relay.frontends.surfaces.chat_completions import ChatSettings, chat_completions
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import chunk
@@ -127,6 +128,34 @@ def test_rule_9_the_head_waits_for_the_winner_and_names_it() -> None:
     assert told.headers["x-relay-model"] == "m"
     assert told.headers["x-relay-attempts"] == "2"
     assert "first_content;dur=250.000" in told.headers["server-timing"]
+
+
+def test_whole_document_that_grows_too_large_is_refused_and_its_provider_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relay.frontends.surfaces.chat_stream.MAX_ANSWER_BYTES", 10_000)
+    words = answer(*["x" * 1000] * 100, first_s=0.25, gap_s=0.25)
+    scenario = Scenario({"a": FakeEndpoint(chunks=words)})
+    told = Answer()
+    given = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}
+    asked = [{"type": "http.request", "body": orjson.dumps(given)}]
+
+    async def receive() -> MutableMapping[str, Any]:
+        if not asked:
+            await asyncio.Event().wait()
+        return asked.pop()
+
+    async def main() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        await HttpApp(scenario.services, SETTINGS)(scope, receive, told.send)
+        await scenario.settled()
+        scenario.check()
+
+    run(main())
+    assert told.status == 502
+    assert told.error["x_relay"]["reason"] == "UPSTREAM_EVENT_TOO_LARGE"
+    assert "stream it" in told.error["message"]
+    assert scenario.aborted == [("a", 2.0)]
 
 
 def test_whole_document() -> None:

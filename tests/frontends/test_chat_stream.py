@@ -31,6 +31,7 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
+from relay.errors import EventTooLarge
 from relay.frontends.surfaces.chat_stream import (
     ChatChunkEncoder,
     ChatCollector,
@@ -440,6 +441,36 @@ def _plain(call: dict[str, Any]) -> dict[str, Any]:
 
 
 # --- the whole completion ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        TextDelta("x" * 1000),
+        TextDelta("x"),
+        ReasoningDelta("日" * 400),
+        ToolCallDone(0, "c", "f", "x" * 1000),
+        AudioDelta("a1", "x" * 1000),
+        OpaqueDelta("annotations", b'["' + b"x" * 1000 + b'"]'),
+        ChoiceFinished(FinishReason.STOP, "stop"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_completion_has_a_bound(event: StreamEvent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.frontends.surfaces.chat_stream.MAX_ANSWER_BYTES", 50_000)
+    collector = ChatCollector("asked")
+    for _ in range(20):
+        collector.add([INFO, event])
+    with pytest.raises(EventTooLarge):
+        collector.add([event] * 1000)
+    assert not collector._choices
+
+
+def test_what_is_not_collected_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.frontends.surfaces.chat_stream.MAX_ANSWER_BYTES", 50_000)
+    collector = ChatCollector("asked")
+    for _ in range(1000):
+        collector.add([INFO, ToolArgumentsDelta(0, "x" * 100), Usage(1, 1, 2)])
 
 
 def whole_of(*events: StreamEvent) -> dict[str, Any]:

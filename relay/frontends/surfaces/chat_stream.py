@@ -35,6 +35,8 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
+from relay.errors import EventTooLarge
+from relay.outbox import HEAD_BYTES, held_bytes
 from relay.outcome import GenerationEnd
 
 _dumps = orjson.dumps
@@ -49,6 +51,17 @@ _FINISH = {
 
 _CHOICE_LEVEL = frozenset({"logprobs"})
 """Opaque fields that stand beside `delta` or `message`, not inside."""
+
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Of one completion while it is collected, each piece with its object: several hundred thousand
+tokens, or some minutes of uncompressed sound."""
+
+_CHOICE_BYTES = 2048
+"""What a choice is counted with beside its content."""
+
+_NOT_COLLECTED = ToolCallStart | ToolArgumentsDelta
+"""The call comes whole when it is done."""
 
 
 class _ChoiceState:
@@ -310,6 +323,8 @@ class _WholeChoice:
 
     __slots__ = (
         "audio",
+        "audio_data",
+        "audio_transcript",
         "calls",
         "finish",
         "opaque",
@@ -325,6 +340,8 @@ class _WholeChoice:
         self.refusal: list[str] = []
         self.calls: list[dict[str, Any]] = []
         self.audio: dict[str, Any] = {}
+        self.audio_data: list[str] = []
+        self.audio_transcript: list[str] = []
         self.opaque: dict[str, list[Any]] = {}
         self.state = _ChoiceState()
         self.finish: FinishReason | None = None
@@ -358,8 +375,9 @@ class _WholeChoice:
             audio["id"] = event.audio_id
         if event.expires_at_s:
             audio["expires_at"] = event.expires_at_s
-        audio["data"] = audio.get("data", "") + event.data_base64
-        audio["transcript"] = audio.get("transcript", "") + event.transcript
+        audio["data"] = audio["transcript"] = ""  # joined at the end
+        self.audio_data.append(event.data_base64)
+        self.audio_transcript.append(event.transcript)
 
     def to_object(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {
@@ -374,6 +392,8 @@ class _WholeChoice:
         if self.calls:
             message["tool_calls"] = self.calls
         if self.audio:
+            self.audio["data"] = "".join(self.audio_data)
+            self.audio["transcript"] = "".join(self.audio_transcript)
             message["audio"] = self.audio
         choice: dict[str, Any] = {"index": index, "message": message}
         for key, values in self.opaque.items():
@@ -401,21 +421,42 @@ def _merge_opaque(values: list[Any]) -> Any:
 
 
 class ChatCollector:
-    """Events to one `chat.completion` object."""
+    """Events to one `chat.completion` object of at most `MAX_ANSWER_BYTES`."""
 
     def __init__(self, model: str) -> None:
+        """
+        Args:
+            model: shown if the provider names none.
+        """
         self._model = model
         self._info: ResponseInfo | None = None
         self._choices: dict[int, _WholeChoice] = {}
+        self._held_bytes = 0
 
     def add(self, events: Events) -> None:
-        """Take a batch."""
+        """Take a batch.
+
+        Raises:
+            EventTooLarge: the answer is over `MAX_ANSWER_BYTES`; leave the generation, which ends
+                its attempt.
+        """
         for event in events:
             if isinstance(event, ResponseInfo):
                 self._info = self._info or event
             elif not isinstance(event, Usage):
                 index: int = getattr(event, "choice", 0)
-                self._choices.setdefault(index, _WholeChoice()).add(event)
+                choice = self._choices.get(index)
+                if choice is None:
+                    choice = self._choices[index] = _WholeChoice()
+                    self._held_bytes += _CHOICE_BYTES
+                choice.add(event)
+                if not isinstance(event, _NOT_COLLECTED):
+                    self._held_bytes += HEAD_BYTES + held_bytes(event)
+        if self._held_bytes > MAX_ANSWER_BYTES:
+            self._choices.clear()
+            raise EventTooLarge(
+                f"the answer is too large for one document ({MAX_ANSWER_BYTES} bytes): stream it"
+            )
 
     def to_json(self, end: GenerationEnd, *, with_relay: bool) -> bytes:
         """The completion; `end` is a clean end."""
