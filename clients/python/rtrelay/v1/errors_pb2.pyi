@@ -9,9 +9,9 @@ when the whole session dies. Its details hold
 
   - always one `google.rpc.ErrorInfo`: `reason` is a name below without its prefix
     (`FIRST_TOKEN_TIMEOUT`), `domain` is `rtrelay`, `metadata` holds small facts as strings.
-    Keys in use: `field` (path of the field at fault), `feature`, `provider`,
-    `upstream_status` (HTTP), `provider_type`, `provider_code`, `provider_param` (the
-    provider's own words);
+    Keys in use: `field` (path of the field at fault), `limit_bytes` and `size_bytes` (of a
+    message that is too large), `feature`, `provider`, `upstream_status` (HTTP),
+    `provider_type`, `provider_code`, `provider_param` (the provider's own words);
   - `google.rpc.RetryInfo` where it is known when another try may work.
 
 `message` is for people. It never holds a key, a prompt or the address of a provider.

@@ -742,7 +742,9 @@ class Limits(google.protobuf.message.Message):
     max_concurrent_generations: builtins.int
     """Generations that run at once; one more ends with ERROR_REASON_TOO_MANY_GENERATIONS."""
     max_frame_bytes: builtins.int
-    """Bytes of one frame of the client."""
+    """Bytes of one frame of the client; a longer one is refused by a `notice`
+    (ERROR_REASON_REQUEST_TOO_LARGE), and far longer ones by gRPC, which ends the session.
+    """
     idle_timeout_ms: builtins.int
     """Without any frame or generation for so long the session ends (ERROR_REASON_SESSION_IDLE)."""
     slow_consumer_ms: builtins.int

@@ -141,9 +141,11 @@ class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGe
       - A `cancel` or `commit` of an unknown or ended generation does nothing. Frames of the
         client are handled in order, so a cancel cannot overtake its start.
       - What fails for one generation is told in its `end` and leaves the session alone. A frame
-        that cannot be tied to a new generation (undecodable, without a frame or an id, a second
-        `setup`, an id used before) is refused by a `notice` of kind FRAME_REJECTED and changes
-        nothing. The status of the RPC is for the death of the session: bad key, drained, idle.
+        that cannot be tied to a new generation (undecodable, over `Limits.max_frame_bytes`,
+        without a frame or an id, a second `setup`, an id used before) is refused by a `notice` of
+        kind FRAME_REJECTED and changes nothing. The status of the RPC is for the death of the
+        session: bad key, drained, idle, and a frame so large that gRPC itself refuses it
+        (RESOURCE_EXHAUSTED without details: the relay never sees it).
       - Frames of one generation come in order: `started`, then output, then `end`. Generations
         interleave freely; `pong`, `notice` and `end` of others may overtake output that waits.
       - Half-close lets running generations finish, then the RPC ends with OK. `close` cancels
@@ -151,7 +153,8 @@ class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGe
       - Set no deadline on this RPC; time limits are per generation, in `Budgets`.
       - Read all the time. While the client does not read, deltas of a generation merge into one
         pending frame; when that is full the provider is not read either, and after a while the
-        generation ends with ERROR_REASON_SLOW_CONSUMER.
+        generation ends with ERROR_REASON_SLOW_CONSUMER. While many answers to its own frames
+        wait (pongs, notices, ends), the relay reads no further frame of the client.
       - A broken session cannot be resumed. Open a new one and start the generation again.
       - The key is checked for each `start` anew, so a revoked key stops at its next turn.
     """
@@ -229,9 +232,11 @@ class RelayServiceServicer(metaclass=abc.ABCMeta):
           - A `cancel` or `commit` of an unknown or ended generation does nothing. Frames of the
             client are handled in order, so a cancel cannot overtake its start.
           - What fails for one generation is told in its `end` and leaves the session alone. A frame
-            that cannot be tied to a new generation (undecodable, without a frame or an id, a second
-            `setup`, an id used before) is refused by a `notice` of kind FRAME_REJECTED and changes
-            nothing. The status of the RPC is for the death of the session: bad key, drained, idle.
+            that cannot be tied to a new generation (undecodable, over `Limits.max_frame_bytes`,
+            without a frame or an id, a second `setup`, an id used before) is refused by a `notice` of
+            kind FRAME_REJECTED and changes nothing. The status of the RPC is for the death of the
+            session: bad key, drained, idle, and a frame so large that gRPC itself refuses it
+            (RESOURCE_EXHAUSTED without details: the relay never sees it).
           - Frames of one generation come in order: `started`, then output, then `end`. Generations
             interleave freely; `pong`, `notice` and `end` of others may overtake output that waits.
           - Half-close lets running generations finish, then the RPC ends with OK. `close` cancels
@@ -239,7 +244,8 @@ class RelayServiceServicer(metaclass=abc.ABCMeta):
           - Set no deadline on this RPC; time limits are per generation, in `Budgets`.
           - Read all the time. While the client does not read, deltas of a generation merge into one
             pending frame; when that is full the provider is not read either, and after a while the
-            generation ends with ERROR_REASON_SLOW_CONSUMER.
+            generation ends with ERROR_REASON_SLOW_CONSUMER. While many answers to its own frames
+            wait (pongs, notices, ends), the relay reads no further frame of the client.
           - A broken session cannot be resumed. Open a new one and start the generation again.
           - The key is checked for each `start` anew, so a revoked key stops at its next turn.
         """
