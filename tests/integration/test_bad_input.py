@@ -39,6 +39,7 @@ from rtrelay.v1 import (
     ToolChoiceMode,
 )
 
+from relay.frontends.grpc_service import HARD_LIMIT_FACTOR
 from tests.fakes.converse_client import (
     Conversation,
     field_of,
@@ -62,6 +63,8 @@ pytestmark = pytest.mark.sockets
 CHAT = "/v1/chat/completions"
 MAX_BYTES = 524_288
 """Of a gRPC message and of an HTTP body here, so that going over it is quick."""
+FAR_OVER = MAX_BYTES * HARD_LIMIT_FACTOR + 1
+"""What grpc refuses by itself; what is in between is in `test_message_size.py`."""
 MAX_LIVE = 3
 
 NO_FRAME = b""
@@ -173,13 +176,13 @@ async def test_session_that_says_nothing_ends_without_harm(world: World) -> None
     await world.still_serves()
 
 
-async def test_message_over_the_limit_ends_its_own_session(world: World) -> None:
+async def test_message_far_over_the_limit_ends_its_own_session(world: World) -> None:
     async with world.session(), world.relay.talk() as talk:
-        await talk.start("big", text="x" * (MAX_BYTES + 1))
+        await talk.start("big", text="x" * FAR_OVER)
         error = await talk.over()
         assert error is not None
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    result = await world.relay.generate(start(text="x" * (MAX_BYTES + 1)))
+    result = await world.relay.generate(start(text="x" * FAR_OVER))
     assert result.error is not None
     assert result.error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     await world.still_serves()
