@@ -8,13 +8,14 @@ closes and the emulator ends with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from relay.config import Config, ConfigError, parse
 
@@ -53,10 +54,22 @@ async def start_emulator(models: Mapping[str, Mapping[str, object]] | None = Non
 
     Raises:
         ConfigError: it did not come up.
+
+    Cancelled: the child is killed and its directory removed. The caller closes what is returned.
     """
     directory = tempfile.TemporaryDirectory(prefix="rtrelay-emulator-")
+    try:
+        return await _start_in(directory, models or {})
+    except BaseException:
+        directory.cleanup()
+        raise
+
+
+async def _start_in(
+    directory: tempfile.TemporaryDirectory[str], models: Mapping[str, Mapping[str, object]]
+) -> Emulator:
     settings = Path(directory.name) / "emulator.yaml"
-    settings.write_text(json.dumps({"models": dict(models or {})}), encoding="utf-8")
+    settings.write_text(json.dumps({"models": dict(models)}), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -71,17 +84,23 @@ async def start_emulator(models: Mapping[str, Mapping[str, object]] | None = Non
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    if process.stdout is None:
-        raise ConfigError("the emulator has no output")
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), READY_TIMEOUT_S)
+        output = cast("asyncio.StreamReader", process.stdout)  # a pipe was asked for
+        line = await asyncio.wait_for(output.readline(), READY_TIMEOUT_S)
         ready = json.loads(line)
     except (TimeoutError, ValueError):
-        process.kill()
-        await process.wait()
-        directory.cleanup()
+        await _kill(process)
         raise ConfigError("the built-in emulator did not start") from None
+    except BaseException:  # a cancel above all: the child must not outlive it
+        await _kill(process)
+        raise
     return Emulator(process, directory, int(ready["tls_port"]), str(ready["ca_file"]))
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:

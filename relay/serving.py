@@ -6,15 +6,19 @@ built-in emulator, started as a child, so that a newcomer has something to talk 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import structlog
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
-from relay.emulated import Emulator, emulated_config, start_emulator
+from relay.emulated import emulated_config, start_emulator
 from relay.server import StartError, Worker
 
 _log = structlog.get_logger("relay.serving")
@@ -31,10 +35,35 @@ async def run_worker(
         announce: shows lines to the person who started it; None in a supervised worker.
         worker: number of a supervised worker, which shares its ports; None if it is alone.
 
+    SIGTERM or SIGINT before it serves ends it as one after does: status 0, nothing left behind.
+
     Raises:
         ConfigError: there is no usable configuration.
+
+    Cancelled: listeners, upstream connections and the emulator are closed first.
     """
-    emulator: Emulator | None = None
+    with _Signals() as signals:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                server, lines = await _start(stack, path, worker)
+            except asyncio.CancelledError:
+                if not signals.is_stop_asked:
+                    raise
+            if signals.is_stop_asked:  # asked too, though the cancel came too late to be seen
+                _log.info("stopped_while_starting")
+                return 0
+            if announce is not None:
+                announce(lines)
+            signals.hand_over()
+            await server.serve_until_stopped()
+            signals.take_back()
+    return 0
+
+
+async def _start(
+    stack: contextlib.AsyncExitStack, path: Path | None, worker: int | None
+) -> tuple[Worker, list[str]]:
+    """A worker that serves, and what to tell the person who started it; `stack` closes it all."""
     reload_config: Callable[[], Config] | None = None
     if path is not None:
         config = load(path)
@@ -47,26 +76,66 @@ async def run_worker(
             source = f"provider keys in the environment: {', '.join(config.providers)}"
         else:
             emulator = await start_emulator()
+            stack.push_async_callback(emulator.aclose)
             config = emulated_config(emulator.tls_port, emulator.ca_file)
             source = "no provider keys are set: the built-in emulator answers, not a model"
     unspoken = unspoken_keys(os.environ) if path is None else []
     for warning in [*config.warnings(), *unspoken]:
         _log.warning("config", warning=warning)
+    server = Worker(config, reload_config=reload_config, worker=worker)
+    stack.push_async_callback(server.aclose)
     try:
-        server = Worker(config, reload_config=reload_config, worker=worker)
-        try:
-            await server.start()
-        except StartError as error:
-            await server.aclose()
-            raise ConfigError(str(error)) from error
-        settle_memory()
-        if announce is not None:
-            announce(_welcome(server, config, source))
-        await server.serve_until_stopped()
-    finally:
-        if emulator is not None:
-            await emulator.aclose()
-    return 0
+        await server.start()
+    except StartError as error:
+        raise ConfigError(str(error)) from error
+    settle_memory()
+    return server, _welcome(server, config, source)
+
+
+class _Signals:
+    """SIGTERM, SIGINT and SIGHUP for as long as the worker does not listen to them itself.
+
+    Without it, one that comes while we start would kill the process and leave behind what was
+    made so far, and one that comes while the emulator is being closed would cut that short.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._wants_reload = False
+        self.is_stop_asked = False
+
+    def __enter__(self) -> Self:
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
+
+    def _listen(self) -> None:
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._loop.add_signal_handler(signal.SIGINT, self._stop)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def hand_over(self) -> None:
+        """The worker takes the signals next, before anything is awaited: no handler is removed,
+        so that there is no moment without one."""
+        self._task = None
+        if self._wants_reload:
+            self._loop.call_soon(signal.raise_signal, signal.SIGHUP)
+
+    def take_back(self) -> None:
+        """The worker has stopped; what is left to close is closed whatever comes."""
+        self._listen()
+
+    def _stop(self) -> None:
+        if self._task is not None and not self.is_stop_asked:
+            self.is_stop_asked = True
+            self._task.cancel()
+
+    def _reload(self) -> None:
+        self._wants_reload = True
 
 
 def settle_memory() -> None:

@@ -32,46 +32,72 @@ class Supervisor:
         self._path = path
         self._count = workers
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     async def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; returns the exit status."""
+        """Serve until SIGTERM or SIGINT and until every worker has ended; returns the exit status.
+
+        Cancelled: the workers are told to drain and are not waited for.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._forward, signal.SIGHUP)
-        async with asyncio.TaskGroup() as tasks:
-            for index in range(self._count):
-                tasks.create_task(self._keep(index))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index in range(self._count):
+                    tasks.create_task(self._keep(index))
+        finally:
+            self._forward(signal.SIGTERM)  # to those that are left if it ends in any other way
         return 0
 
     async def _keep(self, number: int) -> None:
         """One worker's place: a process in it for as long as we serve."""
-        while not self._is_stopping:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "relay.cli",
-                "serve",
-                "-c",
-                str(self._path),
-                env={**os.environ, WORKER_VARIABLE: str(number)},
-            )
+        while not self._stopping.is_set():
+            try:
+                process = await self._spawn(number)
+            except OSError as error:  # the machine is short of something; the others go on
+                _log.error("worker_not_started", worker=number, why=error.strerror)
+                await self._pause()
+                continue
             self._processes[number] = process
+            _log.info("worker_started", worker=number, pid=process.pid)
+            if self._stopping.is_set():  # while it was being made, when nobody could tell it
+                _send(process, signal.SIGTERM)
             status = await process.wait()
             del self._processes[number]
-            if not self._is_stopping:
-                _log.error("worker_died", worker=number, status=status)
-                await asyncio.sleep(RESTART_DELAY_S)
+            if not self._stopping.is_set():
+                _log.error("worker_died", worker=number, pid=process.pid, status=status)
+                await self._pause()
+
+    async def _spawn(self, number: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "relay.cli",
+            "serve",
+            "-c",
+            str(self._path),
+            env={**os.environ, WORKER_VARIABLE: str(number)},
+        )
+
+    async def _pause(self) -> None:
+        """Before the next try; a stop ends it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), RESTART_DELAY_S)
 
     def _stop(self) -> None:
-        self._is_stopping = True
+        self._stopping.set()
         self._forward(signal.SIGTERM)
 
     def _forward(self, number: signal.Signals) -> None:
         for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+            _send(process, number)
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
 
 
 def run_supervised(path: Path | None, workers: int) -> int:

@@ -1,0 +1,185 @@
+"""How the processes of a relay come and go: stopped while they start, several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.fakes.relay_process import RelayProcess
+from tests.fakes.relay_under_test import eventually, provider
+
+pytestmark = [
+    pytest.mark.sockets,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads children from /proc"),
+]
+
+START_S = 20.0
+STOP_S = 10.0
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started, and those that they have."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    own = [int(word) for word in text.split()]
+    return own + [further for child in own for further in children(child)]
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- stopped while it starts ----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def starting(directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`relay serve` with no keys in its environment, and temporary files in `directory`."""
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "relay.cli", "serve", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**kept, "TMPDIR": str(temporary)},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    """Wait for its end; its exit status and what it said."""
+    output, _ = await asyncio.wait_for(process.communicate(), STOP_S)
+    return process.returncode, output.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_stop_while_the_first_connections_are_made(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    called = asyncio.Event()
+
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await reader.read(-1)
+        writer.close()
+
+    silent = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        path = tmp_path / "relay.yaml"
+        path.write_text(yaml.safe_dump({"providers": {"p": provider(f"https://127.0.0.1:{port}")}}))
+        async with starting(tmp_path, "-c", str(path)) as process:
+            await asyncio.wait_for(called.wait(), START_S)
+            process.send_signal(number)
+            status, output = await ended(process)
+    assert status == 0, output
+    assert '"stopped_while_starting"' in output
+    assert '"serving"' not in output
+    assert "Traceback" not in output
+
+
+async def test_stop_while_the_emulator_starts_leaves_neither_it_nor_its_files(
+    tmp_path: Path,
+) -> None:
+    async with starting(tmp_path) as process:
+        await eventually(lambda: children(process.pid), START_S)
+        started = children(process.pid)
+        assert list((tmp_path / "tmp").iterdir())
+        process.send_signal(signal.SIGTERM)
+        status, output = await ended(process)
+    assert status == 0, output
+    assert '"serving"' not in output
+    assert "Traceback" not in output
+    assert not [pid for pid in started if is_there(pid)]
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+# --- several workers ------------------------------------------------------------------------
+
+
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Ports that workers can share and nobody else is given: bound, not listened on."""
+    with ExitStack() as stack:
+        ports: list[int] = []
+        for _ in range(count):
+            held = stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind(("127.0.0.1", 0))
+            ports.append(held.getsockname()[1])
+        yield ports
+
+
+async def serves(relay: RelayProcess, times: int = 8) -> None:
+    """Requests on connections of their own are all answered."""
+    for _ in range(times):
+        async with relay.http() as http:
+            assert (await http.get("/healthz")).status_code == 200
+    async with relay.channel() as channel:
+        check = health_pb2.HealthCheckRequest()
+        answer = await health_pb2_grpc.HealthStub(channel).Check(check, timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: Path) -> None:
+    with reserved_ports(2) as (grpc_port, http_port):
+        document: dict[str, Any] = {
+            "server": {
+                "grpc": {"address": f"127.0.0.1:{grpc_port}"},
+                "http": {"address": f"127.0.0.1:{http_port}"},
+            },
+        }
+        async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
+            pids: dict[int, int] = {}
+            for _ in range(2):
+                line = await relay.logged("worker_started")
+                pids[line["worker"]] = line["pid"]
+            assert set(pids) == {0, 1}
+            await relay.logged("serving", timeout_s=START_S)  # the other one
+            await serves(relay)
+
+            # With one of them dead the other serves alone, until there is a new one.
+            os.kill(pids[0], signal.SIGKILL)
+            died = await relay.logged("worker_died")
+            assert (died["worker"], died["pid"], died["status"]) == (0, pids[0], -signal.SIGKILL)
+            await serves(relay)
+            line = await relay.logged("worker_started")
+            assert (line["worker"], line["pid"] != pids[0]) == (0, True)
+            pids[0] = line["pid"]
+            await relay.logged("serving", timeout_s=START_S)
+
+            # The new one serves alone too, and a stop does not wait for the one that starts.
+            os.kill(pids[1], signal.SIGKILL)
+            await relay.logged("worker_died")
+            await serves(relay)
+            pids[1] = (await relay.logged("worker_started"))["pid"]
+            relay.signal(signal.SIGTERM)
+            assert await relay.exited() == 0
+            assert not [pid for pid in pids.values() if is_there(pid)]
+            with pytest.raises(httpx2.TransportError):
+                await serves(relay, 1)
