@@ -188,11 +188,18 @@ class ReasoningOptions:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Time limits of one generation in seconds, counted from admission; None is no limit."""
+    """Time limits of one generation in seconds; None is no limit.
+
+    The clock starts when the request was received, so admission and every attempt are part of
+    them; a provider's own limits (`Timeouts`) hold beside them, attempt by attempt.
+    """
 
     first_token_s: float | None = None
+    """From receipt to the first content."""
     inter_token_s: float | None = None
+    """The longest silence of the provider after the first content."""
     total_s: float | None = None
+    """From receipt to the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,11 @@ class Scope:
         scope interrupts nothing: look here after `enter`."""
 
     def enter(self) -> None:
-        """Bind the scope to the running task."""
+        """Bind the scope to the running task; it leaves with `leave`, in a `finally`.
+
+        Raises:
+            LocalProtocolError: no task is running.
+        """
         task = asyncio.current_task()
         if task is None:
             raise LocalProtocolError("a scope is entered in a task")
@@ -81,6 +85,9 @@ class Scope:
 
         Returns whether this call is the one that counts. Called by a callback or by another task,
         never by the task inside, which can simply raise.
+
+        Raises:
+            LocalProtocolError: called by the task inside.
         """
         if self.cause is not None or self._has_left:
             return False
@@ -127,7 +134,8 @@ class Watchdog:
     """Ends a scope when the task has waited in one state for longer than that state's limit.
 
     The hot path calls `enter(state, now)`: two assignments. States are small integers that
-    index `limits_s`; a limit of None never fires.
+    index `limits_s` (seconds); a limit of None never fires. It runs from its construction, in
+    state 0, until it fires or `stop` is called.
     """
 
     __slots__ = ("_clock", "_handle", "_limits_s", "_make", "_scope", "since_s", "state")
