@@ -143,8 +143,8 @@ class Generation:
         if self.end is None:
             if isinstance(error, asyncio.CancelledError):
                 is_ours = self._close_cancelled()
-            elif error is not None:
-                self._close(self._bug(error))
+            elif error is not None:  # a RelayError: the frontend refuses what came, by its bounds
+                self._close(error if isinstance(error, RelayError) else self._bug(error))
             else:
                 self._close(ClientCancelled("the frontend left the generation early"))
         elif isinstance(error, asyncio.CancelledError):

@@ -28,7 +28,7 @@ from relay.config import Config, ConfigError, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
-from relay.frontends.grpc_service import SERVICE, RelayService
+from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.surfaces.chat_completions import ChatSettings
@@ -54,7 +54,8 @@ def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str,
     """Channel arguments of the gRPC server, each with its reason."""
     grpc_config = config.server.grpc
     return [
-        ("grpc.max_receive_message_length", grpc_config.max_request_bytes),
+        # Above the listener's own limit, so that it can answer in words what is between the two.
+        ("grpc.max_receive_message_length", hard_limit_bytes(grpc_config)),
         # Otherwise a second process shares the port in silence.
         ("grpc.so_reuseport", int(reuse_port)),
         # Between a soft and a hard limit the core refuses a random sample: make them one.

@@ -31,6 +31,7 @@ from relay.errors import (
     ConnectError,
     DeadlineExceeded,
     Draining,
+    EventTooLarge,
     InternalError,
     NoCandidates,
     Reason,
@@ -595,6 +596,23 @@ async def test_bug_in_the_frontend_still_gives_an_end() -> None:
         await consume(generation, write)
     assert generation.end is not None
     assert isinstance(generation.end.error, InternalError)
+    assert scenario.aborted == [("a", 0.875)]
+    await scenario.settled()
+    scenario.check()
+
+
+@on_virtual_time
+async def test_refusal_by_the_frontend_is_the_end() -> None:
+    scenario = Scenario({"a": HELLO})
+    generation = scenario.generation()
+
+    async def write(events: Events) -> None:
+        raise EventTooLarge("more than the frontend collects")
+
+    with pytest.raises(EventTooLarge):
+        await consume(generation, write)
+    assert generation.end is not None
+    assert isinstance(generation.end.error, EventTooLarge)
     assert scenario.aborted == [("a", 0.875)]
     await scenario.settled()
     scenario.check()
