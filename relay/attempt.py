@@ -320,6 +320,7 @@ class Attempt:
         record = self.record
         record.outcome = outcome
         record.error = error
+        record.mended_events = self._codec.mended_events
         record.ended_us = round((self._clock() - self._received_s) * 1e6)
         begin_s = self.marks.started_s
         for phase, at_s in self.marks.at_s.items():

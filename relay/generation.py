@@ -396,6 +396,7 @@ def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
                 "outcome": record.outcome.value,
                 "reason": record.error.reason.name if record.error else None,
                 "status": record.http_status or None,
+                "mended": record.mended_events or None,
             }
             for record in end.attempts
         ],

@@ -34,6 +34,8 @@ class AttemptRecord:
     is_winner: bool = False
     http_version: str = ""
     http_status: int = 0
+    mended_events: int = 0
+    """Events whose text was no Unicode: the provider's fault, told in the log."""
     phases_us: dict[str, int] = field(default_factory=dict)
     """pool_wait, request_sent, response_headers, first_content, each from the one before."""
 

@@ -4,7 +4,8 @@ Strategy: bytes in, events out, no vendor knowledge. Lines end at CR, LF or CRLF
 else (a JSON string may hold U+2028 or U+0085). Whole lines are used up at once, so what is kept
 between two chunks is one unfinished line, which has no line end in it: a new chunk is searched
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
-a UTF-8 sequence harmless. A complete `data: ...` event alone in its chunk, which is what
+a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
+read (`Codec.mended_events`). A complete `data: ...` event alone in its chunk, which is what
 providers send, takes a path of its own.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is

@@ -649,6 +649,7 @@ class ScriptedCodec:
         self._done_after = done_after
         self._has_failed = False
         self._is_finished = False
+        self.mended_events = 0
 
     @property
     def is_finished(self) -> bool:

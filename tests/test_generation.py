@@ -766,6 +766,19 @@ async def test_one_line_of_log_without_what_was_said() -> None:
 
 
 @on_virtual_time
+async def test_text_that_was_no_unicode_is_counted_in_the_log() -> None:
+    role, said, broken, *rest = answer("a", "XX")
+    chunks = [role, said, (broken[0], broken[1].replace(b"XX", b"\xff")), *rest]
+    for given, mended in ((chunks, 1), (answer("a", "b"), None)):
+        scenario = Scenario({"a": FakeEndpoint(chunks=given)})
+        with capture_logs() as lines:
+            await scenario.generate()
+        (line,) = lines
+        assert [attempt["mended"] for attempt in line["attempts"]] == [mended]
+        await scenario.settled()
+
+
+@on_virtual_time
 async def test_output_of_every_kind_is_counted() -> None:
     chunks = [
         chunk({"reasoning_content": "abcd"}),

@@ -34,6 +34,9 @@ class Codec(Protocol):
     wire: ClassVar[str]
     """Name in configuration, like `openai_chat`."""
 
+    mended_events: int
+    """How many events so far held text that was no Unicode and was replaced by U+FFFD."""
+
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         """The request in this wire, always asking for a stream.
 

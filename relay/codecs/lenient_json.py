@@ -19,14 +19,30 @@ def loads(data: bytes) -> Any:
     Raises:
         ValueError: it is not JSON, even so.
     """
+    return read(data)[0]
+
+
+def read(data: bytes) -> tuple[Any, bool]:
+    """The value of a JSON text, and whether anything in it was no Unicode and had to be replaced.
+
+    Raises:
+        ValueError: it is not JSON, even so.
+    """
     try:
-        return orjson.loads(data)
+        return orjson.loads(data), False
     except orjson.JSONDecodeError:
         pass
     try:
-        return _mended(json.loads(data.decode("utf-8", "replace")))
+        text, is_mended = data.decode(), False
+    except UnicodeDecodeError:
+        text, is_mended = data.decode("utf-8", "replace"), True
+    try:
+        value = json.loads(text)
+        mended = _mended(value)
+        is_mended = is_mended or [mended] != [value]  # in lists a NaN is equal to itself
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
+    return mended, is_mended
 
 
 def dumps(value: Any) -> bytes:

@@ -63,6 +63,7 @@ class OpenAIChatCodec:
         "_quirks",
         "_reader",
         "_status",
+        "mended_events",
     )
 
     def __init__(self, quirks: OpenAIChatQuirks | None = None, provider: str = WIRE) -> None:
@@ -77,6 +78,7 @@ class OpenAIChatCodec:
         self._reader = CompletionReader()
         self._hot_misses = 0
         self._is_done = False
+        self.mended_events = 0
 
     # --- the Codec protocol -----------------------------------------------------------------
 
@@ -207,7 +209,7 @@ class OpenAIChatCodec:
             self._is_done = True
             data = head
         try:
-            return lenient_json.loads(data)
+            return self._read_lenient(data)
         except ValueError:
             if name == "error" or name not in ("", "data"):
                 return None
@@ -233,9 +235,18 @@ class OpenAIChatCodec:
 
     def _whole_document(self) -> Any:
         try:
-            return lenient_json.loads(bytes(self._body))
+            return self._read_lenient(bytes(self._body))
         except ValueError:
             raise StreamTruncated("the provider's answer is not a whole JSON document") from None
+
+    def _read_lenient(self, data: bytes) -> Any:
+        """
+        Raises:
+            ValueError: it is not JSON.
+        """
+        value, is_mended = lenient_json.read(data)
+        self.mended_events += is_mended
+        return value
 
     # --- the end ------------------------------------------------------------------------------
 

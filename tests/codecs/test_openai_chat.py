@@ -454,6 +454,18 @@ def test_a_success_that_is_no_completion(body: bytes) -> None:
 # --- odd bytes -------------------------------------------------------------------------------
 
 
+def test_what_is_replaced_is_counted_event_by_event() -> None:
+    codec = OpenAIChatCodec()
+    odd = text("XY").replace(b"X", b"\xff").replace(b"Y", b"\xe4\xbd")
+    half = text("X").replace(b"X", rb"\ud83d")
+    number = b'data: {"choices":[{"index":0,"delta":{"content":"b"},"logprobs":{"x":NaN}}]}\n\n'
+    collect(run(codec, pieces_of(stream(text("日本\ufffd"), odd, number, half, odd, STOP), 1)))
+    assert codec.mended_events == 3
+    codec = OpenAIChatCodec()
+    collect(run(codec, [completion({"content": "XY"}).replace(b"XY", b"\xff\xff")]))
+    assert codec.mended_events == 1
+
+
 def test_bytes_outside_utf8_are_replaced() -> None:
     odd = text("XY").replace(b"X", b"\xff").replace(b"Y", b"\xe4\xbd")
     assert decode(stream(text("a"), odd, STOP)).text == "a��"
