@@ -1,13 +1,36 @@
-"""What integration tests share: an authority of their own, and its certificate on disk."""
+"""What integration tests share: an authority of their own, and its certificate on disk.
+
+`relay serve` runs on uvloop, tests on asyncio's own loop, whose transports differ in when they
+write, pause and close. So the modules that see most of that run on both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+import uvloop
 
 from tests.fakes.h2_server import H2Server
 from tests.fakes.tls import CertAuthority
+
+ON_BOTH_LOOPS = frozenset({"test_commit_headers", "test_end_to_end", "test_slow_requests"})
+"""Modules; together they take five seconds more. With `RELAY_FULL=1` all do but the corpus, in
+which the loop changes nothing."""
+
+IS_FULL = os.environ.get("RELAY_FULL") == "1"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """On which loops an async test runs, by the name that its id gets when there are two."""
+    name = item.path.stem
+    if name in ON_BOTH_LOOPS or (IS_FULL and name != "test_corpus"):
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
