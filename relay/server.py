@@ -34,8 +34,9 @@ from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.surfaces.chat_completions import ChatSettings
 from relay.governance.ledger import NullLedger
 from relay.reaper import Reaper
-from relay.routing.catalog import Catalog
+from relay.routing.catalog import Catalog, Endpoint
 from relay.transport import TransportSettings, make_transport
+from relay.transport.base import Origin
 
 _log = structlog.get_logger("relay.server")
 
@@ -196,14 +197,26 @@ class Worker:
     async def _warm(self, catalog: Catalog) -> None:
         """Connect to every provider; wait for it, but not for ever."""
         services = self._require_services()
-        wanted: dict[Any, tuple[int, str]] = {}
+        wanted: dict[Origin, Endpoint] = {}
+        fewest_streams: dict[Origin, int] = {}
         for endpoint in catalog.endpoints.values():
-            held = wanted.get(endpoint.origin, (0, ""))
-            if endpoint.warm_connections > held[0]:
-                wanted[endpoint.origin] = (endpoint.warm_connections, endpoint.probe_path)
+            origin = endpoint.origin
+            held = wanted.get(origin)
+            if held is None or endpoint.warm_connections > held.warm_connections:
+                wanted[origin] = endpoint
+            # Rows that share a server share its limit: the lower word counts.
+            fewest = fewest_streams.get(origin, endpoint.max_streams)
+            fewest_streams[origin] = min(fewest, endpoint.max_streams)
         warming = [
-            asyncio.create_task(services.transport.warm(origin, connections, probe_path=probe_path))
-            for origin, (connections, probe_path) in wanted.items()
+            asyncio.create_task(
+                services.transport.warm(
+                    origin,
+                    endpoint.warm_connections,
+                    probe_path=endpoint.probe_path,
+                    max_streams=fewest_streams[origin],
+                )
+            )
+            for origin, endpoint in wanted.items()
         ]
         if warming:
             _, late = await asyncio.wait(warming, timeout=WARM_WAIT_S)

@@ -81,7 +81,12 @@ class _Transport:
         return _Stream(self._chunks)
 
     async def warm(
-        self, origin: Origin, connections: int, *, probe_path: str | None = None
+        self,
+        origin: Origin,
+        connections: int,
+        *,
+        probe_path: str | None = None,
+        max_streams: int | None = None,
     ) -> None: ...
 
     def describe(self) -> list[OriginState]:

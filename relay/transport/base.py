@@ -123,7 +123,12 @@ class Transport(Protocol):
         ...
 
     async def warm(
-        self, origin: Origin, connections: int, *, probe_path: str | None = None
+        self,
+        origin: Origin,
+        connections: int,
+        *,
+        probe_path: str | None = None,
+        max_streams: int | None = None,
     ) -> None:
         """Open `connections` connections to the origin and keep them warm until `aclose`.
 
@@ -133,6 +138,8 @@ class Transport(Protocol):
         Args:
             probe_path: what our own HEAD requests ask for, without credentials; any status
                 counts as alive. None for the configured default.
+            max_streams: stream slots of one HTTP/2 connection to this origin, from now on also
+                of those that are open. None for the configured default.
 
         Raises nothing for an origin that cannot be reached: it is tried again in the
         background, and `describe` says so.

@@ -109,10 +109,15 @@ class PooledTransport:
         return stream
 
     async def warm(
-        self, origin: Origin, connections: int, *, probe_path: str | None = None
+        self,
+        origin: Origin,
+        connections: int,
+        *,
+        probe_path: str | None = None,
+        max_streams: int | None = None,
     ) -> None:
         """See `Transport.warm`."""
-        await self._pool(origin).warm(connections, probe_path)
+        await self._pool(origin).warm(connections, probe_path, max_streams)
 
     def describe(self) -> list[OriginState]:
         """See `Transport.describe`."""
@@ -181,8 +186,14 @@ class _DialOwner:
 
     reused = False
 
+    def __init__(self) -> None:
+        self.how: StreamEnd | None = None
+        """How the probe's stream ended; None while it has not."""
+
     def end(self, how: StreamEnd) -> None:
-        """Nothing to do: the dial itself sees how its probe ends."""
+        """See `StreamOwner.end`."""
+        if self.how is None:
+            self.how = how
 
 
 class OriginPool:
@@ -202,6 +213,7 @@ class OriginPool:
         )
         self._target = 0
         self._probe_path = settings.probe_path
+        self._max_streams = settings.max_streams
         self._is_http2 = origin.http == "h2" or (origin.http == "auto" and origin.scheme == "https")
         """What the next connection is expected to speak; corrected by each that is dialled."""
         self._dials: set[asyncio.Task[None]] = set()
@@ -277,10 +289,16 @@ class OriginPool:
 
     # --- for the operator -------------------------------------------------------------------
 
-    async def warm(self, connections: int, probe_path: str | None) -> None:
+    async def warm(self, connections: int, probe_path: str | None, max_streams: int | None) -> None:
         """Hold so many connections; returns when it does, or when a dial has failed."""
         if probe_path is not None:
             self._probe_path = probe_path
+        if max_streams is not None:
+            self._max_streams = max_streams
+            for connection in self._slots.usable:
+                if connection.is_http2:
+                    connection.max_streams = max_streams
+            self._slots.serve()
         self._target = connections
         self._backoff_until_s = 0.0
         self._failures = 0
@@ -374,21 +392,25 @@ class OriginPool:
     def _wanted(self, usable: list[PooledConnection[EngineConnection]]) -> int:
         """How many connections the warm target and the present load ask for."""
         open_streams = sum(len(connection.leases) for connection in usable)
-        return max(self._target, math.ceil(open_streams / self._streams_each))
+        busy = math.ceil(open_streams / self._streams_each)
+        return max(self._target, min(busy, self._max_connections))
 
     @property
     def _streams_each(self) -> int:
-        return self._settings.max_streams if self._is_http2 else 1
+        return self._max_streams if self._is_http2 else 1
+
+    @property
+    def _max_connections(self) -> int:
+        settings = self._settings
+        return settings.max_connections if self._is_http2 else settings.max_http1_connections
 
     def _dials_due(self, now_s: float) -> int:
         usable = self._slots.usable
         dialling = len(self._dials)
         may_dial = now_s >= self._backoff_until_s
-        settings = self._settings
-        limit = settings.max_connections if self._is_http2 else settings.max_http1_connections
         urgent = min(
             math.ceil(len(self._slots.waiters) / self._streams_each),
-            max(limit, self._target) - len(usable),
+            max(self._max_connections, self._target) - len(usable),
         )
         if urgent > dialling and may_dial:
             return urgent - dialling
@@ -480,22 +502,26 @@ class OriginPool:
             self._dial_failed(error)
             return
         answers_probes, is_http2 = True, self._origin.http == "h2"
+        owner = _DialOwner()
         try:
             async with asyncio.timeout(settings.dial_timeout_s + _PROBE_MARGIN_S):
-                is_http2 = await self._ask(raw, _DialOwner()) == "2"
+                is_http2 = await self._ask(raw, owner) == "2"
         except TimeoutError:
             # TCP and TLS had their own, shorter bound, so the connection is there: the provider
             # does not answer probes in time, which must not make it unusable.
             answers_probes = False
         except UpstreamError as error:
-            raw.close()
-            # Nothing but our probe was sent, so whatever broke, there is no connection.
-            self._dial_failed(
-                error
-                if isinstance(error, ConnectError)
-                else ConnectError(f"no usable connection: {error.public_message}")
-            )
-            return
+            if owner.how is not StreamEnd.BROKEN:
+                raw.close()
+                self._dial_failed(
+                    error
+                    if isinstance(error, ConnectError)
+                    else ConnectError(f"no usable connection: {error.public_message}")
+                )
+                return
+            # The provider reset the probe's stream, which only HTTP/2 can: it does not like a
+            # HEAD, and the connection that told so is there.
+            answers_probes, is_http2 = False, True
         except BaseException:
             raw.close()
             raise
@@ -508,7 +534,7 @@ class OriginPool:
             PooledConnection(
                 raw,
                 is_http2=is_http2,
-                max_streams=settings.max_streams if is_http2 else 1,
+                max_streams=self._max_streams if is_http2 else 1,
                 max_requests=max(1, int(self._jittered(settings.max_requests))),
                 now_s=now_s,
                 retire_at_s=now_s + self._jittered(settings.max_age_s),
@@ -554,8 +580,12 @@ class OriginPool:
                 if isinstance(error, UpstreamError)
                 else "a probe was not answered in time"
             )
-            # However the probe's own stream ended, the connection is not to be trusted.
-            connection.draining = True
+            if lease.how is StreamEnd.BROKEN:
+                # It reset the probe and lives: not asked again, and not replaced for it.
+                connection.answers_probes = False
+                connection.alive_s = self.now_s()
+            else:
+                connection.draining = True
         finally:
             connection.probing = False
             lease.end(StreamEnd.DONE)

@@ -71,8 +71,8 @@ class PooledConnection(Generic[C]):
 
     @property
     def free_slots(self) -> int:
-        """Streams it can still take; 0 when it is draining."""
-        return 0 if self.draining else self.max_streams - len(self.leases)
+        """Streams it can still take; 0 when it is draining, or over a limit that was lowered."""
+        return 0 if self.draining else max(0, self.max_streams - len(self.leases))
 
     @property
     def probe_due_s(self) -> float:

@@ -211,10 +211,15 @@ class MemoryTransport:
         return stream
 
     async def warm(
-        self, origin: Origin, connections: int, *, probe_path: str | None = None
+        self,
+        origin: Origin,
+        connections: int,
+        *,
+        probe_path: str | None = None,
+        max_streams: int | None = None,
     ) -> None:
         """Remember the number; a twin's connections cost nothing."""
-        del probe_path
+        del probe_path, max_streams
         site = self._sites.setdefault(origin.host, _Site([FakeEndpoint()]))
         site.warm = connections
         self._origins[origin] = site

@@ -79,6 +79,8 @@ class FakeConnection:
     connect_timeout_s: float
     probe_s: float = 0.0
     headers_s: float = 0.0
+    resets_probes: bool = False
+    """Every HEAD is answered by a reset of its stream."""
     probes_s: list[float] = field(default_factory=list)
     """When it was probed, the dial left out."""
     streams: list[FakeStream] = field(default_factory=list)
@@ -104,6 +106,9 @@ class FakeConnection:
         elif request.method == "HEAD":
             self.probes_s.append(since_start_s())
         await _pause(self.probe_s if request.method == "HEAD" else self.headers_s)
+        if request.method == "HEAD" and self.resets_probes:
+            owner.end(StreamEnd.BROKEN)
+            raise StreamReset("the provider reset the stream (PROTOCOL_ERROR)")
         stream = FakeStream(self.version, owner)
         if request.method != "HEAD":
             self.streams.append(stream)
@@ -128,13 +133,20 @@ class FakeEngine:
         self.dial_s = dial_s
         self.version: Literal["1.1", "2"] = version
         self.failure: RelayError | None = None
+        self.resets_probes = False
         self.made: list[FakeConnection] = []
         self.closed = False
 
     def connect(self, origin: Origin, *, connect_timeout_s: float) -> FakeConnection:
         del origin
         connection = FakeConnection(
-            self, self.dial_s, self.failure, self.version, since_start_s(), connect_timeout_s
+            self,
+            self.dial_s,
+            self.failure,
+            self.version,
+            since_start_s(),
+            connect_timeout_s,
+            resets_probes=self.resets_probes,
         )
         self.made.append(connection)
         return connection
@@ -545,6 +557,74 @@ async def test_a_cancel_that_meets_the_close_is_a_cancel() -> None:
     await transport.aclose()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+# --- providers that do not like our probes ----------------------------------------------------
+
+
+@on_virtual_time
+async def test_a_reset_probe_is_no_failed_dial() -> None:
+    engine = FakeEngine(dial_s=0.1)
+    engine.resets_probes = True
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    (await opened(transport)).finish()
+    await asyncio.sleep(300)
+    assert len(engine.made) == 1
+    assert engine.made[0].probes_s == []  # it is not asked again
+    (row,) = transport.describe()
+    assert (row.connections, row.last_error) == (1, None)
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_probe_reset_later_leaves_the_connection() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    engine.made[0].resets_probes = True
+    await asyncio.sleep(300)
+    assert engine.made[0].probes_s == [30.0]
+    assert not engine.made[0].is_closed
+    assert len(engine.made) == 1
+    await transport.aclose()
+
+
+# --- how many streams an origin takes ---------------------------------------------------------
+
+
+@on_virtual_time
+async def test_an_origin_has_its_own_number_of_streams() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1, max_streams=3)
+    streams = [await opened(transport) for _ in range(3)]
+    assert len(engine.made) == 1
+    streams.append(await opened(transport))
+    assert len(engine.made) == 2
+    for stream in streams:
+        stream.finish()
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_changed_number_holds_for_open_connections() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine, replace(STEADY, max_connections=1))
+    await transport.warm(H2, 1, max_streams=3)
+    streams = [await opened(transport) for _ in range(3)]
+    await transport.warm(H2, 1, max_streams=1)
+    waiting = asyncio.ensure_future(opened(transport, timeout_s=60))
+    await asyncio.sleep(1)
+    streams.pop().finish()
+    await asyncio.sleep(1)
+    assert not waiting.done()  # two still run where one may
+    await transport.warm(H2, 1, max_streams=3)
+    (await waiting).finish()
+    assert since_start_s() == 2.0
+    for stream in streams:
+        stream.finish()
+    await transport.aclose()
 
 
 @pytest.mark.parametrize("contended", [False, True])
