@@ -40,6 +40,7 @@ MAY_USE: dict[str, set[str]] = {
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
     "governance": LEAVES,
+    "resilience": set(),
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
     # the way of one generation

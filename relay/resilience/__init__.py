@@ -1,0 +1,1 @@
+"""State machines that decide on targets; time is an argument, none knows another."""
