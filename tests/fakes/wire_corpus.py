@@ -1,4 +1,4 @@
-"""The wire corpus of the OpenAI family, read in place, and what its bodies say in plain JSON.
+"""The wire corpus, read in place, and what the bodies of the OpenAI family say in plain JSON.
 
 `RELAY_WIRE_CORPUS` names the fixtures' directory; by default they lie beside the repository.
 Nothing of them is copied. What a body says is found here with `json` and `re` alone, without any
@@ -57,8 +57,21 @@ class Case:
     is_stream: bool
     status: int
     expected: dict[str, Any]
+    kind: str
+    """`stream-text`, `nonstream-tool`, `error`, ..."""
     _body_file: str
     _meta_file: str
+
+    @property
+    def is_ndjson(self) -> bool:
+        """Whether the body is one JSON document a line."""
+        return self._body_file.endswith(".ndjson")
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The whole description: request, response, where it came from."""
+        meta: dict[str, Any] = json.loads((CORPUS / self._meta_file).read_bytes())
+        return meta
 
     @property
     def body(self) -> bytes:
@@ -68,8 +81,7 @@ class Case:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """The provider's headers as far as they were kept, fit to be sent again over HTTP/2."""
-        meta = json.loads((CORPUS / self._meta_file).read_bytes())
-        kept = [(name.lower(), value) for name, value in meta["response"]["headers"]]
+        kept = [(name.lower(), value) for name, value in self.meta["response"]["headers"]]
         return [
             (name, value)
             for name, value in kept
@@ -122,8 +134,8 @@ class Case:
 
 
 @cache
-def cases() -> tuple[Case, ...]:
-    """Every chat case of the family; none where the corpus is absent."""
+def all_cases() -> tuple[Case, ...]:
+    """Every case of the corpus, whatever its wire; none where the corpus is absent."""
     index = CORPUS / "index.json"
     if not index.is_file():
         return ()
@@ -134,14 +146,24 @@ def cases() -> tuple[Case, ...]:
             is_stream=entry["body_file"].endswith(".sse"),
             status=entry["status"],
             expected=entry["expected"],
+            kind=entry["kind"],
             _body_file=entry["body_file"],
             _meta_file=entry["meta_file"],
         )
         for entry in json.loads(index.read_bytes())["cases"]
-        if entry["provider"] in PROVIDERS
+    )
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """Every chat case of the OpenAI family; none where the corpus is absent."""
+    return tuple(
+        case
+        for case in all_cases()
+        if case.provider in PROVIDERS
         # Ollama's own surface is another wire: NDJSON, or documents without choices.
-        and not entry["body_file"].endswith(".ndjson")
-        and ("choices" in entry["expected"] or "error" in entry["expected"])
+        and not case.is_ndjson
+        and ("choices" in case.expected or "error" in case.expected)
     )
 
 
