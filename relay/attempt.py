@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 
 from relay import __version__
 from relay.codecs.base import Codec
+from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import (
     Events,
     GenerateRequest,
@@ -34,9 +35,11 @@ from relay.errors import (
     LocalProtocolError,
     Reason,
     RelayError,
+    TargetLimited,
 )
 from relay.outcome import AttemptOutcome, AttemptRecord
 from relay.reaper import Reaper
+from relay.resilience.headroom import Headroom
 from relay.routing.catalog import Target, Timeouts
 from relay.timeline import AttemptMarks
 from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
@@ -76,6 +79,7 @@ class Attempt:
         reaper: Reaper,
         clock: Clock,
         received_s: float,
+        headroom: Headroom,
     ) -> None:
         self.target = target
         self.timeouts = timeouts
@@ -84,6 +88,7 @@ class Attempt:
         self._reaper = reaper
         self._clock = clock
         self._received_s = received_s
+        self._headroom = headroom
         self.marks = AttemptMarks(clock())
         self.record = AttemptRecord(
             provider=target.endpoint.provider,
@@ -145,6 +150,11 @@ class Attempt:
     async def _until_first_content(self) -> None:
         endpoint = self.target.endpoint
         codec = self._codec
+        wait_s = self._headroom.take(self._clock())
+        if wait_s > 0:
+            raise TargetLimited(
+                f"{self.target.name} is held to the rpm and tpm of its row", retry_after_s=wait_s
+            )
         encoded = codec.encode_request(self._request, self.target.model)
         self._stream = stream = await self._transport.open(
             endpoint.origin,
@@ -161,6 +171,8 @@ class Attempt:
         self.record.http_version = stream.http_version
         self.record.http_status = stream.status
         codec.decode_headers(stream.status, stream.headers)
+        if windows := read_rate_windows(stream.headers):
+            self._headroom.observe(windows, self._clock())
         self._chunks = stream.chunks()
         want_reasoning = self._request.want_reasoning
         while not self._is_over:
@@ -298,7 +310,13 @@ class Attempt:
                 AttemptOutcome.OVERLOAD if error.reason in _OVERLOADED else AttemptOutcome.FAILURE
             )
             self._close_record(outcome, error)
+            if error.reason is Reason.UPSTREAM_RATE_LIMITED:
+                self._headroom.refused(error.retry_after_s, self._clock())
         self._release()
+
+    def spent(self, tokens: int) -> None:
+        """What the attempt cost in tokens, as far as it is known; once, when it is over."""
+        self._headroom.spend(tokens, self._clock())
 
     def _redact(self, error: RelayError) -> None:
         """Take our own credentials out of what the provider said; some quote the whole key."""

@@ -273,6 +273,10 @@ class ProviderConfig(_Model):
     max_streams: int = Field(
         100, ge=1, le=10_000, description="per connection; the usual limit of HTTP/2 servers"
     )
+    rpm: int | None = Field(
+        None, ge=1, description="requests a minute of each model; more go to other candidates"
+    )
+    tpm: int | None = Field(None, ge=1, description="tokens a minute of each model, likewise")
     probe_path: str | None = Field(
         None, description="asked to keep a connection warm; default: the list of models"
     )

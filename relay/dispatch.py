@@ -20,6 +20,7 @@ from relay.race import run_race
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.plan import PlannedAttempt, make_plan
+from relay.target_state import TargetStates
 from relay.timeline import Timeline
 from relay.transport.base import Transport
 
@@ -73,6 +74,7 @@ class Services:
     lane_bytes: int = 65_536
     is_draining: bool = False
     live: Live = field(default_factory=Live)
+    states: TargetStates = field(default_factory=TargetStates)
 
 
 @dataclass(slots=True)
@@ -107,7 +109,12 @@ async def commit(
     catalog = services.catalog
     progress.entry = entry = await services.ledger.admit(generation_id, request)
     timeline.close("admission")
-    plan = make_plan(catalog.resolve(request.model), request)
+    states, now_s = services.states, services.clock()
+    plan = make_plan(
+        catalog.resolve(request.model),
+        request,
+        lambda target: states.of(target).headroom.wait_s(now_s),
+    )
     timeline.close("route")
 
     def start(step: PlannedAttempt) -> Attempt:
@@ -119,6 +126,7 @@ async def commit(
             reaper=services.reaper,
             clock=services.clock,
             received_s=timeline.received_s,
+            headroom=states.of(step.target).headroom,
         )
         progress.records.append(attempt.record)
         return attempt

@@ -305,6 +305,13 @@ class NoCandidates(AdmissionError):
     reason = Reason.NO_CANDIDATES
 
 
+class TargetLimited(AdmissionError):
+    """The operator's own `rpm` or `tpm` of a target is used up; `retry_after_s` says how long."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = Reason.LIMIT_EXCEEDED
+
+
 class PoolExhausted(AdmissionError):
     """No stream slot to the origin became free in time."""
 
@@ -499,10 +506,16 @@ class AllAttemptsFailed(UpstreamError):
         many = f" ({len(self.attempts)} attempts failed)" if len(self.attempts) > 1 else ""
         super().__init__(
             f"{self.leading.public_message}{many}",
-            retry_after_s=self.leading.retry_after_s,
+            retry_after_s=self._soonest_s(),
             metadata=dict(self.leading.metadata),
         )
         self.reason = self.leading.reason
+
+    def _soonest_s(self) -> float | None:
+        """When the first of those that said so may be asked again, if the leading one did."""
+        if self.leading.retry_after_s is None:
+            return None
+        return min(one.retry_after_s for one in self.attempts if one.retry_after_s is not None)
 
     @property
     def status_code(self) -> Code:

@@ -331,6 +331,8 @@ class Generation:
         is_final = usage is not None and error is None
         if usage is None and attempt is not None:
             usage = estimate_usage(self.request, self._output_bytes)
+        if usage is not None and attempt is not None:
+            attempt.spent(usage.total_tokens)
         finish = self._finish
         self.end = end = GenerationEnd(
             error=error,

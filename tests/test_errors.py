@@ -53,6 +53,7 @@ def test_only_what_reached_nobody_is_safe_to_try_again() -> None:
         "NoCandidates",
         "PoolExhausted",
         "StreamRefused",
+        "TargetLimited",
         "TlsFailed",
     }
 
@@ -116,6 +117,16 @@ def test_lost_race_speaks_with_the_code_of_its_leading_failure() -> None:
     assert error.status_code is Code.RESOURCE_EXHAUSTED
     assert isinstance(error, UpstreamError)
     assert error.attempts == tuple(failures)
+
+
+def test_lost_race_may_be_run_again_when_the_first_target_opens() -> None:
+    def limited(after_s: float | None) -> UpstreamStatus:
+        reason = Reason.UPSTREAM_RATE_LIMITED
+        return UpstreamStatus("x", reason=reason, http_status=429, retry_after_s=after_s)
+
+    assert AllAttemptsFailed([limited(30.0), limited(60.0)]).retry_after_s == 30.0
+    assert AllAttemptsFailed([limited(None), limited(60.0)]).retry_after_s == 60.0
+    assert AllAttemptsFailed([limited(30.0), limited(None)]).retry_after_s is None
 
 
 def test_deadline_is_never_worth_another_try() -> None:

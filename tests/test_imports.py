@@ -44,9 +44,18 @@ MAY_USE: dict[str, set[str]] = {
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
     # the way of one generation
-    "attempt": LEAVES | {"routing.catalog", "codecs.base", "transport.base"},
+    "attempt": LEAVES
+    | {
+        "routing.catalog",
+        "codecs.base",
+        "codecs.rate_limit_headers",
+        "transport.base",
+        "resilience",
+    },
+    "target_state": LEAVES | {"resilience", "routing.catalog"},
     "race": LEAVES | {"attempt", "routing.plan"},
-    "dispatch": LEAVES | {"race", "attempt", "routing", "governance", "transport.base"},
+    "dispatch": LEAVES
+    | {"race", "attempt", "routing", "governance", "target_state", "transport.base"},
     "generation": LEAVES | {"dispatch", "attempt"},
     "outbox": LEAVES,
     "session": LEAVES | {"generation", "dispatch", "outbox"},

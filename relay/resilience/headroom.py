@@ -85,6 +85,10 @@ class Headroom:
         # Rounding must not make a caller wait for a femtosecond.
         return wait_s if wait_s > 1e-9 else 0.0
 
+    def wait_s(self, now_s: float) -> float:
+        """How long the target is certain to refuse, by either source; 0 if it may be asked."""
+        return max(self.upstream_wait_s(now_s), self.own_wait_s(now_s))
+
     def take(self, now_s: float) -> float:
         """Count one request if the operator's limits admit it; how long to wait otherwise (0:
         counted). A refused one counts nothing."""

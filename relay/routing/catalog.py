@@ -56,6 +56,10 @@ class Endpoint:
     warm_connections: int
     max_streams: int
     probe_path: str
+    rpm: int | None
+    """Requests a minute that the operator allows each model; None for no limit of ours."""
+    tpm: int | None
+    """Tokens a minute, likewise."""
     models: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -225,5 +229,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         warm_connections=row.warm_connections,
         max_streams=row.max_streams,
         probe_path=row.probe_path or f"{base_path}/models",
+        rpm=row.rpm,
+        tpm=row.tpm,
         models=row.models,
     )

@@ -15,6 +15,7 @@ from rtrelay.v1 import RelayServiceStub, Start
 
 from relay.config import parse
 from relay.server import Worker
+from relay.target_state import TargetStates
 from tests.fakes.converse_client import Conversation, Generated, generate
 
 Document = dict[str, Any]
@@ -61,6 +62,11 @@ class RelayUnderTest:
     ) -> Generated:
         """One Generate call, run to its end."""
         return await generate(self.channel, request, timeout_s=timeout_s)
+
+    def forget(self) -> None:
+        """Drop what the worker has learnt of its targets (an empty rate limit, say), so that a
+        test does not depend on those before it."""
+        self.worker.services.states = TargetStates()
 
     async def settled(self) -> None:
         """Wait until nothing runs: no generation, no upstream stream, no background task.

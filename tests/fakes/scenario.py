@@ -84,6 +84,7 @@ class Scenario:
         fallbacks: Sequence[str] = (),
         timeouts: Mapping[str, int] | None = None,
         refuses: Mapping[str, Sequence[str]] | None = None,
+        rows_more: Mapping[str, Mapping[str, Any]] | None = None,
         ledger: Ledger | None = None,
         slow_consumer_s: float = 30.0,
     ) -> None:
@@ -91,6 +92,7 @@ class Scenario:
         Args:
             timeouts: of the alias, in milliseconds.
             refuses: by provider, what its wire cannot say.
+            rows_more: by provider, further keys of its row (`rpm`).
         """
         refused = refuses or {}
         document = {
@@ -100,6 +102,7 @@ class Scenario:
                     "base_url": f"https://{name}.test/v1",
                     "auth": "none",
                     "quirks": {"refuses": list(refused.get(name, ()))},
+                    **(rows_more or {}).get(name, {}),
                 }
                 for name in rows
             },
@@ -133,7 +136,12 @@ class Scenario:
     def plan(self, wanted: GenerateRequest | None = None) -> RoutePlan:
         """Where the request may go."""
         wanted = wanted or request()
-        return make_plan(self.services.catalog.resolve(wanted.model), wanted)
+        states = self.services.states
+        return make_plan(
+            self.services.catalog.resolve(wanted.model),
+            wanted,
+            lambda target: states.of(target).headroom.wait_s(now_s()),
+        )
 
     def attempt(self, wanted: GenerateRequest | None = None, step: int = 0) -> Attempt:
         """The attempt at one step of the plan."""
@@ -150,6 +158,7 @@ class Scenario:
             reaper=self.reaper,
             clock=now_s,
             received_s=now_s(),
+            headroom=self.services.states.of(step.target).headroom,
         )
 
     def generation(self, wanted: GenerateRequest | None = None, **more: Any) -> Generation:

@@ -580,7 +580,8 @@ async def test_fault_before_content_is_mended_by_the_fallback(world: World, faul
         assert reply.is_clean, f"{name}: {reply}"
         assert reply.text == "spare words", name
         assert reply.provider == "spare", name
-        assert reply.attempts >= 2, name
+        # A 429 is remembered: whoever comes after it is not sent there to hear it again.
+        assert reply.attempts >= (1 if fault.name == "status_by_429" else 2), name
         check_secrecy(reply.everything)
     # Silence costs its own limit and no more; all four waited for it together.
     assert took_s < LIMIT_MS / 1000 + 2.0

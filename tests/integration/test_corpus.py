@@ -532,6 +532,7 @@ async def test_error_moves_on_to_another_provider_where_that_can_help(
     moves_on = kind.moves_on and case.name not in AFTER_CONTENT
     if (case.error or {}).get("retryable"):
         assert moves_on, "what the corpus calls retryable is never given up"
+    world.relay.forget()
     reading = await read_stream(world, body_of(case, model="with-spare"))
     if moves_on:
         assert reading.error is None

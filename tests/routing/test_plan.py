@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from relay.config import parse
@@ -12,8 +14,10 @@ from tests.fakes.scenario import request
 ROW = {"wire": "openai_chat", "base_url": "https://x.test/v1", "auth": "none"}
 
 
-def plan(candidates: list[str], fallbacks: list[str]) -> RoutePlan:
-    """A plan over `provider/model` names."""
+def plan(
+    candidates: list[str], fallbacks: list[str], waits_s: Mapping[str, float] = MappingProxyType({})
+) -> RoutePlan:
+    """A plan over `provider/model` names, some of which refuse for so long."""
 
     def rows(names: list[str]) -> list[dict[str, Any]]:
         pairs = [name.split("/") for name in names]
@@ -23,7 +27,8 @@ def plan(candidates: list[str], fallbacks: list[str]) -> RoutePlan:
         "providers": {"a": ROW, "b": ROW},
         "models": {"fast": {"candidates": rows(candidates), "fallbacks": rows(fallbacks)}},
     }
-    return make_plan(Catalog(parse(document)).resolve("fast"), request())
+    route = Catalog(parse(document)).resolve("fast")
+    return make_plan(route, request(), lambda target: waits_s.get(target.name, 0.0))
 
 
 def names(made: RoutePlan) -> list[tuple[str, bool]]:
@@ -45,6 +50,11 @@ def test_target_that_stands_twice_is_tried_once() -> None:
         ("a/y", False),
         ("b/x", True),
     ]
+
+
+def test_who_will_refuse_comes_last_and_the_soonest_first() -> None:
+    made = plan(["a/x", "a/y", "b/x"], ["b/y"], {"a/x": 30.0, "b/x": 2.0})
+    assert names(made) == [("a/y", False), ("b/y", True), ("b/x", False), ("a/x", False)]
 
 
 def test_limits_are_those_of_the_route() -> None:
