@@ -224,7 +224,8 @@ class OriginPool:
         self._dial_error: ConnectError | None = None
         """Why the latest dial failed; None after a success."""
         self._last_error: str | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at_s = math.inf
         self._changed = asyncio.Event()
         """Set after each dial and each end of a stream; `warm` and `aclose` wait on it."""
         self._closing = False
@@ -432,9 +433,12 @@ class OriginPool:
         if at_s is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= at_s:
+            if self._timer_at_s <= at_s:
                 return
             self._timer.cancel()
+        # The time is kept here: for a moment less than half a millisecond away uvloop gives a
+        # handle that does not know it.
+        self._timer_at_s = at_s
         self._timer = self._loop.call_at(at_s, self._on_timer, at_s)
 
     def _on_timer(self, at_s: float) -> None:

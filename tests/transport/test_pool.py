@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
+import uvloop
 
 from relay.errors import (
     ConnectError,
@@ -312,6 +313,23 @@ async def test_warming_dials_one_after_the_other() -> None:
     assert engine.dials_s == [0.0, 0.1]
     assert since_start_s() == 0.2
     await transport.aclose()
+
+
+def test_a_timer_that_is_due_at_once_does_no_harm() -> None:
+    """uvloop has no timer for what is due within half a millisecond: it gives a plain handle."""
+
+    async def main() -> None:
+        engine = FakeEngine()
+        transport = pooled(engine, replace(STEADY, probe_interval_s=0.0002))
+        for _ in range(20):
+            streams = [await opened(transport) for _ in range(2)]
+            for stream in streams:
+                stream.finish()
+            await asyncio.sleep(0)
+        await transport.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
 
 
 @on_virtual_time
