@@ -212,6 +212,11 @@ class Policy:
     timeline: bool = False
     """Whether the whole timeline is wanted in the final usage (`x_relay`)."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """The client's own words for logs and usage records (call id, room, ...)."""
+    client: str = ""
+    """Name and version of the client software, as it calls itself."""
+    traceparent: str = ""
+    """W3C trace context that the generation belongs to: valid, or empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.plan import PlannedAttempt, make_plan
 from relay.target_state import TargetStates
-from relay.timeline import Timeline
+from relay.timeline import AttemptMarks, Timeline
 from relay.transport.base import Transport
 
 
@@ -83,6 +83,8 @@ class Progress:
 
     records: list[AttemptRecord] = field(default_factory=list)
     """Every attempt started."""
+    last: AttemptMarks | None = None
+    """Where the attempt that started last has come to."""
     entry: LedgerEntry | None = None
     """The account, from its admission on; whoever ends the generation settles it."""
 
@@ -129,6 +131,7 @@ async def commit(
             headroom=states.of(step.target).headroom,
         )
         progress.records.append(attempt.record)
+        progress.last = attempt.marks
         return attempt
 
     attempt = await run_race(plan.attempts, start)

@@ -55,6 +55,7 @@ from relay.errors import (
 from relay.outcome import GenerationEnd
 from relay.timeline import Timeline
 from relay.tokens import count_bytes, estimate_usage
+from relay.trace_context import trace_id
 
 _log = structlog.get_logger("relay.generation")
 
@@ -325,6 +326,9 @@ class Generation:
                 attempt.fail(error)
             else:
                 attempt.abort()
+        elif (last := self._progress.last) is not None:
+            # Nobody won: where the time went is what the last one to try was waiting for.
+            self.timeline.adopt(last)
         if self._is_whole and isinstance(error, _BROKEN_OFF):
             error = None
         usage = self._usage
@@ -377,7 +381,7 @@ def _no_content(budget_s: float | None) -> DeadlineExceeded:
 
 def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
     """One line a generation, with the whole timeline; no prompt, no output, no key."""
-    request = generation.request
+    request, policy = generation.request, generation.request.policy
     error = end.error
     usage = end.usage
     _log.info(
@@ -386,7 +390,11 @@ def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
         client_id=generation.client_id or None,
         frontend=frontend,
         asked=request.model[:MAX_SHOWN_CHARS],
-        turn=request.policy.turn_id or None,
+        turn=policy.turn_id or None,
+        trace_id=trace_id(policy.traceparent) or None,
+        client=policy.client or None,
+        tags=policy.tags or None,
+        labels=policy.labels or None,
         provider=end.provider or None,
         model=end.model or None,
         status=error.status_code.name if error else "OK",

@@ -37,7 +37,8 @@ class AttemptRecord:
     mended_events: int = 0
     """Events whose text was no Unicode: the provider's fault, told in the log."""
     phases_us: dict[str, int] = field(default_factory=dict)
-    """pool_wait, request_sent, response_headers, first_content, each from the one before."""
+    """pool_wait, request_sent, response_headers, first_content, each from the one before; those
+    that it came to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,17 @@ after the release the time is split by what the generation waited for.
 
     admission         received            -> admitted (parsed, known, may and can pay)
     route             admitted            -> plan made
-    race_wait         plan made           -> the winner's attempt starts (failed attempts before it)
+    race_wait         plan made           -> the winner's attempt starts (failed ones before it);
+                      without a winner, the last attempt's
     pool_wait         attempt starts      -> a stream slot on a warm connection is ours
     request_sent      slot                -> request encoded and handed to the HTTP engine
     response_headers  handed over         -> response head
     first_content     head                -> first content event decoded
-    relay_out         first content       -> first output written to the client
+    relay_out         first content       -> first output written to the client; the rest, where an
+                      answer that came in one read has ended before it is written
     stream            the rest of the time between first output and last event
     stalls            gaps of more than STALL_S inside it, in which the provider sent nothing
-    end               last event          -> the end handed to the client
+    end               last event          -> the end is fixed and goes to the frontend
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -15,6 +16,7 @@ from relay.content import (
     Events,
     FinishReason,
     Message,
+    Policy,
     ReasoningDelta,
     Role,
     TextPart,
@@ -355,6 +357,46 @@ def test_budget_that_is_used_up_sends_nothing(budgets: Budgets, total_s: float |
         scenario.check()
 
     check()
+
+
+@on_virtual_time
+async def test_without_a_winner_the_time_stands_where_the_last_attempt_waited() -> None:
+    late = FakeEndpoint(headers_s=0.25, chunks=[(math.inf, b"")])
+    scenario = Scenario(
+        {"a": FakeEndpoint(fault=ConnectError("a"), fault_at="connect"), "b": late},
+        fallbacks=("b",),
+    )
+    _, end = await scenario.generate(request(budgets=Budgets(first_token_s=1.0)))
+    assert isinstance(end.error, DeadlineExceeded)
+    assert end.phases_us["response_headers"] == 250_000
+    assert end.phases_us["first_content"] == 750_000, "its head was there, content was not"
+    assert end.wall_us == 1_000_000
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_log_tells_whose_generation_it_was() -> None:
+    scenario = Scenario({"a": HELLO})
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    policy = Policy(
+        turn_id="t1",
+        tags=("eu",),
+        labels={"call": "c1"},
+        client="agent/1",
+        traceparent=f"00-{trace}-b7ad6b7169203331-01",
+    )
+    with capture_logs() as lines:
+        await scenario.generate(replace(request(), policy=policy))
+    (line,) = [line for line in lines if line["event"] == "generation"]
+    told = {key: line[key] for key in ("turn", "trace_id", "tags", "labels", "client")}
+    assert told == {
+        "turn": "t1",
+        "trace_id": trace,
+        "tags": ("eu",),
+        "labels": {"call": "c1"},
+        "client": "agent/1",
+    }
+    await scenario.settled()
 
 
 @on_virtual_time

@@ -20,7 +20,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LEAVES = {"errors", "content", "deadline", "timeline", "outcome", "tokens", "reaper", "sse", "logs"}
+LEAVES = {
+    "errors",
+    "content",
+    "deadline",
+    "timeline",
+    "trace_context",
+    "outcome",
+    "tokens",
+    "reaper",
+    "sse",
+    "logs",
+}
 """What every layer may use. They know of each other only what is listed below."""
 
 MAY_USE: dict[str, set[str]] = {
@@ -31,6 +42,7 @@ MAY_USE: dict[str, set[str]] = {
     "timeline": {"deadline"},
     "outcome": {"content", "errors"},
     "tokens": {"content"},
+    "trace_context": set(),
     "reaper": set(),
     "sse": set(),
     "logs": set(),

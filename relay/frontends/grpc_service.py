@@ -42,7 +42,12 @@ from relay.errors import (
     RequestTooLarge,
 )
 from relay.frontends.grpc_status import to_status
-from relay.frontends.proto_in import check_generation_id, parse, to_generate_request
+from relay.frontends.proto_in import (
+    check_generation_id,
+    check_labels,
+    parse,
+    to_generate_request,
+)
 from relay.frontends.proto_out import FrameEncoder
 from relay.generation import Generation
 from relay.outbox import Outbox
@@ -116,7 +121,7 @@ class RelayService:
         frames = FrameEncoder(generation_id, request_id, start.turn_id, start.output)
         try:
             _refuse_session_features(start)
-            wanted = to_generate_request(start, None)
+            wanted = to_generate_request(start, None, _traceparent(context))
             check_acceptable(services, wanted)
         except RelayError as error:
             log_refusal(error, request_id)
@@ -184,6 +189,7 @@ class _Conversation:
         self._context = context
         self._id = _new_id("ses")
         self._setup: relay_pb.Setup | None = None
+        self._traceparent = _traceparent(context)
         self._outbox = Outbox(context.write)
         self._session = Session(services, self._outbox, settings.max_live_generations)
         self._is_closed_by_client = False
@@ -295,8 +301,7 @@ class _Conversation:
                 self._reject(InvalidRequest("the frame is empty or not known", field="frame"))
 
     def _on_setup(self, setup: relay_pb.Setup) -> None:
-        if len(setup.labels) > 16:
-            raise InvalidRequest("more than 16 labels", field="setup.labels")
+        check_labels(setup.labels, "setup.labels")
         if setup.budgets.first_segment_ms:
             raise NotImplementedYet("setup.budgets.first_segment_ms is not served by this version")
         self._setup = setup
@@ -321,7 +326,7 @@ class _Conversation:
                 generation_id,
                 request_id,
                 FrameEncoder(generation_id, request_id, start.turn_id, start.output),
-                lambda: to_generate_request(start, self._setup),
+                lambda: to_generate_request(start, self._setup, self._traceparent),
                 received_s,
             )
         except RelayError as error:
@@ -406,6 +411,14 @@ def _serialise(status: status_pb2.Status) -> bytes:
 
 
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _traceparent(context: Context) -> str:
+    """The trace context of the RPC, for generations that name none."""
+    for name, value in context.invocation_metadata() or ():
+        if name == "traceparent" and isinstance(value, str):
+            return value
+    return ""
 
 
 def _new_id(prefix: str) -> str:

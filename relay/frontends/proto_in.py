@@ -46,9 +46,14 @@ from relay.frontends.chat_body import (
     decode_json,
     to_request,
 )
+from relay.frontends.request_policy import POLICY_KEYS
+from relay.trace_context import valid_traceparent
 
 MAX_ID_BYTES = 128
 MAX_LABELS = 16
+MAX_TAGS = 32
+MAX_LABEL_CHARS = 256
+"""Of a label's name or value, a tag, a client's name."""
 
 P = TypeVar("P", bound=ProtoMessage)
 
@@ -93,20 +98,25 @@ def check_generation_id(generation_id: str) -> None:
         )
 
 
-def to_generate_request(start: relay_pb.Start, setup: relay_pb.Setup | None) -> GenerateRequest:
+def to_generate_request(
+    start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: str = ""
+) -> GenerateRequest:
     """The neutral request of a start, with the session's defaults filled in.
+
+    Args:
+        traceparent: of the RPC's metadata, for starts that have none of their own.
 
     Raises:
         InvalidRequest: a field is missing or wrong.
         NotImplementedYet: a field asks for what this version does not serve.
     """
     _refuse_unserved(start)
-    policy = _policy(start, setup)
+    policy = _policy(start, setup, traceparent)
     model = start.model
     kind = start.WhichOneof("input")
     if kind == "openai_chat_body":
         body = decode_json(start.openai_chat_body)
-        for ignored in ("stream", "stream_options", "x_relay"):
+        for ignored in ("stream", "stream_options", *POLICY_KEYS):
             body.pop(ignored, None)
         body["model"] = model or body.get("model") or (setup.model if setup else "")
         request = to_request(body, policy)
@@ -176,13 +186,34 @@ def _refuse_unserved(start: relay_pb.Start) -> None:
             raise NotImplementedYet(f"{field} is not served by this version")
 
 
-def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None) -> Policy:
-    labels = dict(setup.labels) if setup else {}
-    labels.update(start.labels)
-    if len(start.labels) > MAX_LABELS:
+def check_labels(labels: Mapping[str, str], field: str) -> None:
+    """
+    Raises:
+        InvalidRequest: too many, or one that is too long for a log line.
+    """
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest(f"{field} holds more than {MAX_LABELS} labels", field=field)
+    for name, value in labels.items():
+        if len(name) > MAX_LABEL_CHARS or len(value) > MAX_LABEL_CHARS:
+            raise InvalidRequest(
+                f"{field} has a name or value longer than {MAX_LABEL_CHARS} characters",
+                field=field,
+            )
+
+
+def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: str) -> Policy:
+    labels: dict[str, str] = dict(setup.labels) if setup else {}
+    if start.labels:
+        check_labels(start.labels, "start.labels")
+        labels.update(start.labels)
+    if len(start.tags) > MAX_TAGS or any(len(tag) > MAX_LABEL_CHARS for tag in start.tags):
         raise InvalidRequest(
-            f"start.labels holds more than {MAX_LABELS} labels", field="start.labels"
+            f"start.tags holds more than {MAX_TAGS} tags, or one over {MAX_LABEL_CHARS} characters",
+            field="start.tags",
         )
+    client = ""
+    if setup is not None and setup.client_name:
+        client = f"{setup.client_name}/{setup.client_version}"[:MAX_LABEL_CHARS]
     return Policy(
         budgets=Budgets(
             first_token_s=_budget(start, setup, "first_token_ms"),
@@ -193,6 +224,8 @@ def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None) -> Policy:
         tags=tuple(start.tags),
         timeline=True,
         labels=labels,
+        client=client,
+        traceparent=valid_traceparent(start.traceparent or traceparent),
     )
 
 

@@ -1,8 +1,9 @@
-"""What an HTTP client asks of the relay itself: `x-relay-*` headers, or the body's `x_relay`.
+"""What an HTTP client asks of the relay itself: `x-relay-*` headers, or the body's `relay`.
 
-Headers for those who can set them, the body field for clients that only have `extra_body`; where
-both speak, the header wins. An unknown name or a wrong value is refused by name: a limit that is
-silently not in force is worse than an error.
+Headers for those who can set them, the body field for clients that only have `extra_body` (an
+older name of it is `x_relay`); where both speak, the header wins. `route` and `model` are one: the
+alias to use instead of the body's model. An unknown name or a wrong value is refused by name: a
+limit that is silently not in force is worse than an error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from relay.content import Budgets, Policy
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import Scope
+from relay.trace_context import valid_traceparent
 
 _PREFIX = b"x-relay-"
 _MILLISECONDS = {
@@ -20,7 +22,10 @@ _MILLISECONDS = {
     "inter-token-ms": "inter_token_s",
     "total-ms": "total_s",
 }
-_NAMES = (*_MILLISECONDS, "model", "tags", "turn-id", "timeline")
+_NAMES = (*_MILLISECONDS, "route", "model", "tags", "turn-id", "timeline")
+POLICY_KEYS = ("relay", "x_relay")
+"""Fields of the body that are the relay's own and go no further."""
+_NOTHING_ASKED = Policy()
 _MAX_MS = 86_400_000
 _MAX_TEXT = 256
 
@@ -32,18 +37,23 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         InvalidRequest: an unknown or wrong entry, naming it.
     """
     entries: dict[str, tuple[str, object]] = {}
-    given = body.get("x_relay")
-    if given is not None:
+    for where in POLICY_KEYS:
+        given = body.get(where)
+        if given is None:
+            continue
         if not isinstance(given, dict):
-            raise InvalidRequest("x_relay must be an object", field="x_relay")
+            raise InvalidRequest(f"{where} must be an object", field=where)
         for key, value in given.items():
-            entries[key.replace("_", "-")] = (f"x_relay.{key}", value)
+            entries[key.replace("_", "-")] = (f"{where}.{key}", value)
+    traceparent = ""
     for raw_name, raw_value in scope["headers"]:
         if raw_name.startswith(_PREFIX):
             name = raw_name[len(_PREFIX) :].decode("latin-1")
             entries[name] = (raw_name.decode("latin-1"), raw_value.decode("latin-1"))
+        elif raw_name == b"traceparent":
+            traceparent = valid_traceparent(raw_value.decode("latin-1"))
     if not entries:
-        return Policy(), ""
+        return (Policy(traceparent=traceparent) if traceparent else _NOTHING_ASKED), ""
 
     limits: dict[str, float] = {}
     model, turn_id, timeline = "", "", False
@@ -51,7 +61,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
     for name, (field, value) in entries.items():
         if name in _MILLISECONDS:
             limits[_MILLISECONDS[name]] = _milliseconds(field, value) / 1000
-        elif name == "model":
+        elif name in ("model", "route"):
             model = _text(field, value)
         elif name == "turn-id":
             turn_id = _text(field, value)
@@ -64,7 +74,13 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
                 f"{field} is not known; known are {', '.join(_NAMES)}", field=field
             )
     return (
-        Policy(budgets=Budgets(**limits), turn_id=turn_id, tags=tags, timeline=timeline),
+        Policy(
+            budgets=Budgets(**limits),
+            turn_id=turn_id,
+            tags=tags,
+            timeline=timeline,
+            traceparent=traceparent,
+        ),
         model,
     )
 

@@ -66,6 +66,9 @@ class Rpc:
         assert (self.status.code, self.status.message) == (code.value[0], details)
         raise grpc.aio.AbortError
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
     def time_remaining(self) -> None:
         return None
 

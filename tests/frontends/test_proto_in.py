@@ -95,6 +95,35 @@ def test_smallest_start() -> None:
     assert not request.want_reasoning
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER_TRACE = "00-00000000000000000000000000000001-b7ad6b7169203331-00"
+
+
+def test_whose_generation_it_is() -> None:
+    setup = relay_pb.Setup(client_name="agent", client_version="2", labels={"call": "c", "a": "1"})
+    asked = start(labels={"a": "2"}, tags=["eu"], traceparent=TRACE)
+    policy = to_generate_request(asked, setup, OTHER_TRACE).policy
+    assert (policy.client, policy.labels) == ("agent/2", {"call": "c", "a": "2"})
+    assert (policy.tags, policy.traceparent) == (("eu",), TRACE)
+    assert to_generate_request(start(), setup, OTHER_TRACE).policy.traceparent == OTHER_TRACE
+    assert to_generate_request(start(traceparent="x"), None).policy.traceparent == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"labels": {str(i): "x" for i in range(17)}}, "start.labels"),
+        ({"labels": {"x": "y" * 257}}, "start.labels"),
+        ({"tags": ["x"] * 33}, "start.tags"),
+        ({"tags": ["x" * 257]}, "start.tags"),
+    ],
+)
+def test_labels_and_tags_are_bounded(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        to_generate_request(start(**fields), None)
+    assert raised.value.field == field
+
+
 @pytest.mark.parametrize(
     ("part", "expected"),
     [

@@ -43,6 +43,24 @@ def test_headers() -> None:
     assert model == "slow"
 
 
+@pytest.mark.parametrize("key", ["relay", "x_relay"])
+def test_body_field_has_two_names(key: str) -> None:
+    assert read_policy({"headers": []}, {key: {"route": "slow"}}) == (Policy(), "slow")
+    with pytest.raises(InvalidRequest) as raised:
+        read_policy({"headers": []}, {key: {"rout": "slow"}})
+    assert raised.value.field == f"{key}.rout"
+
+
+def test_trace_context_is_kept_if_it_is_one() -> None:
+    def of(value: bytes) -> str:
+        policy, _ = read_policy({"headers": [(b"traceparent", value)]}, {})
+        return policy.traceparent
+
+    right = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert of(right.encode()) == right
+    assert of(b"nonsense \xff") == ""
+
+
 def test_body_says_the_same() -> None:
     policy, model = policy_of(
         {

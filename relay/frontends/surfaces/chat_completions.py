@@ -21,7 +21,7 @@ from relay.errors import ClientCancelled, InvalidRequest, RelayError
 from relay.frontends.asgi import RawHeaders, Receive, Scope, Send, read_body, send_answer
 from relay.frontends.chat_body import decode_json, to_request
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.request_policy import read_policy
+from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
 from relay.generation import Generation
 from relay.sse import encode_comment
@@ -61,7 +61,8 @@ async def chat_completions(
     body = decode_json(await read_body(scope, receive, settings.max_request_bytes))
     policy, model = read_policy(scope, body)
     wants_stream, wants_usage = _stream_options(body)
-    body.pop("x_relay", None)
+    for key in POLICY_KEYS:
+        body.pop(key, None)
     if model:
         body["model"] = model
     request = to_request(body, policy)

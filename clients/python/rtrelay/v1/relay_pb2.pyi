@@ -1325,7 +1325,7 @@ class Timeline(google.protobuf.message.Message):
     stalls_us: builtins.int
     """Long gaps within it, in which the provider sent nothing."""
     end_us: builtins.int
-    """Last event of the provider -> the end is handed to the client."""
+    """Last event of the provider -> the end is fixed, and goes out with what is still unsent."""
     wall_us: builtins.int
     """The whole: the sum of the above."""
     stall_count: builtins.int
