@@ -1,0 +1,75 @@
+"""What a request costs at a target: rates per token, from the genai-prices data or the operator.
+
+Money is counted in micro-dollars (1e-6 USD). Rates are those of the base tier: policy compares
+targets with them and bounds what hedges may cost; it books no invoices. An unknown price is None,
+and nobody may take it for a bargain.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import genai_prices
+
+_PROVIDER_IDS: Final = {
+    "anthropic": "anthropic",
+    "deepseek": "deepseek",
+    "gemini": "google",
+    "groq": "groq",
+    "mistral": "mistral",
+    "openai": "openai",
+    "openrouter": "openrouter",
+    "perplexity": "perplexity",
+    "together": "together",
+    "xai": "x-ai",
+    "zai": "zai",
+}
+"""Our row's name -> the name in the data. Other rows have prices if the operator says so."""
+
+_PROBE_TOKENS: Final = 1000
+"""Small enough to be in every base tier."""
+
+LOSER_OUTPUT_TOKENS: Final = 20
+"""What a hedge that loses has written by the time its reset arrives: some hundred milliseconds."""
+
+
+class Price(NamedTuple):
+    """Micro-dollars per token, which is dollars per million tokens."""
+
+    input: float
+    cached_input: float
+    output: float
+
+    def of(self, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> float:
+        """Of one request, micro-dollars; `prompt_tokens` includes the cached ones."""
+        cached = min(cached_tokens, prompt_tokens)
+        return (
+            (prompt_tokens - cached) * self.input
+            + cached * self.cached_input
+            + output_tokens * self.output
+        )
+
+
+@lru_cache(maxsize=4096)
+def known_price(provider: str, model: str) -> Price | None:
+    """The published price of a model at a provider of this row name; None if it is not known."""
+    provider_id = _PROVIDER_IDS.get(provider)
+    if provider_id is None:
+        return None
+    try:
+        fresh = _rate(provider_id, model, input_tokens=_PROBE_TOKENS)
+        cached = _rate(
+            provider_id, model, input_tokens=_PROBE_TOKENS, cache_read_tokens=_PROBE_TOKENS
+        )
+        output = _rate(provider_id, model, output_tokens=_PROBE_TOKENS)
+    except (LookupError, ValueError):  # no such model; a model that is not paid by tokens
+        return None
+    return Price(fresh, cached, output)
+
+
+def _rate(provider_id: str, model: str, **tokens: int) -> float:
+    priced = genai_prices.calc_price(
+        genai_prices.Usage(**tokens), model_ref=model, provider_id=provider_id
+    )
+    return float(priced.total_price) * 1e6 / _PROBE_TOKENS

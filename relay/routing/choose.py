@@ -1,0 +1,255 @@
+"""Which target is asked first and which second, from plain values.
+
+`rank` orders the candidates of one request. Certain refusals go last, the one that opens soonest
+first; a target that is being brought back gets only its share of first places; among the rest the
+mode decides:
+
+    ordered    the operator's order, or sorted by price (`cheapest`) or by median (`fastest`)
+    balanced   the lowest present level times requests in flight, with a tenth of hysteresis for
+               whoever was first the last time
+    tail       the pair, and its delay, with the lowest estimated p99 together (`best_pair`), if it
+               was worked out; else balanced
+
+A session that has a warm prompt cache at a target stays there while it is healthy: what moves
+it is trouble, not a better neighbour.
+
+`pick_second` is the other half: by the lowest estimated p99 of the pair, then by price.
+
+No clocks, no state: the caller gives what is known, and a random draw where one is needed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+HYSTERESIS: Final = 0.9
+"""Another must be better by a tenth to take the first place."""
+P50_SLACK: Final = 1.25
+"""In tail mode the first's median may be at most so much over the best median."""
+
+
+class Mode(enum.Enum):
+    """How the first is chosen among the healthy."""
+
+    ORDERED = "ordered"
+    BALANCED = "balanced"
+    TAIL = "tail"
+
+
+class Sort(enum.Enum):
+    """The order of `ordered`."""
+
+    CONFIGURED = "configured"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+class TargetStats(NamedTuple):
+    """What is known of one candidate when a request is planned."""
+
+    wait_s: float = 0.0
+    """How long it is certain to refuse (rate limits, an open breaker); 0 if it may be asked."""
+    share: float = 1.0
+    """Of first places it may have: 1 healthy, less while it is brought back, 0 ejected."""
+    p50_s: float = 0.6
+    """For this request's prompt."""
+    level_s: float = 0.6
+    """Its TTFT at present (peak-EWMA), for this request's prompt."""
+    in_flight: int = 0
+    price: float = 0.0
+    """Estimated cost of the request there, in any one unit; 0 if unknown."""
+    is_warm: bool = False
+    """The session has a prompt cache there."""
+
+
+class Ranking(NamedTuple):
+    """The order of candidates, by index."""
+
+    order: tuple[int, ...]
+    is_last_resort: bool
+    """Nobody may be asked by rights; the first is asked all the same."""
+
+
+def rank(
+    stats: Sequence[TargetStats],
+    *,
+    mode: Mode = Mode.ORDERED,
+    sort: Sort = Sort.CONFIGURED,
+    last_first: int | None = None,
+    tail_first: int | None = None,
+    draw: Callable[[], float] = lambda: 0.0,
+) -> Ranking:
+    """The candidates in the order in which they are asked.
+
+    Args:
+        stats: one row a candidate, in the operator's order.
+        last_first: who was first the last time (hysteresis of `balanced`).
+        tail_first: the first of the best pair (`tail`).
+        draw: a number in [0, 1): whether a target that is brought back gets this first place.
+    """
+    indices = range(len(stats))
+    if len(stats) == 1:
+        only = stats[0]
+        return Ranking((0,), only.wait_s > 0 or only.share <= 0)
+
+    def admitted(row: TargetStats) -> bool:
+        if row.wait_s > 0 or row.share <= 0:
+            return False
+        return row.share >= 1 or draw() < row.share
+
+    able = [index for index in indices if admitted(stats[index])]
+    ramping = [
+        index
+        for index in indices
+        if index not in able and stats[index].wait_s <= 0 and stats[index].share > 0
+    ]
+    refusing = sorted(
+        (index for index in indices if index not in able and index not in ramping),
+        key=lambda index: stats[index].wait_s,
+    )
+    able.sort(key=_key(stats, mode, sort, last_first))
+    if mode is Mode.TAIL and tail_first in able:
+        able.remove(tail_first)
+        able.insert(0, tail_first)
+    for index in able:
+        if stats[index].is_warm:
+            able.remove(index)
+            able.insert(0, index)
+            break
+    order = (*able, *ramping, *refusing)
+    return Ranking(order, not able and not ramping)
+
+
+def _key(
+    stats: Sequence[TargetStats], mode: Mode, sort: Sort, last_first: int | None
+) -> Callable[[int], float]:
+    if mode is Mode.ORDERED:
+        if sort is Sort.CHEAPEST:
+            # An unknown price is no bargain.
+            return lambda index: stats[index].price or float("inf")
+        if sort is Sort.FASTEST:
+            return lambda index: stats[index].p50_s
+        return lambda index: index
+
+    def load(index: int) -> float:
+        row = stats[index]
+        cost = row.level_s * (1 + row.in_flight / 8)
+        return cost * HYSTERESIS if index == last_first else cost
+
+    return load
+
+
+# --- the pair with the lowest tail --------------------------------------------------------------
+
+
+class Survival(NamedTuple):
+    """One target's tail as a step function: `share[i]` of first tokens take longer than `at_s[i]`.
+
+    Ascending in time, descending in share; between points the share of the earlier one holds.
+    """
+
+    at_s: tuple[float, ...]
+    share: tuple[float, ...]
+
+    def after(self, moment_s: float) -> float:
+        """Share that takes longer than `moment_s`; 1 before the first point."""
+        low, high = 0, len(self.at_s)
+        while low < high:
+            middle = (low + high) // 2
+            if self.at_s[middle] <= moment_s:
+                low = middle + 1
+            else:
+                high = middle
+        return 1.0 if low == 0 else self.share[low - 1]
+
+    def quantile_s(self, share: float) -> float:
+        """The first moment after which at most `1 - share` is left; the last point at worst."""
+        left = 1.0 - share
+        for moment_s, remaining in zip(self.at_s, self.share, strict=True):
+            if remaining <= left:
+                return moment_s
+        return self.at_s[-1] if self.at_s else float("inf")
+
+
+def hedged_quantile_s(
+    primary: Survival, second: Survival, delay_s: float, share: float = 0.99
+) -> float:
+    """The quantile of a hedged pair, independent draws: P(X > t) * P(Y > t - delay) = 1 - share."""
+    left = 1.0 - share
+    moments = sorted({*primary.at_s, *(moment_s + delay_s for moment_s in second.at_s)})
+    low, high = 0, len(moments)
+    while low < high:
+        middle = (low + high) // 2
+        t = moments[middle]
+        both = primary.after(t) * (second.after(t - delay_s) if t >= delay_s else 1.0)
+        if both <= left:
+            high = middle
+        else:
+            low = middle + 1
+    return moments[low] if low < len(moments) else float("inf")
+
+
+class Pair(NamedTuple):
+    """Who is first, who second, after which delay, and what p99 that should give."""
+
+    first: int
+    second: int | None
+    delay_s: float | None
+    p99_s: float
+
+
+def best_pair(
+    survivals: Sequence[Survival], *, trigger_share: float, p50_slack: float = P50_SLACK
+) -> Pair:
+    """The pair with the lowest estimated p99 at this budget.
+
+    Args:
+        survivals: one a candidate, at least one.
+        trigger_share: the percentile at which the hedge fires, such as 0.96.
+        p50_slack: firsts whose median is over the best by more are left out.
+    """
+    medians = [survival.quantile_s(0.5) for survival in survivals]
+    bound_s = min(medians) * p50_slack
+    best: Pair | None = None
+    for first, primary in enumerate(survivals):
+        if medians[first] > bound_s:
+            continue
+        alone = Pair(first, None, None, primary.quantile_s(0.99))
+        if best is None or alone.p99_s < best.p99_s:
+            best = alone
+        delay_s = max(primary.quantile_s(trigger_share), 1.2 * medians[first])
+        for second, other in enumerate(survivals):
+            if second == first:
+                continue
+            p99_s = hedged_quantile_s(primary, other, delay_s)
+            if p99_s < best.p99_s:
+                best = Pair(first, second, delay_s, p99_s)
+    if best is None:
+        raise ValueError("no candidates")
+    return best
+
+
+def pick_second(
+    primary: Survival,
+    others: Sequence[tuple[int, Survival, float]],
+    delay_s: float,
+    *,
+    tolerance: float = 0.05,
+) -> int | None:
+    """Who should be asked second: the lowest estimated p99 of the pair; among those within
+    `tolerance` of it, the cheapest, then the first listed.
+
+    Args:
+        others: `(index, survival, price)` of those that may be asked.
+    """
+    if not others:
+        return None
+    rated = [
+        (hedged_quantile_s(primary, survival, delay_s), price, at, index)
+        for at, (index, survival, price) in enumerate(others)
+    ]
+    best_s = min(rated)[0]
+    close = [row for row in rated if row[0] <= best_s * (1 + tolerance)]
+    return min(close, key=lambda row: (row[1], row[0], row[2]))[3]

@@ -1,0 +1,168 @@
+"""What hedges may cost: requests, money, tenants; model-checked."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from relay.resilience.hedge_budget import (
+    CAP_REQUESTS,
+    MIN_HARD_COUNT,
+    WINDOW,
+    Charge,
+    HedgeBudget,
+    HedgeBudgets,
+)
+
+
+def test_starts_half_full_and_earns_its_share() -> None:
+    budget = HedgeBudget(0.05, 0.2)
+    taken = 0
+    while budget.take(0.0):
+        taken += 1
+    assert taken == MIN_HARD_COUNT == CAP_REQUESTS / 2
+    for _ in range(19):
+        budget.earn(0.0)
+        assert budget.refuses(0.0) == "requests"
+    budget.earn(0.0)
+    for _ in range(200):  # the hard count must have been earned too
+        budget.earn(0.0)
+    assert budget.take(0.0) is not None
+
+
+def test_none_at_all() -> None:
+    budget = HedgeBudget(0.0, 1.0)
+    for _ in range(1000):
+        budget.earn(1.0)
+    assert budget.refuses(0.0) == "requests"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.15])
+def test_never_over_its_share_of_any_window(share: float) -> None:
+    """Everybody wants to hedge all the time, after a quiet hour and in bursts."""
+    rng = random.Random(1)
+    budget = HedgeBudget(share, 1.0)
+    log: list[int] = []
+    for number in range(4 * WINDOW):
+        budget.earn(0.0)
+        log.append(0)
+        wants = number > WINDOW and rng.random() < (1.0 if (number // 500) % 2 else 0.3)
+        if wants and budget.take(0.0):
+            log[-1] = 1
+    hedges = sum(log[:WINDOW])
+    worst = hedges
+    for at in range(WINDOW, len(log)):
+        hedges += log[at] - log[at - WINDOW]
+        worst = max(worst, hedges)
+    assert 0.9 * share * WINDOW <= worst <= share * WINDOW * 1.005
+
+
+def test_money_is_a_limit_of_its_own_and_is_settled() -> None:
+    budget = HedgeBudget(1.0, 0.2)
+    budget.earn(100.0)  # half of 20 mean requests
+    charge = budget.take(900.0)
+    assert charge is not None
+    assert budget.refuses(150.0) == "money"
+    budget.settle(charge, 400.0)
+    assert budget.refuses(150.0) == ""
+    second = budget.take(500.0)
+    assert second is not None
+    budget.settle(second, 5000.0)  # its provider did not stop: a debt
+    assert budget.money is not None
+    assert budget.money < 0
+    for _ in range(300):
+        budget.earn(100.0)
+    assert budget.refuses(100.0) == ""
+
+
+def test_unknown_prices_are_held_by_the_count_alone() -> None:
+    budget = HedgeBudget(0.5, 0.0)
+    budget.earn(0.0)
+    assert budget.take(0.0) is not None
+    assert budget.take(10.0) is not None, "no price of a primary is known to compare with"
+
+
+def test_deadlines_take_at_most_four_tenths() -> None:
+    budget = HedgeBudget(0.05, 1.0)
+    for _ in range(10_000):
+        budget.earn(0.0)
+    by_deadline = 0
+    while budget.take(0.0, by_deadline=True):
+        by_deadline += 1
+    assert by_deadline == 0.4 * CAP_REQUESTS
+    assert budget.refuses(0.0, by_deadline=True) == "deadline_share"
+    assert budget.refuses(0.0) == ""
+
+
+def test_a_tenant_cannot_spend_for_others() -> None:
+    budgets = HedgeBudgets(0.05, 1.0)
+    for number in range(4000):
+        budgets.earn("a" if number % 2 else "b", 0.0)
+    while budgets.take("a", 0.0):
+        pass
+    assert budgets.of("a").refuses(0.0) == "requests"
+    assert budgets.of("b").refuses(0.0) == ""
+    assert budgets.operator.refuses(0.0) == "requests", "it had 20, and `a` had them"
+    for _ in range(100):
+        budgets.earn("b", 0.0)
+    assert budgets.take("b", 0.0) is not None
+    assert budgets.take("a", 0.0) is None
+
+
+class BudgetMachine(RuleBasedStateMachine):
+    """Credit and money against a plain account."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.budget = HedgeBudget(0.1, 0.3)
+        self.requests = 0
+        self.hedges = 0
+        self.spent = 0.0
+        self.earned_costs: list[float] = []
+        self.open: list[Charge] = []
+
+    @rule(cost=st.floats(0, 100))
+    def earn(self, cost: float) -> None:
+        self.budget.earn(cost)
+        self.requests += 1
+        if cost > 0:
+            self.earned_costs.append(cost)
+
+    @rule(cost=st.floats(0, 400), by_deadline=st.booleans())
+    def take(self, cost: float, by_deadline: bool) -> None:
+        why = self.budget.refuses(cost, by_deadline=by_deadline)
+        charge = self.budget.take(cost, by_deadline=by_deadline)
+        assert (charge is None) == bool(why)
+        if charge is not None:
+            self.hedges += 1
+            self.open.append(charge)
+            if self.earned_costs:
+                self.spent += cost
+
+    @rule(factor=st.floats(0, 3))
+    def settle(self, factor: float) -> None:
+        if self.open:
+            charge = self.open.pop()
+            self.budget.settle(charge, charge.cost * factor)
+            if self.earned_costs:
+                self.spent += charge.cost * (factor - 1)
+
+    @invariant()
+    def counts_are_bounded(self) -> None:
+        assert self.hedges <= CAP_REQUESTS / 2 + 0.1 * self.requests + 1e-6
+        assert self.hedges <= max(MIN_HARD_COUNT, 0.1 * self.requests)
+        assert 0.0 <= self.budget.credit <= CAP_REQUESTS
+
+    @invariant()
+    def money_is_bounded(self) -> None:
+        if self.earned_costs and self.budget.money is not None:
+            most = max(self.earned_costs)
+            assert self.budget.money <= CAP_REQUESTS * most + 1e-6
+
+
+BudgetMachine.TestCase.settings = settings(max_examples=60, deadline=None)
+TestBudgetMachine = BudgetMachine.TestCase

@@ -1,0 +1,199 @@
+"""The sketch of one target's TTFT: accuracy, sliding, normalising, censoring, keeping."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.resilience.latency import (
+    DEFAULT_SLOPE,
+    KEEP_S,
+    MAX_S,
+    PART_MIN_SAMPLES,
+    PART_SAMPLES,
+    PARTS,
+    RELATIVE_ERROR,
+    LatencySketch,
+    Prior,
+)
+from tests.fakes.properties import examples
+
+
+def filled(values_s: list[float], *, every_s: float = 0.1) -> LatencySketch:
+    sketch = LatencySketch()
+    for at, value_s in enumerate(values_s):
+        sketch.record(value_s, 0, 0, at * every_s)
+    return sketch
+
+
+@examples(100)
+@given(
+    st.lists(st.floats(0.001, MAX_S), min_size=1, max_size=300),
+    st.floats(0.0, 1.0),
+)
+def test_quantiles_are_within_the_relative_error(values_s: list[float], share: float) -> None:
+    exact_s = sorted(values_s)[int(share * (len(values_s) - 1))]
+    estimate_s = filled(values_s).raw_quantile_s(share)
+    assert estimate_s is not None
+    assert abs(estimate_s - exact_s) <= 2.1 * RELATIVE_ERROR * exact_s
+
+
+def test_what_is_outside_the_range_is_kept_at_its_ends() -> None:
+    sketch = filled([0.0, 1e-9, 1e9])
+    assert sketch.raw_quantile_s(0.0) == pytest.approx(0.001)
+    assert sketch.raw_quantile_s(1.0) == pytest.approx(MAX_S, rel=0.05)
+
+
+def test_a_busy_target_forgets_after_six_parts() -> None:
+    sketch = filled([4.0] * PART_SAMPLES + [0.4] * PART_SAMPLES * (PARTS - 1))
+    assert sketch.raw_quantile_s(1.0) == pytest.approx(4.0, rel=0.03)
+    sketch.record(0.4, 0, 0, 90.0)  # opens a seventh part
+    assert sketch.raw_quantile_s(1.0) == pytest.approx(0.4, rel=0.03)
+
+
+def test_a_quiet_target_keeps_its_samples_for_hours() -> None:
+    sketch = filled([1.0] * 150, every_s=60.0)  # two and a half hours
+    assert sketch.samples == PART_MIN_SAMPLES * PARTS
+    sketch.expire(150 * 60.0)
+    assert sketch.samples == PART_MIN_SAMPLES * PARTS
+    sketch.expire(150 * 60.0 + KEEP_S + 1)
+    assert sketch.samples == 0
+
+
+def test_twice_as_slow_is_followed_within_100_requests() -> None:
+    rng = random.Random(3)
+    sketch = LatencySketch()
+    now_s = 0.0
+
+    def feed(count: int, factor: float) -> None:
+        nonlocal now_s
+        for _ in range(count):
+            now_s += 0.1
+            sketch.record(factor * 0.5 * math.exp(rng.gauss(0, 0.5)), 0, 0, now_s)
+
+    feed(900, 1.0)
+    assert sketch.drift() == 1.0
+    before_s = sketch.quantile_s(0.96)
+    feed(100, 2.0)
+    assert 1.6 * before_s < sketch.quantile_s(0.96) * sketch.drift() < 2.8 * before_s
+    feed(800, 2.0)
+    assert 1.6 * before_s < sketch.quantile_s(0.96) * sketch.drift() < 2.2 * before_s
+    assert sketch.drift() == 1.0
+    feed(900, 1.0)  # one window later it is as it was
+    assert sketch.quantile_s(0.96) * sketch.drift() == pytest.approx(before_s, rel=0.2)
+
+
+def test_few_samples_count_little_against_the_prior() -> None:
+    sketch = LatencySketch(Prior(p50_s=1.0, p95_s=4.0, p99_s=9.0))
+    assert sketch.quantile_s(0.5) == 1.0
+    assert sketch.quantile_s(0.95) == pytest.approx(4.0)
+    assert sketch.quantile_s(0.99) == pytest.approx(9.0)
+    assert sketch.quantile_s(0.999) == pytest.approx(9.0)
+    assert 1.0 < sketch.quantile_s(0.7) < 4.0
+    assert not sketch.is_learned
+    for at in range(80):
+        sketch.record(0.25, 0, 0, at)
+    assert not sketch.is_learned
+    # 80 samples against a belief of 84: nearly half each, in logarithms.
+    assert sketch.quantile_s(0.5) == pytest.approx(0.25 ** (80 / 164), rel=0.03)
+    for at in range(420):
+        sketch.record(0.25, 0, 0, 80 + at * 0.1)
+    assert sketch.quantile_s(0.5) == sketch.raw_quantile_s(0.5)
+
+
+def test_long_prompts_are_no_stragglers() -> None:
+    rng = random.Random(5)
+    sketch = LatencySketch()
+    for at in range(2000):
+        prompt = rng.choice([500, 20_000])
+        ttft_s = 0.4 * (1 + 0.08 * prompt / 1000) * math.exp(rng.gauss(0, 0.2))
+        sketch.record(ttft_s, prompt, 0, at * 0.1)
+        if at % 30 == 0:
+            sketch.refit()
+    assert sketch.slope == pytest.approx(0.08, rel=0.25)
+    spread = sketch.quantile_s(0.95) / sketch.quantile_s(0.5)
+    assert spread < 1.8, "without normalising the long prompts alone make it 2.6"
+    assert sketch.quantile_s(0.5) * sketch.scale(20_000) == pytest.approx(1.04, rel=0.2)
+    assert sketch.scale(20_000, 20_000) == 1.0
+
+
+def test_prompts_of_one_length_say_nothing_of_the_slope() -> None:
+    sketch = LatencySketch()
+    for at in range(500):
+        sketch.record(0.5 + 0.1 * (at % 5), 3000, 0, at)
+    sketch.refit()
+    assert sketch.slope == pytest.approx(DEFAULT_SLOPE, rel=0.2)
+
+
+def test_a_given_up_attempt_does_not_hide_the_tail() -> None:
+    """Cancelled at 1 s: below that nothing changes, above it Kaplan-Meier spreads the rest."""
+    sketch = LatencySketch()
+    for at in range(90):
+        sketch.record(0.5, 0, 0, at)
+    for at in range(8):
+        sketch.record_censored(1.0, 0, 0, 90 + at)
+    for at in range(2):
+        sketch.record(4.0, 0, 0, 98 + at)
+    assert sketch.survival(0.7) == pytest.approx(0.10)
+    # The two that were waited for stand for all ten that were longer than a second.
+    assert sketch.survival(2.0) == pytest.approx(0.10)
+    assert sketch.survival(5.0) == pytest.approx(0.0)
+    assert sketch.raw_quantile_s(0.89) == pytest.approx(0.5, rel=0.03)
+    assert LatencySketch().survival(1.0) == 1.0
+
+
+@examples(60)
+@given(
+    st.lists(st.tuples(st.floats(0.001, 100), st.integers(0, 100_000), st.booleans()), max_size=400)
+)
+def test_what_is_kept_comes_back(samples: list[tuple[float, int, bool]]) -> None:
+    sketch = LatencySketch()
+    for at, (value_s, prompt, is_censored) in enumerate(samples):
+        take = sketch.record_censored if is_censored else sketch.record
+        take(value_s, prompt, 0, float(at))
+    sketch.refit()
+    now_s = float(len(samples))
+    text = json.dumps(sketch.to_dict(now_s))
+    again = LatencySketch.from_dict(json.loads(text), 5000.0, away_s=60.0)
+    assert again.counts() == sketch.counts()
+    assert again.samples == sketch.samples
+    assert again.slope == sketch.slope
+    assert again.quantile_s(0.95) == sketch.quantile_s(0.95)
+    for _ in range(PART_SAMPLES * (PARTS + 1)):  # old parts can be dropped
+        again.record(1.0, 0, 0, 5001.0)
+    assert min(finished for _, finished, _ in again.counts()) > 0
+
+
+def test_what_is_too_old_is_not_taken_up() -> None:
+    kept = filled([1.0] * 10).to_dict(1.0)
+    assert LatencySketch.from_dict(kept, 0.0, away_s=KEEP_S + 5).samples == 0
+
+
+def _broken(change: Callable[[dict[str, object]], object]) -> dict[str, object]:
+    kept = filled([1.0] * 3).to_dict(1.0)
+    change(kept)
+    return kept
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        _broken(lambda kept: kept.update(buckets=7)),
+        _broken(lambda kept: kept.update(slope="x")),
+        _broken(lambda kept: kept.update(slope=math.nan)),
+        _broken(lambda kept: kept.update(sums=[1.0])),
+        _broken(lambda kept: kept.update(parts=[{"age_s": 0, "finished": {"9999": 1}}])),
+        _broken(lambda kept: kept.update(parts=[{"age_s": 0, "finished": [1], "censored": {}}])),
+        _broken(lambda kept: kept.update(parts=[3])),
+    ],
+)
+def test_what_is_no_sketch_is_refused(kept: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        LatencySketch.from_dict(kept, 0.0, away_s=0.0)

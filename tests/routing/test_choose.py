@@ -1,0 +1,139 @@
+"""Who is first and who is second, by table; the tail of pairs against brute force."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.routing.choose import (
+    Mode,
+    Pair,
+    Sort,
+    Survival,
+    TargetStats,
+    best_pair,
+    hedged_quantile_s,
+    pick_second,
+    rank,
+)
+from tests.fakes.properties import examples
+
+WELL = TargetStats()
+OUT = TargetStats(wait_s=30.0, share=0.0)
+SOON = TargetStats(wait_s=2.0)
+SLOW = TargetStats(level_s=2.0, p50_s=2.0)
+RAMP = TargetStats(share=0.25)
+
+
+@pytest.mark.parametrize(
+    ("stats", "order", "is_last_resort"),
+    [
+        ([WELL, WELL], (0, 1), False),
+        ([OUT, WELL, SOON], (1, 2, 0), False),
+        ([OUT, SOON], (1, 0), True),
+        ([OUT], (0,), True),
+        ([WELL], (0,), False),
+        ([RAMP, WELL], (1, 0), False),
+        ([RAMP, OUT], (0, 1), False),
+        ([SLOW, WELL], (0, 1), False),
+    ],
+)
+def test_ordered(stats: list[TargetStats], order: tuple[int, ...], is_last_resort: bool) -> None:
+    ranking = rank(stats, draw=lambda: 0.5)
+    assert (ranking.order, ranking.is_last_resort) == (order, is_last_resort)
+
+
+def test_a_target_that_is_brought_back_gets_its_share() -> None:
+    rng = random.Random(1)
+    firsts = [rank([RAMP, WELL], draw=rng.random).order[0] for _ in range(2000)]
+    assert 0.22 < firsts.count(0) / 2000 < 0.28
+
+
+@pytest.mark.parametrize(
+    ("stats", "sort", "order"),
+    [
+        ([TargetStats(price=3), TargetStats(price=1), TargetStats(price=2)], "cheapest", (1, 2, 0)),
+        ([TargetStats(price=0), TargetStats(price=9)], "cheapest", (1, 0)),
+        ([TargetStats(p50_s=0.9), TargetStats(p50_s=0.3)], "fastest", (1, 0)),
+    ],
+)
+def test_sorted(stats: list[TargetStats], sort: str, order: tuple[int, ...]) -> None:
+    assert rank(stats, sort=Sort(sort)).order == order
+
+
+def test_balanced_by_level_and_load_with_hysteresis() -> None:
+    def first(stats: list[TargetStats], last_first: int | None = None) -> int:
+        return rank(stats, mode=Mode.BALANCED, last_first=last_first).order[0]
+
+    assert first([SLOW, WELL]) == 1
+    assert first([TargetStats(level_s=0.60), TargetStats(level_s=0.57)], last_first=0) == 0
+    assert first([TargetStats(level_s=0.60), TargetStats(level_s=0.50)], last_first=0) == 1
+    assert first([TargetStats(in_flight=16), TargetStats(level_s=1.0)]) == 1
+
+
+def test_a_warm_cache_holds_a_session_until_there_is_trouble() -> None:
+    warm = TargetStats(level_s=0.9, is_warm=True)
+    assert rank([WELL, warm], mode=Mode.BALANCED).order == (1, 0)
+    assert rank([WELL, warm]).order == (1, 0)
+    assert rank([WELL, warm._replace(share=0.0, wait_s=9.0)]).order == (0, 1)
+
+
+def test_tail_mode_takes_the_first_of_the_best_pair_while_it_is_well() -> None:
+    stats = [WELL, SLOW]
+    assert rank(stats, mode=Mode.TAIL, tail_first=1).order == (1, 0)
+    assert rank([WELL, OUT], mode=Mode.TAIL, tail_first=1).order == (0, 1)
+    assert rank(stats, mode=Mode.TAIL).order == (0, 1)
+
+
+def survival_of(samples_s: list[float]) -> Survival:
+    ordered = sorted(samples_s)
+    count = len(ordered)
+    return Survival(tuple(ordered), tuple(1 - (at + 1) / count for at in range(count)))
+
+
+@examples(60)
+@given(st.integers(0, 10_000), st.floats(0.05, 3.0))
+def test_tail_of_a_pair_is_that_of_its_draws(seed: int, delay_s: float) -> None:
+    rng = random.Random(seed)
+    xs = [rng.lognormvariate(-0.5, 0.9) for _ in range(60)]
+    ys = [rng.lognormvariate(-0.3, 0.5) for _ in range(60)]
+    # Every combination is as likely: the exact distribution of the pair.
+    combined = sorted(min(x, delay_s + y) for x in xs for y in ys)
+    exact_s = combined[int(0.99 * len(combined))]
+    estimate_s = hedged_quantile_s(survival_of(xs), survival_of(ys), delay_s)
+    below = combined[max(0, int(0.985 * len(combined)))]
+    above = combined[min(len(combined) - 1, int(0.995 * len(combined)))]
+    assert below <= estimate_s <= above, exact_s
+
+
+def heavy(rng: random.Random, p50_s: float, tail_s: float) -> list[float]:
+    return [
+        tail_s * rng.random() + p50_s if rng.random() < 0.04 else p50_s * (0.8 + 0.4 * rng.random())
+        for _ in range(2000)
+    ]
+
+
+def test_best_pair_weighs_the_tail_and_bounds_the_median() -> None:
+    rng = random.Random(2)
+    spiky = survival_of(heavy(rng, 0.5, 8.0))
+    steady = survival_of([0.58 * (0.9 + 0.2 * rng.random()) for _ in range(2000)])
+    slow = survival_of([1.5 * (0.9 + 0.2 * rng.random()) for _ in range(2000)])
+    pair = best_pair([spiky, steady, slow], trigger_share=0.96)
+    assert pair.first == 1, "its p99 alone is under any hedged p99 of the spiky one"
+    assert best_pair([spiky, slow], trigger_share=0.96).first == 0, "too slow to be first"
+    only = best_pair([spiky], trigger_share=0.96)
+    assert only == Pair(0, None, None, spiky.quantile_s(0.99))
+
+
+def test_second_is_the_one_that_cuts_the_tail_and_the_cheaper_of_equals() -> None:
+    rng = random.Random(4)
+    primary = survival_of(heavy(rng, 0.5, 8.0))
+    fast = survival_of([0.6 * (0.9 + 0.2 * rng.random()) for _ in range(2000)])
+    slow = survival_of([3.0 * (0.9 + 0.2 * rng.random()) for _ in range(2000)])
+    assert pick_second(primary, [(1, slow, 1.0), (2, fast, 5.0)], 1.0) == 2
+    assert pick_second(primary, [(1, fast, 9.0), (2, fast, 5.0)], 1.0) == 2
+    assert pick_second(primary, [(1, fast, 5.0), (2, fast, 5.0)], 1.0) == 1
+    assert pick_second(primary, [], 1.0) is None
