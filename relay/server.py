@@ -109,8 +109,8 @@ class Worker:
         """
         Args:
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
-            worker: number of one of several that share the ports; the first has the admin
-                listener. None for the only one.
+            worker: number of one of several that share the ports; the first has what cannot be
+                shared, the admin listener and the Unix socket. None for the only one.
 
         Raises:
             ConfigError: the configuration names what does not exist.
@@ -118,7 +118,7 @@ class Worker:
         self._config = config
         self._reload_config = reload_config
         self._reuse_port = worker is not None
-        self._has_admin = not worker
+        self._is_first = not worker
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -142,13 +142,8 @@ class Worker:
             StartError: a port is taken, or a listener is not allowed.
         """
         server = self._config.server
-        for name, listener in (("grpc", server.grpc), ("http", server.http)):
-            if not listener.is_loopback:
-                raise StartError(
-                    f"server.{name}.address {listener.address} is reachable from outside, and"
-                    " this version has no client keys yet: bind to a loopback address and put an"
-                    " authenticating proxy in front"
-                )
+        if exposed := server.exposed:
+            raise StartError("\n".join(exposed))
         self._services = services = Services(
             catalog=self._catalog,
             transport=make_transport(self._config.transport.engine, self._transport_settings()),
@@ -172,7 +167,7 @@ class Worker:
             ),
             "http",
         )
-        if self._has_admin:
+        if self._is_first:
             admin = AdminApp(lambda: not services.is_draining, self._state)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         _log.info(
@@ -237,10 +232,15 @@ class Worker:
             )
         try:
             self.grpc_port = server.add_insecure_port(listener.address)
-            if listener.unix_socket:
-                server.add_insecure_port(f"unix:{listener.unix_socket}")
         except RuntimeError as error:
             raise StartError(f"cannot listen on {listener.address} (server.grpc)") from error
+        if listener.unix_socket and self._is_first:
+            try:
+                server.add_insecure_port(f"unix:{listener.unix_socket}")
+            except RuntimeError as error:
+                raise StartError(
+                    f"cannot listen on {listener.unix_socket} (server.grpc.unix_socket)"
+                ) from error
         await server.start()
         self._grpc_server = server
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
