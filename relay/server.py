@@ -2,7 +2,8 @@
 
 Start order: catalog, transport, warm connections, then the listeners, so that the first request
 finds its provider connected. Stop order is the reverse: stop being ready, tell the sessions, let
-generations finish within the grace, end the rest with DRAINING, close listeners, then upstreams.
+generations finish within the grace, end the rest and the sessions with DRAINING, close listeners,
+then upstreams.
 
 Everything runs in one event loop: the gRPC server, the HTTP shim and the admin listener (uvicorn's
 `Server.serve` without signals and loop of its own) and the upstream transport.
@@ -326,7 +327,8 @@ class Worker:
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
     async def drain(self) -> None:
-        """Stop being ready and let generations finish, for no longer than the grace."""
+        """Stop being ready, let generations finish, for no longer than the grace, and end the
+        sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
         grace_s = self._config.server.drain_grace_ms / 1000
@@ -340,6 +342,10 @@ class Worker:
             await asyncio.wait({idle, hurry}, timeout=grace_s, return_when="FIRST_COMPLETED")
             services.live.cancel_all(Draining("this relay is shutting down"))
             await asyncio.wait({idle}, timeout=STOP_GRACE_S)
+            if self._service is not None:
+                # Before the server's stop, which would cancel them without a word.
+                cause = Draining("this relay is shutting down; connect again")
+                await self._service.end_sessions(cause, STOP_GRACE_S)
         finally:
             idle.cancel()
             hurry.cancel()

@@ -249,10 +249,58 @@ async def test_session_without_generations_does_not_hold_the_drain_up(
     async with relay_under_test(config(lab, ca_file)) as relay:
         task = asyncio.create_task(relay.worker.serve_until_stopped())
         async with relay.talk() as talk:
+            await talk.start("g1")
+            await talk.says("One", "g1")
+            lab.gate.set()
+            await talk.ended("g1")
             relay.worker.stop()
-            await talk.noticed()
+            assert (await talk.noticed()).kind == NoticeKind.NOTICE_KIND_DRAIN
+            # It is told why it ends, and not cut: a client library retries on what it can read.
+            status = status_of(await talk.over())
+            assert (reason_of(status), status.code) == ("DRAINING", 14)
             await asyncio.wait_for(asyncio.shield(task), 5)
-            await talk.until(lambda: talk.is_over)
+        await task
+
+
+async def test_every_session_is_told_why_it_ends(lab: GatedLab, ca_file: str) -> None:
+    async with serving(config(lab, ca_file), lab) as world, world.relay.talk() as idle:
+        async with world.relay.talk() as closing:
+            # One that the client has half-closed ends as it would have.
+            await closing.start("g1")
+            await closing.says("One", "g1")
+            await closing.half_close()
+            world.relay.worker.stop()
+            await world.talk.noticed()
+            lab.gate.set()
+            assert (await closing.ended("g1")).text == "One two"
+            assert await closing.over() is None
+        for talk in (world.talk, idle):
+            status = status_of(await talk.over())
+            assert (reason_of(status), status.code) == ("DRAINING", 14)
+        assert world.talk.answer("g1").text == "One two"
+        await world.stopped()
+
+
+async def test_client_that_reads_nothing_does_not_hold_the_drain_up(
+    lab: GatedLab, ca_file: str
+) -> None:
+    async def many_words(stream: ServerStream) -> None:
+        await stream.send_headers()
+        for _ in range(64):
+            await stream.send(chunk({"content": "word " * 12_000}))
+        await lab.gate.wait()
+
+    lab.server.routes[CHAT] = many_words
+    document = config(lab, ca_file, drain_grace_ms=100)
+    async with relay_under_test(document) as relay:
+        task = asyncio.create_task(relay.worker.serve_until_stopped())
+        async with relay.talk() as talk:
+            await talk.start("g1")
+            await talk.says("word ", "g1")
+            talk.is_reading.clear()
+            relay.worker.stop()
+            await asyncio.wait_for(asyncio.shield(task), 10)
+        lab.gate.set()
         await task
 
 
