@@ -190,6 +190,14 @@ class Worker:
             dial_timeout_s=transport.dial_timeout_ms / 1000,
         )
 
+    async def _take_over(self, catalog: Catalog) -> None:
+        """Connect to the providers of a new configuration, then let those go that it does not
+        name."""
+        await self._warm(catalog)
+        # Of the newest one: another reload may have come meanwhile.
+        endpoints = self._catalog.endpoints.values()
+        self._require_services().transport.retain({endpoint.origin for endpoint in endpoints})
+
     async def _warm(self, catalog: Catalog) -> None:
         """Connect to every provider; wait for it, but not for ever."""
         services = self._require_services()
@@ -308,7 +316,8 @@ class Worker:
         self._stop_requested.set()
 
     def _reload(self) -> None:
-        """Take a new configuration for requests to come; those that run keep theirs."""
+        """Take a new configuration for requests to come; those that run keep theirs. Connections
+        that it has no use for close with their last stream."""
         if self._reload_config is None:
             _log.warning("reload_ignored", why="there is no configuration file")
             return
@@ -323,7 +332,7 @@ class Worker:
             _log.warning("reload_partly", why="server and transport settings need a restart")
         self._catalog = services.catalog = catalog
         self._config = config
-        services.reaper.take(self._warm(catalog))
+        services.reaper.take(self._take_over(catalog))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
     async def drain(self) -> None:

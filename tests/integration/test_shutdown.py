@@ -27,6 +27,7 @@ from tests.fakes.relay_under_test import (
     relay_under_test,
     sse_payloads,
 )
+from tests.fakes.tls import CertAuthority
 
 pytestmark = pytest.mark.sockets
 
@@ -392,3 +393,42 @@ async def test_process_reloads_on_sighup_without_dropping_a_stream(
         await relay.logged("reloaded")
         assert (await http.post(CHAT, json=chat_body("extra"))).status_code == 404
     assert await relay.exited() == 0
+
+
+async def test_reload_lets_providers_go_that_are_not_named_any_more(
+    lab: GatedLab, spare: H2Server, authority: CertAuthority, ca_file: str, tmp_path: Path
+) -> None:
+    async with H2Server(tls=authority.server_context(alpn=("h2",))) as idle:
+        document = config(lab, ca_file)
+        kept = {"spare": provider(spare.url, ca_file=ca_file)}
+        gone = {**document["providers"], "idle": provider(idle.url, ca_file=ca_file)}
+        document["providers"] = {**kept, **gone}
+        async with (
+            RelayProcess(tmp_path, document) as relay,
+            relay.http() as http,
+            relay.http("admin") as admin,
+        ):
+
+            async def origins() -> dict[str, int]:
+                rows = (await admin.get("/admin/state")).json()["origins"]
+                return {row["origin"]: row["open_streams"] for row in rows}
+
+            assert set(await origins()) == {lab.server.url, spare.url, idle.url}
+            async with SseClient(http) as sse:
+                relay.write({"providers": kept})
+                relay.signal(signal.SIGHUP)
+                await relay.logged("reloaded")
+                await idle.until(lambda: not idle.open_connections)
+                # What runs is whole, and then that provider is let go too.
+                assert await origins() == {lab.server.url: 1, spare.url: 0}
+                lab.gate.set()
+                assert (await sse.whole()).endswith("data: [DONE]\n\n")
+            await lab.server.until(lambda: not lab.server.open_connections)
+            assert await origins() == {spare.url: 0}
+            assert spare.open_connections
+            # Named again, they are warm again.
+            relay.write(document)
+            relay.signal(signal.SIGHUP)
+            await idle.until(lambda: idle.open_connections)
+            await lab.server.until(lambda: lab.server.open_connections)
+        assert await relay.exited() == 0
