@@ -1,6 +1,6 @@
 """Who imports whom: the drawing of the house, held as a table.
 
-    cli -> supervisor -> server -> frontends -> session -> dispatch -> race -> attempt
+    cli -> serving -> supervisor, server -> frontends -> session -> dispatch -> race -> attempt
         -> { transport, codecs, routing }, which do not know each other's insides
 
 A room is a module or a package of `relay/`. The table names what each room may use of the others:
@@ -63,8 +63,8 @@ MAY_USE: dict[str, set[str]] = {
     # a worker, and what starts it
     "server": LEAVES | {"frontends", "dispatch", "routing", "governance", "config", "transport"},
     "emulated": LEAVES | {"config"},
-    "serving": LEAVES | {"server", "emulated", "config"},
-    "supervisor": LEAVES | {"config"},
+    "supervisor": set(),
+    "serving": LEAVES | {"server", "supervisor", "emulated", "config"},
     "commands": LEAVES | {"server", "emulated", "config", "routing", "transport"},
     "cli": LEAVES
     | {"commands", "serving", "server", "supervisor", "emulator", "config", "routing"},
