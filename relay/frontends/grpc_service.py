@@ -180,11 +180,11 @@ class RelayService:
 def _refuse_session_features(start: relay_pb.Start) -> None:
     """
     Raises:
-        InvalidRequest: the start asks for what only a session has.
+        NotImplementedYet: the start asks for what only a session can have.
     """
     for field in ("speculative", "hold_until_commit", "supersedes"):
         if getattr(start, field):
-            raise InvalidRequest(f"start.{field} needs a session", field=f"start.{field}")
+            raise NotImplementedYet(f"start.{field} is not served by Generate")
 
 
 class _Conversation:
@@ -324,8 +324,6 @@ class _Conversation:
     def _on_setup(self, setup: relay_pb.Setup) -> None:
         if len(setup.labels) > 16:
             raise InvalidRequest("more than 16 labels", field="setup.labels")
-        if setup.budgets.first_segment_ms:
-            raise NotImplementedYet("setup.budgets.first_segment_ms is not served by this version")
         self._setup = setup
         ready = relay_pb.Ready(
             session_id=self._id,

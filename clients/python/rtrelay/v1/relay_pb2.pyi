@@ -711,7 +711,8 @@ class Ready(google.protobuf.message.Message):
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Optional parts of the contract that this relay serves: `openai_chat_body`, `segments`,
         `commit_on_first_segment`, `speculation`, `hold_until_commit`. What is not listed is refused
-        with ERROR_REASON_NOT_IMPLEMENTED.
+        with ERROR_REASON_NOT_IMPLEMENTED: a start that asks for it by its `end`, also when the setup
+        asks in its name, any other frame by a `notice`.
         """
 
     @property
