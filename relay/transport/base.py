@@ -29,7 +29,7 @@ class Origin(NamedTuple):
     port: int
     http: HttpMode = "auto"
     ca_file: str | None = None
-    """PEM file of the only trusted roots; None for the public roots."""
+    """PEM file of the only trusted roots; None for those that the machine trusts."""
     egress_proxy: str | None = None
 
     @property
