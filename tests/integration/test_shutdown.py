@@ -15,7 +15,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rtrelay.v1 import NoticeKind, Outcome
 
-from tests.fakes.converse_client import Conversation, generate, reason_of, start, status_of
+from tests.fakes.converse_client import (
+    Answer,
+    Conversation,
+    generate,
+    reason_of,
+    start,
+    status_of,
+)
 from tests.fakes.h2_server import CANCEL, H2Server, ServerStream
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import (
@@ -23,6 +30,7 @@ from tests.fakes.relay_under_test import (
     RelayUnderTest,
     chat_body,
     chunk,
+    eventually,
     provider,
     relay_under_test,
     sse_payloads,
@@ -125,9 +133,10 @@ async def serving(document: dict[str, Any], lab: GatedLab) -> AsyncIterator[Serv
         async with relay.talk() as talk, SseClient(relay.http) as sse:
             await talk.start("g1")
             await talk.says("One", "g1")
-            generating = asyncio.create_task(relay.generate(start()))
-            await lab.server.request(CHAT, 2)
+            answer = Answer()
+            generating = asyncio.create_task(generate(relay.channel, start(), answer=answer))
             try:
+                await eventually(lambda: answer.text)
                 yield Serving(relay, task, talk, sse, generating)
             finally:
                 generating.cancel()
