@@ -20,8 +20,8 @@ from relay.config import ConfigError, from_environment, load
 from relay.emulator.main import run as run_emulator
 from relay.routing.catalog import Catalog
 from relay.server import StartError
-from relay.serving import run_worker
-from relay.supervisor import WORKER_VARIABLE, run_supervised
+from relay.serving import run_worker, run_workers
+from relay.supervisor import WORKER_VARIABLE
 
 app = typer.Typer(
     help="A low-latency relay between real-time agents and LLM providers.",
@@ -59,7 +59,7 @@ def serve(
     worker = os.environ.get(WORKER_VARIABLE)
     try:
         if workers > 1:
-            status = run_supervised(config, workers)
+            status = uvloop.run(run_workers(config, workers, announce=_announce))
         elif worker is not None:
             status = uvloop.run(run_worker(config, announce=None, worker=int(worker)))
         else:

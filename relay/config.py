@@ -131,6 +131,19 @@ class ServerConfig(_Model):
         65_536, ge=1024, description="output held for one generation while its client is slow"
     )
 
+    @property
+    def exposed(self) -> list[str]:
+        """A line for each listener that other machines can reach: without client keys nobody may
+        start with one."""
+        listeners = {"grpc": self.grpc, "http": self.http, "admin": self.admin}
+        return [
+            f"server.{name}.address {listener.address} is reachable from outside, and this version"
+            " has no client keys yet: bind to a loopback address and put an authenticating proxy"
+            " in front"
+            for name, listener in listeners.items()
+            if not listener.is_loopback
+        ]
+
 
 class TransportConfig(_Model):
     engine: Literal["wreq", "pyqwest", "httpx"] = Field("wreq", description="upstream HTTP client")

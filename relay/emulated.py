@@ -32,6 +32,13 @@ class Emulator:
     tls_port: int
     ca_file: str
 
+    def config_file(self) -> Path:
+        """`emulated_config` as a file beside its certificates, for worker processes."""
+        path = Path(self.directory.name) / "relay.yaml"
+        document = _document(self.tls_port, self.ca_file)
+        path.write_text(json.dumps(document), encoding="utf-8")  # which is YAML too
+        return path
+
     async def aclose(self) -> None:
         """End the process and remove its certificates. Idempotent, bounded."""
         if self.process.stdin is not None:
@@ -105,6 +112,13 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
     """Two emulated providers, and aliases over them."""
+    document = _document(tls_port, ca_file)
+    if server:
+        document["server"] = server
+    return parse(document)
+
+
+def _document(tls_port: int, ca_file: str) -> dict[str, Any]:
     origin = f"https://127.0.0.1:{tls_port}"
     row = {
         "wire": "openai_chat",
@@ -112,7 +126,7 @@ def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
         "ca_file": str(Path(ca_file)),
         "auth": "none",
     }
-    document: dict[str, Any] = {
+    return {
         "providers": {
             "emulator": {**row, "models": list(MODELS)},
             "emulator-b": {**row, "models": [], "warm_connections": 1},
@@ -125,6 +139,3 @@ def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
             "demo": {"candidates": [{"provider": "emulator", "model": "emu-fast"}]},
         },
     }
-    if server:
-        document["server"] = server
-    return parse(document)

@@ -2,7 +2,8 @@
 
 Start order: catalog, transport, warm connections, then the listeners, so that the first request
 finds its provider connected. Stop order is the reverse: stop being ready, tell the sessions, let
-generations finish within the grace, end the rest with DRAINING, close listeners, then upstreams.
+generations finish within the grace, end the rest and the sessions with DRAINING, close listeners,
+then upstreams.
 
 Everything runs in one event loop: the gRPC server, the HTTP shim and the admin listener (uvicorn's
 `Server.serve` without signals and loop of its own) and the upstream transport.
@@ -109,8 +110,8 @@ class Worker:
         """
         Args:
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
-            worker: number of one of several that share the ports; the first has the admin
-                listener. None for the only one.
+            worker: number of one of several that share the ports; the first has what cannot be
+                shared, the admin listener and the Unix socket. None for the only one.
 
         Raises:
             ConfigError: the configuration names what does not exist.
@@ -118,7 +119,7 @@ class Worker:
         self._config = config
         self._reload_config = reload_config
         self._reuse_port = worker is not None
-        self._has_admin = not worker
+        self._is_first = not worker
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -142,13 +143,8 @@ class Worker:
             StartError: a port is taken, or a listener is not allowed.
         """
         server = self._config.server
-        for name, listener in (("grpc", server.grpc), ("http", server.http)):
-            if not listener.is_loopback:
-                raise StartError(
-                    f"server.{name}.address {listener.address} is reachable from outside, and"
-                    " this version has no client keys yet: bind to a loopback address and put an"
-                    " authenticating proxy in front"
-                )
+        if exposed := server.exposed:
+            raise StartError("\n".join(exposed))
         self._services = services = Services(
             catalog=self._catalog,
             transport=make_transport(self._config.transport.engine, self._transport_settings()),
@@ -172,7 +168,7 @@ class Worker:
             ),
             "http",
         )
-        if self._has_admin:
+        if self._is_first:
             admin = AdminApp(lambda: not services.is_draining, self._state)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         _log.info(
@@ -193,6 +189,14 @@ class Worker:
             max_http1_connections=transport.max_http1_connections,
             dial_timeout_s=transport.dial_timeout_ms / 1000,
         )
+
+    async def _take_over(self, catalog: Catalog) -> None:
+        """Connect to the providers of a new configuration, then let those go that it does not
+        name."""
+        await self._warm(catalog)
+        # Of the newest one: another reload may have come meanwhile.
+        endpoints = self._catalog.endpoints.values()
+        self._require_services().transport.retain({endpoint.origin for endpoint in endpoints})
 
     async def _warm(self, catalog: Catalog) -> None:
         """Connect to every provider; wait for it, but not for ever."""
@@ -237,10 +241,15 @@ class Worker:
             )
         try:
             self.grpc_port = server.add_insecure_port(listener.address)
-            if listener.unix_socket:
-                server.add_insecure_port(f"unix:{listener.unix_socket}")
         except RuntimeError as error:
             raise StartError(f"cannot listen on {listener.address} (server.grpc)") from error
+        if listener.unix_socket and self._is_first:
+            try:
+                server.add_insecure_port(f"unix:{listener.unix_socket}")
+            except RuntimeError as error:
+                raise StartError(
+                    f"cannot listen on {listener.unix_socket} (server.grpc.unix_socket)"
+                ) from error
         await server.start()
         self._grpc_server = server
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -307,7 +316,8 @@ class Worker:
         self._stop_requested.set()
 
     def _reload(self) -> None:
-        """Take a new configuration for requests to come; those that run keep theirs."""
+        """Take a new configuration for requests to come; those that run keep theirs. Connections
+        that it has no use for close with their last stream."""
         if self._reload_config is None:
             _log.warning("reload_ignored", why="there is no configuration file")
             return
@@ -322,11 +332,12 @@ class Worker:
             _log.warning("reload_partly", why="server and transport settings need a restart")
         self._catalog = services.catalog = catalog
         self._config = config
-        services.reaper.take(self._warm(catalog))
+        services.reaper.take(self._take_over(catalog))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
     async def drain(self) -> None:
-        """Stop being ready and let generations finish, for no longer than the grace."""
+        """Stop being ready, let generations finish, for no longer than the grace, and end the
+        sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
         grace_s = self._config.server.drain_grace_ms / 1000
@@ -340,6 +351,10 @@ class Worker:
             await asyncio.wait({idle, hurry}, timeout=grace_s, return_when="FIRST_COMPLETED")
             services.live.cancel_all(Draining("this relay is shutting down"))
             await asyncio.wait({idle}, timeout=STOP_GRACE_S)
+            if self._service is not None:
+                # Before the server's stop, which would cancel them without a word.
+                cause = Draining("this relay is shutting down; connect again")
+                await self._service.end_sessions(cause, STOP_GRACE_S)
         finally:
             idle.cancel()
             hurry.cancel()

@@ -2,6 +2,7 @@
 
 With a file, its configuration; else providers from well-known keys in the environment; else the
 built-in emulator, started as a child, so that a newcomer has something to talk to. It says which.
+Several workers all ask the same: one file, the same keys, or one emulator.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import structlog
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
-from relay.emulated import emulated_config, start_emulator
+from relay.emulated import Emulator, emulated_config, start_emulator
 from relay.server import StartError, Worker
+from relay.supervisor import Supervisor
 
 _log = structlog.get_logger("relay.serving")
 
@@ -60,28 +62,86 @@ async def run_worker(
     return 0
 
 
+async def run_workers(path: Path | None, count: int, *, announce: Announce) -> int:
+    """Serve in several processes on the same ports until stopped; returns the exit status.
+
+    Signals are taken as by `run_worker`.
+
+    Raises:
+        ConfigError: there is no usable configuration, a port is 0 (workers could not share it), or
+            no worker would start with it.
+
+    Cancelled: the workers are told to drain and are not waited for; the emulator is closed first.
+    """
+    with _Signals() as signals:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                found = await _find(stack, path)
+            except asyncio.CancelledError:
+                if not signals.is_stop_asked:
+                    raise
+            if signals.is_stop_asked:
+                _log.info("stopped_while_starting")
+                return 0
+            server = found.config.server
+            if 0 in (server.grpc.port, server.http.port):
+                raise ConfigError("--workers needs fixed ports")
+            if server.exposed:  # else one worker after another would die of it
+                raise ConfigError("\n".join(server.exposed))
+            announce(
+                [
+                    f"rtrelay starts {count} workers ({found.source})",
+                    f"  gRPC   {server.grpc.address}",
+                    f"  HTTP   http://{server.http.address}/v1   (OpenAI-compatible)",
+                    f"  admin  http://{server.admin.address}   (of the first worker)",
+                ]
+            )
+            if found.emulator is not None:
+                path = found.emulator.config_file()
+            signals.hand_over()
+            await Supervisor(path, count).run()
+            signals.take_back()
+    return 0
+
+
+class _Found(NamedTuple):
+    """A configuration and where it comes from."""
+
+    config: Config
+    source: str
+    emulator: Emulator | None = None
+
+
+async def _find(stack: contextlib.AsyncExitStack, path: Path | None) -> _Found:
+    """The file, the keys in the environment, or the emulator, which `stack` then closes.
+
+    Raises:
+        ConfigError: there is no usable one.
+    """
+    if path is not None:
+        return _Found(load(path), f"configuration {path.name}")
+    from_keys = from_environment(os.environ)
+    if from_keys is not None:
+        names = ", ".join(from_keys.providers)
+        return _Found(from_keys, f"provider keys in the environment: {names}")
+    emulator = await start_emulator()
+    stack.push_async_callback(emulator.aclose)
+    return _Found(
+        emulated_config(emulator.tls_port, emulator.ca_file),
+        "no provider keys are set: the built-in emulator answers, not a model",
+        emulator,
+    )
+
+
 async def _start(
     stack: contextlib.AsyncExitStack, path: Path | None, worker: int | None
 ) -> tuple[Worker, list[str]]:
     """A worker that serves, and what to tell the person who started it; `stack` closes it all."""
-    reload_config: Callable[[], Config] | None = None
-    if path is not None:
-        config = load(path)
-        source = f"configuration {path.name}"
-        reload_config = _loader(path)
-    else:
-        from_keys = from_environment(os.environ)
-        if from_keys is not None:
-            config = from_keys
-            source = f"provider keys in the environment: {', '.join(config.providers)}"
-        else:
-            emulator = await start_emulator()
-            stack.push_async_callback(emulator.aclose)
-            config = emulated_config(emulator.tls_port, emulator.ca_file)
-            source = "no provider keys are set: the built-in emulator answers, not a model"
+    config, source, _ = await _find(stack, path)
     unspoken = unspoken_keys(os.environ) if path is None else []
     for warning in [*config.warnings(), *unspoken]:
         _log.warning("config", warning=warning)
+    reload_config = None if path is None else _loader(path)
     server = Worker(config, reload_config=reload_config, worker=worker)
     stack.push_async_callback(server.aclose)
     try:

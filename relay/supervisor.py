@@ -2,7 +2,8 @@
 
 The supervisor does no work of its own: it spawns N `relay serve` processes that share the ports by
 SO_REUSEPORT, starts a new one for one that died (not faster than one a second each), passes SIGHUP
-on, and on SIGTERM lets all of them drain.
+on, and on SIGTERM lets all of them drain. What cannot be shared, the admin listener and the Unix
+socket, is the first worker's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from pathlib import Path
 
 import structlog
 
-from relay.config import ConfigError, load
-
 _log = structlog.get_logger("relay.supervisor")
 
 RESTART_DELAY_S = 1.0
@@ -28,14 +27,19 @@ WORKER_VARIABLE = "RTRELAY_WORKER"
 class Supervisor:
     """Runs until stopped."""
 
-    def __init__(self, path: Path, workers: int) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, workers: int) -> None:
+        """
+        Args:
+            path: configuration file of every worker; None when each finds provider keys in the
+                environment.
+        """
+        self._arguments = () if path is None else ("-c", str(path))
         self._count = workers
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
 
-    async def run(self) -> int:
-        """Serve until SIGTERM or SIGINT and until every worker has ended; returns the exit status.
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT and until every worker has ended. The signals stay ours.
 
         Cancelled: the workers are told to drain and are not waited for.
         """
@@ -49,7 +53,6 @@ class Supervisor:
                     tasks.create_task(self._keep(index))
         finally:
             self._forward(signal.SIGTERM)  # to those that are left if it ends in any other way
-        return 0
 
     async def _keep(self, number: int) -> None:
         """One worker's place: a process in it for as long as we serve."""
@@ -76,8 +79,7 @@ class Supervisor:
             "-m",
             "relay.cli",
             "serve",
-            "-c",
-            str(self._path),
+            *self._arguments,
             env={**os.environ, WORKER_VARIABLE: str(number)},
         )
 
@@ -98,17 +100,3 @@ class Supervisor:
 def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
-
-
-def run_supervised(path: Path | None, workers: int) -> int:
-    """Several workers on one configuration file; returns the exit status.
-
-    Raises:
-        ConfigError: no file, a wrong one, or a port of 0 (workers could not share it).
-    """
-    if path is None:
-        raise ConfigError("--workers needs a configuration file (-c)")
-    server = load(path).server
-    if 0 in (server.grpc.port, server.http.port):
-        raise ConfigError("--workers needs fixed ports")
-    return asyncio.run(Supervisor(path, workers).run())

@@ -1,6 +1,6 @@
 """Who imports whom: the drawing of the house, held as a table.
 
-    cli -> supervisor -> server -> frontends -> session -> dispatch -> race -> attempt
+    cli -> serving -> supervisor, server -> frontends -> session -> dispatch -> race -> attempt
         -> { transport, codecs, routing }, which do not know each other's insides
 
 A room is a module or a package of `relay/`. The table names what each room may use of the others:
@@ -28,6 +28,7 @@ LEAVES = {
     "trace_context",
     "outcome",
     "tokens",
+    "prices",
     "reaper",
     "sse",
     "logs",
@@ -43,6 +44,7 @@ MAY_USE: dict[str, set[str]] = {
     "outcome": {"content", "errors"},
     "tokens": {"content"},
     "trace_context": set(),
+    "prices": set(),
     "reaper": set(),
     "sse": set(),
     "logs": set(),
@@ -75,8 +77,8 @@ MAY_USE: dict[str, set[str]] = {
     # a worker, and what starts it
     "server": LEAVES | {"frontends", "dispatch", "routing", "governance", "config", "transport"},
     "emulated": LEAVES | {"config"},
-    "serving": LEAVES | {"server", "emulated", "config"},
-    "supervisor": LEAVES | {"config"},
+    "supervisor": set(),
+    "serving": LEAVES | {"server", "supervisor", "emulated", "config"},
     "commands": LEAVES | {"server", "emulated", "config", "routing", "transport"},
     "cli": LEAVES
     | {"commands", "serving", "server", "supervisor", "emulator", "config", "routing"},
@@ -94,6 +96,7 @@ OUTSIDE: dict[str, set[str]] = {
     "pyqwest": {"transport"},
     "httpx2": {"transport"},
     "ssl": {"transport"},
+    "genai_prices": {"prices"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
     "pydantic": {"config", "emulator"},

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 import timeit
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, Self
 
@@ -88,6 +88,8 @@ class _Transport:
         probe_path: str | None = None,
         max_streams: int | None = None,
     ) -> None: ...
+
+    def retain(self, origins: Collection[Origin]) -> None: ...
 
     def describe(self) -> list[OriginState]:
         return []

@@ -78,7 +78,7 @@ class RelayService:
     def __init__(self, services: Services, settings: GrpcListener) -> None:
         self._services = services
         self._settings = settings
-        self._sessions: set[_Conversation] = set()
+        self._sessions: dict[_Conversation, asyncio.Task[object] | None] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server registers; (de)serialisation stays with us."""
@@ -95,16 +95,28 @@ class RelayService:
         if self._services.is_draining:
             await _abort(context, Draining("this relay is shutting down; connect again"))
         conversation = _Conversation(self._services, self._settings, context)
-        self._sessions.add(conversation)
+        self._sessions[conversation] = asyncio.current_task()
         try:
             await conversation.run()
         finally:
-            self._sessions.discard(conversation)
+            del self._sessions[conversation]
 
     def notify_drain(self, time_left_s: float) -> None:
         """Tell every session that this worker stops."""
         for conversation in self._sessions:
             conversation.notify_drain(time_left_s)
+
+    async def end_sessions(self, cause: RelayError, grace_s: float) -> None:
+        """End every session with this status once its last frames are out.
+
+        Returns when all have ended, or after `grace_s`: a client that does not read is left to
+        the server's own stop.
+        """
+        for conversation in self._sessions:
+            conversation.end(cause)
+        tasks = [task for task in self._sessions.values() if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
 
     async def generate(self, request: bytes, context: Context) -> None:
         """One generation without a session."""
@@ -173,11 +185,11 @@ class RelayService:
 def _refuse_session_features(start: relay_pb.Start) -> None:
     """
     Raises:
-        InvalidRequest: the start asks for what only a session has.
+        NotImplementedYet: the start asks for what only a session can have.
     """
     for field in ("speculative", "hold_until_commit", "supersedes"):
         if getattr(start, field):
-            raise InvalidRequest(f"start.{field} needs a session", field=f"start.{field}")
+            raise NotImplementedYet(f"start.{field} is not served by Generate")
 
 
 class _Conversation:
@@ -192,6 +204,8 @@ class _Conversation:
         self._traceparent = _traceparent(context)
         self._outbox = Outbox(context.write)
         self._session = Session(services, self._outbox, settings.max_live_generations)
+        self._scope = Scope()
+        self._is_reading = True
         self._is_closed_by_client = False
 
     async def run(self) -> None:
@@ -200,8 +214,7 @@ class _Conversation:
         Raises:
             grpc.aio.AbortError: the session ended with an error, which was told.
         """
-        context, outbox, session = self._context, self._outbox, self._session
-        scope = Scope()
+        outbox, session, scope = self._outbox, self._session, self._scope
         scope.enter()
         writer = asyncio.get_running_loop().create_task(outbox.run(), name="converse writer")
 
@@ -214,11 +227,10 @@ class _Conversation:
         try:
             await self._serve(writer)
         except asyncio.CancelledError:
-            bug = scope.caught()
-            if bug is None:
+            cause = scope.caught()
+            if cause is None:
                 raise
-            await session.aclose()
-            await _abort(context, bug)
+            await self._end_with(cause, writer)
         finally:
             scope.leave()
             # Reached in passing, or because the RPC is gone: then nothing can be told any more,
@@ -232,19 +244,34 @@ class _Conversation:
 
     async def _serve(self, writer: asyncio.Task[None]) -> None:
         """Read until the client is done, then let out what is pending."""
-        context, outbox, session = self._context, self._outbox, self._session
         try:
             await self._read_frames()
         except RelayError as fatal:
-            await session.aclose()
-            outbox.close()
-            await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
-            await _abort(context, fatal)
+            await self._end_with(fatal, writer)
+        finally:
+            self._is_reading = False
         if self._is_closed_by_client:
-            session.cancel_all(CancelReason.SESSION_END)
-        await session.finished()
-        outbox.close()
+            self._session.cancel_all(CancelReason.SESSION_END)
+        await self._session.finished()
+        self._outbox.close()
         await writer
+
+    async def _end_with(self, cause: RelayError, writer: asyncio.Task[None]) -> NoReturn:
+        """Let out what is pending, then tell why the session ends.
+
+        Raises:
+            grpc.aio.AbortError: always.
+        """
+        self._is_reading = False
+        await self._session.aclose()
+        self._outbox.close()
+        await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
+        await _abort(self._context, cause)
+
+    def end(self, cause: RelayError) -> None:
+        """End the session with this status. One that ends by itself already is left alone."""
+        if self._is_reading:
+            self._scope.cancel(cause)
 
     async def _read_frames(self) -> None:
         """
@@ -302,8 +329,6 @@ class _Conversation:
 
     def _on_setup(self, setup: relay_pb.Setup) -> None:
         check_labels(setup.labels, "setup.labels")
-        if setup.budgets.first_segment_ms:
-            raise NotImplementedYet("setup.budgets.first_segment_ms is not served by this version")
         self._setup = setup
         ready = relay_pb.Ready(
             session_id=self._id,

@@ -110,7 +110,7 @@ def to_generate_request(
         InvalidRequest: a field is missing or wrong.
         NotImplementedYet: a field asks for what this version does not serve.
     """
-    _refuse_unserved(start)
+    _refuse_unserved(start, setup)
     policy = _policy(start, setup, traceparent)
     model = start.model
     kind = start.WhichOneof("input")
@@ -169,8 +169,10 @@ def _with_reasoning(request: GenerateRequest, want_reasoning: bool) -> GenerateR
     return replace(request, want_reasoning=want_reasoning)
 
 
-def _refuse_unserved(start: relay_pb.Start) -> None:
+def _refuse_unserved(start: relay_pb.Start, setup: relay_pb.Setup | None) -> None:
     output = start.output
+    wants_segment = _budget(start, setup, "first_segment_ms") is not None
+    is_own = start.budgets.HasField("first_segment_ms")
     unserved = {
         "start.speculative": start.speculative,
         "start.hold_until_commit": start.hold_until_commit,
@@ -179,7 +181,9 @@ def _refuse_unserved(start: relay_pb.Start) -> None:
         not in (relay_pb.TEXT_MODE_UNSPECIFIED, relay_pb.TEXT_MODE_DELTAS),
         "start.output.commit_on": output.commit_on
         not in (relay_pb.COMMIT_ON_UNSPECIFIED, relay_pb.COMMIT_ON_FIRST_CONTENT),
-        "start.budgets.first_segment_ms": bool(start.budgets.first_segment_ms),
+        "start.budgets.first_segment_ms": wants_segment and is_own,
+        # A default of starts like any other, so it is each start's to fail of it.
+        "setup.budgets.first_segment_ms": wants_segment and not is_own,
     }
     for field, is_used in unserved.items():
         if is_used:

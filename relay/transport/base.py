@@ -11,7 +11,7 @@ RST_STREAM(CANCEL) on a connection that lives on, over HTTP/1.1 the socket is cl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Literal, NamedTuple, Protocol
 
 Headers = list[tuple[str, str]]
@@ -29,7 +29,7 @@ class Origin(NamedTuple):
     port: int
     http: HttpMode = "auto"
     ca_file: str | None = None
-    """PEM file of the only trusted roots; None for the public roots."""
+    """PEM file of the only trusted roots; None for those that the machine trusts."""
     egress_proxy: str | None = None
 
     @property
@@ -143,6 +143,16 @@ class Transport(Protocol):
 
         Raises nothing for an origin that cannot be reached: it is tried again in the
         background, and `describe` says so.
+        """
+        ...
+
+    def retain(self, origins: Collection[Origin]) -> None:
+        """Let all other origins go. Never waits.
+
+        Nothing is dialled, probed or kept warm there any more; a connection closes with its last
+        stream, the idle ones at once, and the origin leaves `describe` with its last connection.
+        A request that asks one of them all the same is served, over a connection that lasts as
+        long as its streams; `warm` takes an origin back.
         """
         ...
 

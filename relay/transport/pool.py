@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from typing import cast
 
@@ -71,6 +71,8 @@ class PooledTransport:
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._pools: dict[Origin, OriginPool] = {}
+        self._retained: frozenset[Origin] | None = None
+        """None until `retain` was called: then every origin is."""
         self._closed = False
 
     async def open(
@@ -119,6 +121,13 @@ class PooledTransport:
         """See `Transport.warm`."""
         await self._pool(origin).warm(connections, probe_path, max_streams)
 
+    def retain(self, origins: Collection[Origin]) -> None:
+        """See `Transport.retain`."""
+        self._retained = frozenset(origins)
+        for origin, pool in list(self._pools.items()):
+            if origin not in self._retained:
+                pool.release()
+
     def describe(self) -> list[OriginState]:
         """See `Transport.describe`."""
         return [pool.state() for pool in self._pools.values()]
@@ -138,9 +147,15 @@ class PooledTransport:
         if pool is None:
             if self._closed:
                 raise Draining("the transport is closed")
-            pool = OriginPool(origin, self._engine, self._settings, self._rng)
+            pool = OriginPool(origin, self._engine, self._settings, self._rng, self._forget)
             self._pools[origin] = pool
+            if self._retained is not None and origin not in self._retained:
+                pool.is_released = True
         return pool
+
+    def _forget(self, origin: Origin) -> None:
+        """The pool of an origin that was let go holds nothing any more."""
+        del self._pools[origin]
 
 
 class _PendingRequest:
@@ -200,8 +215,18 @@ class OriginPool:
     """The connections of one origin: who gets which, and which to dial, probe, replace."""
 
     def __init__(
-        self, origin: Origin, engine: Engine, settings: TransportSettings, rng: random.Random
+        self,
+        origin: Origin,
+        engine: Engine,
+        settings: TransportSettings,
+        rng: random.Random,
+        on_empty: Callable[[Origin], None],
     ) -> None:
+        """
+        Args:
+            on_empty: called once it is released and holds nothing: it is then used no more.
+        """
+        self._on_empty = on_empty
         self._origin = origin
         self._engine = engine
         self._settings = settings
@@ -229,6 +254,8 @@ class OriginPool:
         self._changed = asyncio.Event()
         """Set after each dial and each end of a stream; `warm` and `aclose` wait on it."""
         self._closing = False
+        self.is_released = False
+        """Nothing is held here for its own sake: see `Transport.retain`."""
 
     # --- for requests -----------------------------------------------------------------------
 
@@ -301,12 +328,19 @@ class OriginPool:
                     connection.max_streams = max_streams
             self._slots.serve()
         self._target = connections
+        self.is_released = False
         self._backoff_until_s = 0.0
         self._failures = 0
         self.tick()
         while len(self._slots.usable) < self._target and self._dials and not self._failures:
             self._changed.clear()
             await self._changed.wait()
+
+    def release(self) -> None:
+        """Let connections go with their last streams; requests are served until `on_empty`."""
+        self.is_released = True
+        self._target = 0
+        self.tick()
 
     def state(self) -> OriginState:
         """One row for `describe`."""
@@ -361,15 +395,26 @@ class OriginPool:
         self._retire(now_s)
         for _ in range(self._dials_due(now_s)):
             self._start(self._dials, self._dial)
+        if not self.is_released:
+            self._probe_silent(now_s)
+        elif not (self._slots.connections or self._slots.waiters or self._dials):
+            self._closing = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._on_empty(self._origin)
+            return
+        self._schedule(self._next_due_s(now_s))
+
+    def _probe_silent(self, now_s: float) -> None:
         for connection in self._slots.usable:
             if now_s >= connection.probe_due_s and not connection.probing and connection.free_slots:
                 connection.probing = True
                 lease = self._slots.lease(connection, counts=False)
                 self._start(self._probes, partial(self._probe, lease))
-        self._schedule(self._next_due_s(now_s))
 
     def _retire(self, now_s: float) -> None:
         """Drain what is worn and replaced, or idle and not wanted; close what is drained."""
+        idle_timeout_s = 0.0 if self.is_released else self._settings.idle_timeout_s
         usable = self._slots.usable
         fresh = sum(not connection.is_worn(now_s) for connection in usable)
         wanted = self._wanted(usable)
@@ -382,7 +427,7 @@ class OriginPool:
                     left > self._target
                     and not connection.leases
                     and not self._slots.waiters
-                    and now_s >= connection.idle_since_s + self._settings.idle_timeout_s
+                    and now_s >= connection.idle_since_s + idle_timeout_s
                 )
                 fresh -= goes
             if goes:
@@ -392,6 +437,8 @@ class OriginPool:
 
     def _wanted(self, usable: list[PooledConnection[EngineConnection]]) -> int:
         """How many connections the warm target and the present load ask for."""
+        if self.is_released:
+            return 0
         open_streams = sum(len(connection.leases) for connection in usable)
         busy = math.ceil(open_streams / self._streams_each)
         return max(self._target, min(busy, self._max_connections))
@@ -456,7 +503,7 @@ class OriginPool:
             for sibling in self._slots.usable:
                 if now_s - sibling.alive_s > _STALE_AFTER_S:
                     sibling.alive_s = 0.0
-        if connection.draining:
+        if connection.draining or (self.is_released and not connection.leases):
             self.tick()
         elif not connection.leases:
             self._schedule(connection.idle_since_s + self._settings.idle_timeout_s)

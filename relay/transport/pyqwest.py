@@ -11,7 +11,6 @@ refused (REFUSED_STREAM, GOAWAY) is tried three times before the error is ours.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import cast
 
 import pyqwest
@@ -28,6 +27,7 @@ from relay.errors import (
 from relay.transport.base import Headers, Origin, PhaseMark, UpstreamRequest
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.stream import EngineStream
+from relay.transport.trust import roots_of
 
 _NO_PROXY = pyqwest.Proxy("http://127.0.0.1:9", no_proxy="*,0.0.0.0/0,::/0")
 """Without an explicit proxy the environment's would be used; this one excludes every host (the
@@ -56,9 +56,24 @@ class PyqwestEngine:
         self._keepalive_s = settings.ping_interval_s
 
     def connect(self, origin: Origin, *, connect_timeout_s: float) -> PyqwestConnection:
-        """See `Engine.connect`."""
-        pem = None if origin.ca_file is None else Path(origin.ca_file).read_bytes()
-        transport = pyqwest.HTTPTransport(
+        """See `Engine.connect`.
+
+        Raises:
+            OSError: `ca_file` cannot be read.
+            ConnectError: it holds no certificates.
+        """
+        pem = None if origin.ca_file is None else roots_of(origin.ca_file)
+        try:
+            return PyqwestConnection(self._transport(origin, pem, connect_timeout_s), origin.url)
+        except RuntimeError:  # "builder error: invalid peer certificate"
+            if pem is None:
+                raise
+            raise ConnectError("the origin's ca_file holds what is no certificate") from None
+
+    def _transport(
+        self, origin: Origin, pem: bytes | None, connect_timeout_s: float
+    ) -> pyqwest.HTTPTransport:
+        return pyqwest.HTTPTransport(
             tls_ca_cert=pem,
             tls_include_system_certs=pem is None,
             http_version=_VERSIONS[origin.http],
@@ -73,7 +88,6 @@ class PyqwestEngine:
             follow_redirects=False,
             enable_otel=False,
         )
-        return PyqwestConnection(transport, origin.url)
 
     async def aclose(self) -> None:
         """Nothing to do: what is shared is the process's own."""

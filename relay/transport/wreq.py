@@ -7,8 +7,11 @@ costs 60 % more CPU. What else was learnt the hard way is beside the line it sha
 wreq's exceptions tell phase and cause in their text alone, as the debug form of the Rust error
 (with the URL in it). It is read here for the few words below and goes no further.
 
+Trust is explicit: the origin's `ca_file`, else what the machine trusts (`trust.py`, read once, when
+the first connection needs it), else, on a machine without roots, the set that wreq was built with.
+
 Known limits: a stream refused (REFUSED_STREAM, GOAWAY) is tried three times by wreq before the
-error is ours; public roots are the set that wreq was built with.
+error is ours.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import wreq
@@ -34,6 +36,7 @@ from relay.errors import (
 from relay.transport.base import Headers, Origin, PhaseMark, UpstreamRequest
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.stream import EngineStream
+from relay.transport.trust import roots_of, system_roots
 
 _METHODS = {"GET": wreq.Method.GET, "POST": wreq.Method.POST, "HEAD": wreq.Method.HEAD}
 
@@ -73,13 +76,20 @@ class WreqEngine:
             keep_alive_timeout=timedelta(seconds=settings.ping_timeout_s),
             keep_alive_while_idle=True,
         )
-        self._trust: dict[str, wreq.CertStore] = {}
+        self._trust: dict[str | None, wreq.CertStore | None] = {}
 
     def connect(self, origin: Origin, *, connect_timeout_s: float) -> WreqConnection:
-        """See `Engine.connect`."""
+        """See `Engine.connect`.
+
+        Raises:
+            OSError: `ca_file` cannot be read.
+            ConnectError: it, or what the environment names instead, holds no certificates.
+        """
         config: dict[str, Any] = {}
-        if origin.ca_file is not None:
-            config["tls_verify"] = self._trusted(origin.ca_file)
+        if origin.scheme == "https" or origin.egress_proxy is not None:
+            store = self._trusted(origin.ca_file)
+            if store is not None:
+                config["tls_verify"] = store
         if origin.egress_proxy is not None:
             config["proxies"] = [wreq.Proxy.all(origin.egress_proxy)]
         else:
@@ -109,12 +119,30 @@ class WreqEngine:
     async def aclose(self) -> None:
         """Nothing to do: the runtime ends with its last client."""
 
-    def _trusted(self, ca_file: str) -> wreq.CertStore:
-        store = self._trust.get(ca_file)
-        if store is None:
-            store = wreq.CertStore.from_pem_stack(Path(ca_file).read_bytes())
-            self._trust[ca_file] = store
-        return store
+    def _trusted(self, ca_file: str | None) -> wreq.CertStore | None:
+        if ca_file not in self._trust:
+            self._trust[ca_file] = _system_store() if ca_file is None else _store_of(ca_file)
+        return self._trust[ca_file]
+
+
+def _store_of(ca_file: str) -> wreq.CertStore:
+    try:
+        return wreq.CertStore.from_pem_stack(roots_of(ca_file))
+    except exceptions.TlsError:
+        raise ConnectError("the origin's ca_file holds what is no certificate") from None
+
+
+def _system_store() -> wreq.CertStore | None:
+    """None for the roots that wreq was built with."""
+    roots = system_roots()
+    if roots is None:
+        return None
+    try:
+        return wreq.CertStore.from_pem_stack(roots.pem)
+    except exceptions.TlsError:
+        if roots.variable:
+            raise ConnectError(f"{roots.variable} names what is no certificate") from None
+        return None
 
 
 class WreqConnection:

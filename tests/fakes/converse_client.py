@@ -334,10 +334,18 @@ class Generated:
 
 
 async def generate(
-    channel: grpc.aio.Channel, request: Start | bytes, *, timeout_s: float | None = None
+    channel: grpc.aio.Channel,
+    request: Start | bytes,
+    *,
+    timeout_s: float | None = None,
+    answer: Answer | None = None,
 ) -> Generated:
-    """Run one Generate call to its end; bytes are sent as they are."""
-    answer = Answer()
+    """Run one Generate call to its end; bytes are sent as they are.
+
+    Args:
+        answer: filled as frames come, for who wants to see them before the end.
+    """
+    answer = answer or Answer()
     error = None
     rpc: Any = channel.unary_stream(
         GENERATE,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -223,6 +223,12 @@ class MemoryTransport:
         site = self._sites.setdefault(origin.host, _Site([FakeEndpoint()]))
         site.warm = connections
         self._origins[origin] = site
+
+    def retain(self, origins: Collection[Origin]) -> None:
+        """Forget the others' numbers; a request that asks one is served all the same."""
+        for origin in self._origins.keys() - set(origins):
+            if not self._origins[origin].open_streams:
+                del self._origins[origin]
 
     def describe(self) -> list[OriginState]:
         """See `Transport.describe`."""

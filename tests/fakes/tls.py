@@ -9,7 +9,11 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+import pytest
 import trustme
+
+BROKEN_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+"""Looks like a certificate and is none."""
 
 
 class CertAuthority:
@@ -38,3 +42,17 @@ class CertAuthority:
         path = directory / "ca.pem"
         self._ca.cert_pem.write_to_path(str(path))
         return str(path)
+
+
+class Machine:
+    """What the machine trusts, for one test: nothing until `file` or `directory` is filled."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file = root / "machine.pem"
+        self.directory = root / "machine"
+        paths = ssl.DefaultVerifyPaths(
+            "", "", "SSL_CERT_FILE", str(self.file), "SSL_CERT_DIR", str(self.directory)
+        )
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        monkeypatch.delenv("SSL_CERT_DIR", raising=False)

@@ -12,7 +12,7 @@ from rtrelay.v1 import Close, ConverseRequest, ConverseResponse, GenerateRequest
 from structlog.testing import capture_logs
 
 from relay.config import GrpcListener
-from relay.errors import CancelReason
+from relay.errors import CancelReason, Draining
 from relay.frontends.grpc_service import HARD_LIMIT_FACTOR, RelayService, hard_limit_bytes
 from relay.frontends.proto_out import FrameEncoder
 from relay.outbox import MAX_ANSWERS
@@ -254,6 +254,53 @@ async def test_drain_and_cancel_do_not_wait_for_room() -> None:
     assert rpc.kinds.count("pong") == 500
     assert rpc.kinds.count("notice") == 1
     assert rpc.kinds.count("end") == 1
+
+
+# --- sessions that the relay ends -------------------------------------------------------------
+
+GOING = Draining("going; connect again")
+
+
+@on_virtual_time
+async def test_session_that_is_ended_hears_all_and_then_why() -> None:
+    relay = Relay()
+    rpc = Rpc(SETUP, START, ends=False)
+    rpc.write_s = 0.125
+    serving = asyncio.ensure_future(relay.converse(rpc))
+    await asyncio.sleep(0.75)
+    relay.service.notify_drain(0.0)
+    await relay.service.end_sessions(GOING, 3.0)
+    assert since_start_s() == 1.0, "two frames, and no longer"
+    assert rpc.kinds == ["ready", "started", "delta", "notice", "end"]
+    assert rpc.status is not None
+    assert (reason_of(rpc.status), rpc.status.code) == ("DRAINING", 14)
+    await serving
+
+
+@on_virtual_time
+async def test_session_that_ends_by_itself_is_left_to_it() -> None:
+    relay = Relay()
+    rpc = Rpc(SETUP, START)
+    serving = asyncio.ensure_future(relay.converse(rpc))
+    await asyncio.sleep(0.5)
+    await relay.service.end_sessions(GOING, 3.0)
+    await serving
+    assert rpc.status is None, "half-closed: it ends with OK after its generation"
+    assert rpc.frames[-1].end.error.code == 0
+
+
+@on_virtual_time
+async def test_session_that_reads_nothing_is_not_waited_for() -> None:
+    relay = Relay()
+    rpc = Rpc(SETUP, START, *[PING] * 500, ends=False)
+    serving = await stopped(relay, rpc)
+    began_s = since_start_s()
+    await relay.service.end_sessions(GOING, 1.0)
+    assert since_start_s() == began_s + 1.0
+    assert relay.scenario.aborted == [("a", began_s)], "its provider is let go at once"
+    await serving
+    assert rpc.status is not None
+    assert reason_of(rpc.status) == "DRAINING"
 
 
 # --- a writer that dies of a bug --------------------------------------------------------------

@@ -478,6 +478,20 @@ def test_what_is_not_served_yet_is_refused_by_name(fields: dict[str, Any], named
         to_generate_request(start(**fields), None)
 
 
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [(None, "setup.budgets.first_segment_ms"), (2, "start.budgets.first_segment_ms"), (0, "")],
+)
+def test_default_that_is_not_served_yet(own: int | None, named: str) -> None:
+    setup = relay_pb.Setup(budgets=relay_pb.Budgets(first_segment_ms=1))
+    asked = start(budgets=relay_pb.Budgets(first_segment_ms=own))
+    if not named:
+        to_generate_request(asked, setup)
+        return
+    with pytest.raises(NotImplementedYet, match=named):
+        to_generate_request(asked, setup)
+
+
 def test_served_modes_may_be_named() -> None:
     output = relay_pb.OutputOptions(
         text_mode=relay_pb.TEXT_MODE_DELTAS, commit_on=relay_pb.COMMIT_ON_FIRST_CONTENT

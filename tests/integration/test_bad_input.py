@@ -145,11 +145,6 @@ async def world(upstream: H2Server, ca_file: str) -> AsyncIterator[World]:
             "INVALID_REQUEST",
             id="setup_with_too_many_labels",
         ),
-        pytest.param(
-            ConverseRequest(setup=Setup(budgets=Budgets(first_segment_ms=1))),
-            "NOT_IMPLEMENTED",
-            id="setup_with_segments",
-        ),
     ],
 )
 async def test_first_frame_that_is_no_setup_ends_the_session(
@@ -160,7 +155,7 @@ async def test_first_frame_that_is_no_setup_ends_the_session(
         await talk.send_bytes(data)
         status = status_of(await talk.over())
         assert reason_of(status) == reason
-        assert status.code == (12 if reason == "NOT_IMPLEMENTED" else 3)
+        assert status.code == 3
         assert not talk.answers
         assert not talk.notices
     await world.still_serves()
@@ -415,30 +410,24 @@ async def test_bad_start_of_generate_has_its_end_and_its_status(
 
 
 UNSERVED = [
-    pytest.param({"speculative": True}, True, id="speculative"),
-    pytest.param({"hold_until_commit": True}, True, id="hold_until_commit"),
-    pytest.param({"supersedes": ["by"]}, True, id="supersedes"),
-    pytest.param(
-        {"output": OutputOptions(text_mode=TextMode.TEXT_MODE_SEGMENTS)}, False, id="segments"
-    ),
+    pytest.param({"speculative": True}, id="speculative"),
+    pytest.param({"hold_until_commit": True}, id="hold_until_commit"),
+    pytest.param({"supersedes": ["by"]}, id="supersedes"),
+    pytest.param({"output": OutputOptions(text_mode=TextMode.TEXT_MODE_SEGMENTS)}, id="segments"),
     pytest.param(
         {"output": OutputOptions(text_mode=TextMode.TEXT_MODE_DELTAS_AND_SEGMENTS)},
-        False,
         id="deltas_and_segments",
     ),
     pytest.param(
         {"output": OutputOptions(commit_on=CommitOn.COMMIT_ON_FIRST_SEGMENT)},
-        False,
         id="commit_on_first_segment",
     ),
-    pytest.param({"budgets": {"first_segment_ms": 100}}, False, id="first_segment_ms"),
+    pytest.param({"budgets": {"first_segment_ms": 100}}, id="first_segment_ms"),
 ]
 
 
-@pytest.mark.parametrize(("more", "needs_session"), UNSERVED)
-async def test_what_is_not_served_yet_is_said_so(
-    world: World, more: dict[str, Any], needs_session: bool
-) -> None:
+@pytest.mark.parametrize("more", UNSERVED)
+async def test_what_is_not_served_yet_is_said_so(world: World, more: dict[str, Any]) -> None:
     async with world.session() as talk:
         assert talk.ready is not None
         assert list(talk.ready.capabilities) == ["openai_chat_body"]
@@ -448,11 +437,30 @@ async def test_what_is_not_served_yet_is_said_so(
         assert reason_of(end.error) == "NOT_IMPLEMENTED"
         assert end.error.code == 12
         assert next(iter(more)) in end.error.message
-    status = status_of((await world.relay.generate(start(**more))).error)
-    # In Generate what needs a session is wrong, not merely missing.
-    wanted = ("INVALID_REQUEST", 3) if needs_session else ("NOT_IMPLEMENTED", 12)
-    assert (reason_of(status), status.code) == wanted
+    result = await world.relay.generate(start(**more))
+    status = status_of(result.error)
+    assert (reason_of(status), status.code) == ("NOT_IMPLEMENTED", 12)
+    assert next(iter(more)) in status.message
+    assert result.answer.end is not None, "in band too"
+    assert result.answer.end.error == status
     await world.still_serves()
+
+
+async def test_default_that_is_not_served_yet_is_each_start_s_to_fail_of(world: World) -> None:
+    world.gate.set()
+    async with world.relay.talk(budgets=Budgets(first_segment_ms=100)) as talk:
+        for id_ in ("a", "b"):
+            await talk.start(id_)
+            end = (await talk.ended(id_)).end
+            assert end is not None
+            assert (reason_of(end.error), end.error.code) == ("NOT_IMPLEMENTED", 12)
+            assert end.error.message.startswith("setup.budgets.first_segment_ms")
+        # A start may do without, and the session serves it.
+        await talk.start("c", budgets=Budgets(first_segment_ms=0))
+        assert (await talk.ended("c")).text == "One two"
+        await talk.half_close()
+        assert await talk.over() is None
+        assert not talk.notices
 
 
 async def test_generate_of_what_is_no_message(world: World) -> None:

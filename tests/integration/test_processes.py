@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -12,13 +13,15 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx2
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from relay.emulated import start_emulator
 from tests.fakes.relay_process import RelayProcess
-from tests.fakes.relay_under_test import eventually, provider
+from tests.fakes.relay_under_test import chat_body, eventually, provider
 
 pytestmark = [
     pytest.mark.sockets,
@@ -53,8 +56,11 @@ def is_there(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def starting(directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`relay serve` with no keys in its environment, and temporary files in `directory`."""
+async def starting(
+    directory: Path, *arguments: str, **variables: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`relay serve` with no keys in its environment but these, and temporary files in
+    `directory`."""
     temporary = directory / "tmp"
     temporary.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
@@ -63,7 +69,7 @@ async def starting(directory: Path, *arguments: str) -> AsyncIterator[asyncio.su
         *("-m", "relay.cli", "serve", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**kept, "TMPDIR": str(temporary)},
+        env={**kept, "TMPDIR": str(temporary), **variables},
     )
     try:
         yield process
@@ -105,10 +111,11 @@ async def test_stop_while_the_first_connections_are_made(
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
 async def test_stop_while_the_emulator_starts_leaves_neither_it_nor_its_files(
-    tmp_path: Path,
+    tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    async with starting(tmp_path) as process:
+    async with starting(tmp_path, *arguments) as process:
         await eventually(lambda: children(process.pid), START_S)
         started = children(process.pid)
         assert list((tmp_path / "tmp").iterdir())
@@ -116,6 +123,7 @@ async def test_stop_while_the_emulator_starts_leaves_neither_it_nor_its_files(
         status, output = await ended(process)
     assert status == 0, output
     assert '"serving"' not in output
+    assert '"worker_started"' not in output
     assert "Traceback" not in output
     await eventually(lambda: not any(map(is_there, started)))
     assert not list((tmp_path / "tmp").iterdir())
@@ -148,21 +156,32 @@ async def serves(relay: RelayProcess, times: int = 8) -> None:
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: Path) -> None:
+@contextmanager
+def shared(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The configuration with ports that workers can share."""
     with reserved_ports(2) as (grpc_port, http_port):
-        document: dict[str, Any] = {
-            "server": {
-                "grpc": {"address": f"127.0.0.1:{grpc_port}"},
-                "http": {"address": f"127.0.0.1:{http_port}"},
-            },
-        }
+        server = {name: dict(row) for name, row in document.get("server", {}).items()}
+        for name, port in (("grpc", grpc_port), ("http", http_port)):
+            server[name] = {**server.get(name, {}), "address": f"127.0.0.1:{port}"}
+        yield {**document, "server": server}
+
+
+async def started(relay: RelayProcess, count: int) -> dict[int, int]:
+    """Wait until so many workers serve, the first of which `RelayProcess` has seen; their ids."""
+    pids: dict[int, int] = {}
+    for _ in range(count):
+        line = await relay.logged("worker_started")
+        pids[line["worker"]] = line["pid"]
+    for _ in range(count - 1):
+        await relay.logged("serving", timeout_s=START_S)
+    return pids
+
+
+async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: Path) -> None:
+    with shared({}) as document:
         async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
-            pids: dict[int, int] = {}
-            for _ in range(2):
-                line = await relay.logged("worker_started")
-                pids[line["worker"]] = line["pid"]
+            pids = await started(relay, 2)
             assert set(pids) == {0, 1}
-            await relay.logged("serving", timeout_s=START_S)  # the other one
             await serves(relay)
 
             # With one of them dead the other serves alone, until there is a new one.
@@ -185,3 +204,135 @@ async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: P
             assert not [pid for pid in pids.values() if is_there(pid)]
             with pytest.raises(httpx2.TransportError):
                 await serves(relay, 1)
+
+
+async def test_sighup_reaches_every_worker(tmp_path: Path) -> None:
+    models = {"fast": {"candidates": [{"provider": "lab", "model": "m"}]}}
+    providers = {"lab": provider("http://127.0.0.1:9")}
+    with shared({"providers": providers}) as document:
+        async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
+            pids = await started(relay, 2)
+            relay.write({**document, "models": models})
+            relay.signal(signal.SIGHUP)
+            for _ in pids:
+                assert (await relay.logged("reloaded"))["models"] == ["fast"]
+            for _ in range(8):  # on connections of their own: both are asked
+                async with relay.http() as http:
+                    rows = (await http.get("/v1/models")).json()["data"]
+                    assert [row["id"] for row in rows] == ["fast"]
+            assert all(map(is_there, pids.values())), "no worker was replaced for it"
+            # A broken file is refused by each, and the supervisor lives.
+            relay.path.write_text("models: [\n")
+            relay.signal(signal.SIGHUP)
+            for _ in pids:
+                await relay.logged("reload_refused")
+            await serves(relay)
+
+
+def listening_at(path: Path) -> int:
+    """How many sockets listen at a path; those that lost it to another count too."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(row[-1] == str(path) and row[3] == "00010000" for row in rows)
+
+
+async def test_unix_socket_and_admin_port_are_the_first_worker_s(tmp_path: Path) -> None:
+    door = tmp_path / "relay.sock"
+    with shared({"server": {"grpc": {"unix_socket": str(door)}}}) as document:
+        async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
+            pids = {}
+            for _ in range(2):
+                line = await relay.logged("worker_started")
+                pids[line["worker"]] = line["pid"]
+            line = await relay.logged("serving", timeout_s=START_S)
+            assert sorted([bool(relay.ports["admin"]), bool(line["admin"])]) == [False, True]
+            assert listening_at(door) == 1, "each would take the path away from the one before"
+
+            async def is_open() -> bool:
+                async with grpc.aio.insecure_channel(f"unix:{door}") as channel:
+                    health = health_pb2_grpc.HealthStub(channel)
+                    try:
+                        await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+                    except grpc.aio.AioRpcError:
+                        return False
+                    return True
+
+            assert await is_open()
+            # The others may come and go; with the first the door closes until there is a new one.
+            os.kill(pids[1], signal.SIGKILL)
+            await relay.logged("worker_died")
+            await relay.logged("serving", timeout_s=START_S)
+            assert await is_open()
+            os.kill(pids[0], signal.SIGKILL)
+            await relay.logged("worker_died")
+            assert not await is_open()
+            await relay.logged("serving", timeout_s=START_S)
+            assert await is_open()
+
+
+async def test_workers_share_one_emulator(tmp_path: Path) -> None:
+    emulator = await start_emulator()
+    try:
+        document = json.loads(emulator.config_file().read_text())
+        with shared(document) as document:
+            async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
+                await started(relay, 2)
+                for _ in range(4):
+                    async with relay.http() as http:
+                        response = await http.post("/v1/chat/completions", json=chat_body())
+                        assert response.headers["x-relay-provider"] == "emulator"
+                        assert response.text.endswith("data: [DONE]\n\n")
+    finally:
+        await emulator.aclose()
+
+
+def command(pid: int) -> list[str]:
+    """The command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
+@pytest.mark.parametrize("variables", [{}, {"GROQ_API_KEY": "k"}], ids=["emulator", "keys"])
+async def test_workers_without_a_file(tmp_path: Path, variables: dict[str, str]) -> None:
+    """The emulator is started once, before them. They are stopped before they bind: without a file
+    their ports are the ones that anybody may be using."""
+    async with starting(tmp_path, "--workers", "2", **variables) as process:
+        assert process.stdout is not None
+        output = ""
+        while output.count('"worker_started"') < 2:
+            line = await asyncio.wait_for(process.stdout.readline(), START_S)
+            assert line, output
+            output += line.decode()
+        commands = [command(pid) for pid in children(process.pid)]
+        process.send_signal(signal.SIGTERM)
+        status, rest = await ended(process)
+    assert status == 0, output + rest
+    workers = [words for words in commands if "serve" in words]
+    emulators = [words for words in commands if "relay.emulator" in words]
+    assert len(workers) == 2
+    if variables:
+        assert "provider keys in the environment: groq" in output
+        assert not emulators
+        assert all(words[-1] == "serve" for words in workers)
+    else:
+        assert "the built-in emulator answers, not a model" in output
+        assert len(emulators) == 1
+        assert {words[-2] for words in workers} == {"-c"}
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("listener", "address", "said"),
+    [
+        ("admin", "0.0.0.0:8081", "server.admin.address 0.0.0.0:8081 is reachable from outside"),
+        ("http", "127.0.0.1:0", "--workers needs fixed ports"),
+    ],
+)
+async def test_what_no_worker_could_start_with_is_refused(
+    tmp_path: Path, listener: str, address: str, said: str
+) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump({"server": {listener: {"address": address}}}))
+    async with starting(tmp_path, "-c", str(path), "--workers", "2") as process:
+        status, output = await ended(process)
+    assert status == 1
+    assert said in output
+    assert '"worker_started"' not in output

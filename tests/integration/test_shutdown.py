@@ -15,7 +15,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rtrelay.v1 import NoticeKind, Outcome
 
-from tests.fakes.converse_client import Conversation, generate, reason_of, start, status_of
+from tests.fakes.converse_client import (
+    Answer,
+    Conversation,
+    generate,
+    reason_of,
+    start,
+    status_of,
+)
 from tests.fakes.h2_server import CANCEL, H2Server, ServerStream
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import (
@@ -23,10 +30,12 @@ from tests.fakes.relay_under_test import (
     RelayUnderTest,
     chat_body,
     chunk,
+    eventually,
     provider,
     relay_under_test,
     sse_payloads,
 )
+from tests.fakes.tls import CertAuthority
 
 pytestmark = pytest.mark.sockets
 
@@ -124,9 +133,10 @@ async def serving(document: dict[str, Any], lab: GatedLab) -> AsyncIterator[Serv
         async with relay.talk() as talk, SseClient(relay.http) as sse:
             await talk.start("g1")
             await talk.says("One", "g1")
-            generating = asyncio.create_task(relay.generate(start()))
-            await lab.server.request(CHAT, 2)
+            answer = Answer()
+            generating = asyncio.create_task(generate(relay.channel, start(), answer=answer))
             try:
+                await eventually(lambda: answer.text)
                 yield Serving(relay, task, talk, sse, generating)
             finally:
                 generating.cancel()
@@ -249,10 +259,58 @@ async def test_session_without_generations_does_not_hold_the_drain_up(
     async with relay_under_test(config(lab, ca_file)) as relay:
         task = asyncio.create_task(relay.worker.serve_until_stopped())
         async with relay.talk() as talk:
+            await talk.start("g1")
+            await talk.says("One", "g1")
+            lab.gate.set()
+            await talk.ended("g1")
             relay.worker.stop()
-            await talk.noticed()
+            assert (await talk.noticed()).kind == NoticeKind.NOTICE_KIND_DRAIN
+            # It is told why it ends, and not cut: a client library retries on what it can read.
+            status = status_of(await talk.over())
+            assert (reason_of(status), status.code) == ("DRAINING", 14)
             await asyncio.wait_for(asyncio.shield(task), 5)
-            await talk.until(lambda: talk.is_over)
+        await task
+
+
+async def test_every_session_is_told_why_it_ends(lab: GatedLab, ca_file: str) -> None:
+    async with serving(config(lab, ca_file), lab) as world, world.relay.talk() as idle:
+        async with world.relay.talk() as closing:
+            # One that the client has half-closed ends as it would have.
+            await closing.start("g1")
+            await closing.says("One", "g1")
+            await closing.half_close()
+            world.relay.worker.stop()
+            await world.talk.noticed()
+            lab.gate.set()
+            assert (await closing.ended("g1")).text == "One two"
+            assert await closing.over() is None
+        for talk in (world.talk, idle):
+            status = status_of(await talk.over())
+            assert (reason_of(status), status.code) == ("DRAINING", 14)
+        assert world.talk.answer("g1").text == "One two"
+        await world.stopped()
+
+
+async def test_client_that_reads_nothing_does_not_hold_the_drain_up(
+    lab: GatedLab, ca_file: str
+) -> None:
+    async def many_words(stream: ServerStream) -> None:
+        await stream.send_headers()
+        for _ in range(64):
+            await stream.send(chunk({"content": "word " * 12_000}))
+        await lab.gate.wait()
+
+    lab.server.routes[CHAT] = many_words
+    document = config(lab, ca_file, drain_grace_ms=100)
+    async with relay_under_test(document) as relay:
+        task = asyncio.create_task(relay.worker.serve_until_stopped())
+        async with relay.talk() as talk:
+            await talk.start("g1")
+            await talk.says("word ", "g1")
+            talk.is_reading.clear()
+            relay.worker.stop()
+            await asyncio.wait_for(asyncio.shield(task), 10)
+        lab.gate.set()
         await task
 
 
@@ -344,3 +402,42 @@ async def test_process_reloads_on_sighup_without_dropping_a_stream(
         await relay.logged("reloaded")
         assert (await http.post(CHAT, json=chat_body("extra"))).status_code == 404
     assert await relay.exited() == 0
+
+
+async def test_reload_lets_providers_go_that_are_not_named_any_more(
+    lab: GatedLab, spare: H2Server, authority: CertAuthority, ca_file: str, tmp_path: Path
+) -> None:
+    async with H2Server(tls=authority.server_context(alpn=("h2",))) as idle:
+        document = config(lab, ca_file)
+        kept = {"spare": provider(spare.url, ca_file=ca_file)}
+        gone = {**document["providers"], "idle": provider(idle.url, ca_file=ca_file)}
+        document["providers"] = {**kept, **gone}
+        async with (
+            RelayProcess(tmp_path, document) as relay,
+            relay.http() as http,
+            relay.http("admin") as admin,
+        ):
+
+            async def origins() -> dict[str, int]:
+                rows = (await admin.get("/admin/state")).json()["origins"]
+                return {row["origin"]: row["open_streams"] for row in rows}
+
+            assert set(await origins()) == {lab.server.url, spare.url, idle.url}
+            async with SseClient(http) as sse:
+                relay.write({"providers": kept})
+                relay.signal(signal.SIGHUP)
+                await relay.logged("reloaded")
+                await idle.until(lambda: not idle.open_connections)
+                # What runs is whole, and then that provider is let go too.
+                assert await origins() == {lab.server.url: 1, spare.url: 0}
+                lab.gate.set()
+                assert (await sse.whole()).endswith("data: [DONE]\n\n")
+            await lab.server.until(lambda: not lab.server.open_connections)
+            assert await origins() == {spare.url: 0}
+            assert spare.open_connections
+            # Named again, they are warm again.
+            relay.write(document)
+            relay.signal(signal.SIGHUP)
+            await idle.until(lambda: idle.open_connections)
+            await lab.server.until(lambda: lab.server.open_connections)
+        assert await relay.exited() == 0

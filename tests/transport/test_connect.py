@@ -17,7 +17,7 @@ from relay.transport import ENGINES, make_transport
 from relay.transport.base import Origin, Transport, UpstreamRequest
 from relay.transport.engine import EngineName, TransportSettings
 from tests.fakes import h1_server, h2_server
-from tests.fakes.tls import CertAuthority
+from tests.fakes.tls import BROKEN_PEM, CertAuthority, Machine
 from tests.transport.conftest import QUIET
 from tests.transport.test_conformance import body_of
 
@@ -164,6 +164,70 @@ async def test_public_roots_do_not_trust_a_private_one(
 
 
 @every_engine
+async def test_roots_that_the_environment_names_are_trusted(
+    engine: EngineName, authority: CertAuthority, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    tls = authority.server_context(alpn=("http/1.1",))
+    async with h1_server.H1Server(tls=tls) as server, transport_of(engine) as transport:
+        origin = Origin("https", "127.0.0.1", server.port)
+        assert await body_of(await transport.open(origin, POST, connect_timeout_s=5)) == b""
+
+
+async def test_roots_that_the_environment_names_are_the_only_ones(
+    authority: CertAuthority, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", CertAuthority().ca_file(tmp_path))
+    tls = authority.server_context()
+    async with h2_server.H2Server(tls=tls) as server, transport_of("wreq") as transport:
+        with pytest.raises(TlsFailed):
+            await transport.open(
+                Origin("https", "127.0.0.1", server.port), POST, connect_timeout_s=5
+            )
+        # Those of an origin with its own are not touched.
+        origin = Origin("https", "127.0.0.1", server.port, ca_file=ca_file)
+        await body_of(await transport.open(origin, POST, connect_timeout_s=5))
+
+
+@pytest.mark.parametrize("text", ["", BROKEN_PEM], ids=["empty", "broken"])
+async def test_environment_that_names_no_roots_is_said_so(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "roots.pem"
+    path.write_text(text)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    async with h1_server.H1Server() as server, transport_of("wreq") as transport:
+        with pytest.raises(ConnectError, match="SSL_CERT_FILE"):
+            await transport.open(Origin("https", "127.0.0.1", 1), POST, connect_timeout_s=5)
+        # Nobody's certificate is looked at here.
+        origin = Origin("http", "127.0.0.1", server.port)
+        await body_of(await transport.open(origin, POST, connect_timeout_s=5))
+
+
+@pytest.mark.parametrize("bundle", [None, BROKEN_PEM], ids=["none", "broken"])
+async def test_machine_without_usable_roots_has_those_of_the_engine(
+    bundle: str | None,
+    authority: CertAuthority,
+    ca_file: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    if bundle is not None:
+        machine.file.write_text(bundle)
+    tls = authority.server_context()
+    async with h2_server.H2Server(tls=tls) as server, transport_of("wreq") as transport:
+        with pytest.raises(TlsFailed):  # it dials, and does not trust everybody
+            await transport.open(
+                Origin("https", "127.0.0.1", server.port), POST, connect_timeout_s=5
+            )
+    machine.file.write_text(Path(ca_file).read_text())
+    async with h2_server.H2Server(tls=tls) as server, transport_of("wreq") as transport:
+        origin = Origin("https", "127.0.0.1", server.port)
+        await body_of(await transport.open(origin, POST, connect_timeout_s=5))
+
+
+@every_engine
 async def test_tls_to_a_port_that_speaks_none(engine: EngineName, ca_file: str) -> None:
     async with h2_server.H2Server() as server, transport_of(engine) as transport:
         origin = Origin("https", "127.0.0.1", server.port, ca_file=ca_file)
@@ -192,6 +256,24 @@ async def test_a_ca_file_that_is_not_there(engine: EngineName, tmp_path: Path) -
         origin = Origin("https", "127.0.0.1", 1, ca_file=str(tmp_path / "none.pem"))
         with pytest.raises(ConnectError) as caught:
             await transport.open(origin, POST, connect_timeout_s=2)
+    assert str(tmp_path) not in caught.value.public_message
+
+
+@every_engine
+@pytest.mark.parametrize(
+    "text", ["", "no certificate", BROKEN_PEM], ids=["empty", "text", "broken"]
+)
+async def test_a_ca_file_without_a_certificate(
+    engine: EngineName, text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text(text)
+    with dead_port() as port:
+        async with transport_of(engine) as transport:
+            origin = Origin("https", "127.0.0.1", port, ca_file=str(path))
+            with pytest.raises(ConnectError) as caught:
+                await transport.open(origin, POST, connect_timeout_s=2)
+    assert type(caught.value) is ConnectError
     assert str(tmp_path) not in caught.value.public_message
 
 

@@ -506,6 +506,133 @@ async def test_over_http1_an_aborted_stream_takes_its_connection_along() -> None
     await transport.aclose()
 
 
+# --- origins that are let go ------------------------------------------------------------------
+
+
+def origins(transport: PooledTransport) -> list[Origin]:
+    return [row.origin for row in transport.describe()]
+
+
+@on_virtual_time
+async def test_what_is_not_retained_closes_at_once_when_idle() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 2)
+    await transport.warm(H1, 1)
+    await asyncio.sleep(10)
+    transport.retain({H1})
+    assert [connection.closed_s for connection in engine.made] == [10.0, 10.0, None]
+    assert origins(transport) == [H1]
+    await asyncio.sleep(75)
+    assert len(engine.made) == 3, "nothing is dialled there again"
+    assert [connection.probes_s for connection in engine.made] == [[], [], [30.0, 60.0]]
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_running_streams_finish_first() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine, replace(STEADY, max_age_s=100.0))
+    await transport.warm(H2, 2)
+    streams = [await opened(transport) for _ in range(3)]
+    transport.retain(())
+    await asyncio.sleep(50)
+    streams.pop(0).finish()
+    assert [connection.is_closed for connection in engine.made] == [False, False]
+    streams.pop(0).finish()
+    await asyncio.sleep(150)  # beyond what asks for a probe, or for a replacement by age
+    (row,) = transport.describe()
+    assert (row.open_streams, len(engine.made)) == (1, 2)
+    assert [connection.probes_s for connection in engine.made] == [[], []]
+    assert sorted(connection.is_closed for connection in engine.made) == [False, True]
+    streams.pop(0).finish()
+    assert all(connection.is_closed for connection in engine.made)
+    assert origins(transport) == []
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_requests_in_line_at_an_origin_let_go_are_served() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine, replace(STEADY, max_streams=1, max_connections=1))
+    first = await opened(transport)
+    waiting = [asyncio.ensure_future(opened(transport, timeout_s=9)) for _ in range(2)]
+    await asyncio.sleep(1)
+    transport.retain(())
+    first.finish()
+    (await waiting[0]).finish()
+    (await waiting[1]).finish()
+    assert [connection.closed_s for connection in engine.made] == [1.0]
+    assert origins(transport) == []
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_request_to_an_origin_let_go_is_served_and_leaves_nothing() -> None:
+    """A generation that began before the reload may fall back to it."""
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    transport.retain({H1})
+    stream = await opened(transport)
+    assert since_start_s() == 0.25
+    assert origins(transport) == [H2]
+    await asyncio.sleep(100)
+    stream.finish()
+    assert [(one.closed_s, one.probes_s) for one in engine.made] == [(100.25, [])]
+    assert origins(transport) == []
+    # Nor does one that fails, or is cancelled.
+    engine.failure = ConnectError("no way")
+    with pytest.raises(ConnectError):
+        await opened(transport)
+    engine.failure = None
+    cancelled = asyncio.ensure_future(opened(transport))
+    await asyncio.sleep(0.125)
+    cancelled.cancel()
+    await asyncio.sleep(1)
+    assert all(connection.is_closed for connection in engine.made)
+    assert origins(transport) == []
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_dial_and_probe_under_way_at_an_origin_let_go() -> None:
+    engine = FakeEngine(dial_s=0.5)
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    engine.made[0].probe_s = 1.0
+    await asyncio.sleep(30)  # until its probe, which is under way then
+    warming = asyncio.ensure_future(transport.warm(H2, 2))
+    await asyncio.sleep(0.25)
+    transport.retain(())
+    await warming
+    assert [connection.closed_s for connection in engine.made] == [None, 31.0]
+    await asyncio.sleep(10)
+    assert engine.made[0].closed_s == 31.5
+    assert origins(transport) == []
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_origin_that_is_named_again_is_taken_back() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    stream = await opened(transport)
+    transport.retain(())
+    await transport.warm(H2, 1)
+    transport.retain({H2})
+    stream.finish()
+    assert not engine.made[0].is_closed, "the one it had is as good as a new one"
+    await asyncio.sleep(40)
+    assert engine.made[0].probes_s == [30.0]
+    # And one that had gone is warm again.
+    transport.retain(())
+    assert origins(transport) == []
+    await transport.warm(H2, 2)
+    assert transport.describe()[0].connections == 2
+    await transport.aclose()
+
+
 # --- the end --------------------------------------------------------------------------------
 
 

@@ -135,7 +135,8 @@ class _NoticeKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Never sent."""
     NOTICE_KIND_DRAIN: _NoticeKind.ValueType  # 1
     """The worker will stop. Running generations may finish within `time_left_ms`; new starts may be
-    refused with ERROR_REASON_DRAINING. Open a new session, best between two turns.
+    refused with ERROR_REASON_DRAINING. Open a new session, best between two turns. When nothing
+    runs any more, or the time is over, the session ends with UNAVAILABLE (ERROR_REASON_DRAINING).
     """
     NOTICE_KIND_FRAME_REJECTED: _NoticeKind.ValueType  # 2
     """A frame of the client was refused and changed nothing."""
@@ -147,7 +148,8 @@ NOTICE_KIND_UNSPECIFIED: NoticeKind.ValueType  # 0
 """Never sent."""
 NOTICE_KIND_DRAIN: NoticeKind.ValueType  # 1
 """The worker will stop. Running generations may finish within `time_left_ms`; new starts may be
-refused with ERROR_REASON_DRAINING. Open a new session, best between two turns.
+refused with ERROR_REASON_DRAINING. Open a new session, best between two turns. When nothing
+runs any more, or the time is over, the session ends with UNAVAILABLE (ERROR_REASON_DRAINING).
 """
 NOTICE_KIND_FRAME_REJECTED: NoticeKind.ValueType  # 2
 """A frame of the client was refused and changed nothing."""
@@ -709,7 +711,8 @@ class Ready(google.protobuf.message.Message):
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Optional parts of the contract that this relay serves: `openai_chat_body`, `segments`,
         `commit_on_first_segment`, `speculation`, `hold_until_commit`. What is not listed is refused
-        with ERROR_REASON_NOT_IMPLEMENTED.
+        with ERROR_REASON_NOT_IMPLEMENTED: a start that asks for it by its `end`, also when the setup
+        asks in its name, any other frame by a `notice`.
         """
 
     @property

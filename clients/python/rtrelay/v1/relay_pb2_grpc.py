@@ -123,7 +123,8 @@ class RelayServiceServicer(object):
         come then. The deadline of the RPC holds like `Budgets.total_ms`; the smaller wins.
         The RPC ends with OK after an `end` with OUTCOME_COMPLETED, else with the status of its
         `error`, so that ordinary gRPC tooling sees failures. `speculative`, `hold_until_commit` and
-        `supersedes` need a session and are refused with INVALID_ARGUMENT.
+        `supersedes` need a session: such a start ends with UNIMPLEMENTED
+        (ERROR_REASON_NOT_IMPLEMENTED), like all that a relay does not serve.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

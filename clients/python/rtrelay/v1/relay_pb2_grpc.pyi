@@ -166,7 +166,8 @@ class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGe
     come then. The deadline of the RPC holds like `Budgets.total_ms`; the smaller wins.
     The RPC ends with OK after an `end` with OUTCOME_COMPLETED, else with the status of its
     `error`, so that ordinary gRPC tooling sees failures. `speculative`, `hold_until_commit` and
-    `supersedes` need a session and are refused with INVALID_ARGUMENT.
+    `supersedes` need a session: such a start ends with UNIMPLEMENTED
+    (ERROR_REASON_NOT_IMPLEMENTED), like all that a relay does not serve.
     """
 
 RelayServiceAsyncStub: typing_extensions.TypeAlias = RelayServiceStub[
@@ -262,7 +263,8 @@ class RelayServiceServicer(metaclass=abc.ABCMeta):
         come then. The deadline of the RPC holds like `Budgets.total_ms`; the smaller wins.
         The RPC ends with OK after an `end` with OUTCOME_COMPLETED, else with the status of its
         `error`, so that ordinary gRPC tooling sees failures. `speculative`, `hold_until_commit` and
-        `supersedes` need a session and are refused with INVALID_ARGUMENT.
+        `supersedes` need a session: such a start ends with UNIMPLEMENTED
+        (ERROR_REASON_NOT_IMPLEMENTED), like all that a relay does not serve.
         """
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
