@@ -104,7 +104,11 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
-    """Two emulated providers, and aliases over them."""
+    """Two emulated providers, and aliases over them; gRPC tools can list the service.
+
+    Args:
+        server: settings of the `server` section, over those of this demonstration.
+    """
     origin = f"https://127.0.0.1:{tls_port}"
     row = {
         "wire": "openai_chat",
@@ -125,6 +129,5 @@ def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
             "demo": {"candidates": [{"provider": "emulator", "model": "emu-fast"}]},
         },
     }
-    if server:
-        document["server"] = server
+    document["server"] = {**server, "grpc": {"reflection": True, **server.get("grpc", {})}}
     return parse(document)
