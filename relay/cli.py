@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
 from relay.commands.check import print_probe, print_routes, probe
 from relay.commands.demo import demo as run_demo
-from relay.config import ConfigError, from_environment, load
+from relay.config import ConfigError, from_environment, json_schema, load
 from relay.emulator.main import run as run_emulator
 from relay.routing.catalog import Catalog
 from relay.server import StartError
@@ -80,8 +81,14 @@ def check(
     with_probe: Annotated[
         bool, typer.Option("--probe", help="connect to every provider, over each HTTP version")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="print the file's JSON Schema and do nothing else")
+    ] = False,
 ) -> None:
     """Validate a configuration and print what each name resolves to."""
+    if schema:
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
     try:
         found = load(config) if config is not None else from_environment(os.environ)
         catalog = Catalog(found) if found is not None else None
