@@ -57,8 +57,11 @@ class EmulatorConfig(BaseModel):
     cert_dir: Path | None = None
     """Where ca.pem, cert.pem and key.pem are written; None: a new temporary directory."""
     names: tuple[str, ...] = ()
-    """Names in the certificate; loopback if empty."""
+    """Names in the certificate; loopback if empty. Others are a fault (U3)."""
+    is_expired: bool = False
+    """Whether the certificate is out of date (U3)."""
     max_concurrent_streams: int = 1000
+    """Of one HTTP/2 connection, as its SETTINGS say (U15)."""
     distributions: Mapping[str, str] = {}
     """Named distributions, used as @name."""
     models: Mapping[str, str | Mapping[str, object]] = {}
@@ -168,7 +171,9 @@ async def _serve(
     if exit_with_parent:
         _watch_stdin(loop, stop)
     certs = make_certs(
-        settings.cert_dir or Path(tempfile.mkdtemp(prefix="rtrelay-emulator-")), settings.names
+        settings.cert_dir or Path(tempfile.mkdtemp(prefix="rtrelay-emulator-")),
+        settings.names,
+        is_expired=settings.is_expired,
     )
     tls_port = _free_port(settings.host, settings.port)
     plain_port = None
