@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,8 @@ from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
 from relay.commands.check import print_probe, print_routes, probe
 from relay.commands.demo import demo as run_demo
-from relay.config import ConfigError, from_environment, load
+from relay.config import ConfigError, from_environment, json_schema, load
+from relay.emulator.main import EmulatorConfigError
 from relay.emulator.main import run as run_emulator
 from relay.routing.catalog import Catalog
 from relay.server import StartError
@@ -43,9 +45,9 @@ ConfigOption = Annotated[
 ]
 
 
-def _fail(message: str) -> typer.Exit:
+def _fail(message: str, status: int = 1) -> typer.Exit:
     _err.print("[red]relay:[/red]", escape(message), highlight=False, soft_wrap=True)
-    return typer.Exit(1)
+    return typer.Exit(status)
 
 
 @app.command()
@@ -80,8 +82,14 @@ def check(
     with_probe: Annotated[
         bool, typer.Option("--probe", help="connect to every provider, over each HTTP version")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="print the file's JSON Schema and do nothing else")
+    ] = False,
 ) -> None:
     """Validate a configuration and print what each name resolves to."""
+    if schema:
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
     try:
         found = load(config) if config is not None else from_environment(os.environ)
         catalog = Catalog(found) if found is not None else None
@@ -106,7 +114,10 @@ def emulate(
     cert_dir: Annotated[Path | None, typer.Option(help="where ca.pem is written")] = None,
 ) -> None:
     """Run the provider emulator: real wire formats, scripted latency and faults."""
-    run_emulator(config, host=host, port=port, plain_port=plain_port, cert_dir=cert_dir)
+    try:
+        run_emulator(config, host=host, port=port, plain_port=plain_port, cert_dir=cert_dir)
+    except EmulatorConfigError as error:
+        raise _fail(str(error)) from None
 
 
 @app.command()

@@ -7,8 +7,9 @@ references among other text. None of these values is in a repr, a log line or a 
 With no file at all the providers come from the well-known environment variables, and with none of
 those set the caller starts the emulator.
 
-Every default has a unit in its name and a reason in its description; `json_schema()` publishes
-them. Times are milliseconds here, as people write them, and seconds everywhere behind.
+Every default has a unit in its name and a reason in its description; `json_schema()`, which
+`relay check --schema` prints, publishes them. Times are milliseconds here, as people write them,
+and seconds everywhere behind.
 """
 
 from __future__ import annotations
@@ -228,7 +229,9 @@ def _expand_secret(value: object, info: ValidationInfo) -> object:
 
 
 class StoreConfig(_Model):
-    url: SecretStr = SecretStr("sqlite:///relay.db")
+    url: SecretStr = Field(
+        SecretStr("sqlite:///relay.db"), json_schema_extra={"default": "sqlite:///relay.db"}
+    )
     redis: SecretStr | None = None
 
     _secrets = field_validator("url", "redis", mode="before")(_expand_secret)
@@ -615,5 +618,18 @@ def _known_keys(path: tuple[Any, ...]) -> list[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of the file."""
-    return Config.model_json_schema(by_alias=True)
+    """JSON Schema of the file as people write it, for editors: `relay check --schema` prints it.
+
+    The rows of `providers.yaml` bring wire and address along, so under their names nothing is
+    required, not even a value. What no schema can say is left to `parse`: where references lead,
+    and whether a candidate's provider is there.
+    """
+    schema = Config.model_json_schema(by_alias=True)
+    known = {**schema["$defs"]["ProviderConfig"], "title": "KnownProviderConfig"}
+    del known["required"]
+    schema["$defs"]["KnownProviderConfig"] = known
+    either = [{"$ref": "#/$defs/KnownProviderConfig"}, {"type": "null"}]
+    schema["properties"]["providers"]["properties"] = {
+        name: {"anyOf": either} for name in known_providers()
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

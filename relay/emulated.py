@@ -111,14 +111,18 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
-    """Two emulated providers, and aliases over them."""
-    document = _document(tls_port, ca_file)
-    if server:
-        document["server"] = server
-    return parse(document)
+    """Two emulated providers, and aliases over them; gRPC tools can list the service.
+
+    Args:
+        server: settings of the `server` section, over those of this demonstration.
+    """
+    return parse(_document(tls_port, ca_file, server))
 
 
-def _document(tls_port: int, ca_file: str) -> dict[str, Any]:
+def _document(
+    tls_port: int, ca_file: str, server: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    given = dict(server or {})
     origin = f"https://127.0.0.1:{tls_port}"
     row = {
         "wire": "openai_chat",
@@ -127,6 +131,7 @@ def _document(tls_port: int, ca_file: str) -> dict[str, Any]:
         "auth": "none",
     }
     return {
+        "server": {**given, "grpc": {"reflection": True, **given.get("grpc", {})}},
         "providers": {
             "emulator": {**row, "models": list(MODELS)},
             "emulator-b": {**row, "models": [], "warm_connections": 1},

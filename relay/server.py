@@ -76,6 +76,18 @@ def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str,
     ]
 
 
+def transport_settings(config: Config) -> TransportSettings:
+    """How connections to providers are made and kept: by a worker, and by what tries the way."""
+    transport = config.transport
+    return TransportSettings(
+        probe_interval_s=transport.probe_interval_ms / 1000,
+        max_age_s=transport.max_connection_age_ms / 1000,
+        max_connections=transport.max_connections,
+        max_http1_connections=transport.max_http1_connections,
+        dial_timeout_s=transport.dial_timeout_ms / 1000,
+    )
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn without signal handlers, which the worker has, and without its ten looks a second at
     whether to end: `close` tells it."""
@@ -147,7 +159,9 @@ class Worker:
             raise StartError("\n".join(exposed))
         self._services = services = Services(
             catalog=self._catalog,
-            transport=make_transport(self._config.transport.engine, self._transport_settings()),
+            transport=make_transport(
+                self._config.transport.engine, transport_settings(self._config)
+            ),
             ledger=NullLedger(),
             reaper=Reaper(),
             clock=time.monotonic,
@@ -178,16 +192,6 @@ class Worker:
             admin=self.admin_port,
             providers=sorted(self._catalog.endpoints),
             engine=self._config.transport.engine,
-        )
-
-    def _transport_settings(self) -> TransportSettings:
-        transport = self._config.transport
-        return TransportSettings(
-            probe_interval_s=transport.probe_interval_ms / 1000,
-            max_age_s=transport.max_connection_age_ms / 1000,
-            max_connections=transport.max_connections,
-            max_http1_connections=transport.max_http1_connections,
-            dial_timeout_s=transport.dial_timeout_ms / 1000,
         )
 
     async def _take_over(self, catalog: Catalog) -> None:

@@ -23,7 +23,7 @@ from relay.config import (
     parse,
 )
 from relay.routing.catalog import Catalog
-from relay.server import Worker
+from relay.server import transport_settings
 from relay.transport import TransportSettings
 from tests.fakes.properties import examples
 
@@ -215,12 +215,12 @@ def test_transport_settings_reach_the_pool() -> None:
     document = {
         "transport": {"max_connections": 3, "max_http1_connections": 5, "dial_timeout_ms": 700}
     }
-    settings = Worker(parse(document))._transport_settings()
+    settings = transport_settings(parse(document))
     assert settings.max_connections == 3
     assert settings.max_http1_connections == 5
     assert settings.dial_timeout_s == 0.7
     # Left out, they are those of the pool itself.
-    ours, theirs = Worker(parse({}))._transport_settings(), TransportSettings()
+    ours, theirs = transport_settings(parse({})), TransportSettings()
     assert ours.max_connections == theirs.max_connections
     assert ours.max_http1_connections == theirs.max_http1_connections
     assert ours.dial_timeout_s == theirs.dial_timeout_s

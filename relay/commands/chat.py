@@ -1,14 +1,16 @@
 """`relay chat`: talk to a running relay over gRPC, as an agent would.
 
 One `Converse` session, one generation a turn, the conversation kept here. Ctrl-C while an answer
-comes is a barge-in: it cancels the generation and keeps the session. The reader runs as a task of
-its own, since cancelling a read would end the RPC.
+comes is a barge-in: it cancels the generation and keeps the session; at the prompt it leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import grpc
@@ -74,8 +76,12 @@ class Conversation:
             raise ChatError(f"no relay answers at {self._address}; is `make run` up?") from None
         self._call = RelayServiceStub(self._channel).Converse()
         setup = Setup(client_name="relay chat", client_version=__version__, model=self._model)
-        await self._call.write(ConverseRequest(setup=setup))
-        await self._read()
+        try:
+            await self._write(ConverseRequest(setup=setup))
+            await self._read()
+        except BaseException:
+            await self._channel.close()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -84,11 +90,26 @@ class Conversation:
     async def _read(self) -> ConverseResponse:
         try:
             frame = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise ChatError(error.details() or error.code().name) from None
+        except grpc.aio.AioRpcError:
+            raise await self._over() from None
         if not isinstance(frame, ConverseResponse):
-            raise ChatError("the relay ended the session")
+            raise await self._over()
         return frame
+
+    async def _write(self, frame: ConverseRequest) -> None:
+        try:
+            await self._call.write(frame)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the latter: it was over before
+            raise await self._over() from None
+
+    async def _over(self) -> ChatError:
+        """Why the session is over, which it is."""
+        code, details = await self._call.code(), await self._call.details()
+        if code is grpc.StatusCode.OK:
+            return ChatError("the relay ended the session")
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return ChatError(f"the relay at {self._address} is gone ({details})")
+        return ChatError(details or code.name)
 
     @property
     def running(self) -> str:
@@ -96,9 +117,11 @@ class Conversation:
         return f"t{self._turns}"
 
     async def barge_in(self) -> None:
-        """Cancel the running generation; its end is still to come."""
+        """Cancel the running generation; its end is still to come. Where the session is over,
+        `say` tells."""
         cancel = Cancel(generation_id=self.running, reason=CancelReason.CANCEL_REASON_BARGE_IN)
-        await self._call.write(ConverseRequest(cancel=cancel))
+        with contextlib.suppress(ChatError):
+            await self._write(ConverseRequest(cancel=cancel))
 
     async def say(self, text: str, console: Console) -> Turn:
         """One turn: print the answer as it comes, and keep what was heard."""
@@ -110,7 +133,7 @@ class Conversation:
             prompt=Prompt(messages=self._messages),
             output=OutputOptions(reasoning=True),
         )
-        await self._call.write(ConverseRequest(start=start))
+        await self._write(ConverseRequest(start=start))
         turn = Turn()
         while turn.end is None:
             frame = await self._read()
@@ -156,7 +179,7 @@ async def chat(
         console.print("Ctrl-C interrupts an answer, Ctrl-D leaves.", style="dim")
         while True:
             try:
-                text = await asyncio.to_thread(console.input, "[bold]you>[/bold] ")
+                text = await _ask(console)
             except EOFError:
                 console.print()
                 return 0
@@ -164,6 +187,28 @@ async def chat(
                 turn = await _interruptible(conversation, text, console)
                 if with_timeline and turn.end is not None:
                     print_end(console, turn.end)
+
+
+async def _ask(console: Console) -> str:
+    """A line from the person.
+
+    Raises:
+        EOFError: there are no more.
+
+    Cancelled (Ctrl-C): returns at once. The thread goes on reading and ends with the process: one
+    of the loop's own would be waited for, until the person presses Enter.
+    """
+    line: Future[str] = Future()
+    line.set_running_or_notify_cancel()  # who waits may leave; the reading itself goes on
+
+    def read() -> None:
+        try:
+            line.set_result(console.input("[bold]you>[/bold] "))
+        except BaseException as error:  # noqa: BLE001 - goes to who waits
+            line.set_exception(error)
+
+    threading.Thread(target=read, daemon=True, name="prompt").start()
+    return await asyncio.wrap_future(line)
 
 
 async def _interruptible(conversation: Conversation, text: str, console: Console) -> Turn:

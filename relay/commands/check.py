@@ -19,7 +19,8 @@ from rich.table import Table
 from relay.config import Config
 from relay.errors import RelayError
 from relay.routing.catalog import Catalog, Endpoint
-from relay.transport import TransportSettings, make_transport
+from relay.server import transport_settings
+from relay.transport import make_transport
 from relay.transport.base import HttpMode, Transport, UpstreamRequest
 
 PROBE_TIMEOUT_S = 10.0
@@ -78,14 +79,18 @@ class ProbeResult(NamedTuple):
 
 
 async def probe(config: Config, catalog: Catalog) -> list[ProbeResult]:
-    """Ask every provider over each HTTP version; never raises for one that does not answer."""
+    """Ask every provider over each HTTP version; never raises for one that does not answer.
+
+    Connections are made by the settings of the file, as a worker makes them.
+    """
+    settings = transport_settings(config)
     results: list[ProbeResult] = []
     for name, endpoint in catalog.endpoints.items():
         modes: tuple[HttpMode, ...] = (
             ("h2", "h1") if endpoint.origin.http == "auto" else (endpoint.origin.http,)
         )
         for mode in modes:
-            transport = make_transport(config.transport.engine, TransportSettings())
+            transport = make_transport(config.transport.engine, settings)
             try:
                 results.append(await _probe_one(transport, name, endpoint, mode))
             finally:

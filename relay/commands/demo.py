@@ -106,7 +106,7 @@ def _config(tls_port: int, ca_file: str) -> Config:
     return parse(
         {
             "server": {
-                "grpc": {"address": "127.0.0.1:0"},
+                "grpc": {"address": "127.0.0.1:0", "reflection": True},
                 "http": {"address": "127.0.0.1:0"},
                 "admin": {"address": "127.0.0.1:0"},
             },

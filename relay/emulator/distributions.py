@@ -11,20 +11,22 @@ Written as text in model names, scripts and the configuration file:
     csvseq:FILE:COLUMN[:filter]      the column in file order (keeps autocorrelation), then again
     @NAME                            a distribution named in the configuration or by the script
 
-CSV files are read in place; a relative FILE lies under $RELAY_TTFT_DATA, else under the working
-directory. Empty fields (failed requests of the public data sets) are left out.
+CSV files are read in place; a relative FILE lies in the folder of published latencies (see
+`shared_data`), else under the working directory. Empty fields (failed requests of the public data
+sets) are left out.
 """
 
 from __future__ import annotations
 
 import bisect
 import csv
-import os
 import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
+
+from relay.emulator import shared_data
 
 
 class Distribution(Protocol):
@@ -142,7 +144,10 @@ def _not_negative(text: str) -> float:
 
 
 def _path(file: str) -> Path:
-    return Path(os.environ.get("RELAY_TTFT_DATA", ".")) / file
+    path = shared_data.find(shared_data.ttft_data(), file)
+    if path is None:
+        raise ValueError(f"cannot read {file!r}: no such file (RELAY_TTFT_DATA names the folder)")
+    return path
 
 
 @lru_cache(maxsize=64)

@@ -3,10 +3,20 @@
 Each entry says what the client sees and which row of the fault matrix it is (design notes,
 reliability 3.2). In a script: `fault=NAME`, `NAME@N` (at the N-th token, from 0), `NAME:VALUE`.
 
-Not possible behind an HTTP server, and made by the scripted HTTP/2 server of the tests instead:
-U1 connection refused, U2 DNS, U3 TLS faults, U4 SYN black hole, U7 half-open TCP, U13 GOAWAY,
-U14 other RST_STREAM codes than INTERNAL_ERROR, U15 SETTINGS and windows, of U27 CR/LF inside a
-header and 1xx noise. (Stopping the emulator's process with SIGSTOP or SIGKILL gives U1 and U7.)
+Some rows are faults of a whole server and so are settings of its process (`EmulatorConfig`): of U3
+a certificate for other names (`names`) or out of date (`is_expired`), of U15 few streams a
+connection (`max_concurrent_streams`). SIGKILL to the process gives U1, SIGSTOP U7.
+
+Some are not possible behind granian, which lets an application send no frames and no header bytes
+of its own. The scripted servers of the tests, which are ours from the socket on, can send them:
+
+    U2, U4  DNS, SYN black hole                     tests/transport/test_connect.py
+    U3      other issuers, no TLS at all            tests/transport/test_connect.py
+    U13     GOAWAY                                  tests/fakes/h2_server.py, `goaway`
+    U14     RST_STREAM codes but INTERNAL_ERROR     tests/fakes/h2_server.py, `reset`
+    U15     windows, SETTINGS that change           tests/fakes/h2_server.py, `settings`,
+                                                    `update_settings`
+    U27     CR/LF inside a header, 1xx noise        tests/fakes/h1_server.py, `raw`
 """
 
 from __future__ import annotations

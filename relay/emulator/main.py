@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import difflib
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from granian.constants import Interfaces
 from granian.http import HTTP2Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relay.emulator.app import EmulatorApp
 from relay.emulator.certs import make_certs
@@ -37,6 +38,10 @@ from relay.emulator.ticker import Ticker
 
 _READY_TIMEOUT_S = 10.0
 _STOP_GRACE_S = 0.3
+
+
+class EmulatorConfigError(ValueError):
+    """The configuration file cannot be used; one line a fault, each naming its field."""
 
 
 class EmulatorConfig(BaseModel):
@@ -52,8 +57,11 @@ class EmulatorConfig(BaseModel):
     cert_dir: Path | None = None
     """Where ca.pem, cert.pem and key.pem are written; None: a new temporary directory."""
     names: tuple[str, ...] = ()
-    """Names in the certificate; loopback if empty."""
+    """Names in the certificate; loopback if empty. Others are a fault (U3)."""
+    is_expired: bool = False
+    """Whether the certificate is out of date (U3)."""
     max_concurrent_streams: int = 1000
+    """Of one HTTP/2 connection, as its SETTINGS say (U15)."""
     distributions: Mapping[str, str] = {}
     """Named distributions, used as @name."""
     models: Mapping[str, str | Mapping[str, object]] = {}
@@ -82,10 +90,44 @@ class Ready:
 
 
 def load_config(path: Path | None) -> EmulatorConfig:
-    """Read and validate a configuration file; defaults without one."""
+    """Read and validate a configuration file; defaults without one.
+
+    Raises:
+        EmulatorConfigError: it cannot be read, is no YAML, or has faults.
+    """
     if path is None:
         return EmulatorConfig()
-    return EmulatorConfig.model_validate(yaml.safe_load(path.read_text()) or {})
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EmulatorConfigError(f"cannot read {path.name}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, or an impossible date; RecursionError: a thousand brackets.
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise EmulatorConfigError(f"{path.name} is no valid YAML{where}") from error
+    if document is None:
+        return EmulatorConfig()
+    if not isinstance(document, dict):
+        raise EmulatorConfigError(f"{path.name} holds no mapping of keys")
+    try:
+        return EmulatorConfig.model_validate(document)
+    except ValidationError as error:
+        raise EmulatorConfigError(_describe(error)) from None
+
+
+def _describe(error: ValidationError) -> str:
+    """One line a field: its path, what is wrong, the nearest known name for an unknown key."""
+    lines: dict[str, list[str]] = {}
+    for fault in error.errors(include_url=False, include_input=False):
+        # A row is one value of a mapping or list; what follows is pydantic's name of a form.
+        path = ".".join(str(part) for part in fault["loc"][:2])
+        message = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path, EmulatorConfig.model_fields, 1)
+            message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        lines.setdefault(path, []).append(message)
+    return "\n".join(f"{path}: {', or: '.join(messages)}" for path, messages in lines.items())
 
 
 def run(
@@ -104,19 +146,23 @@ def run(
         ready_file: the ready line is written here as well (complete at once, by rename).
         exit_with_parent: end when standard input reaches its end, as it does when the process
             holding the other end of the pipe dies.
+
+    Raises:
+        EmulatorConfigError: the file cannot be used; nothing was started.
     """
     given = {"host": host, "port": port, "plain_port": plain_port, "cert_dir": cert_dir}
     settings = load_config(config).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    uvloop.run(_serve(settings, ready_file, exit_with_parent=exit_with_parent))
+    script = _script(settings)
+    uvloop.run(_serve(settings, script, ready_file, exit_with_parent=exit_with_parent))
     # granian's threads wait for streams that are scripted never to end; nothing is left to save.
     sys.stdout.flush()
     os._exit(0)
 
 
 async def _serve(
-    settings: EmulatorConfig, ready_file: Path | None, *, exit_with_parent: bool
+    settings: EmulatorConfig, script: Script, ready_file: Path | None, *, exit_with_parent: bool
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -125,14 +171,16 @@ async def _serve(
     if exit_with_parent:
         _watch_stdin(loop, stop)
     certs = make_certs(
-        settings.cert_dir or Path(tempfile.mkdtemp(prefix="rtrelay-emulator-")), settings.names
+        settings.cert_dir or Path(tempfile.mkdtemp(prefix="rtrelay-emulator-")),
+        settings.names,
+        is_expired=settings.is_expired,
     )
     tls_port = _free_port(settings.host, settings.port)
     plain_port = None
     if settings.plain_port is not None:
         plain_port = _free_port(settings.host, settings.plain_port)
     ports = {tls_port} if plain_port is None else {tls_port, plain_port}
-    app = EmulatorApp(_script(settings), Ticker(loop), ports)
+    app = EmulatorApp(script, Ticker(loop), ports)
     servers = [_server(app, settings, tls_port, certs.chain, certs.key)]
     if plain_port is not None:
         servers.append(_server(app, settings, plain_port, None, None))
@@ -173,10 +221,19 @@ def _server(
 
 def _script(settings: EmulatorConfig) -> Script:
     script = Script(any_file=settings.host in ("127.0.0.1", "::1", "localhost"))
+    faults: list[str] = []
     for name, text in settings.distributions.items():
-        script.distributions[name] = parse_distribution(text, script.distributions)
+        try:
+            script.distributions[name] = parse_distribution(text, script.distributions)
+        except ValueError as error:
+            faults.append(f"distributions.{name}: {error}")
     for model, source in settings.models.items():
-        script.set_model(model, script.parse(source))
+        try:
+            script.set_model(model, script.parse(source))
+        except ValueError as error:
+            faults.append(f"models.{model}: {error}")
+    if faults:
+        raise EmulatorConfigError("\n".join(faults))
     return script
 
 
@@ -229,12 +286,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--exit-with-parent", action="store_true", help="end when standard input is closed"
     )
     options = parser.parse_args(arguments)
-    run(
-        options.config,
-        host=options.host,
-        port=options.port,
-        plain_port=options.plain_port,
-        cert_dir=options.cert_dir,
-        ready_file=options.ready_file,
-        exit_with_parent=options.exit_with_parent,
-    )
+    try:
+        run(
+            options.config,
+            host=options.host,
+            port=options.port,
+            plain_port=options.plain_port,
+            cert_dir=options.cert_dir,
+            ready_file=options.ready_file,
+            exit_with_parent=options.exit_with_parent,
+        )
+    except EmulatorConfigError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")

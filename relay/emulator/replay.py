@@ -1,8 +1,8 @@
 """Playing recorded exchanges back: status, headers and exact body bytes.
 
 `replay=P` of a behaviour names a body file (`.sse`, `.ndjson`, `.body.json`, ...) or a case of
-the wire corpus, `PROVIDER/CASE`, which is found under $RELAY_WIRE_CORPUS. A `.meta.json` beside
-the body gives status and headers; without one it is 200 and a content type by the file's name.
+the wire corpus, `PROVIDER/CASE` (see `shared_data` for where it is). A `.meta.json` beside the
+body gives status and headers; without one it is 200 and a content type by the file's name.
 
 How the body is cut (`split`): `event` (each event one write, paced by `itl`), `whole`, `byte`, or
 a number of bytes (unpaced, one write each). `cut=N` ends the body cleanly after N events.
@@ -10,7 +10,6 @@ a number of bytes (unpaced, one write each). `cut=N` ends the body cleanly after
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from relay.emulator import shared_data
 from relay.emulator.scene import Play, Scene
 from relay.emulator.wires.base import Headers
 
@@ -115,8 +115,8 @@ def play_recording(scene: Scene, recording: Recording, split: str, cut: int | No
 
 
 def _find(name: str) -> Path:
-    corpus = Path(os.environ.get("RELAY_WIRE_CORPUS", "."))
-    for path in (corpus / f"{name}.meta.json", corpus / name, Path(name)):
-        if path.is_file():
+    corpus = shared_data.wire_corpus()
+    for file in (f"{name}.meta.json", name):
+        if (path := shared_data.find(corpus, file)) is not None:
             return path
     raise ReplayError(f"no recording {name!r} (RELAY_WIRE_CORPUS names the corpus)")

@@ -8,10 +8,8 @@ every event border.
 from __future__ import annotations
 
 import json
-import os
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,13 +26,13 @@ from relay.content import (
     StreamEvent,
     Usage,
 )
+from relay.emulator.shared_data import wire_corpus
 from relay.errors import Reason, UpstreamStatus
 from tests.fakes.collect import Collected, collect, pieces_of, run
 
 pytestmark = pytest.mark.corpus
 
-ROOT = Path(__file__).resolve().parents[2]
-CORPUS = Path(os.environ.get("RELAY_WIRE_CORPUS") or ROOT / "../shared/wire/fixtures")
+CORPUS = wire_corpus()
 
 PROVIDERS = frozenset(
     {

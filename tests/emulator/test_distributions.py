@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from relay.emulator import shared_data
 from relay.emulator.distributions import Distribution, Fixed, QuantileTable, parse_distribution
 
 
@@ -79,6 +82,61 @@ class TestCsv:
     def test_what_is_not_there(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"cannot read|no values"):
             parse_distribution(text, {})
+
+
+@pytest.mark.skipif(
+    not shared_data.ttft_data().is_dir(),
+    reason="the published latencies are not here; set RELAY_TTFT_DATA",
+)
+def test_column_of_the_published_data() -> None:
+    """One host of the llmperf leaderboard, against what the file itself says."""
+    name = "llmperf_leaderboard.csv"
+    published = [
+        float(row["ttft_ms"])
+        for row in csv.DictReader((shared_data.ttft_data() / name).read_text().splitlines())
+        if row["provider"] == "together" and row["model"] == "llama-2-70b-chat" and row["ttft_ms"]
+    ]
+    assert len(published) > 50
+    column = f"{name}:ttft_ms:provider=together;model=llama-2-70b-chat"
+    assert draws(f"csvseq:{column}", len(published)) == published
+    drawn = draws(f"csv:{column}", 20_000)
+    assert set(drawn) <= set(published)
+    assert statistics.median(drawn) == pytest.approx(statistics.median(published), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("folder", "variable", "default"),
+    [
+        (shared_data.ttft_data, "RELAY_TTFT_DATA", "shared/data/ttft"),
+        (shared_data.wire_corpus, "RELAY_WIRE_CORPUS", "shared/wire/fixtures"),
+    ],
+)
+def test_data_lies_beside_the_repository_or_where_the_environment_says(
+    folder: Callable[[], Path],
+    variable: str,
+    default: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    assert folder() == Path(__file__).resolve().parents[3] / default
+    monkeypatch.setenv(variable, str(tmp_path / "data"))
+    assert folder() == tmp_path / "data"
+
+
+def test_name_is_looked_up_in_its_folder_then_where_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, here = tmp_path / "data", tmp_path / "here"
+    folder.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert shared_data.find(folder, "own.csv") is None
+    (here / "own.csv").touch()
+    assert shared_data.find(folder, "own.csv") == Path("own.csv")
+    (folder / "own.csv").touch()
+    assert shared_data.find(folder, "own.csv") == folder / "own.csv"
+    assert shared_data.find(folder, str(here / "own.csv")) == here / "own.csv"
 
 
 def test_named() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 from pathlib import Path
 
+import h2.connection
 import httpx2
 import pytest
 
@@ -39,6 +41,40 @@ def test_certificate_is_trusted_by_its_own_ca_only(emulator: EmulatorProcess) ->
         pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
     ):
         client.get(url)
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("names: [other.example]", "IP address mismatch"),
+        ("is_expired: true", "certificate has expired"),
+    ],
+)
+def test_certificate_can_be_a_fault(tmp_path: Path, setting: str, why: str) -> None:
+    config = tmp_path / "emulator.yaml"
+    config.write_text(setting)
+    with EmulatorProcess("-c", str(config), cert_dir=tmp_path / "certs") as own:
+        trusting = ssl.create_default_context(cafile=own.ca_file)
+        with (
+            httpx2.Client(verify=trusting, trust_env=False) as client,
+            pytest.raises(httpx2.ConnectError, match=why),
+        ):
+            client.get(f"{own.base_url_tls}/v1/models")
+        assert post(own, "/v1/chat/completions", chat("emu-instant")).status_code == 200
+
+
+def test_streams_of_a_connection_can_be_few(tmp_path: Path) -> None:
+    config = tmp_path / "emulator.yaml"
+    config.write_text("max_concurrent_streams: 3")
+    with EmulatorProcess("-c", str(config), cert_dir=tmp_path / "certs") as own:
+        client = h2.connection.H2Connection()
+        client.initiate_connection()
+        with socket.create_connection(("127.0.0.1", own.ready["plain_port"]), 5) as link:
+            link.sendall(client.data_to_send())
+            while client.remote_settings.max_concurrent_streams != 3:
+                data = link.recv(4096)
+                assert data, "closed before its SETTINGS said so"
+                client.receive_data(data)
 
 
 def test_private_key_is_for_the_owner_alone(tmp_path: Path) -> None:

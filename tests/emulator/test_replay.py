@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
+from relay.emulator import shared_data
 from relay.emulator.replay import Recording, ReplayError, load_recording, split_events
 from tests.emulator.calls import chat, post
 from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.wire_corpus import ABSENT
 
 PATH = "/v1/chat/completions"
 BODY = 'data: {"a": "Zürich"}\n\ndata: {"b": 2}\r\n\r\n: note\n\ndata: [DONE]\n\n'.encode()
-CORPUS = Path(
-    os.environ.get("RELAY_WIRE_CORPUS")
-    or Path(__file__).resolve().parents[2] / "../shared/wire/fixtures"
-).resolve()
+CORPUS = shared_data.wire_corpus()
 
 
 def test_events_keep_every_byte() -> None:
@@ -39,6 +37,16 @@ def test_pieces(split: str, count: int) -> None:
 
 def test_cut_behind_an_event() -> None:
     assert b"".join(Recording(200, [], BODY).pieces("byte", 1)) == BODY[: BODY.index(b"data", 1)]
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPUS.is_dir(), reason=ABSENT)
+def test_case_of_the_corpus_by_its_name() -> None:
+    meta = min((CORPUS / "openai-chat").glob("*.meta.json"))
+    response = json.loads(meta.read_bytes())["response"]
+    recording = load_recording(f"openai-chat/{meta.name.removesuffix('.meta.json')}")
+    assert recording.status == response["status"]
+    assert recording.body == (meta.parent / response["body_file"]).read_bytes()
 
 
 def test_missing_recording() -> None:
@@ -72,7 +80,7 @@ class TestServed:
         assert post(emulator, PATH, chat("emu:replay=no/where")).status_code == 400
 
     @pytest.mark.corpus
-    @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")
+    @pytest.mark.skipif(not CORPUS.is_dir(), reason=ABSENT)
     @pytest.mark.parametrize("provider", ["openai-chat", "anthropic", "gemini", "qwen"])
     def test_corpus_cases(self, emulator: EmulatorProcess, provider: str) -> None:
         for meta in sorted((CORPUS / provider).glob("*.meta.json"))[:5]:

@@ -7,6 +7,7 @@ the PEM that `Origin.ca_file` names.
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,23 @@ class CertAuthority:
         self._ca = trustme.CA()
 
     def server_context(
-        self, *names: str, alpn: tuple[str, ...] = ("h2", "http/1.1")
+        self,
+        *names: str,
+        alpn: tuple[str, ...] = ("h2", "http/1.1"),
+        not_after: datetime | None = None,
     ) -> ssl.SSLContext:
         """A server-side context with a certificate for `names`.
 
         Args:
             names: host names and addresses; loopback by name and address when none is given.
             alpn: protocols offered, best first; empty for a server that knows no ALPN.
+            not_after: when the certificate ends; far from now when None.
         """
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._ca.issue_cert(*(names or ("localhost", "127.0.0.1", "::1"))).configure_cert(context)
+        issued = self._ca.issue_cert(
+            *(names or ("localhost", "127.0.0.1", "::1")), not_after=not_after
+        )
+        issued.configure_cert(context)
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context

@@ -8,15 +8,14 @@ of the relay's own parsers, so that a mistake of theirs cannot cancel out.
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-CORPUS = Path(os.environ.get("RELAY_WIRE_CORPUS") or ROOT / "../shared/wire/fixtures")
+from relay.emulator.shared_data import wire_corpus
+
+CORPUS = wire_corpus()
 ABSENT = "the wire corpus is not here; set RELAY_WIRE_CORPUS"
 
 PROVIDERS = frozenset(

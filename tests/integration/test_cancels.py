@@ -2,8 +2,8 @@
 
 A barge-in, a client that hangs up, an RPC that is cancelled: the provider sees RST_STREAM(CANCEL)
 on a connection that lives on. The figure to hold is 20 ms from the client's cancel to the reset at
-the provider, at p99 on a quiet machine; it is printed and kept as a property of the test, while
-the assertion is loose enough for a busy one.
+the provider, at p99 on a quiet machine (`bench/cases/cancel.py`). Here, beside other tests, the
+median has to hold it and p99 may be five times that; who is too slow is measured once more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -36,6 +36,7 @@ CHAT = "/v1/chat/completions"
 CANCELS = 1_000
 SESSIONS = 8
 AT_ONCE_EACH = 8
+AT_ONCE = SESSIONS * AT_ONCE_EACH
 PHASES = (
     "before_headers",
     "after_headers",
@@ -48,8 +49,11 @@ PHASES = (
 PACE_S = 0.004
 """Between two cancels: relay, clients and provider share one loop here, and a loop that is never
 idle measures its own queue."""
-P99_BOUND_S = 0.5
-"""Generous: it must hold while other tests use the same cores. The figure is 0.02."""
+P50_BOUND_S = 0.02
+P99_BOUND_S = 0.1
+"""The figure for p99 is 0.02 as well; this one holds while other tests use the same cores."""
+LOOKS = 2
+"""A machine may be busy once; a relay that has become slow is slow again."""
 
 
 @dataclass
@@ -83,14 +87,18 @@ class Provider:
     def event(self, name: str) -> asyncio.Event:
         return self.arrived.setdefault(name, asyncio.Event())
 
-    async def all_reset(self) -> list[ServerStream]:
-        """Wait until every stream was reset by the relay; they are returned."""
+    async def all_reset(self) -> None:
+        """Wait until every stream was reset by the relay."""
         streams = list(self.streams.values())
         await self.server.until(
             lambda: all(stream.reset_code is not None for stream in streams), timeout_s=10
         )
         assert {stream.reset_code for stream in streams} == {CANCEL}
-        return streams
+
+    async def delays_s(self, cancelled_s: dict[str, float]) -> list[float]:
+        """From each cancel to its reset, once all have come."""
+        await self.all_reset()
+        return [(self.streams[name].reset_at_s or 0) - at_s for name, at_s in cancelled_s.items()]
 
 
 @pytest.fixture
@@ -103,9 +111,9 @@ async def lab(upstream: H2Server) -> Provider:
 @pytest.fixture
 async def relay(upstream: H2Server, ca_file: str) -> AsyncIterator[RelayUnderTest]:
     document = {
-        # A connection is replaced after some hundred requests; four are enough for all here, so
-        # that none may close.
-        "providers": {"lab": provider(upstream.url, ca_file=ca_file, warm_connections=4)},
+        # A connection is replaced after some hundred requests; eight are enough for all here, a
+        # second look included, so that none may close.
+        "providers": {"lab": provider(upstream.url, ca_file=ca_file, warm_connections=8)},
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m"}]}},
     }
     async with relay_under_test(document) as running:
@@ -130,29 +138,58 @@ async def nothing_is_left(relay: RelayUnderTest, lab: Provider, tasks_before: in
     await relay.settled()
 
 
-def report(
-    record_property: Callable[[str, object], None], title: str, delays_s: list[float]
+async def in_time(
+    record_property: Callable[[str, object], None],
+    title: str,
+    measure: Callable[[int], Awaitable[list[float]]],
 ) -> None:
-    p50, p99 = (percentile(delays_s, share) * 1e3 for share in (0.5, 0.99))
-    print(f"{title}: {len(delays_s)} resets, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    record_property(f"{title}_p99_ms", round(p99, 2))
-    assert p99 < P99_BOUND_S * 1e3
+    """Hold delays to their bounds; they are printed and kept as properties of the test.
+
+    Args:
+        measure: cancels some and gives the delays, seconds; it gets the number of the look.
+    """
+    looks: list[str] = []
+    for look in range(LOOKS):
+        delays_s = await measure(look)
+        p50_s, p99_s = (percentile(delays_s, share) for share in (0.5, 0.99))
+        record_property(f"{title}_p50_ms", round(p50_s * 1e3, 2))
+        record_property(f"{title}_p99_ms", round(p99_s * 1e3, 2))
+        looks.append(f"{len(delays_s)} resets, p50 {p50_s * 1e3:.1f}, p99 {p99_s * 1e3:.1f} ms")
+        print(f"{title}: {looks[-1]}")
+        if p50_s <= P50_BOUND_S and p99_s <= P99_BOUND_S:
+            return
+    raise AssertionError(f"{title}: {'; again: '.join(looks)}")
+
+
+async def pace(turn: asyncio.Semaphore, count: int) -> None:
+    """Let so many through, one after the other."""
+    for _ in range(count):
+        turn.release()
+        await asyncio.sleep(PACE_S)  # after each: a busy machine slows the pace
+
+
+async def test_what_is_too_slow_fails_at_the_second_look() -> None:
+    quick, slow_tail, slow = [0.001] * 100, [0.001] * 95 + [0.4] * 5, [0.03] * 100
+
+    async def looks_at(*looks: list[float]) -> None:
+        async def measure(look: int) -> list[float]:
+            return looks[look]
+
+        await in_time(lambda name, value: None, "cancels", measure)
+
+    await looks_at(quick)
+    await looks_at(slow_tail, quick)
+    for bad in (slow_tail, slow):
+        with pytest.raises(AssertionError, match="again"):
+            await looks_at(bad, bad, quick)
 
 
 async def test_a_thousand_cancels_reach_the_provider_and_leave_nothing(
     relay: RelayUnderTest, lab: Provider, record_property: Callable[[str, object], None]
 ) -> None:
-    cancelled_s: dict[str, float] = {}
-    ids = iter(range(CANCELS))
-    turn = asyncio.Semaphore(0)
-
-    async def pace() -> None:
-        await lab.server.until(lambda: len(lab.server.requests(CHAT)) == SESSIONS * AT_ONCE_EACH)
-        for _ in range(CANCELS):
-            turn.release()
-            await asyncio.sleep(PACE_S)  # after each: a busy machine slows the pace
-
-    async def cancel_some(talk: Conversation) -> None:
+    async def cancel_some(
+        talk: Conversation, ids: Iterable[int], turn: asyncio.Semaphore, told: dict[str, float]
+    ) -> None:
         for number in ids:
             name = f"{PHASES[number % len(PHASES)]}/{number}"
             await talk.start(name, text=name)
@@ -160,7 +197,7 @@ async def test_a_thousand_cancels_reach_the_provider_and_leave_nothing(
             if name.startswith("mid_") and not name.startswith("mid_tool_call"):
                 await talk.says("One", name)
             await turn.acquire()
-            cancelled_s[name] = time.monotonic()
+            told[name] = time.monotonic()
             await talk.cancel(name)
             answer = await talk.ended(name)
             assert answer.end is not None
@@ -168,34 +205,58 @@ async def test_a_thousand_cancels_reach_the_provider_and_leave_nothing(
             assert answer.end.cancel_reason == CancelReason.CANCEL_REASON_BARGE_IN
             assert not answer.end.usage_final
 
-    async def session() -> None:
-        async with relay.talk() as talk:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(AT_ONCE_EACH):
-                    group.create_task(cancel_some(talk))
-            await talk.half_close()
-            assert await talk.over() is None
+    async def measure(look: int) -> list[float]:
+        told: dict[str, float] = {}
+        ids = iter(range(look * CANCELS, (look + 1) * CANCELS))
+        turn = asyncio.Semaphore(0)
+
+        async def session() -> None:
+            async with relay.talk() as talk:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(AT_ONCE_EACH):
+                        group.create_task(cancel_some(talk, ids, turn, told))
+                await talk.half_close()
+                assert await talk.over() is None
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SESSIONS):
+                group.create_task(session())
+            running = look * CANCELS + AT_ONCE
+            await lab.server.until(lambda: len(lab.server.requests(CHAT)) == running)
+            await pace(turn, CANCELS)
+        assert len(told) == CANCELS
+        return await lab.delays_s(told)
 
     tasks_before = len(asyncio.all_tasks())
-    async with asyncio.TaskGroup() as group:
-        group.create_task(pace())
-        for _ in range(SESSIONS):
-            group.create_task(session())
-    assert len(cancelled_s) == CANCELS
-    await lab.all_reset()
-    delays_s = [(lab.streams[name].reset_at_s or 0) - at_s for name, at_s in cancelled_s.items()]
-    report(record_property, "converse_cancel_to_reset", delays_s)
+    await in_time(record_property, "converse_cancel_to_reset", measure)
     await nothing_is_left(relay, lab, tasks_before)
+
+
+def some_at_once(
+    lab: Provider,
+    one: Callable[[int, asyncio.Semaphore, dict[str, float]], Coroutine[None, None, None]],
+) -> Callable[[int], Awaitable[list[float]]]:
+    """A measure for `in_time`: 64 that run, each cancelled when it is its turn."""
+
+    async def measure(look: int) -> list[float]:
+        told: dict[str, float] = {}
+        turn = asyncio.Semaphore(0)
+        async with asyncio.TaskGroup() as group:
+            for number in range(look * AT_ONCE, (look + 1) * AT_ONCE):
+                group.create_task(one(number, turn, told))
+            running = (look + 1) * AT_ONCE
+            await lab.server.until(lambda: len(lab.server.requests(CHAT)) == running)
+            await pace(turn, AT_ONCE)
+        assert len(told) == AT_ONCE
+        return await lab.delays_s(told)
+
+    return measure
 
 
 async def test_clients_that_hang_up_cancel(
     relay: RelayUnderTest, lab: Provider, record_property: Callable[[str, object], None]
 ) -> None:
-    left_s: dict[str, float] = {}
-
-    at_once = asyncio.Semaphore(AT_ONCE_EACH)
-
-    async def hang_up(number: int) -> None:
+    async def hang_up(number: int, turn: asyncio.Semaphore, told: dict[str, float]) -> None:
         name = f"{PHASES[number % len(PHASES)]}/{number}"
 
         async def read() -> None:
@@ -208,30 +269,23 @@ async def test_clients_that_hang_up_cancel(
                 async for _ in parts:
                     pass
 
-        async with at_once:
-            reading = asyncio.create_task(read())
-            await asyncio.wait_for(lab.event(name).wait(), 10)
-            left_s[name] = time.monotonic()
-            reading.cancel()
-            await asyncio.wait([reading])
+        reading = asyncio.create_task(read())
+        await asyncio.wait_for(lab.event(name).wait(), 10)
+        await turn.acquire()
+        told[name] = time.monotonic()
+        reading.cancel()
+        await asyncio.wait([reading])
         assert reading.cancelled()
 
     tasks_before = len(asyncio.all_tasks())
-    async with asyncio.TaskGroup() as group:
-        for number in range(64):
-            group.create_task(hang_up(number))
-    await lab.all_reset()
-    delays_s = [(lab.streams[name].reset_at_s or 0) - at_s for name, at_s in left_s.items()]
-    report(record_property, "sse_hang_up_to_reset", delays_s)
+    await in_time(record_property, "sse_hang_up_to_reset", some_at_once(lab, hang_up))
     await nothing_is_left(relay, lab, tasks_before)
 
 
 async def test_cancelled_generate_calls_cancel(
     relay: RelayUnderTest, lab: Provider, record_property: Callable[[str, object], None]
 ) -> None:
-    left_s: dict[str, float] = {}
-
-    async def cancel(number: int) -> None:
+    async def cancel(number: int, turn: asyncio.Semaphore, told: dict[str, float]) -> None:
         name = f"{PHASES[number % len(PHASES)]}/{number}"
         call = relay.stub.Generate(GenerateRequest(start=start("g", text=name)))
 
@@ -241,18 +295,14 @@ async def test_cancelled_generate_calls_cancel(
 
         reading = asyncio.create_task(read())
         await asyncio.wait_for(lab.event(name).wait(), 10)
-        left_s[name] = time.monotonic()
+        await turn.acquire()
+        told[name] = time.monotonic()
         call.cancel()
         await asyncio.wait([reading])
         assert reading.cancelled()
 
     tasks_before = len(asyncio.all_tasks())
-    async with asyncio.TaskGroup() as group:
-        for number in range(64):
-            group.create_task(cancel(number))
-    await lab.all_reset()
-    delays_s = [(lab.streams[name].reset_at_s or 0) - at_s for name, at_s in left_s.items()]
-    report(record_property, "generate_cancel_to_reset", delays_s)
+    await in_time(record_property, "generate_cancel_to_reset", some_at_once(lab, cancel))
     await nothing_is_left(relay, lab, tasks_before)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -133,15 +134,15 @@ async def test_warming_a_black_hole_returns(engine: EngineName, ca_file: str) ->
 
 
 @every_engine
-@pytest.mark.parametrize("wrong", ["issuer", "name"])
+@pytest.mark.parametrize("wrong", ["issuer", "name", "date"])
 async def test_a_certificate_that_is_not_trusted(
     engine: EngineName, wrong: str, authority: CertAuthority, ca_file: str
 ) -> None:
-    tls = (
-        CertAuthority().server_context()
-        if wrong == "issuer"
-        else authority.server_context("other.example")
-    )
+    tls = {
+        "issuer": CertAuthority().server_context(),
+        "name": authority.server_context("other.example"),
+        "date": authority.server_context(not_after=datetime.now(UTC) - timedelta(days=1)),
+    }[wrong]
     async with h2_server.H2Server(tls=tls) as server, transport_of(engine) as transport:
         origin = Origin("https", "127.0.0.1", server.port, ca_file=ca_file)
         with pytest.raises(TlsFailed) as caught:

@@ -1,0 +1,179 @@
+"""`relay check`: the way to every provider, and the schema of the file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from relay.cli import app
+from relay.commands.check import probe
+from relay.config import parse
+from relay.routing.catalog import Catalog
+from tests.fakes.command import Ran, relay_command
+from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.h2_server import H2Server, answer
+from tests.fakes.json_schema import faults
+from tests.fakes.relay_under_test import provider
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+# --- the way to the providers ---------------------------------------------------------------
+
+
+def lab(emulator: EmulatorProcess) -> dict[str, Any]:
+    return provider(emulator.base_url_tls, ca_file=emulator.ca_file)
+
+
+async def probed(directory: Path, **providers: dict[str, Any]) -> Ran:
+    path = directory / "relay.yaml"
+    path.write_text(yaml.safe_dump({"providers": providers}))
+    ran = await relay_command("check", "-c", str(path), "--probe")
+    assert ran.errors == ""
+    return ran
+
+
+def rows(output: str) -> list[list[str]]:
+    """The cells of the table of the probe."""
+    table = output.partition(" probe ")[2]
+    return [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in table.splitlines()
+        if line.startswith("│")
+    ]
+
+
+@pytest.mark.sockets
+async def test_probe_asks_over_both_versions(tmp_path: Path, emulator: EmulatorProcess) -> None:
+    ran = await probed(tmp_path, lab=lab(emulator))
+    assert ran.status == 0
+    over_h2, over_h1 = rows(ran.output)
+    assert over_h2[:3] == ["lab", "HTTP/2", "200"]
+    assert over_h1[:3] == ["lab", "HTTP/1.1", "200"]
+    for *_, cold_ms, warm_ms in (over_h2, over_h1):
+        assert float(cold_ms) > 0
+        assert float(warm_ms) > 0
+
+
+@pytest.mark.sockets
+async def test_probe_of_a_provider_that_is_away_is_told_and_fails(
+    tmp_path: Path, emulator: EmulatorProcess, unused_tcp_port: int
+) -> None:
+    away = provider(f"https://127.0.0.1:{unused_tcp_port}")
+    ran = await probed(tmp_path, away=away, lab=lab(emulator))
+    assert ran.status == 1
+    found = rows(ran.output)
+    assert [row[:2] for row in found] == [
+        ["away", "h2"],
+        ["away", "h1"],
+        ["lab", "HTTP/2"],
+        ["lab", "HTTP/1.1"],
+    ]
+    for _, _, why, *times in found[:2]:
+        assert why
+        assert times == ["-", "-"]
+
+
+@pytest.mark.sockets
+async def test_probe_over_one_version_is_enough(tmp_path: Path) -> None:
+    """Many a provider speaks one version only; and who refuses the key has been reached."""
+    async with H2Server() as server:
+        server.routes["/v1/models"] = answer(401)
+        ran = await probed(tmp_path, lab=provider(server.url, http="h2"))
+        mixed = await probed(tmp_path, lab=provider(server.url))
+    assert ran.status == 0
+    assert [row[:3] for row in rows(ran.output)] == [["lab", "HTTP/2", "401: the key is refused"]]
+    assert mixed.status == 0
+    assert [row[1] for row in rows(mixed.output)] == ["HTTP/2", "h1"]
+
+
+@asynccontextmanager
+async def silent_listener() -> AsyncIterator[int]:
+    """A port where connections are taken and nothing is ever said."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.sockets
+async def test_probe_connects_by_the_settings_of_the_file() -> None:
+    async with silent_listener() as port:
+        config = parse(
+            {
+                "transport": {"dial_timeout_ms": 100},
+                "providers": {"lab": provider(f"https://127.0.0.1:{port}")},
+            }
+        )
+        began_s = time.monotonic()
+        results = await probe(config, Catalog(config))
+    assert [(row.http, row.is_reachable) for row in results] == [("h2", False), ("h1", False)]
+    assert time.monotonic() - began_s < 2.0  # two dials; by default each has three seconds
+
+
+# --- the schema -----------------------------------------------------------------------------
+
+
+def schema() -> dict[str, Any]:
+    shown = CliRunner().invoke(app, ["check", "--schema"])
+    assert shown.exit_code == 0
+    document: dict[str, Any] = json.loads(shown.stdout)
+    return document
+
+
+def examples() -> list[dict[str, Any]]:
+    """The configuration files that the README shows."""
+    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_schema_takes_what_the_readme_shows() -> None:
+    whole, *parts = examples()
+    assert whole.keys() >= {"server", "providers", "models"}
+    assert parts
+    assert [faults(schema(), document) for document in (whole, *parts)] == [[] for _ in examples()]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"providers": {"openai": None, "groq": {"api_key": "${GROQ_API_KEY}"}}},
+        {"providers": {"local": {"wire": "openai_chat", "base_url": "http://127.0.0.1:9000/v1"}}},
+        {"models": {"fast": {"candidates": [], "timeouts": {"class": "reasoning"}}}},
+        {"providers": {"local": {"base_url": "http://127.0.0.1:9000/v1"}}},
+        {"providers": {"openai": {"max_streams": 0}}},
+        {"providers": {"openai": {"api_kye": "x"}}},
+        {"server": {"grpc": {"reflection": "yes, please"}}},
+        {"transport": {"engine": "curl"}},
+        {"guardrails": {}},
+    ],
+)
+def test_schema_and_the_relay_agree(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "k")
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump(document))
+    is_taken = CliRunner().invoke(app, ["check", "-c", str(path)]).exit_code == 0
+    assert (faults(schema(), document) == []) == is_taken
+
+
+def test_schema_shows_defaults_with_their_reasons() -> None:
+    defined = schema()["$defs"]
+    assert defined["TransportConfig"]["properties"]["max_connections"]["default"] == 8
+    assert "beyond" in defined["TransportConfig"]["properties"]["max_connections"]["description"]
+    assert defined["StoreConfig"]["properties"]["url"]["default"] == "sqlite:///relay.db"
