@@ -5,8 +5,8 @@ else (a JSON string may hold U+2028 or U+0085). Whole lines are used up at once,
 between two chunks is one unfinished line, which has no line end in it: a new chunk is searched
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
-read (`Codec.mended_events`). A complete `data: ...` event alone in its chunk, which is what
-providers send, takes a path of its own.
+read (`Codec.mended_events`). A complete event alone in its chunk, `data: ...` or `event: ...` and
+`data: ...`, which is what providers send, takes a path of its own.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -22,6 +22,8 @@ SseEvent = tuple[str, bytes]
 
 MAX_EVENT_BYTES: Final = 1 << 20
 """Largest event taken: far above any real chunk, low enough that one peer cannot fill memory."""
+
+_MAX_NOTED_BYTES: Final = 100
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -41,6 +43,8 @@ class SseParser:
         "_line",
         "_max_event_bytes",
         "_name",
+        "_noted_line",
+        "_noted_name",
         "is_too_large",
     )
 
@@ -49,6 +53,8 @@ class SseParser:
         self._line = bytearray()  # unfinished line, without any line end
         self._data = bytearray()  # data lines of the open event, each followed by LF
         self._name = b""
+        self._noted_line = b""  # `event: ...` as it came last, and its name
+        self._noted_name = ""
         self._after_cr = False  # the last chunk ended in CR: an LF now belongs to it
         self._at_start = True  # a byte order mark may still come
         self._is_idle = False  # nothing is kept: the fast path may be tried
@@ -68,6 +74,18 @@ class SseParser:
             and len(chunk) - 2 <= self._max_event_bytes
         ):
             return [("", chunk[6:-2])] if len(chunk) > 8 else []
+        if self._is_idle and chunk.startswith(b"event: "):
+            lines = chunk.splitlines()
+            if len(lines) == 3 and not lines[2] and chunk[-1] == 0x0A:
+                name, data, _ = lines
+                if (
+                    name == self._noted_line
+                    and data.startswith(b"data: ")
+                    and len(data) > 6
+                    and len(chunk) <= self._max_event_bytes
+                ):
+                    return [(self._noted_name, data[6:])]
+                self._note_name(name)
         return self._feed_any(chunk)
 
     def end(self) -> SseEvent | None:
@@ -87,6 +105,13 @@ class SseParser:
     def held_bytes(self) -> int:
         """Bytes kept for an event or a line that is not complete yet."""
         return len(self._line) + len(self._data) + len(self._name)
+
+    def _note_name(self, line: bytes) -> None:
+        """Remember a line that names an event: the next one has the same name, most likely."""
+        if len(line) <= _MAX_NOTED_BYTES:
+            name = line[len(b"event: ") :]
+            self._noted_line = line
+            self._noted_name = "" if name == b"message" else name.decode("utf-8", "replace")
 
     def _feed_any(self, chunk: bytes) -> list[SseEvent]:
         events: list[SseEvent] = []

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from relay.codecs import lenient_json
-from relay.codecs.error_text import looks_like_markup, public_text
+from relay.codecs.error_text import looks_like_markup, provider_request_id, public_text
 from relay.codecs.retry_hints import retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 from relay.sse import SseParser
@@ -263,6 +263,7 @@ def _to_error(facts: ErrorFacts, *, http_status: int, headers: Headers) -> Upstr
         provider_type=facts.type,
         provider_code=facts.code,
         provider_param=facts.param,
+        provider_request_id=provider_request_id(headers),
         retry_after_s=hint,
     )
 
