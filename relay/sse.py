@@ -23,8 +23,6 @@ SseEvent = tuple[str, bytes]
 MAX_EVENT_BYTES: Final = 1 << 20
 """Largest event taken: far above any real chunk, low enough that one peer cannot fill memory."""
 
-_MAX_NOTED_BYTES: Final = 100
-
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -53,7 +51,7 @@ class SseParser:
         self._line = bytearray()  # unfinished line, without any line end
         self._data = bytearray()  # data lines of the open event, each followed by LF
         self._name = b""
-        self._noted_line = b""  # `event: ...` as it came last, and its name
+        self._noted_line = b""  # the line that named an event last, and that name
         self._noted_name = ""
         self._after_cr = False  # the last chunk ended in CR: an LF now belongs to it
         self._at_start = True  # a byte order mark may still come
@@ -65,28 +63,29 @@ class SseParser:
         """The events that these bytes complete, in order."""
         if type(chunk) is not bytes:
             chunk = bytes(chunk)
+        if not self._is_idle:
+            return self._feed_any(chunk)
+        if chunk.startswith(b"data: "):
+            if (
+                chunk.find(b"\n") == len(chunk) - 2
+                and chunk.endswith(b"\n")
+                and b"\r" not in chunk
+                and len(chunk) - 2 <= self._max_event_bytes
+            ):
+                return [("", chunk[6:-2])] if len(chunk) > 8 else []
+            return self._feed_any(chunk)
+        lines = chunk.splitlines()
         if (
-            self._is_idle
-            and chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n")
-            and b"\r" not in chunk
-            and len(chunk) - 2 <= self._max_event_bytes
+            len(lines) == 3
+            and lines[0] == self._noted_line
+            and (data := lines[1]).startswith(b"data: ")
+            and len(data) > 6
+            and not lines[2]
+            and chunk[-1] == 0x0A
+            and len(chunk) <= self._max_event_bytes
         ):
-            return [("", chunk[6:-2])] if len(chunk) > 8 else []
-        if self._is_idle and chunk.startswith(b"event: "):
-            lines = chunk.splitlines()
-            if len(lines) == 3 and not lines[2] and chunk[-1] == 0x0A:
-                name, data, _ = lines
-                if (
-                    name == self._noted_line
-                    and data.startswith(b"data: ")
-                    and len(data) > 6
-                    and len(chunk) <= self._max_event_bytes
-                ):
-                    return [(self._noted_name, data[6:])]
-                self._note_name(name)
-        return self._feed_any(chunk)
+            return [(self._noted_name, data[6:])]
+        return self._feed_any(chunk, lines)
 
     def end(self) -> SseEvent | None:
         """The stream is over: the event that still lacks its blank line, if there is one.
@@ -106,14 +105,8 @@ class SseParser:
         """Bytes kept for an event or a line that is not complete yet."""
         return len(self._line) + len(self._data) + len(self._name)
 
-    def _note_name(self, line: bytes) -> None:
-        """Remember a line that names an event: the next one has the same name, most likely."""
-        if len(line) <= _MAX_NOTED_BYTES:
-            name = line[len(b"event: ") :]
-            self._noted_line = line
-            self._noted_name = "" if name == b"message" else name.decode("utf-8", "replace")
-
-    def _feed_any(self, chunk: bytes) -> list[SseEvent]:
+    def _feed_any(self, chunk: bytes, lines: list[bytes] | None = None) -> list[SseEvent]:
+        """As `feed`; with the lines of the chunk where they are known and nothing is kept."""
         events: list[SseEvent] = []
         if self.is_too_large or not chunk:
             return events
@@ -134,7 +127,8 @@ class SseParser:
             return events
 
         # bytes.splitlines, unlike str.splitlines, knows just CR, LF and CRLF.
-        lines = chunk.splitlines()
+        if lines is None:
+            lines = chunk.splitlines()
         last_byte = chunk[-1]
         self._after_cr = last_byte == 0x0D
         rest = b"" if last_byte in (0x0A, 0x0D) else lines.pop()
@@ -168,6 +162,9 @@ class SseParser:
             self._data += b"\n"
         elif field == b"event":
             self._name = value
+            if line != self._noted_line:
+                self._noted_line = line
+                self._noted_name = "" if value == b"message" else value.decode("utf-8", "replace")
         # A comment (empty field), `id`, `retry` and unknown fields mean nothing to a relay.
         return True
 
@@ -180,9 +177,7 @@ class SseParser:
         self._data.clear()
         if not data:
             return None
-        if not name or name == b"message":
-            return ("", data)
-        return (name.decode("utf-8", "replace"), data)
+        return (self._noted_name if name else "", data)
 
     def _overflow(self) -> None:
         self.is_too_large = True
