@@ -32,11 +32,8 @@ class HotEvent(
     index: int
 
 
-EVENT_NAME: Final = "content_block_delta"
-"""Events of other names are not tried."""
-
 MAX_MISSES: Final = 4
 """Refusals in a row after which a stream is read the general way only."""
 
-decode: Final = msgspec.json.Decoder(HotEvent).decode
+decode_text_event: Final = msgspec.json.Decoder(HotEvent).decode
 """Raises msgspec.DecodeError or UnicodeDecodeError for any other event."""

@@ -97,13 +97,13 @@ class MessageReader:
         "_blocks",
         "_has_begun",
         "_held_chars",
-        "_text_chars",
         "_tool_calls",
         "_usage",
         "headers",
         "is_done",
         "is_in_text",
         "stop_reason",
+        "text_chars",
     )
 
     def __init__(self) -> None:
@@ -113,19 +113,14 @@ class MessageReader:
         self.is_in_text = False
         """The block that began last is text."""
         self.stop_reason: str | None = None
+        self.text_chars = 0
+        """Of the answer so far; who takes text past the reader adds to it."""
         self._blocks: dict[int, _Block] = {}
         self._tool_calls: ToolCallAssembler | None = None
         self._usage: dict[str, Any] = {}
-        self._text_chars = 0
         self._held_chars = 0
         self._annotations = 0
         self._has_begun = False
-
-    def read_text(self, text: str, events: list[StreamEvent]) -> None:
-        """Take a delta that is just text."""
-        if text:
-            self._text_chars += len(text)
-            events.append(TextDelta(text))
 
     def read(self, document: Any, events: list[StreamEvent]) -> None:
         """Take the data of one event."""
@@ -166,7 +161,7 @@ class MessageReader:
             self._on_usage(message.get("usage"), events)
 
     def _on_info(self, message: dict[str, Any], events: list[StreamEvent]) -> None:
-        if self._has_begun or self._text_chars:
+        if self._has_begun or self.text_chars:
             return  # it stands before everything else, or nowhere
         self._has_begun = True
         usage = message.get("usage")
@@ -193,9 +188,9 @@ class MessageReader:
             raise RemoteProtocolError("too many open blocks in one answer")
         kind = _text(value.get("type"))
         self.is_in_text = kind == "text"
-        block = self._blocks[index] = _Block(index, kind, value, self._text_chars)
+        block = self._blocks[index] = _Block(index, kind, value, self.text_chars)
         if kind == "text":
-            self.read_text(_text(value.get("text")), events)
+            self._on_text(_text(value.get("text")), events)
             for citation in _list(value.get("citations")):
                 self._on_citation(block, {"citation": citation}, events)
         elif kind == "thinking":
@@ -230,7 +225,7 @@ class MessageReader:
             return
         kind = delta.get("type")
         if kind == "text_delta":
-            self.read_text(_text(delta.get("text")), events)
+            self._on_text(_text(delta.get("text")), events)
             return
         handler = self._DELTAS.get(kind) if type(kind) is str else None
         if handler is None:
@@ -243,6 +238,11 @@ class MessageReader:
                 raise RemoteProtocolError("a piece of a tool call came without its call")
             return
         handler(self, block, delta, events)
+
+    def _on_text(self, text: str, events: list[StreamEvent]) -> None:
+        if text:
+            self.text_chars += len(text)
+            events.append(TextDelta(text))
 
     def _on_block_stop(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
         block = self._blocks.pop(_index(document), None)
@@ -360,7 +360,7 @@ class MessageReader:
         found = []
         for citation in block.citations:
             kind = "url_citation" if citation.get("url") else _text(citation.get("type"))
-            where = {"start_index": block.start_at, "end_index": self._text_chars}
+            where = {"start_index": block.start_at, "end_index": self.text_chars}
             found.append({"index": self._annotations, "type": kind, kind: {**citation, **where}})
             self._annotations += 1
         return lenient_json.dumps(found)

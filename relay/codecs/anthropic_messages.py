@@ -20,13 +20,14 @@ from typing import Any, ClassVar, Final
 import msgspec
 import orjson
 
-from relay.codecs import anthropic_errors, anthropic_hot_event, lenient_json
+from relay.codecs import anthropic_errors, lenient_json
+from relay.codecs.anthropic_hot_event import MAX_MISSES, decode_text_event
 from relay.codecs.anthropic_message import MessageReader
 from relay.codecs.anthropic_quirks import AnthropicQuirks
 from relay.codecs.anthropic_request import WIRE, encode_body
 from relay.codecs.base import CodecFactory, EncodedRequest
 from relay.codecs.body_kind import BodyKind, begin_body
-from relay.content import Events, GenerateRequest, ProviderFailed, StreamEvent
+from relay.content import Events, GenerateRequest, ProviderFailed, StreamEvent, TextDelta
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
 from relay.sse import MAX_EVENT_BYTES, SseParser
 
@@ -165,17 +166,16 @@ class AnthropicMessagesCodec:
         parser, reader = self._parser, self._reader
         try:
             for name, data in parser.feed(chunk):
-                if (
-                    reader.is_in_text
-                    and name == anthropic_hot_event.EVENT_NAME
-                    and self._hot_misses < anthropic_hot_event.MAX_MISSES
-                ):
+                if reader.is_in_text and self._hot_misses < MAX_MISSES:
                     try:
-                        reader.read_text(anthropic_hot_event.decode(data).delta.text, events)
+                        text = decode_text_event(data).delta.text
                     except (msgspec.DecodeError, UnicodeDecodeError):
                         self._hot_misses += 1
                     else:
                         self._hot_misses = 0
+                        if text:
+                            reader.text_chars += len(text)
+                            events.append(TextDelta(text))
                         continue
                 self._on_event(name, data, events)
                 if reader.is_done:
