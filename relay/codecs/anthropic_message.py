@@ -233,6 +233,7 @@ class MessageReader:
         block = self._blocks.get(_index(document))
         if block is None:
             if kind == "thinking_delta" and (text := _text(delta.get("thinking"))):
+                self._has_begun = True
                 events.append(ReasoningDelta(text))
             elif kind == "input_json_delta":
                 raise RemoteProtocolError("a piece of a tool call came without its call")
@@ -258,6 +259,7 @@ class MessageReader:
         raw = ending.get("stop_reason")
         if type(raw) is str and raw and self.stop_reason is None:
             self.stop_reason = raw
+            self._has_begun = True
             reason = STOP_REASONS.get(raw, FinishReason.OTHER)
             self._close_all(events)
             if self._tool_calls is not None:

@@ -412,6 +412,21 @@ def test_end_without_its_blank_line() -> None:
     assert decode_choice(start() + text(0, "hi") + END.rstrip()).text == "hi"
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        ending("max_tokens"),
+        delta(0, "thinking_delta", thinking="hm"),
+        delta(0, "text_delta", text="hm"),
+        block(0, {"type": "tool_use", "id": "a", "name": "f", "input": {}}),
+    ],
+)
+def test_late_start_of_the_message_says_nothing(first: bytes) -> None:
+    result = decode(first + start() + ending("max_tokens") + STOP)
+    assert result.error is None
+    assert result.info is None
+
+
 def test_block_may_lack_its_end() -> None:
     body = start() + thinking(0, "s", "hm").removesuffix(stop(0)) + text(1, "hi") + END
     choice = decode_choice(body)
