@@ -70,6 +70,7 @@ SPENT = {"error_code": "enforced_spend_limit_reached"}
         (529, error("overloaded_error"), Reason.UPSTREAM_OVERLOADED),
         (529, b"{}", Reason.UPSTREAM_OVERLOADED),
         (302, b"", Reason.UPSTREAM_REDIRECT),
+        (302, error("api_error"), Reason.UPSTREAM_REDIRECT),
         # The type is Anthropic's word, whatever a gateway makes of the status.
         (500, error("overloaded_error"), Reason.UPSTREAM_OVERLOADED),
         (418, error("a_new_error"), Reason.UPSTREAM_REJECTED),

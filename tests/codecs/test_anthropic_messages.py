@@ -433,6 +433,20 @@ def test_block_may_lack_its_end() -> None:
     assert len(opaque(choice, "reasoning_details")) == 1
 
 
+def test_block_may_begin_again_without_an_end() -> None:
+    first = thinking(0, "s0", "a").removesuffix(stop(0))
+    choice = decode_choice(start() + first + thinking(0, "s1", "b") + END)
+    details = opaque(choice, "reasoning_details")
+    assert [detail["signature"] for detail in details] == ["s0", "s1"]
+
+
+def test_blocks_after_the_stop_reason_count() -> None:
+    body = start() + ending("tool_use") + call(0, "a", "f") + text(1, "late") + STOP
+    choice = decode_choice(body)
+    assert choice.text == "late"
+    assert [(c.arguments, c.is_done) for c in choice.tool_calls] == [("{}", True)]
+
+
 def test_text_that_is_no_unicode_is_mended_and_counted() -> None:
     body = start() + text(0, "é") + END
     broken = body.replace("é".encode(), b"\xff")

@@ -837,6 +837,18 @@ def test_marks_of_the_client_are_kept_and_none_added(
     assert orjson.dumps(HOUR) in orjson.dumps(body_of(*messages, prompt_cache=asked, **more))
 
 
+def test_mark_in_a_result_belongs_to_the_whole_of_it() -> None:
+    (turn,) = turns_of(Message(Role.TOOL, (CACHED,), tool_call_id="a"))
+    assert turn[1] == [
+        {
+            "type": "tool_result",
+            "tool_use_id": "a",
+            "cache_control": HOUR,
+            "content": "long",
+        }
+    ]
+
+
 def test_thinking_is_never_marked() -> None:
     details = [entry("text", 0, text="hm", signature="s")]
     message = Message(Role.ASSISTANT, extra={"reasoning_details": details, "cache_control": HOUR})
