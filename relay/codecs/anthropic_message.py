@@ -51,6 +51,9 @@ MAX_OPEN_BLOCKS: Final = 64
 MAX_HELD_CHARS: Final = MAX_EVENT_BYTES
 """Of thinking, citations and unread blocks kept until their block is over, together."""
 
+MAX_USAGE_BYTES: Final = 64 * 1024
+"""Of one object of counts; a larger one is none."""
+
 STOP_REASONS: Final[Mapping[str, FinishReason]] = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
@@ -84,9 +87,6 @@ class _Block:
 class MessageReader:
     """Reads the events of one response.
 
-    Args:
-        headers: of the response; an error inside it is named by them.
-
     Raises (every `read` method, after adding the events that came before):
         UpstreamStatus: the document reports an error.
         RemoteProtocolError: it breaks the format.
@@ -108,6 +108,7 @@ class MessageReader:
 
     def __init__(self) -> None:
         self.headers: Headers = ()
+        """Of the response, set by its owner; an error inside it is named by them."""
         self.is_done = False
         """`message_stop` has come."""
         self.is_in_text = False
@@ -171,7 +172,7 @@ class MessageReader:
         )
 
     def _on_usage(self, usage: Any, events: list[StreamEvent]) -> None:
-        if type(usage) is dict and usage:
+        if type(usage) is dict and len(lenient_json.dumps(usage)) <= MAX_USAGE_BYTES:
             anthropic_usage.merge(self._usage, usage)
             if (counts := anthropic_usage.normalise(self._usage)) is not None:
                 events.append(counts)

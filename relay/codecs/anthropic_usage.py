@@ -8,15 +8,20 @@ two pieces, the second cumulative, so that they are merged and never added.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from relay.codecs.token_counts import token_count, usage_of
 from relay.content import Usage
+
+MAX_NAMES: Final = 64
+"""Of counts and what stands beside them; only keeps a mad peer from filling memory."""
 
 
 def merge(held: dict[str, Any], news: Mapping[str, Any]) -> None:
     """Put later counts over earlier ones; a null says nothing where there is a count already."""
     for name, value in news.items():
+        if name not in held and len(held) >= MAX_NAMES:
+            continue
         if value is not None or name not in held:
             held[name] = value
 

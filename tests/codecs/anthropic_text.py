@@ -17,7 +17,7 @@ def event(document: dict[str, Any], name: str | None = None) -> bytes:
 
 
 def start(**usage: Any) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",

@@ -100,9 +100,10 @@ def test_text_is_handed_on_at_once_and_the_end_is_known() -> None:
     for word in ("a", "b"):
         assert codec.feed(delta(0, "text_delta", text=word)) == [TextDelta(word)]
     codec.feed(stop(0) + ending())
-    assert not codec.is_finished
+    finished = [codec.is_finished]
     assert codec.feed(STOP) == []
-    assert codec.is_finished
+    finished.append(codec.is_finished)
+    assert finished == [False, True]
     assert codec.feed(b"event: data\ndata: [DONE]\n\n") == ()
     assert codec.end() == ()
 
@@ -588,6 +589,17 @@ def test_memory_is_bounded(head: bytes, piece: bytes) -> None:
             assert isinstance(events[-1].error, EventTooLarge)
             return
     pytest.fail("nothing stopped it")
+
+
+def test_counts_are_bounded() -> None:
+    body = start() + b"".join(
+        ending(None, {f"count_{at}": BIG[:1000], "output_tokens": at}) for at in range(200)
+    )
+    body += ending("end_turn", {"odd": BIG, "output_tokens": 7}) + STOP
+    result = collect(run(AnthropicMessagesCodec(), [body]))
+    assert result.usage is not None
+    assert result.usage.completion_tokens == 199, "the last object is too large to be one"
+    assert len(orjson.loads(result.usage.raw_json)) == 64
 
 
 def test_long_answers_in_many_blocks_are_no_problem() -> None:

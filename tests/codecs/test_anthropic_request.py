@@ -579,7 +579,7 @@ def test_style_none_says_nothing() -> None:
 
 def test_manual_thinking_rests_in_a_tool_loop_without_it() -> None:
     loop = (USER, assistant("", ToolCall("a", "f", "")), result("a", "1"))
-    wish = {"reasoning": ReasoningOptions("low"), "model": "claude-haiku-4-5"}
+    wish: dict[str, Any] = {"reasoning": ReasoningOptions("low"), "model": "claude-haiku-4-5"}
     assert "thinking" not in body_of(*loop, **wish)
     assert "thinking" not in body_of(USER, assistant("So"), **wish), "a prefill"
     assert body_of(*loop, assistant("It is 1."), USER, **wish)["thinking"] == manual(2048)
@@ -589,7 +589,10 @@ def test_manual_thinking_rests_in_a_tool_loop_without_it() -> None:
 
 
 def test_forced_tools_and_manual_thinking_do_not_go_together() -> None:
-    forced = {"tools": (F,), "tool_choice": ToolChoice(ToolChoiceMode.REQUIRED)}
+    forced: dict[str, Any] = {
+        "tools": (F,),
+        "tool_choice": ToolChoice(ToolChoiceMode.REQUIRED),
+    }
     with pytest.raises(UnsupportedFeature, match="a forced tool_choice with thinking"):
         body_of(reasoning=ReasoningOptions("low"), model="claude-haiku-4-5", **forced)
     assert body_of(reasoning=ReasoningOptions("low"), **forced)["tool_choice"] == {"type": "any"}
