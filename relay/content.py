@@ -234,6 +234,10 @@ class GenerateRequest:
     service_tier: str = ""
     user: str = ""
     prompt_cache_key: str = ""
+    prompt_cache: Literal["", "auto", "off"] = ""
+    """Where the provider caches nothing unless told what: `auto` places its cache breakpoints for
+    clients that know nothing of them, `off` places none, empty does what the provider's row says.
+    Breakpoints that a client set itself are honoured in any case, and `auto` adds none to them."""
     want_reasoning: bool = True
     """Reasoning deltas count as content and are delivered."""
     extra: Mapping[str, Any] = field(default_factory=dict)

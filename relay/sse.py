@@ -5,8 +5,8 @@ else (a JSON string may hold U+2028 or U+0085). Whole lines are used up at once,
 between two chunks is one unfinished line, which has no line end in it: a new chunk is searched
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
-read (`Codec.mended_events`). A complete `data: ...` event alone in its chunk, which is what
-providers send, takes a path of its own.
+read (`Codec.mended_events`). A complete event alone in its chunk, `data: ...` or `event: ...` and
+`data: ...`, which is what providers send, takes a path of its own.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -41,6 +41,8 @@ class SseParser:
         "_line",
         "_max_event_bytes",
         "_name",
+        "_noted_line",
+        "_noted_name",
         "is_too_large",
     )
 
@@ -49,6 +51,8 @@ class SseParser:
         self._line = bytearray()  # unfinished line, without any line end
         self._data = bytearray()  # data lines of the open event, each followed by LF
         self._name = b""
+        self._noted_line = b""  # the line that named an event last, and that name
+        self._noted_name = ""
         self._after_cr = False  # the last chunk ended in CR: an LF now belongs to it
         self._at_start = True  # a byte order mark may still come
         self._is_idle = False  # nothing is kept: the fast path may be tried
@@ -59,16 +63,29 @@ class SseParser:
         """The events that these bytes complete, in order."""
         if type(chunk) is not bytes:
             chunk = bytes(chunk)
+        if not self._is_idle:
+            return self._feed_any(chunk)
+        if chunk.startswith(b"data: "):
+            if (
+                chunk.find(b"\n") == len(chunk) - 2
+                and chunk.endswith(b"\n")
+                and b"\r" not in chunk
+                and len(chunk) - 2 <= self._max_event_bytes
+            ):
+                return [("", chunk[6:-2])] if len(chunk) > 8 else []
+            return self._feed_any(chunk)
+        lines = chunk.splitlines()
         if (
-            self._is_idle
-            and chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n")
-            and b"\r" not in chunk
-            and len(chunk) - 2 <= self._max_event_bytes
+            len(lines) == 3
+            and lines[0] == self._noted_line
+            and (data := lines[1]).startswith(b"data: ")
+            and len(data) > 6
+            and not lines[2]
+            and chunk[-1] == 0x0A
+            and len(chunk) <= self._max_event_bytes
         ):
-            return [("", chunk[6:-2])] if len(chunk) > 8 else []
-        return self._feed_any(chunk)
+            return [(self._noted_name, data[6:])]
+        return self._feed_any(chunk, lines)
 
     def end(self) -> SseEvent | None:
         """The stream is over: the event that still lacks its blank line, if there is one.
@@ -88,7 +105,8 @@ class SseParser:
         """Bytes kept for an event or a line that is not complete yet."""
         return len(self._line) + len(self._data) + len(self._name)
 
-    def _feed_any(self, chunk: bytes) -> list[SseEvent]:
+    def _feed_any(self, chunk: bytes, lines: list[bytes] | None = None) -> list[SseEvent]:
+        """As `feed`; with the lines of the chunk where they are known and nothing is kept."""
         events: list[SseEvent] = []
         if self.is_too_large or not chunk:
             return events
@@ -109,7 +127,8 @@ class SseParser:
             return events
 
         # bytes.splitlines, unlike str.splitlines, knows just CR, LF and CRLF.
-        lines = chunk.splitlines()
+        if lines is None:
+            lines = chunk.splitlines()
         last_byte = chunk[-1]
         self._after_cr = last_byte == 0x0D
         rest = b"" if last_byte in (0x0A, 0x0D) else lines.pop()
@@ -143,6 +162,9 @@ class SseParser:
             self._data += b"\n"
         elif field == b"event":
             self._name = value
+            if line != self._noted_line:
+                self._noted_line = line
+                self._noted_name = "" if value == b"message" else value.decode("utf-8", "replace")
         # A comment (empty field), `id`, `retry` and unknown fields mean nothing to a relay.
         return True
 
@@ -155,9 +177,7 @@ class SseParser:
         self._data.clear()
         if not data:
             return None
-        if not name or name == b"message":
-            return ("", data)
-        return (name.decode("utf-8", "replace"), data)
+        return (self._noted_name if name else "", data)
 
     def _overflow(self) -> None:
         self.is_too_large = True

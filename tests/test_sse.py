@@ -60,6 +60,35 @@ def test_format_at_every_cut(body: bytes, expected: list[SseEvent]) -> None:
         assert parse(body, at, len(body)) == expected, f"cut at {at}"
 
 
+@pytest.mark.parametrize("mark", [b"", b"event: e\n", b"event: message\n", b"event: e\r\n"])
+@pytest.mark.parametrize(("body", "expected"), CASES.values(), ids=CASES.keys())
+def test_whole_event_alone_in_its_chunk_is_no_exception(
+    mark: bytes, body: bytes, expected: list[SseEvent]
+) -> None:
+    parser = SseParser()
+    parser.feed(b"data: 0\n\n")
+    assert parser.feed(b"event: e\ndata: 0\n\n") == [("e", b"0")]
+    parser.feed(mark + b"data: 0\n\n")
+    events = parser.feed(mark + body)
+    last = parser.end()
+    slow = SseParser()
+    joined = slow.feed(b"data: 0\n\n" + mark + body)
+    assert [*events, last] == [*joined[1:], slow.end()]
+    if not mark and not body.startswith(b"\xef"):
+        assert [*events, *([last] if last else ())] == expected
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_cap_is_the_same_for_a_named_event_alone_in_its_chunk(over: int) -> None:
+    parser = SseParser(max_event_bytes=100)
+    parser.feed(b"data: 0\n\n")
+    data = b"x" * (100 - len("data: ") - len("name") + over)
+    parser.feed(b"event: name\ndata: 1\n\n")
+    events = parser.feed(b"event: name\ndata: " + data + b"\n\n")
+    assert events == ([("name", data)] if over <= 0 else [])
+    assert parser.is_too_large == (over > 0)
+
+
 def test_an_event_is_there_with_its_last_line_end() -> None:
     for blank in (b"\n\n", b"\r\n\r\n", b"\r\r"):
         parser = SseParser()

@@ -3,7 +3,8 @@
     python -m bench.micro.codec
 
 Every figure is the best of several rounds, in microseconds for one event. The chunk is what
-OpenAI sends for one token, written from the documented format.
+OpenAI sends for one token, and in the lines of another wire what that wire sends, written from the
+documented formats; each is compared with `orjson.loads` of its own wire's line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable
 import orjson
 
 from relay.codecs import openai_hot_chunk
+from relay.codecs.anthropic_messages import AnthropicMessagesCodec
+from relay.codecs.base import Codec
 from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.sse import SseParser
 
@@ -44,8 +47,34 @@ def _event(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload
 
 
-def _fed(chunk: bytes, before: bytes = _event(PAYLOAD)) -> Callable[[], object]:
-    codec = OpenAIChatCodec()
+ANTHROPIC_PAYLOAD = (
+    b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" token"}    }'
+)
+ANTHROPIC_REASONING = (
+    b'{"type":"content_block_delta","index":9,'
+    b'"delta":{"type":"thinking_delta","thinking":" token"}       }'
+)
+ANTHROPIC_START = (
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
+    b'"content_block":{"type":"text","text":""}}\n\n'
+)
+
+
+def _anthropic_event(payload: bytes) -> bytes:
+    return b"event: content_block_delta\ndata: %b\n\n" % payload
+
+
+def _reference(name: str) -> str:
+    """The figure that a figure is compared with."""
+    return "anthropic_loads_reference" if name.startswith("anthropic") else "orjson_loads_reference"
+
+
+def _fed(
+    chunk: bytes,
+    before: bytes = _event(PAYLOAD),
+    make_codec: Callable[[], Codec] = OpenAIChatCodec,
+) -> Callable[[], object]:
+    codec = make_codec()
     codec.decode_headers(200, [])
     codec.feed(before)
     feed = codec.feed
@@ -63,6 +92,9 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
     """Microseconds for each named piece of work."""
     one, compatible = _event(PAYLOAD), _event(COMPATIBLE)
     half = len(one) // 2
+
+    claude = _anthropic_event(ANTHROPIC_PAYLOAD)
+    claude_reasoning = _anthropic_event(ANTHROPIC_REASONING)
 
     codec = OpenAIChatCodec()
     codec.decode_headers(200, [])
@@ -83,6 +115,19 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
         "feed_crlf_event": (_fed(one.replace(b"\n", b"\r\n")), 1),
         "feed_compatible_host_event": (_fed(compatible), 1),
         "feed_reasoning_event": (_fed(_event(REASONING)), 1),
+        "anthropic_loads_reference": (lambda: orjson.loads(ANTHROPIC_PAYLOAD), 1),
+        "anthropic_one_event_a_chunk": (
+            _fed(claude, ANTHROPIC_START + claude, AnthropicMessagesCodec),
+            1,
+        ),
+        "anthropic_ten_events_a_chunk": (
+            _fed(claude * 10, ANTHROPIC_START + claude, AnthropicMessagesCodec),
+            10,
+        ),
+        "anthropic_reasoning_event": (
+            _fed(claude_reasoning, ANTHROPIC_START + claude, AnthropicMessagesCodec),
+            1,
+        ),
     }
     best = {
         name: min(timeit.repeat(call, repeat=rounds, number=number // events)) / number * 1e6
@@ -105,9 +150,8 @@ def main() -> None:
         print(json.dumps({"payload_bytes": len(PAYLOAD), "us": figures}))
         return
     print(f"payload of {len(PAYLOAD)} bytes; microseconds for one event")
-    reference = figures["orjson_loads_reference"]
     for name, value in figures.items():
-        print(f"  {name:28} {value:7.2f}   {value / reference:5.2f} x orjson.loads")
+        print(f"  {name:28} {value:7.2f}   {value / figures[_reference(name)]:5.2f} x orjson.loads")
 
 
 if __name__ == "__main__":

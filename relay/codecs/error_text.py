@@ -8,9 +8,20 @@ provider's own error format is never shown at all (the caller sees to that).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 MAX_MESSAGE_CHARS: Final = 2000
+MAX_ID_CHARS: Final = 200
+
+_REQUEST_ID_HEADERS: Final = frozenset(
+    {
+        "request-id",  # Anthropic
+        "x-request-id",  # OpenAI, Groq, Mistral, xAI
+        "apim-request-id",  # Azure
+        "x-amzn-requestid",  # Bedrock
+    }
+)
 
 # Checked against documented key formats: OpenAI and OpenRouter sk-, TokenMix sk-tm-, Anthropic
 # sk-ant-, Groq gsk_, xAI xai-, Perplexity pplx-, Cerebras csk-, Hugging Face hf_, Google AIza.
@@ -32,6 +43,18 @@ def public_text(text: str) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text[:MAX_MESSAGE_CHARS]
+
+
+def provider_request_id(headers: Iterable[tuple[str, str]]) -> str:
+    """The provider's name for the request, from the headers of its response; empty if it has none.
+
+    Args:
+        headers: lower-case names.
+    """
+    for name, value in headers:
+        if name in _REQUEST_ID_HEADERS:
+            return public_text(value)[:MAX_ID_CHARS]
+    return ""
 
 
 def looks_like_markup(body: bytes | bytearray) -> bool:

@@ -27,7 +27,7 @@ import orjson
 
 from relay.codecs import lenient_json, openai_errors, openai_hot_chunk
 from relay.codecs.base import CodecFactory, EncodedRequest
-from relay.codecs.error_text import looks_like_markup
+from relay.codecs.body_kind import BodyKind, begin_body
 from relay.codecs.openai_chat_request import WIRE, encode_body
 from relay.codecs.openai_completion import CompletionReader
 from relay.codecs.openai_quirks import OpenAIChatQuirks
@@ -136,20 +136,14 @@ class OpenAIChatCodec:
 
     def _sniff(self, chunk: bytes | memoryview) -> Events:
         self._body += chunk
-        head = self._body.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if not head:
-            # DeepSeek and OpenRouter send blank lines while a request waits: drop them.
-            if not b"\xef\xbb\xbf".startswith(self._body):
-                self._body.clear()
+        kind, head = begin_body(self._body)
+        if kind is BodyKind.UNKNOWN:
             return ()
-        if b"\xef\xbb\xbf".startswith(head):
-            return ()
-        if looks_like_markup(head):
+        if kind is BodyKind.MARKUP:
             error = "the provider answered with markup instead of a completion"
             return self._failed(RemoteProtocolError(error))
-        self._body.clear()
-        self._mode = _DOCUMENT if head.startswith((b"{", b"[")) else _STREAM
-        return self.feed(bytes(head))
+        self._mode = _DOCUMENT if kind is BodyKind.DOCUMENT else _STREAM
+        return self.feed(head)
 
     # --- an event stream --------------------------------------------------------------------
 

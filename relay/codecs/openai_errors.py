@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from relay.codecs import lenient_json
-from relay.codecs.error_text import looks_like_markup, public_text
+from relay.codecs.error_text import looks_like_markup, provider_request_id, public_text
 from relay.codecs.retry_hints import retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 from relay.sse import SseParser
@@ -163,7 +163,7 @@ def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
             reason=Reason.UPSTREAM_REDIRECT,
             http_status=status,
         )
-    document = None if looks_like_markup(body) else _parse(body)
+    document = parse_body(body)
     facts = read_facts(document) or ErrorFacts("", "", "", "", 0)
     return _to_error(facts, http_status=status, headers=headers)
 
@@ -263,11 +263,16 @@ def _to_error(facts: ErrorFacts, *, http_status: int, headers: Headers) -> Upstr
         provider_type=facts.type,
         provider_code=facts.code,
         provider_param=facts.param,
+        provider_request_id=provider_request_id(headers),
         retry_after_s=hint,
     )
 
 
-def _parse(body: bytes) -> object:
+def parse_body(body: bytes) -> object:
+    """The document of an error body, which may be the last event of a stream; None when it is
+    markup or no JSON."""
+    if looks_like_markup(body):
+        return None
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if body.startswith((b"data:", b"event:", b"id:", b":")):
         parser = SseParser()
@@ -304,7 +309,7 @@ def _text_of_raw(raw: object) -> str:
         return ""
     if not raw.lstrip().startswith(("{", "[")):
         return raw
-    facts = read_facts(_parse(raw.encode("utf-8", "replace")))
+    facts = read_facts(parse_body(raw.encode("utf-8", "replace")))
     return facts.message if facts else ""
 
 

@@ -65,6 +65,11 @@ class ToolCallAssembler:
         """Of the open call's arguments, kept until it is done; the caller sets the limit."""
 
     @property
+    def has_empty_call(self) -> bool:
+        """Whether a call is open that has no arguments yet."""
+        return self._open is not None and not self._open.arguments
+
+    @property
     def count(self) -> int:
         """Calls seen so far."""
         return self._count
@@ -109,6 +114,13 @@ class ToolCallAssembler:
                 events.append(ToolArgumentsDelta(call.index, fragment, self._choice))
         elif call.name and (call.id or fragment):
             self._start(call, events)
+
+    def close(self, events: list[StreamEvent]) -> None:
+        """The wire says that the open call is over, before it says how the choice ends: complete
+        it if its arguments are whole, else leave that to the next call or to `finish`, which
+        knows whether they were cut."""
+        if self._open is not None and _is_json("".join(self._open.arguments)):
+            self._complete_open(events)
 
     def finish(self, events: list[StreamEvent], *, by_length: bool) -> None:
         """The choice has finished: complete the open call.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ LATER_WIRES = {"anthropic_messages", "gemini"}
 
 def test_empty_row_is_the_default() -> None:
     assert OpenAIChatQuirks.from_mapping({}, "p") == OpenAIChatQuirks()
+
+
+def test_every_quirk_has_its_check() -> None:
+    for entry in fields(OpenAIChatQuirks):
+        with pytest.raises(ValueError, match="must "):
+            OpenAIChatQuirks.from_mapping({entry.name: object()}, "p")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,7 @@ def test_known_provider(name: str) -> None:
         "api_key_env",
         "auth",
         "cancel_billing",
+        "probe_path",
         "quirks",
         "models",
     }

@@ -1,0 +1,295 @@
+"""A neutral request as a body of the Messages API, bent to one provider's quirks and one model.
+
+The body is built as one dict and dumped once; the request is shared and never changed. Messages
+become turns in `anthropic_conversation`, wishes about thinking in `anthropic_thinking`.
+
+What this wire cannot say, or says otherwise:
+
+    refused by name, since leaving it out would change the answer
+        n above 1, penalties other than 0, logprobs, top_logprobs, response_format json_object,
+        json_schema without a schema, audio parts, anything but text in instructions, custom tools
+        and their calls, tools and tool choices of other wires, a forced tool choice with manual
+        thinking; extra fields: logit_bias, prediction, functions, function_call, modalities other
+        than text, audio, web_search_options
+    left out
+        seed (best effort with OpenAI), names of messages, detail of images, strict when false,
+        name and description of a schema, prompt_cache_key, parallel_tool_calls when true,
+        top_p beside a temperature (newer models answer both with 400), top_k below 1 (others' word
+        for none), service tiers but the ones below, empty stop texts, reasoning text that is not in
+        `reasoning_details`, and all extra fields not named here: metadata, store, verbosity, ...
+    changed
+        max_tokens is required: the row's `default_max_tokens` when the client gives none;
+        temperature is cut to 0..1; with thinking on it is left out with top_k, and top_p below
+        0.95; user becomes metadata.user_id; service tier default becomes standard_only, auto and
+        standard_only stay; a schema of arguments without a type gets `object`
+
+Of the extra fields `thinking`, `output_config`, `context_management`, `container`, `mcp_servers`,
+`inference_geo`, `speed` and `cache_control` are this wire's own and passed on as they are. So are
+tools given opaquely in its own form (with `input_schema`, a dated type such as
+`web_search_20250305`, or `mcp_toolset`), and tool choices of type auto, any, tool and none.
+
+Prompt caching: the provider caches a prefix up to a block with `cache_control`, at most four of
+them, and ignores one whose prefix is below its least length (1,024 to 4,096 tokens by model),
+which cannot be known here without counting, so that it is not tried: such a mark costs nothing.
+`auto` marks the last tool, the last block of `system` and the last block of the last two user
+turns: each request then finds what the one before it has written. A client's own marks (in a part
+or tool with `cache_control`, or in the extra fields of a message or call) are kept, and `auto` adds
+none to them.
+
+Source: wire/anthropic-messages.md, section 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from relay.codecs.anthropic_conversation import WIRE, Block, Conversation
+from relay.codecs.anthropic_quirks import AnthropicQuirks, is_among
+from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking
+from relay.codecs.request_json import dump_body, read_object, spliced
+from relay.content import GenerateRequest, ResponseFormat, Tool, ToolChoice, ToolChoiceMode
+from relay.errors import UnsupportedFeature
+
+__all__ = ["WIRE", "encode_body"]
+
+_OWN_EXTRA: Final = (
+    "context_management",
+    "container",
+    "mcp_servers",
+    "inference_geo",
+    "speed",
+    "cache_control",
+)
+
+# Extra fields that cannot be said, with the values that say nothing beside null and empty ones.
+_REFUSED_EXTRA: Final[Mapping[str, tuple[object, ...]]] = {
+    "logit_bias": (),
+    "prediction": (),
+    "functions": (),
+    "function_call": ("auto", "none"),
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+}
+
+_SERVICE_TIERS: Final[Mapping[str, str]] = {
+    "auto": "auto",
+    "default": "standard_only",
+    "standard_only": "standard_only",
+}
+
+_CHOICE_TYPES: Final[Mapping[ToolChoiceMode, str]] = {
+    ToolChoiceMode.AUTO: "auto",
+    ToolChoiceMode.NONE: "none",
+    ToolChoiceMode.REQUIRED: "any",
+    ToolChoiceMode.NAMED: "tool",
+}
+
+_DATED_TYPE: Final = re.compile(r"[a-z_]+_\d{8}")
+_LEAST_TOP_P: Final = 0.95
+"""Below it top_p is refused together with thinking."""
+
+_CACHE_MARK: Final[Mapping[str, str]] = {"type": "ephemeral"}
+_CACHED_TURNS: Final = 2
+
+
+def encode_body(
+    request: GenerateRequest, model: str, quirks: AnthropicQuirks, provider: str
+) -> bytes:
+    """The body of `POST .../v1/messages` asking for a stream.
+
+    Raises:
+        UnsupportedFeature: something that the wire or the provider's row refuses, named.
+        InvalidRequest: a schema that is not JSON, or a part that is broken.
+    """
+    return _BodyBuilder(request, model, quirks, provider).build()
+
+
+class _BodyBuilder:
+    """Collects the body of one request."""
+
+    def __init__(
+        self, request: GenerateRequest, model: str, quirks: AnthropicQuirks, provider: str
+    ) -> None:
+        self._request = request
+        self._model = model
+        self._quirks = quirks
+        self._provider = provider
+        self._has_marks = False
+
+    def build(self) -> bytes:
+        request = self._request
+        self._refuse_unsaid()
+        talk = Conversation(request.messages, self._quirks, self._provider)
+        tools = [self._tool(tool, at) for at, tool in enumerate(request.tools)]
+        self._has_marks = self._has_marks or talk.has_marks or "cache_control" in request.extra
+        plan = plan_thinking(
+            request, self._model, self._quirks, may_be_manual=talk.allows_manual_thinking
+        )
+        self._place_cache_marks(tools, talk)
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": plan.max_tokens,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in talk.turns],
+            "stream": True,
+        }
+        fields = {
+            "system": _system(talk.system),
+            "tools": tools,
+            "tool_choice": self._tool_choice(plan),
+            "stop_sequences": [text for text in request.sampling.stop if text],
+            "thinking": plan.thinking,
+            "output_config": self._output_config(plan),
+            "metadata": {"user_id": request.user} if request.user else None,
+            "service_tier": _SERVICE_TIERS.get(request.service_tier),
+            **{name: request.extra.get(name) for name in _OWN_EXTRA},
+        }
+        body.update((name, value) for name, value in fields.items() if value)
+        body.update(self._sampling(plan))
+        return dump_body(body)
+
+    def _refuse_unsaid(self) -> None:
+        sampling = self._request.sampling
+        unsaid = {
+            "n": (sampling.choices or 1) > 1,
+            "presence_penalty": bool(sampling.presence_penalty),
+            "frequency_penalty": bool(sampling.frequency_penalty),
+            "logprobs": bool(sampling.logprobs),
+            "top_logprobs": bool(sampling.top_logprobs),
+            "tools": bool(self._request.tools) and "tools" in self._quirks.refuses,
+        }
+        for name, harmless in _REFUSED_EXTRA.items():
+            value = self._request.extra.get(name)
+            unsaid[name] = bool(value) and value not in harmless
+        for name, is_asked in unsaid.items():
+            if is_asked:
+                raise UnsupportedFeature(name, self._provider)
+
+    def _sampling(self, plan: ThinkingPlan) -> dict[str, float]:
+        if is_among(self._model, self._quirks.fixed_sampling_models):
+            return {}
+        sampling = self._request.sampling
+        found: dict[str, float] = {}
+        if sampling.temperature is not None and not plan.is_on:
+            found["temperature"] = min(max(sampling.temperature, 0.0), 1.0)
+        elif sampling.top_p is not None and (not plan.is_on or sampling.top_p >= _LEAST_TOP_P):
+            found["top_p"] = sampling.top_p
+        if sampling.top_k is not None and sampling.top_k > 0 and not plan.is_on:
+            found["top_k"] = sampling.top_k
+        return found
+
+    def _output_config(self, plan: ThinkingPlan) -> dict[str, Any]:
+        given = self._request.extra.get("output_config")
+        config: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
+        if plan.effort:
+            config["effort"] = plan.effort
+        if (shape := self._format(self._request.response_format)) is not None:
+            config["format"] = shape
+        return config
+
+    def _format(self, wanted: ResponseFormat | None) -> dict[str, Any] | None:
+        if wanted is None or wanted.kind == "text":
+            return None
+        if wanted.kind == "json_object":
+            raise UnsupportedFeature("response_format json_object", self._provider)
+        if "json_schema" in self._quirks.refuses:
+            raise UnsupportedFeature("json_schema", self._provider)
+        if not wanted.schema_json:
+            raise UnsupportedFeature("json_schema without a schema", self._provider)
+        schema = spliced(wanted.schema_json, "response_format.json_schema.schema")
+        return {"type": "json_schema", "schema": schema}
+
+    # --- tools --------------------------------------------------------------------------------
+
+    def _tool(self, tool: Tool, at: int) -> Block:
+        if tool.opaque is not None:
+            return self._opaque_tool(tool.opaque)
+        encoded: Block = {"name": tool.name}
+        if tool.description:
+            encoded["description"] = tool.description
+        encoded["input_schema"] = _input_schema(tool.parameters_json, f"tools[{at}].parameters")
+        if tool.strict:
+            encoded["strict"] = True
+        return encoded
+
+    def _opaque_tool(self, given: Mapping[str, Any]) -> Block:
+        kind = given.get("type")
+        inner = given.get("function")
+        if kind == "function" and isinstance(inner, Mapping):
+            # A chat body's function with further fields.
+            encoded: Block = {"name": inner.get("name")}
+            if inner.get("description"):
+                encoded["description"] = inner["description"]
+            schema = inner.get("parameters")
+            given_schema = schema if isinstance(schema, Mapping) else {"properties": {}}
+            encoded["input_schema"] = {"type": "object", **given_schema}
+            if inner.get("strict"):
+                encoded["strict"] = True
+            mark = given.get("cache_control") or inner.get("cache_control")
+            if mark:
+                encoded["cache_control"] = mark
+        elif (
+            "input_schema" in given
+            or kind == "mcp_toolset"
+            or (isinstance(kind, str) and _DATED_TYPE.fullmatch(kind))
+        ):
+            encoded = dict(given)
+        else:
+            raise UnsupportedFeature(f"tools of type {kind}", self._provider)
+        self._has_marks = self._has_marks or "cache_control" in encoded
+        return encoded
+
+    def _tool_choice(self, plan: ThinkingPlan) -> Mapping[str, Any] | None:
+        request = self._request
+        choice = request.tool_choice
+        encoded = self._choice(choice) if choice is not None else {}
+        kind = encoded.get("type", "auto")
+        if kind in ("any", "tool") and plan.is_manual:
+            raise UnsupportedFeature("a forced tool_choice with thinking", self._provider)
+        if not request.tools and kind in ("auto", "none"):
+            return None  # says nothing without tools
+        if request.parallel_tool_calls is False and kind != "none":
+            return {"type": kind, **encoded, "disable_parallel_tool_use": True}
+        return encoded
+
+    def _choice(self, choice: ToolChoice) -> dict[str, Any]:
+        if choice.mode is ToolChoiceMode.OPAQUE:
+            given = choice.opaque or {}
+            if given.get("type") not in _CHOICE_TYPES.values():
+                raise UnsupportedFeature(f"tool_choice {given.get('type')}", self._provider)
+            return dict(given)
+        encoded = {"type": _CHOICE_TYPES[choice.mode]}
+        if choice.mode is ToolChoiceMode.NAMED:
+            encoded["name"] = choice.name
+        return encoded
+
+    # --- prompt caching -----------------------------------------------------------------------
+
+    def _place_cache_marks(self, tools: list[Block], talk: Conversation) -> None:
+        mode = self._request.prompt_cache or self._quirks.cache
+        if mode != "auto" or self._has_marks:
+            return
+        users = [turn for turn in talk.turns if turn.role == "user"]
+        places = [tools, talk.system, *(turn.content for turn in users[-_CACHED_TURNS:])]
+        for blocks in places:
+            if blocks:
+                blocks[-1]["cache_control"] = _CACHE_MARK
+
+
+def _system(blocks: list[Block]) -> str | list[Block]:
+    """One text, unless a block of it carries a cache breakpoint."""
+    if all(block.keys() == {"type", "text"} for block in blocks):
+        return "\n\n".join(block["text"] for block in blocks)
+    return blocks
+
+
+def _input_schema(schema_json: bytes, field: str) -> object:
+    """The schema as it is where it names its type, which the wire requires."""
+    if not schema_json:
+        return {"type": "object", "properties": {}}
+    schema = read_object(schema_json, field)
+    return orjson.Fragment(schema_json) if "type" in schema else {"type": "object", **schema}
