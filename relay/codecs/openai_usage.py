@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from relay.codecs import lenient_json
+from relay.codecs.token_counts import count, to_usage
 from relay.content import Usage
-
-MAX_TOKENS: Final = 1_000_000_000
-"""Anything above is nonsense (a host counting bytes, or an overflow) and must not be billed."""
 
 
 def normalise(raw: Mapping[str, Any]) -> Usage | None:
@@ -17,21 +15,21 @@ def normalise(raw: Mapping[str, Any]) -> Usage | None:
 
     A negative or absurd count is clamped, and the result then marked as estimated.
     """
-    prompt = _count(raw.get("prompt_tokens"))
-    completion = _count(raw.get("completion_tokens"))
-    total = _count(raw.get("total_tokens"))
+    prompt = count(raw.get("prompt_tokens"))
+    completion = count(raw.get("completion_tokens"))
+    total = count(raw.get("total_tokens"))
     if prompt is None and completion is None and total is None:
         return None
     prompt_details = raw.get("prompt_tokens_details")
     completion_details = raw.get("completion_tokens_details")
     cached = cache_write = reasoning = None
     if isinstance(prompt_details, dict):
-        cached = _count(prompt_details.get("cached_tokens"))
-        cache_write = _count(prompt_details.get("cache_write_tokens"))
+        cached = count(prompt_details.get("cached_tokens"))
+        cache_write = count(prompt_details.get("cache_write_tokens"))
     if cached is None:
-        cached = _count(raw.get("prompt_cache_hit_tokens"))  # DeepSeek
+        cached = count(raw.get("prompt_cache_hit_tokens"))  # DeepSeek
     if isinstance(completion_details, dict):
-        reasoning = _count(completion_details.get("reasoning_tokens"))
+        reasoning = count(completion_details.get("reasoning_tokens"))
 
     prompt, completion = prompt or 0, completion or 0
     if reasoning and total == prompt + completion + reasoning:
@@ -39,24 +37,12 @@ def normalise(raw: Mapping[str, Any]) -> Usage | None:
         completion += reasoning
     if total is None:
         total = prompt + completion
-    counts = [prompt, completion, total, cached, cache_write, reasoning]
-    clamped = [None if count is None else min(max(count, 0), MAX_TOKENS) for count in counts]
-    return Usage(
-        clamped[0] or 0,
-        clamped[1] or 0,
-        clamped[2] or 0,
-        clamped[3],
-        clamped[4],
-        clamped[5],
-        clamped != counts,
-        lenient_json.dumps(raw),
+    return to_usage(
+        prompt,
+        completion,
+        total,
+        cached=cached,
+        cache_write=cache_write,
+        reasoning=reasoning,
+        raw_json=lenient_json.dumps(raw),
     )
-
-
-def _count(value: object) -> int | None:
-    if type(value) is int:
-        return value
-    # Hosts that divide write 12.0; NaN and infinity fail the comparison.
-    if type(value) is float and -1e18 < value < 1e18:
-        return int(value)
-    return None

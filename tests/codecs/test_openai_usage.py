@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.codecs.openai_usage import MAX_TOKENS, normalise
+from relay.codecs.openai_usage import normalise
+from relay.codecs.token_counts import MAX_TOKENS
 
 
 def counts(raw: dict[str, Any]) -> tuple[int | None, ...]:
