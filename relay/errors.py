@@ -432,6 +432,7 @@ class UpstreamStatus(UpstreamError):
         message: the provider's message, cut to 2,000 characters, secrets removed by the codec.
         http_status: the HTTP status, 200 for an error inside a stream.
         provider_type, provider_code: the provider's own words, empty if it gave none.
+        provider_request_id: what its support asks for, empty if it gave none.
         retry_after_s: the provider's hint, clamped by the codec to 0..60 s.
     """
 
@@ -444,6 +445,7 @@ class UpstreamStatus(UpstreamError):
         provider_type: str = "",
         provider_code: str = "",
         provider_param: str = "",
+        provider_request_id: str = "",
         retry_after_s: float | None = None,
     ) -> None:
         metadata = {"upstream_status": str(http_status)}
@@ -453,6 +455,8 @@ class UpstreamStatus(UpstreamError):
             metadata["provider_code"] = provider_code
         if provider_param:
             metadata["provider_param"] = provider_param
+        if provider_request_id:
+            metadata["provider_request_id"] = provider_request_id
         super().__init__(message, retry_after_s=retry_after_s, metadata=metadata)
         self.reason = reason
         self.http_status = http_status
