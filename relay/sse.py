@@ -6,7 +6,7 @@ between two chunks is one unfinished line, which has no line end in it: a new ch
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
 read (`Codec.mended_events`). A complete `data: ...` event alone in its chunk, which is what
-providers send, takes a path of its own.
+providers send, takes a path of its own, whether its lines end in LF or in CRLF.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -59,15 +59,17 @@ class SseParser:
         """The events that these bytes complete, in order."""
         if type(chunk) is not bytes:
             chunk = bytes(chunk)
-        if (
-            self._is_idle
-            and chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n")
-            and b"\r" not in chunk
-            and len(chunk) - 2 <= self._max_event_bytes
-        ):
-            return [("", chunk[6:-2])] if len(chunk) > 8 else []
+        if self._is_idle and chunk.startswith(b"data: "):
+            # One event and nothing else, its lines ended by LF or, at Google, by CRLF.
+            line_end, size, end = chunk.find(b"\n"), len(chunk), 0
+            if line_end == size - 2:
+                if chunk.endswith(b"\n") and b"\r" not in chunk:
+                    end = line_end
+            elif line_end == size - 3 and chunk.endswith(b"\r\n\r\n"):
+                if chunk.find(b"\r") == size - 4:
+                    end = size - 4
+            if end and end <= self._max_event_bytes:
+                return [("", chunk[6:end])] if end > 6 else []
         return self._feed_any(chunk)
 
     def end(self) -> SseEvent | None:
