@@ -62,12 +62,10 @@ class SseParser:
         if self._is_idle and chunk.startswith(b"data: "):
             # One event and nothing else, its lines ended by LF or, at Google, by CRLF.
             line_end, size, end = chunk.find(b"\n"), len(chunk), 0
-            if line_end == size - 2:
-                if chunk.endswith(b"\n") and b"\r" not in chunk:
-                    end = line_end
-            elif line_end == size - 3 and chunk.endswith(b"\r\n\r\n"):
-                if chunk.find(b"\r") == size - 4:
-                    end = size - 4
+            if line_end == size - 2 and chunk.endswith(b"\n") and b"\r" not in chunk:
+                end = size - 2
+            elif chunk.endswith(b"\r\n\r\n") and chunk.find(b"\r") == size - 4 == line_end - 1:
+                end = size - 4
             if end and end <= self._max_event_bytes:
                 return [("", chunk[6:end])] if end > 6 else []
         return self._feed_any(chunk)

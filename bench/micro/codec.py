@@ -3,7 +3,8 @@
     python -m bench.micro.codec
 
 Every figure is the best of several rounds, in microseconds for one event. The chunk is what
-OpenAI sends for one token, written from the documented format.
+OpenAI sends for one token, written from the documented format; those of other wires stand beside
+`orjson.loads` of their own line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable
 import orjson
 
 from relay.codecs import openai_hot_chunk
+from relay.codecs.base import Codec
+from relay.codecs.gemini import GeminiCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.sse import SseParser
 
@@ -38,6 +41,17 @@ START = _payload(
 )
 ARGUMENTS = _payload('{"tool_calls":[{"index":0,"function":{"arguments":"{\\"a"}}]}')
 REASONING = _payload('{"role":"assistant","content":null,"reasoning_content":" token"}')
+
+
+# Counts grow with every chunk of Gemini's.
+GEMINI = (
+    b'{"candidates": [{"content": {"parts": [{"text": " a piece of some fifty characters"}],'
+    b'"role": "model"},"index": 0}],"usageMetadata": {"promptTokenCount": 412,'
+    b'"candidatesTokenCount": 16,"totalTokenCount": 428,"promptTokensDetails": '
+    b'[{"modality": "TEXT","tokenCount": 412}],"serviceTier": "standard"},'
+    b'"modelVersion": "gemini-2.5-flash","responseId": "J3dH00000000000000000000"}'
+)
+GEMINI_LATER = GEMINI.replace(b"16", b"28").replace(b"428", b"440")
 
 
 def _event(payload: bytes) -> bytes:
@@ -84,6 +98,19 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
         "feed_compatible_host_event": (_fed(compatible), 1),
         "feed_reasoning_event": (_fed(_event(REASONING)), 1),
     }
+    gemini: Codec = GeminiCodec()
+    gemini.decode_headers(200, [])
+    gemini_events = [b"data: %b\r\n\r\n" % payload for payload in (GEMINI, GEMINI_LATER)]
+
+    def two_of_gemini() -> None:
+        gemini.feed(gemini_events[0])
+        gemini.feed(gemini_events[1])
+
+    two_of_gemini()
+    work |= {
+        "gemini_orjson_loads_reference": (lambda: orjson.loads(GEMINI), 1),
+        "gemini_feed_one_event_a_chunk": (two_of_gemini, 2),
+    }
     best = {
         name: min(timeit.repeat(call, repeat=rounds, number=number // events)) / number * 1e6
         for name, (call, events) in work.items()
@@ -105,9 +132,10 @@ def main() -> None:
         print(json.dumps({"payload_bytes": len(PAYLOAD), "us": figures}))
         return
     print(f"payload of {len(PAYLOAD)} bytes; microseconds for one event")
-    reference = figures["orjson_loads_reference"]
     for name, value in figures.items():
-        print(f"  {name:28} {value:7.2f}   {value / reference:5.2f} x orjson.loads")
+        wire = name.partition("_")[0]
+        reference = figures.get(f"{wire}_orjson_loads_reference", figures["orjson_loads_reference"])
+        print(f"  {name:30} {value:7.2f}   {value / reference:5.2f} x orjson.loads")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def test_known_provider(name: str) -> None:
         "api_key_env",
         "auth",
         "cancel_billing",
+        "probe_path",
         "quirks",
         "models",
     }
