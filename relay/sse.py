@@ -6,7 +6,8 @@ between two chunks is one unfinished line, which has no line end in it: a new ch
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
 read (`Codec.mended_events`). A complete event alone in its chunk, `data: ...` or `event: ...` and
-`data: ...`, which is what providers send, takes a path of its own.
+`data: ...`, which is what providers send, takes a path of its own, whether its lines end in LF
+or, at Google, in CRLF.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -66,13 +67,14 @@ class SseParser:
         if not self._is_idle:
             return self._feed_any(chunk)
         if chunk.startswith(b"data: "):
-            if (
-                chunk.find(b"\n") == len(chunk) - 2
-                and chunk.endswith(b"\n")
-                and b"\r" not in chunk
-                and len(chunk) - 2 <= self._max_event_bytes
-            ):
-                return [("", chunk[6:-2])] if len(chunk) > 8 else []
+            # One event and nothing else, its lines ended by LF or, at Google, by CRLF.
+            line_end, size, end = chunk.find(b"\n"), len(chunk), 0
+            if line_end == size - 2 and chunk.endswith(b"\n") and b"\r" not in chunk:
+                end = size - 2
+            elif chunk.endswith(b"\r\n\r\n") and chunk.find(b"\r") == size - 4 == line_end - 1:
+                end = size - 4
+            if end and end <= self._max_event_bytes:
+                return [("", chunk[6:end])] if end > 6 else []
             return self._feed_any(chunk)
         lines = chunk.splitlines()
         if (

@@ -97,6 +97,18 @@ def test_an_event_is_there_with_its_last_line_end() -> None:
         assert parser.end() is None
 
 
+@pytest.mark.parametrize("blank", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"a", b"a\rdata: b", b"a\ndata: b", b"a\r\ndata: b", b"a\r", b"a\n"]
+)
+def test_an_event_alone_in_its_chunk_is_read_like_any(data: bytes, blank: bytes) -> None:
+    event = b"data: " + data + blank
+    body = b"data: x\n\n" + event + event + b"data: y\n\n"
+    parser = SseParser()
+    pieces = (b"data: x\n\n", event, event, b"data: y\n\n")
+    assert [found for piece in pieces for found in parser.feed(piece)] == parse(body, 1)
+
+
 def test_memoryview_is_taken() -> None:
     assert SseParser().feed(memoryview(b"data: a\n\n")) == [("", b"a")]
 

@@ -19,6 +19,7 @@ import orjson
 from relay.codecs import openai_hot_chunk
 from relay.codecs.anthropic_messages import AnthropicMessagesCodec
 from relay.codecs.base import Codec
+from relay.codecs.gemini import GeminiCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.sse import SseParser
 
@@ -41,6 +42,17 @@ START = _payload(
 )
 ARGUMENTS = _payload('{"tool_calls":[{"index":0,"function":{"arguments":"{\\"a"}}]}')
 REASONING = _payload('{"role":"assistant","content":null,"reasoning_content":" token"}')
+
+
+# Counts grow with every chunk of Gemini's.
+GEMINI = (
+    b'{"candidates": [{"content": {"parts": [{"text": " a piece of some fifty characters"}],'
+    b'"role": "model"},"index": 0}],"usageMetadata": {"promptTokenCount": 412,'
+    b'"candidatesTokenCount": 16,"totalTokenCount": 428,"promptTokensDetails": '
+    b'[{"modality": "TEXT","tokenCount": 412}],"serviceTier": "standard"},'
+    b'"modelVersion": "gemini-2.5-flash","responseId": "J3dH00000000000000000000"}'
+)
+GEMINI_LATER = GEMINI.replace(b"16", b"28").replace(b"428", b"440")
 
 
 def _event(payload: bytes) -> bytes:
@@ -66,7 +78,10 @@ def _anthropic_event(payload: bytes) -> bytes:
 
 def _reference(name: str) -> str:
     """The figure that a figure is compared with."""
-    return "anthropic_loads_reference" if name.startswith("anthropic") else "orjson_loads_reference"
+    wire = name.partition("_")[0]
+    return (
+        f"{wire}_loads_reference" if wire in ("anthropic", "gemini") else "orjson_loads_reference"
+    )
 
 
 def _fed(
@@ -128,6 +143,19 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
             _fed(claude_reasoning, ANTHROPIC_START + claude, AnthropicMessagesCodec),
             1,
         ),
+    }
+    gemini: Codec = GeminiCodec()
+    gemini.decode_headers(200, [])
+    gemini_events = [b"data: %b\r\n\r\n" % payload for payload in (GEMINI, GEMINI_LATER)]
+
+    def two_of_gemini() -> None:
+        gemini.feed(gemini_events[0])
+        gemini.feed(gemini_events[1])
+
+    two_of_gemini()
+    work |= {
+        "gemini_loads_reference": (lambda: orjson.loads(GEMINI), 1),
+        "gemini_feed_one_event_a_chunk": (two_of_gemini, 2),
     }
     best = {
         name: min(timeit.repeat(call, repeat=rounds, number=number // events)) / number * 1e6

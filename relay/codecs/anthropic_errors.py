@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relay.codecs import openai_errors
+from relay.codecs import error_body, openai_errors
 from relay.codecs.error_text import MAX_ID_CHARS, provider_request_id, public_text
 from relay.codecs.openai_errors import Headers
 from relay.codecs.rate_limit_headers import read_rate_windows
@@ -70,7 +70,7 @@ _WORTH_WAITING: Final = frozenset(
 
 def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
     """The error of a response whose status says so (300 and above), its body whole."""
-    document = openai_errors.parse_body(body)
+    document = error_body.parse(body)
     own = _own_error(document)
     if status < 400 or own is None:
         return openai_errors.decode_error(status, headers, body)

@@ -33,6 +33,9 @@ _SECRETS: Final = (
     (re.compile(r"(?i)([?&](?:key|api[-_]?key|token)=)[^\s&\"']+"), r"\1***"),
     (re.compile(r"\beyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?"), "***"),  # a JSON web token
     (re.compile(r"\b(org|proj|user|acct|ws)([-_])[A-Za-z0-9]{8,}\b"), r"\1\2***"),
+    # Google names its customers' projects: `projects/name`, `project_number:123`.
+    (re.compile(r"\b(projects/)[\w\-.:]+"), r"\1***"),
+    (re.compile(r"\b(project(?:_number:| ))\d{6,}\b"), r"\1***"),
 )
 
 

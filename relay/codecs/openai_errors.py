@@ -18,11 +18,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from relay.codecs import lenient_json
+from relay.codecs import error_body
 from relay.codecs.error_text import looks_like_markup, provider_request_id, public_text
 from relay.codecs.retry_hints import retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
-from relay.sse import SseParser
 
 Headers = Iterable[tuple[str, str]]
 
@@ -163,7 +162,7 @@ def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
             reason=Reason.UPSTREAM_REDIRECT,
             http_status=status,
         )
-    document = parse_body(body)
+    document = error_body.parse(body)
     facts = read_facts(document) or ErrorFacts("", "", "", "", 0)
     return _to_error(facts, http_status=status, headers=headers)
 
@@ -268,22 +267,6 @@ def _to_error(facts: ErrorFacts, *, http_status: int, headers: Headers) -> Upstr
     )
 
 
-def parse_body(body: bytes) -> object:
-    """The document of an error body, which may be the last event of a stream; None when it is
-    markup or no JSON."""
-    if looks_like_markup(body):
-        return None
-    body = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if body.startswith((b"data:", b"event:", b"id:", b":")):
-        parser = SseParser()
-        events = parser.feed(body + b"\n\n")
-        body = next((data for _, data in reversed(events) if data.startswith(b"{")), b"")
-    try:
-        return lenient_json.loads(body)
-    except ValueError:
-        return None
-
-
 def _text_of(value: object) -> str:
     """A message, which is a text or, for validation errors, a list of complaints."""
     if isinstance(value, str):
@@ -309,7 +292,7 @@ def _text_of_raw(raw: object) -> str:
         return ""
     if not raw.lstrip().startswith(("{", "[")):
         return raw
-    facts = read_facts(parse_body(raw.encode("utf-8", "replace")))
+    facts = read_facts(error_body.parse(raw.encode("utf-8", "replace")))
     return facts.message if facts else ""
 
 

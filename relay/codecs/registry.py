@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from relay.codecs.anthropic_messages import build_anthropic_messages
 from relay.codecs.base import CodecBuilder
+from relay.codecs.gemini import build_gemini
 from relay.codecs.openai_chat import build_openai_chat
 
 BUILDERS: dict[str, CodecBuilder] = {
     "anthropic_messages": build_anthropic_messages,
+    "gemini": build_gemini,
     "openai_chat": build_openai_chat,
 }
 """By the `wire` of a provider row."""
