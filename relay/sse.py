@@ -5,8 +5,8 @@ else (a JSON string may hold U+2028 or U+0085). Whole lines are used up at once,
 between two chunks is one unfinished line, which has no line end in it: a new chunk is searched
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
-read (`Codec.mended_events`). A complete `data: ...` event alone in its chunk, which is what
-providers send, takes a path of its own.
+read (`Codec.mended_events`). A complete event alone in its chunk with the name of the one before
+and one `data: ...` line, which is what providers send, takes a path of its own.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -37,6 +37,8 @@ class SseParser:
         "_after_cr",
         "_at_start",
         "_data",
+        "_head",
+        "_head_name",
         "_is_idle",
         "_line",
         "_max_event_bytes",
@@ -52,6 +54,8 @@ class SseParser:
         self._after_cr = False  # the last chunk ended in CR: an LF now belongs to it
         self._at_start = True  # a byte order mark may still come
         self._is_idle = False  # nothing is kept: the fast path may be tried
+        self._head = b"data: "  # what an event begins with if it is like the last one
+        self._head_name = ""
         self.is_too_large = False
         """An event went over the cap; everything from there on is dropped."""
 
@@ -59,15 +63,15 @@ class SseParser:
         """The events that these bytes complete, in order."""
         if type(chunk) is not bytes:
             chunk = bytes(chunk)
-        if (
-            self._is_idle
-            and chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n")
-            and b"\r" not in chunk
-            and len(chunk) - 2 <= self._max_event_bytes
-        ):
-            return [("", chunk[6:-2])] if len(chunk) > 8 else []
+        if self._is_idle and chunk.startswith(self._head):
+            begin, end = len(self._head), len(chunk) - 2
+            if (
+                chunk.find(b"\n", begin) == end
+                and chunk[-1] == 0x0A
+                and b"\r" not in chunk
+                and end <= self._max_event_bytes
+            ):
+                return [(self._head_name, chunk[begin:end])] if end > begin else []
         return self._feed_any(chunk)
 
     def end(self) -> SseEvent | None:
@@ -128,6 +132,9 @@ class SseParser:
             self._overflow()
             return events
         self._is_idle = not (self._line or self._data or self._name or self._after_cr)
+        if events and events[-1][0] != self._head_name:
+            self._head_name = name = events[-1][0]
+            self._head = b"event: %b\ndata: " % name.encode() if name else b"data: "
         return events
 
     def _take_line(self, line: bytes) -> bool:
