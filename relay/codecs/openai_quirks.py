@@ -7,10 +7,11 @@ unknown key is an error naming the nearest known one.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from relay.codecs import quirk_checks
 
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 RequiredWord = Literal["required", "any"]
@@ -107,55 +108,5 @@ class OpenAIChatQuirks:
         Raises:
             ValueError: an unknown key or a wrong value, named, with the nearest known one.
         """
-        known = {entry.name for entry in fields(cls)}
-        checked: dict[str, Any] = {}
-        for key, value in values.items():
-            where = f"provider {provider!r}: quirk {key!r}"
-            if key not in known:
-                raise ValueError(f"{where} is unknown{_nearest(key, known)}")
-            checked[key] = _check(key, value, where)
-        return cls(**checked)
-
-
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "max_tokens_field": get_args(MaxTokensField),
-    "required_word": get_args(RequiredWord),
-    "tool_call_ids": get_args(ToolCallIds),
-    "reasoning": get_args(ReasoningStyle),
-    "reasoning_history": get_args(ReasoningHistory),
-}
-_FLAGS = frozenset({"has_developer_role", "has_stream_options"})
-_NAME_SETS = frozenset({"refuses", "leaves_out", "only_extra", "only_message_extra"})
-
-
-def _check(key: str, value: Any, where: str) -> Any:
-    if key in _FLAGS:
-        if not isinstance(value, bool):
-            raise ValueError(f"{where} must be true or false")
-        return value
-    if key in _NAME_SETS:
-        if value is None and key.startswith("only_"):
-            return None
-        if not isinstance(value, list | tuple | set | frozenset) or not all(
-            isinstance(name, str) for name in value
-        ):
-            raise ValueError(f"{where} must be a list of names")
-        if key == "refuses":
-            for name in value:
-                # A misspelt refusal would silently let the field through.
-                if name not in PART_FEATURES and name not in BODY_FIELDS:
-                    known = PART_FEATURES | BODY_FIELDS
-                    raise ValueError(f"{where}: unknown field {name!r}{_nearest(name, known)}")
-        return frozenset(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{where} must be a text")
-    if key in _CHOICES and value not in _CHOICES[key]:
-        raise ValueError(f"{where} must be one of {', '.join(_CHOICES[key])}")
-    if key == "path" and not value.startswith("/"):
-        raise ValueError(f"{where} must begin with '/'")
-    return value
-
-
-def _nearest(name: str, known: set[str] | frozenset[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        names = PART_FEATURES | BODY_FIELDS
+        return quirk_checks.checked(cls, values, provider, {"refuses": names})
