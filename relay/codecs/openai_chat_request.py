@@ -11,9 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from relay.codecs.openai_quirks import OpenAIChatQuirks
+from relay.codecs.request_json import data_url, dump_body, spliced
 from relay.content import (
     AudioPart,
     FilePart,
@@ -31,7 +30,7 @@ from relay.content import (
     ToolChoice,
     ToolChoiceMode,
 )
-from relay.errors import InvalidRequest, UnsupportedFeature
+from relay.errors import UnsupportedFeature
 
 WIRE: Final = "openai_chat"
 
@@ -89,11 +88,7 @@ class _BodyBuilder:
             asked = request.extra.get("stream_options")
             options = dict(asked) if isinstance(asked, Mapping) else {}
             body["stream_options"] = {**options, "include_usage": True}
-        try:
-            return orjson.dumps(body)
-        except orjson.JSONEncodeError as error:
-            # Half a surrogate pair in a text, most likely: no provider could read it either.
-            raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+        return dump_body(body)
 
     def _put(self, body: dict[str, Any], name: str, value: Any) -> None:
         """Set a top-level field unless the row leaves it out or refuses it."""
@@ -186,7 +181,7 @@ class _BodyBuilder:
                 return {"type": "text", "text": part.text}
             case ImagePart():
                 self._check_part("image parts")
-                image = {"url": part.url or _data_url(part.media_type, part.data_base64)}
+                image = {"url": part.url or data_url(part.media_type, part.data_base64)}
                 if part.detail:
                     image["detail"] = part.detail
                 return {"type": "image_url", "image_url": image}
@@ -202,7 +197,7 @@ class _BodyBuilder:
                 if part.filename:
                     file["filename"] = part.filename
                 if part.data_base64:
-                    file["file_data"] = _data_url(part.media_type, part.data_base64)
+                    file["file_data"] = data_url(part.media_type, part.data_base64)
                 return {"type": "file", "file": file}
             case RefusalPart():
                 return {"type": "refusal", "refusal": part.text}
@@ -243,7 +238,7 @@ class _BodyBuilder:
         if tool.description:
             function["description"] = tool.description
         if tool.parameters_json:
-            function["parameters"] = _spliced(tool.parameters_json, f"tools[{at}].parameters")
+            function["parameters"] = spliced(tool.parameters_json, f"tools[{at}].parameters")
         if tool.strict is not None and "tools.strict" not in self._quirks.leaves_out:
             if tool.strict:
                 self._check_part("tools.strict")
@@ -276,7 +271,7 @@ class _BodyBuilder:
         if wanted.description:
             schema["description"] = wanted.description
         if wanted.schema_json:
-            schema["schema"] = _spliced(wanted.schema_json, "response_format.json_schema.schema")
+            schema["schema"] = spliced(wanted.schema_json, "response_format.json_schema.schema")
         if wanted.strict is not None:
             schema["strict"] = wanted.strict
         return {"type": "json_schema", "json_schema": schema}
@@ -301,18 +296,3 @@ class _BodyBuilder:
                 }
             case "none":
                 return {}
-
-
-def _data_url(media_type: str, data_base64: str) -> str:
-    return f"data:{media_type};base64,{data_base64}"
-
-
-def _spliced(schema_json: bytes, field: str) -> orjson.Fragment:
-    """JSON text to be written as it is, once it is known to be one JSON object."""
-    try:
-        schema = orjson.loads(schema_json)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest(f"{field} is not JSON", field=field) from None
-    if not isinstance(schema, dict):
-        raise InvalidRequest(f"{field} must be a JSON object", field=field)
-    return orjson.Fragment(schema_json)

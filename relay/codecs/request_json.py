@@ -1,0 +1,43 @@
+"""What every codec needs to write a request as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from relay.errors import InvalidRequest
+
+
+def dump_body(body: Mapping[str, Any]) -> bytes:
+    """The body as bytes.
+
+    Raises:
+        InvalidRequest: it holds what is no JSON.
+    """
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        # Half a surrogate pair in a text, most likely: no provider could read it either.
+        raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+
+
+def data_url(media_type: str, data_base64: str) -> str:
+    """Inline bytes as a URL."""
+    return f"data:{media_type};base64,{data_base64}"
+
+
+def spliced(schema_json: bytes, field: str) -> orjson.Fragment:
+    """JSON text to be written as it is, once it is known to be one JSON object.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    try:
+        schema = orjson.loads(schema_json)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest(f"{field} is not JSON", field=field) from None
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"{field} must be a JSON object", field=field)
+    return orjson.Fragment(schema_json)
