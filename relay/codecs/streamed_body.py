@@ -12,13 +12,21 @@ from abc import ABC, abstractmethod
 from typing import Any, Final
 
 from relay.codecs import lenient_json
-from relay.codecs.error_text import looks_like_markup
+from relay.codecs.error_text import looks_like_markup, public_text
 from relay.content import Events, ProviderFailed, StreamEvent
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
 from relay.sse import MAX_EVENT_BYTES, SseParser
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of an error body; the rest is dropped."""
+
+REQUEST_ID_HEADERS: Final = (
+    "x-request-id",
+    "request-id",  # Anthropic
+    "x-ds-trace-id",  # DeepSeek
+    "mistral-correlation-id",
+)
+"""Where providers name the request by what their support can find it."""
 
 # How the body is read.
 SNIFFING: Final = 0
@@ -132,6 +140,8 @@ class StreamedBody(ABC):
     def _failed(self, error: UpstreamError) -> list[StreamEvent]:
         self._mode = OVER
         self._body.clear()
+        if request_id := provider_request_id(self._headers):
+            error.metadata["provider_request_id"] = request_id
         return [ProviderFailed(error)]
 
     def _read_lenient(self, data: bytes) -> Any:
@@ -167,3 +177,12 @@ class StreamedBody(ABC):
             return self._read_lenient(bytes(self._body))
         except ValueError:
             raise StreamTruncated("the provider's answer is not a whole JSON document") from None
+
+
+def provider_request_id(headers: list[tuple[str, str]]) -> str:
+    """The provider's own id of a request, fit to be shown; empty if it gave none."""
+    by_name = dict(headers)
+    for name in REQUEST_ID_HEADERS:
+        if request_id := by_name.get(name, ""):
+            return public_text(request_id)[:200] if request_id.isprintable() else ""
+    return ""
