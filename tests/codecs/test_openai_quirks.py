@@ -62,6 +62,7 @@ def test_known_provider(name: str) -> None:
         "cancel_billing",
         "quirks",
         "models",
+        "other_wires",
     }
     assert row["base_url"].startswith(("https://", "http://127.0.0.1:"))
     assert not row["base_url"].endswith("/")
@@ -72,6 +73,17 @@ def test_known_provider(name: str) -> None:
         return
     codec = BUILDERS[row["wire"]](row["quirks"], name)()
     assert codec.wire == row["wire"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [(name, wire) for name, row in ROWS.items() for wire in row.get("other_wires", {})],
+)
+def test_other_wire_of_a_known_provider(name: str, wire: str) -> None:
+    row = ROWS[name]["other_wires"][wire]
+    assert wire != ROWS[name]["wire"]
+    assert set(row) <= {"base_url", "auth", "cancel_billing", "quirks", "models", "probe_path"}
+    assert BUILDERS[wire](row["quirks"], name)().wire == wire
 
 
 def test_well_known_variables_have_their_rows() -> None:
