@@ -462,6 +462,23 @@ def test_quirks_of_a_known_row_are_those_of_its_wire() -> None:
     assert parse({"providers": {"openai": given}}).providers["openai"].quirks == {}
 
 
+@pytest.mark.parametrize("name", ["openai", "xai", "deepseek"])
+def test_another_wire_of_a_known_provider_brings_its_own_quirks(name: str) -> None:
+    given: dict[str, Any] = {"wire": "openai_responses"}
+    config = parse({"providers": {name: given}})
+    row, known = config.providers[name], known_providers()[name]
+    assert row.quirks == known["other_wires"]["openai_responses"]["quirks"]
+    assert (row.base_url, row.auth, row.models) == (
+        known["base_url"],
+        known["auth"],
+        tuple(known["models"]),
+    )
+    endpoint = Catalog(config).endpoints[name]
+    assert endpoint.make_codec().wire == "openai_responses"
+    more = parse({"providers": {name: {**given, "quirks": {"passes": ["x"]}}}}).providers[name]
+    assert more.quirks == {**row.quirks, "passes": ["x"]}
+
+
 def test_another_wire_may_be_at_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {**known_providers()["openai"], "other_wires": {"other": {"base_url": "http://x/y"}}}
     monkeypatch.setattr(config_module, "known_providers", lambda: {"openai": row})

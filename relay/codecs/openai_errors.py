@@ -45,7 +45,9 @@ _BY_WORD: Final[Mapping[str, Reason]] = {
         ),
         Reason.UPSTREAM_CONTENT_BLOCKED: (
             "contentfilter datainspectionfailed responsibleaipolicyviolation "
-            "contentpolicyviolation contentmoderation"
+            "contentpolicyviolation contentmoderation imagecontentpolicyviolation "
+            # Responses: "your prompt was flagged as potentially violating our usage policy".
+            "invalidprompt"
         ),
         Reason.UPSTREAM_PERMISSION_DENIED: (
             "unsupportedcountryregionterritory permissiondenied requestforbidden "
@@ -128,6 +130,7 @@ _BY_VAGUE_WORD: Final[tuple[tuple[str, Reason], ...]] = (
     ("timeout", Reason.FIRST_TOKEN_TIMEOUT),
     ("unauthorized", Reason.UPSTREAM_MISCONFIGURED),
     ("badrequest", Reason.UPSTREAM_REJECTED),
+    ("image", Reason.UPSTREAM_REJECTED),  # Responses: image_too_large, image_file_not_found, ...
     ("invalid", Reason.UPSTREAM_REJECTED),
     ("notfound", Reason.UPSTREAM_MODEL_NOT_FOUND),
 )

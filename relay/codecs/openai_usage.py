@@ -12,24 +12,37 @@ MAX_TOKENS: Final = 1_000_000_000
 """Anything above is nonsense (a host counting bytes, or an overflow) and must not be billed."""
 
 
-def normalise(raw: Mapping[str, Any]) -> Usage | None:
+_RESPONSES_NAMES: Final[Mapping[str, str]] = {
+    "prompt_tokens": "input_tokens",
+    "prompt_tokens_details": "input_tokens_details",
+    "completion_tokens": "output_tokens",
+    "completion_tokens_details": "output_tokens_details",
+    "total_tokens": "total_tokens",
+}
+
+
+def normalise(counts: Mapping[str, Any], raw: Mapping[str, Any] | None = None) -> Usage | None:
     """Counts from a `usage` object, None when it holds none.
 
     A negative or absurd count is clamped, and the result then marked as estimated.
+
+    Args:
+        counts: by the names of chat completions.
+        raw: the provider's own object, if it has other names.
     """
-    prompt = _count(raw.get("prompt_tokens"))
-    completion = _count(raw.get("completion_tokens"))
-    total = _count(raw.get("total_tokens"))
+    prompt = _count(counts.get("prompt_tokens"))
+    completion = _count(counts.get("completion_tokens"))
+    total = _count(counts.get("total_tokens"))
     if prompt is None and completion is None and total is None:
         return None
-    prompt_details = raw.get("prompt_tokens_details")
-    completion_details = raw.get("completion_tokens_details")
+    prompt_details = counts.get("prompt_tokens_details")
+    completion_details = counts.get("completion_tokens_details")
     cached = cache_write = reasoning = None
     if isinstance(prompt_details, dict):
         cached = _count(prompt_details.get("cached_tokens"))
         cache_write = _count(prompt_details.get("cache_write_tokens"))
     if cached is None:
-        cached = _count(raw.get("prompt_cache_hit_tokens"))  # DeepSeek
+        cached = _count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
     if isinstance(completion_details, dict):
         reasoning = _count(completion_details.get("reasoning_tokens"))
 
@@ -39,8 +52,8 @@ def normalise(raw: Mapping[str, Any]) -> Usage | None:
         completion += reasoning
     if total is None:
         total = prompt + completion
-    counts = [prompt, completion, total, cached, cache_write, reasoning]
-    clamped = [None if count is None else min(max(count, 0), MAX_TOKENS) for count in counts]
+    found = [prompt, completion, total, cached, cache_write, reasoning]
+    clamped = [None if count is None else min(max(count, 0), MAX_TOKENS) for count in found]
     return Usage(
         clamped[0] or 0,
         clamped[1] or 0,
@@ -48,9 +61,14 @@ def normalise(raw: Mapping[str, Any]) -> Usage | None:
         clamped[3],
         clamped[4],
         clamped[5],
-        clamped != counts,
-        lenient_json.dumps(raw),
+        clamped != found,
+        lenient_json.dumps(counts if raw is None else raw),
     )
+
+
+def normalise_responses(raw: Mapping[str, Any]) -> Usage | None:
+    """Counts from the `usage` object of the Responses API, which has other names for the same."""
+    return normalise({name: raw.get(other) for name, other in _RESPONSES_NAMES.items()}, raw)
 
 
 def _count(value: object) -> int | None:

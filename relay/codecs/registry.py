@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from relay.codecs.base import CodecBuilder
 from relay.codecs.openai_chat import build_openai_chat
+from relay.codecs.openai_responses import build_openai_responses
 
 BUILDERS: dict[str, CodecBuilder] = {
     "openai_chat": build_openai_chat,
+    "openai_responses": build_openai_responses,
 }
 """By the `wire` of a provider row."""

@@ -1,13 +1,40 @@
-"""What every codec needs to write a request as JSON."""
+"""What every codec needs to write a request as JSON, and what none but Chat's can write."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, UnsupportedFeature
+
+CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
+    "audio": (),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "prediction": (),
+    "web_search_options": (),
+}
+"""Extra fields of a chat body that change the answer and that other wires have no word for, with
+the values that ask for nothing."""
+
+
+def refuse_asked(
+    extra: Mapping[str, Any], fields: Mapping[str, tuple[object, ...]], provider: str
+) -> None:
+    """
+    Args:
+        fields: like `CHAT_ONLY`.
+
+    Raises:
+        UnsupportedFeature: one of the fields asks for something; named.
+    """
+    for name, nothing in fields.items():
+        if name in extra and extra[name] not in nothing:
+            raise UnsupportedFeature(name, provider)
 
 
 def dump_body(body: Mapping[str, Any]) -> bytes:

@@ -45,8 +45,7 @@ class ToolCallAssembler:
 
     Args:
         choice: index of the choice, for the events.
-        id_seed: made ids are `call_<checksum of seed and choice>_<n>`, n from 0: the same bytes
-            give the same ids, and ids of other responses differ. For providers without ids.
+        id_seed: of the ids that are made where the provider gives none (`made_call_id`).
 
     Raises (all methods):
         RemoteProtocolError: deltas that contradict each other, or too many calls.
@@ -146,8 +145,7 @@ class ToolCallAssembler:
 
     def _start(self, call: _Call, events: list[StreamEvent]) -> None:
         if not call.id:
-            seed = zlib.crc32(f"{self._id_seed}/{self._choice}".encode("utf-8", "replace"))
-            call.id = f"call_{seed:08x}_{call.index}"
+            call.id = made_call_id(self._id_seed, self._choice, call.index)
         call.is_started = True
         events.append(ToolCallStart(call.index, call.id, call.name, self._choice, call.kind))
         if call.arguments:
@@ -178,6 +176,15 @@ class ToolCallAssembler:
         self.held_chars = 0
         call.arguments.clear()
         call.extra.clear()
+
+
+def made_call_id(id_seed: str, choice: int, index: int) -> str:
+    """An id for a call without one: `call_<checksum of seed and choice>_<index>`.
+
+    The same bytes give the same ids, and ids of other responses differ.
+    """
+    seed = zlib.crc32(f"{id_seed}/{choice}".encode("utf-8", "replace"))
+    return f"call_{seed:08x}_{index}"
 
 
 def _is_json(text: str) -> bool:

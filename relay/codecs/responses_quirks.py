@@ -1,0 +1,88 @@
+"""How one provider's Responses API differs from OpenAI's, as data.
+
+Only what must be *sent* differently is here: answers are read liberally for every provider.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from relay.codecs import quirk_checks
+
+REFUSABLE = frozenset(
+    {
+        "audio parts",
+        "file parts",
+        "forced tool_choice",
+        "image parts",
+        "json_schema",
+        "logprobs",
+        "response_format",
+        "temperature",
+        "tools",
+        "tools.strict",
+        "top_p",
+    }
+)
+"""What a row may refuse: left out, the answer would be another one."""
+
+LEAVABLE = frozenset(
+    {
+        "include",
+        "messages.phase",
+        "metadata",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "reasoning",
+        "service_tier",
+        "stream_options",
+        "text",
+        "tools.strict",
+        "user",
+    }
+)
+"""What a row may leave out: fields of the body as this API calls them, and two things within."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesQuirks:
+    """What differs in requests to one provider. The defaults suit OpenAI and what copies it."""
+
+    path: str = "/responses"
+    """After the base path; may hold a query (Azure: `?api-version=...`)."""
+    has_developer_role: bool = False
+    """Whether role `developer` exists; else it is sent as `system`."""
+    reasoning_format: str = "openai-responses-v1"
+    """`format` of the reasoning state this provider gives out, and the only one it gets back:
+    nobody but its maker can read it."""
+    reasoning_models: str = r"(^|/)(o\d|codex|gpt-oss|gpt-(?!5-chat)([5-9]|1\d))"
+    """Regular expression, searched for in the provider's model name: models that reason unasked,
+    so that their encrypted reasoning is wanted back (others answer the wish with 400)."""
+    reasoning_summary: Literal["auto", "concise", "detailed", "none"] = "auto"
+    """Asked for where the client wants reasoning and asks the model for some. `none` for OpenAI
+    organisations that are not verified: they get 400."""
+    refuses: frozenset[str] = frozenset()
+    """Of `REFUSABLE`: refused by name."""
+    leaves_out: frozenset[str] = frozenset()
+    """Of `LEAVABLE`: left out silently."""
+    passes: frozenset[str] = frozenset()
+    """Extra body fields sent on beside those of OpenAI's API."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], provider: str) -> ResponsesQuirks:
+        """Check a row's quirks.
+
+        Raises:
+            ValueError: an unknown key or a wrong value, named, with the nearest known one.
+        """
+        names = {"refuses": REFUSABLE, "leaves_out": LEAVABLE}
+        quirks = quirk_checks.checked(cls, values, provider, names)
+        try:
+            re.compile(quirks.reasoning_models)
+        except re.error as error:
+            where = f"provider {provider!r}: quirk 'reasoning_models'"
+            raise ValueError(f"{where} is no regular expression: {error}") from None
+        return quirks
