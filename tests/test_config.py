@@ -479,6 +479,13 @@ def test_another_wire_of_a_known_provider_brings_its_own_quirks(name: str) -> No
     assert more.quirks == {**row.quirks, "passes": ["x"]}
 
 
+def test_ollama_has_its_own_surface_beside_its_v1() -> None:
+    given = {"ollama": {"wire": "ollama"}}
+    endpoint = Catalog(parse({"providers": given})).endpoints["ollama"]
+    assert endpoint.make_codec().wire == "ollama"
+    assert (endpoint.base_path, endpoint.probe_path) == ("", "/api/version")
+
+
 def test_another_wire_may_be_at_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {**known_providers()["openai"], "other_wires": {"other": {"base_url": "http://x/y"}}}
     monkeypatch.setattr(config_module, "known_providers", lambda: {"openai": row})

@@ -17,6 +17,7 @@ import orjson
 
 from relay.codecs import openai_hot_chunk
 from relay.codecs.base import CodecFactory
+from relay.codecs.ollama import OllamaCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.codecs.openai_responses import ResponsesCodec
 from relay.sse import SseParser
@@ -52,6 +53,12 @@ RESPONSES_PAYLOAD = (
     b'"delta":" token","logprobs":[],"obfuscation":"xxxxxxxxxx"}'
 )
 RESPONSES_EVENT = b"event: response.output_text.delta\n" + _event(RESPONSES_PAYLOAD)
+
+
+OLLAMA_PAYLOAD = (
+    b'{"model":"qwen3:14b","created_at":"2026-01-01T00:00:00.000000Z",'
+    b'"message":{"role":"assistant","content":" token"},"done":false}'
+)
 
 
 def _fed(
@@ -98,6 +105,11 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
         "responses_orjson_loads_reference": (lambda: orjson.loads(RESPONSES_PAYLOAD), 1),
         "responses_feed_text_event": (
             _fed(RESPONSES_EVENT, RESPONSES_EVENT, ResponsesCodec),
+            1,
+        ),
+        "ollama_orjson_loads_reference": (lambda: orjson.loads(OLLAMA_PAYLOAD), 1),
+        "ollama_feed_text_event": (
+            _fed(OLLAMA_PAYLOAD + b"\n", OLLAMA_PAYLOAD + b"\n", OllamaCodec),
             1,
         ),
     }

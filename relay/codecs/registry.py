@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from relay.codecs.base import CodecBuilder
+from relay.codecs.ollama import build_ollama
 from relay.codecs.openai_chat import build_openai_chat
 from relay.codecs.openai_responses import build_openai_responses
 
 BUILDERS: dict[str, CodecBuilder] = {
+    "ollama": build_ollama,
     "openai_chat": build_openai_chat,
     "openai_responses": build_openai_responses,
 }

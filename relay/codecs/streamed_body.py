@@ -9,10 +9,11 @@ A wire adds how its events, its documents and its errors are read.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from relay.codecs import lenient_json
 from relay.codecs.error_text import looks_like_markup, public_text
+from relay.codecs.ndjson import NdjsonParser
 from relay.content import Events, ProviderFailed, StreamEvent
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
 from relay.sse import MAX_EVENT_BYTES, SseParser
@@ -43,15 +44,21 @@ class StreamedBody(ABC):
 
     `feed` and `end` turn an `UpstreamError` that a hook raises into `ProviderFailed`, after the
     events that came before it.
+
+    Args:
+        parser: cuts the body into events.
     """
+
+    DOCUMENT_MARKS: ClassVar[tuple[bytes, ...]] = (b"{", b"[")
+    """What a body begins with that is one document; none where every event is a document."""
 
     __slots__ = ("_body", "_headers", "_is_done", "_mode", "_parser", "_status", "mended_events")
 
-    def __init__(self) -> None:
+    def __init__(self, parser: SseParser | NdjsonParser | None = None) -> None:
         self._mode = SNIFFING
         self._status = 200
         self._headers: list[tuple[str, str]] = []
-        self._parser = SseParser()
+        self._parser = parser or SseParser()
         self._body = bytearray()  # sniffed bytes, a document or an error
         self._is_done = False
         self.mended_events = 0
@@ -169,7 +176,7 @@ class StreamedBody(ABC):
             error = "the provider answered with markup instead of a completion"
             return self._failed(RemoteProtocolError(error))
         self._body.clear()
-        self._mode = DOCUMENT if head.startswith((b"{", b"[")) else STREAM
+        self._mode = DOCUMENT if head.startswith(self.DOCUMENT_MARKS) else STREAM
         return self.feed(bytes(head))
 
     def _whole_document(self) -> Any:
