@@ -481,9 +481,10 @@ def _with_known_rows(providers: object) -> object:
     """Fill a known provider's missing fields from its row; quirks merge one by one, the file wins.
 
     The name says whose dialect is spoken, `base_url` only where: a gateway in front of OpenAI
-    still needs what OpenAI needs, so a row with another address keeps the quirks. They go when
-    the row names another wire, whose codec does not know them. A host that merely speaks OpenAI's
-    wire gets a name of its own and no quirks.
+    still needs what OpenAI needs, so a row with another address keeps the quirks. When the row
+    names another wire, whose codec does not know them, those of `other_wires` take their place, and
+    what else is different there. A host that merely speaks OpenAI's wire gets a name of its own and
+    no quirks.
     """
     if not isinstance(providers, dict):
         return providers
@@ -494,10 +495,15 @@ def _with_known_rows(providers: object) -> object:
             filled[name] = given
             continue
         given = given or {}
+        wire = given.get("wire", row["wire"])
+        if wire != row["wire"]:
+            others = row.get("other_wires", {})
+            other = others.get(wire, {}) if isinstance(wire, str) else {}
+            row = {**row, "quirks": {}, **other, "wire": wire}
         merged = {key: row[key] for key in _ROW_FIELDS if key in row}
         merged.update(given)
         quirks = given.get("quirks") or {}
-        if merged.get("wire") == row["wire"] and isinstance(quirks, dict):
+        if isinstance(quirks, dict):
             merged["quirks"] = {**row.get("quirks", {}), **quirks}
         filled[name] = merged
     return filled

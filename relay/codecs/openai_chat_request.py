@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.codecs.request_json import dump_body, spliced
+from relay.codecs.request_json import data_url, dump_body, spliced
 from relay.content import (
     AudioPart,
     FilePart,
@@ -181,7 +181,7 @@ class _BodyBuilder:
                 return {"type": "text", "text": part.text}
             case ImagePart():
                 self._check_part("image parts")
-                image = {"url": part.url or _data_url(part.media_type, part.data_base64)}
+                image = {"url": part.url or data_url(part.media_type, part.data_base64)}
                 if part.detail:
                     image["detail"] = part.detail
                 return {"type": "image_url", "image_url": image}
@@ -197,7 +197,7 @@ class _BodyBuilder:
                 if part.filename:
                     file["filename"] = part.filename
                 if part.data_base64:
-                    file["file_data"] = _data_url(part.media_type, part.data_base64)
+                    file["file_data"] = data_url(part.media_type, part.data_base64)
                 return {"type": "file", "file": file}
             case RefusalPart():
                 return {"type": "refusal", "refusal": part.text}
@@ -296,7 +296,3 @@ class _BodyBuilder:
                 }
             case "none":
                 return {}
-
-
-def _data_url(media_type: str, data_base64: str) -> str:
-    return f"data:{media_type};base64,{data_base64}"
