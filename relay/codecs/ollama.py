@@ -130,7 +130,7 @@ class _HotLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _decode_hot: Final = msgspec.json.Decoder(_HotLine).decode
 
-_MAX_MISSES: Final = 4
+MAX_MISSES: Final = 4
 """Refusals of that lane in a row, after which an answer is read the general way only."""
 
 
@@ -164,7 +164,7 @@ class OllamaCodec(StreamedBody):
         events: list[StreamEvent] = []
         try:
             for _, line in self._parser.feed(chunk):
-                if self._has_info and self._misses < _MAX_MISSES:
+                if self._has_info and self._misses < MAX_MISSES:
                     try:
                         hot = _decode_hot(line)
                     except (msgspec.DecodeError, UnicodeDecodeError):

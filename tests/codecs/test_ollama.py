@@ -44,7 +44,6 @@ from relay.errors import (
 )
 from relay.sse import MAX_EVENT_BYTES
 from tests.fakes.collect import Collected, collect, pieces_of, run
-from tests.fakes.wire_corpus import ABSENT, Case, all_cases
 
 SCHEMA = b'{"type":"object","properties":{"b":{},"a":{}}}'
 TOOLS = (Tool("f", "does f", SCHEMA),)
@@ -411,54 +410,3 @@ def test_any_change_of_a_valid_stream_is_taken(
         begin += size
     whole = collect(run(OllamaCodec(), [body], status=status))
     assert collect(run(OllamaCodec(), pieces, status=status)) == whole
-
-
-# --- the corpus -----------------------------------------------------------------------------
-
-
-def native_cases() -> list[Any]:
-    """Ollama's own surface among its cases: those that the chat codec's tests leave out, and the
-    errors of both."""
-    found = [
-        case for case in all_cases() if case.provider == "ollama" and "choices" not in case.expected
-    ]
-    if not found:
-        return [pytest.param(None, marks=pytest.mark.skip(reason=ABSENT), id="no-corpus")]
-    return [pytest.param(case, id=case.name) for case in found]
-
-
-@pytest.mark.corpus
-@pytest.mark.parametrize("case", native_cases())
-def test_corpus(case: Case) -> None:
-    body, expected = case.body, case.expected
-
-    def once(pieces: list[bytes]) -> Collected:
-        return collect(run(OllamaCodec(), pieces, status=case.status, headers=case.headers))
-
-    result = once([body])
-    assert once(pieces_of(body, 1)) == result
-    assert all(once([body[:at], body[at:]]) == result for at in range(1, len(body)))
-    choice = result.choices.get(0)
-    if error := expected.get("error"):
-        assert isinstance(result.failure, UpstreamStatus)
-        assert result.failure.public_message == error["message"]
-        assert result.failure.http_status == case.status
-        by_status = {404: Reason.UPSTREAM_MODEL_NOT_FOUND, 400: Reason.UPSTREAM_REJECTED}
-        assert result.failure.reason is by_status.get(case.status, Reason.UPSTREAM_FAILED)
-        assert (choice.text if choice else "") == expected.get("text", "")
-        return
-    assert choice is not None
-    assert choice.text == expected["text"]
-    assert choice.reasoning == (expected["reasoning"] or "")
-    assert [(call.name, orjson.loads(call.arguments)) for call in choice.tool_calls] == [
-        (call["name"], call["arguments_json"]) for call in expected["tool_calls"]
-    ]
-    assert choice.raw_finish == expected["finish_reason"] == "stop"
-    has_calls = bool(expected["tool_calls"])
-    assert choice.finish is (FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP)
-    assert result.usage is not None
-    assert result.usage.prompt_tokens == expected["usage"]["prompt_eval_count"]
-    assert result.usage.completion_tokens == expected["usage"]["eval_count"]
-    assert orjson.loads(result.usage.raw_json).items() >= expected["usage"].items()
-    for at in (where + 1 for where, byte in enumerate(body[:-1]) if byte == 0x0A):
-        assert isinstance(once([body[:at]]).failure, StreamTruncated)
