@@ -51,6 +51,8 @@ class Recording:
         self.status = 200
         self.content_type = ""
         self.body = b""
+        self.asked: list[httpx2.Request] = []
+        """The last request, where there was one."""
         self.client = httpx2.Client(transport=httpx2.MockTransport(self._answer))
 
     def put(self, body: bytes, content_type: str, status: int = 200) -> None:
@@ -63,6 +65,8 @@ class Recording:
         self.put(case.body, dict(case.headers_as_sent).get("content-type", ""), case.status)
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        request.read()
+        self.asked = [request]
         headers = {"content-type": self.content_type} if self.content_type else {}
         return httpx2.Response(self.status, headers=headers, content=self.body)
 
