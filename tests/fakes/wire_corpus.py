@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from relay.emulator.shared_data import wire_corpus
@@ -72,10 +73,15 @@ class Case:
         meta: dict[str, Any] = json.loads((CORPUS / self._meta_file).read_bytes())
         return meta
 
+    @property
+    def body_path(self) -> Path:
+        """Where the provider's bytes lie."""
+        return CORPUS / self._body_file
+
     @cached_property
     def body(self) -> bytes:
         """The provider's bytes."""
-        return (CORPUS / self._body_file).read_bytes()
+        return self.body_path.read_bytes()
 
     @cached_property
     def headers_as_sent(self) -> list[tuple[str, str]]:
