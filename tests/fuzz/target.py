@@ -19,6 +19,8 @@ import atheris
 with atheris.instrument_imports(include=["relay"]):
     from relay.codecs.registry import BUILDERS
 
+import itertools
+
 from tests.fakes.collect import Collected, collect, run
 
 STATUSES = (200, 200, 200, 200, 206, 302, 400, 429, 500)
@@ -41,7 +43,7 @@ def check(wire: str, body: bytes) -> None:
     whole = read(wire, [body], status)
     cuts = sorted(draw.randrange(len(body) + 1) for _ in range(draw.randrange(MAX_CUTS)))
     borders = [0, *cuts, len(body)]
-    pieces = [body[at:to] for at, to in zip(borders, borders[1:], strict=False)]
+    pieces = [body[at:to] for at, to in itertools.pairwise(borders)]
     assert read(wire, pieces, status) == whole, f"status {status}, cut at {cuts}"
 
 
