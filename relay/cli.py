@@ -23,7 +23,7 @@ from relay.emulator.main import run as run_emulator
 from relay.routing.catalog import Catalog
 from relay.server import StartError
 from relay.serving import run_worker, run_workers
-from relay.supervisor import WORKER_VARIABLE
+from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
 
 app = typer.Typer(
     help="A low-latency relay between real-time agents and LLM providers.",
@@ -67,7 +67,7 @@ def serve(
         else:
             status = uvloop.run(run_worker(config, announce=_announce))
     except ConfigError as error:
-        raise _fail(str(error)) from None
+        raise _fail(str(error), 1 if worker is None else FAILED_START_STATUS) from None
     raise typer.Exit(status)
 
 

@@ -2,7 +2,8 @@
 
 Unknown keys are refused with the nearest known name, keys of later capabilities as not yet there;
 API keys come only as `${ENV_NAME}` or `${file:path}`. Headers, proxies and stores may hold such
-references among other text. Relative paths, those of `ca_file` too, start from the file's folder. None of these values is in a repr, a log line or a `ConfigError`.
+references among other text. None of these values is in a repr, a log line or a `ConfigError`.
+Relative paths, those of `ca_file` too, start from the file's folder.
 
 With no file at all the providers come from the well-known environment variables, and with none of
 those set the caller starts the emulator.
@@ -133,15 +134,19 @@ class ServerConfig(_Model):
     )
 
     @property
+    def listeners(self) -> dict[str, Listener]:
+        """By their names here."""
+        return {"grpc": self.grpc, "http": self.http, "admin": self.admin}
+
+    @property
     def exposed(self) -> list[str]:
         """A line for each listener that other machines can reach: without client keys nobody may
         start with one."""
-        listeners = {"grpc": self.grpc, "http": self.http, "admin": self.admin}
         return [
             f"server.{name}.address {listener.address} is reachable from outside, and this version"
             " has no client keys yet: bind to a loopback address and put an authenticating proxy"
             " in front"
-            for name, listener in listeners.items()
+            for name, listener in self.listeners.items()
             if not listener.is_loopback
         ]
 
@@ -472,6 +477,16 @@ class Config(_Model):
                         )
         return self
 
+    def needing_restart(self, other: Config) -> list[str]:
+        """The keys of `other` that a worker which was started with this one cannot take up:
+        listeners are open and connections made by then."""
+        return [
+            path
+            for section in ("server", "transport")
+            for path in _differing(getattr(self, section), getattr(other, section), section)
+            if path != "server.drain_grace_ms"
+        ]
+
     def warnings(self) -> list[str]:
         """What is accepted and has no effect yet, for `relay check` and the log."""
         found = [
@@ -489,6 +504,18 @@ class Config(_Model):
         if self.store is not None:
             found.append("store is configured, but this version stores nothing yet")
         return found
+
+
+def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
+    """Paths of the fields whose values are not the same."""
+    found: list[str] = []
+    for name in type(one).model_fields:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+            found += _differing(mine, theirs, f"{path}.{name}")
+        elif mine != theirs:
+            found.append(f"{path}.{name}")
+    return found
 
 
 @cache

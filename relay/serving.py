@@ -20,7 +20,7 @@ import structlog
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.emulated import Emulator, emulated_config, start_emulator
-from relay.server import StartError, Worker
+from relay.server import StartError, Worker, refuse_taken
 from relay.supervisor import Supervisor
 
 _log = structlog.get_logger("relay.serving")
@@ -68,8 +68,8 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
     Signals are taken as by `run_worker`.
 
     Raises:
-        ConfigError: there is no usable configuration, a port is 0 (workers could not share it), or
-            no worker would start with it.
+        ConfigError: there is no usable configuration, a port is taken or is 0 (workers could not
+            share it), or no worker would start with it.
 
     Cancelled: the workers are told to drain and are not waited for; the emulator is closed first.
     """
@@ -88,6 +88,11 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
                 raise ConfigError("--workers needs fixed ports")
             if server.exposed:  # else one worker after another would die of it
                 raise ConfigError("\n".join(server.exposed))
+            try:  # and workers would share a port with whoever else shares it
+                for name, listener in server.listeners.items():
+                    refuse_taken(listener, name)
+            except StartError as error:
+                raise ConfigError(str(error)) from error
             announce(
                 [
                     f"rtrelay starts {count} workers ({found.source})",
@@ -99,9 +104,9 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
             if found.emulator is not None:
                 path = found.emulator.config_file()
             signals.hand_over()
-            await Supervisor(path, count).run()
+            is_served = await Supervisor(path, count).run()
             signals.take_back()
-    return 0
+    return 0 if is_served else 1
 
 
 class _Found(NamedTuple):
