@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from relay.commands.chat import chat as run_chat
 from relay.commands.check import print_probe, print_routes, probe
 from relay.commands.demo import demo as run_demo
 from relay.config import ConfigError, from_environment, json_schema, load
-from relay.emulator.main import EmulatorConfigError
+from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
 from relay.routing.catalog import Catalog
 from relay.server import StartError
@@ -111,12 +112,19 @@ def emulate(
     host: Annotated[str | None, typer.Option()] = None,
     port: Annotated[int | None, typer.Option(help="TLS port, default 9443")] = None,
     plain_port: Annotated[int | None, typer.Option(help="a second port without TLS")] = None,
-    cert_dir: Annotated[Path | None, typer.Option(help="where ca.pem is written")] = None,
+    cert_dir: Annotated[Path | None, typer.Option(help=CERT_DIR_HELP)] = None,
 ) -> None:
     """Run the provider emulator: real wire formats, scripted latency and faults."""
     try:
-        run_emulator(config, host=host, port=port, plain_port=plain_port, cert_dir=cert_dir)
-    except EmulatorConfigError as error:
+        run_emulator(
+            config,
+            host=host,
+            port=port,
+            plain_port=plain_port,
+            cert_dir=cert_dir,
+            say=partial(typer.echo, err=True),
+        )
+    except (EmulatorConfigError, EmulatorStartError) as error:
         raise _fail(str(error)) from None
 
 
