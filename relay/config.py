@@ -635,6 +635,12 @@ def from_environment(environment: Mapping[str, str]) -> Config | None:
     return parse(document, environment)
 
 
+def key_variables() -> list[str]:
+    """The well-known key variables of the providers that this version can ask."""
+    rows = known_providers().values()
+    return [row["api_key_env"] for row in rows if row["wire"] in BUILDERS and "api_key_env" in row]
+
+
 def unspoken_keys(environment: Mapping[str, str]) -> list[str]:
     """A warning for every well-known key that is set for a wire this version does not speak."""
     return [

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 import structlog
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
-from relay.emulated import Emulator, emulated_config, start_emulator
+from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
 from relay.server import StartError, Worker, refuse_taken
 from relay.supervisor import Supervisor
 
@@ -133,7 +133,7 @@ async def _find(stack: contextlib.AsyncExitStack, path: Path | None) -> _Found:
     stack.push_async_callback(emulator.aclose)
     return _Found(
         emulated_config(emulator.tls_port, emulator.ca_file),
-        "no provider keys are set: the built-in emulator answers, not a model",
+        why_emulated(os.environ),
         emulator,
     )
 
@@ -221,8 +221,9 @@ def _loader(path: Path) -> Callable[[], Config]:
 
 def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
     host = config.server.http.host
-    model = next(iter([*config.models, *worker.services.catalog.names()]), "MODEL")
-    return [
+    names = worker.services.catalog.names()
+    model = names[0] if names else f"{next(iter(config.providers), 'PROVIDER')}/MODEL"
+    lines = [
         f"rtrelay serves ({source})",
         f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}",
         f"  HTTP   http://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
@@ -233,3 +234,9 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
         f' \'{{"model": "{model}", "stream": true, "messages":'
         ' [{"role": "user", "content": "Hello!"}]}\'',
     ]
+    if not names:
+        lines.append(
+            "  with the provider's own name of a model for MODEL: there is no alias, `fast`"
+        )
+        lines.append("  included, and no row that lists models")
+    return lines

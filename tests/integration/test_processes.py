@@ -133,6 +133,26 @@ async def test_stop_while_the_emulator_starts_leaves_neither_it_nor_its_files(
     assert not list((tmp_path / "tmp").iterdir())
 
 
+# --- what it tells --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "asks_for"),
+    [({"models": ["m"]}, "lab/m"), ({}, "lab/MODEL")],
+    ids=["listed", "not listed"],
+)
+async def test_banner_asks_for_a_model_that_there_is(
+    tmp_path: Path, row: dict[str, Any], asks_for: str
+) -> None:
+    document = {"providers": {"lab": provider("http://127.0.0.1:9", **row)}}
+    async with RelayProcess(tmp_path, document) as relay:
+        await eventually(lambda: any("curl" in line for line in relay.output))
+        assert f'"model": "{asks_for}"' in "\n".join(relay.output)
+        relay.signal(signal.SIGTERM)
+        assert await relay.exited() == 0
+    assert ("there is no alias" in "\n".join(relay.output)) == (not row)
+
+
 # --- several workers ------------------------------------------------------------------------
 
 
