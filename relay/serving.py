@@ -235,8 +235,6 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
         ' [{"role": "user", "content": "Hello!"}]}\'',
     ]
     if not names:
-        lines.append(
-            "  with the provider's own name of a model for MODEL: there is no alias, `fast`"
-        )
-        lines.append("  included, and no row that lists models")
+        lines.append("  with the provider's own name of a model for MODEL: there is no alias, and")
+        lines.append("  no row that lists models")
     return lines

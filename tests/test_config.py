@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_schema_describes_the_file() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {"server", "transport", "store", "providers", "models"}
     assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]
+
+
+def test_readme_names_every_key_variable() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    start = readme.partition("## Under a minute")[2].partition("\n## ")[0]
+    rows = known_providers().values()
+    variables = [row["api_key_env"] for row in rows if "api_key_env" in row]
+    assert re.findall(r"`(\w+_API_KEY)`", start) == variables
 
 
 # --- unknown and reserved keys --------------------------------------------------------------

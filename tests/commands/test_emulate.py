@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.config import load
-from relay.emulator.main import main
+from relay.emulator.main import EmulatorConfig, Ready, main
 from tests.fakes.command import WAIT_S, relay_command
 
 # --- what it tells --------------------------------------------------------------------------
@@ -57,6 +57,13 @@ async def test_scripts_read_a_line_and_people_a_row_to_paste(
     assert (process.returncode, output) == (0, b"")
     assert errors == b"the emulator has stopped\n"
     assert not list(temporary.iterdir()), "its certificates are of no use to anybody now"
+
+
+def test_readme_shows_the_row_that_people_are_told() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    told = Ready(EmulatorConfig().port, None, "certs/ca.pem", EmulatorConfig().host).to_text()
+    row = told.partition("\nproviders:\n")[2]
+    assert f"```yaml\nproviders:\n{row}\n```" in readme
 
 
 # --- what keeps it from starting ------------------------------------------------------------
