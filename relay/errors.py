@@ -207,13 +207,21 @@ class InvalidRequest(DownstreamError):
 
 
 class UnknownModel(DownstreamError):
-    """No alias, provider or listed model has this name; `nearest` holds close names."""
+    """No alias, provider or listed model has this name; `nearest` holds close names, and where
+    there are none, `providers` some before whose models their names are put."""
 
     code = Code.NOT_FOUND
     reason = Reason.UNKNOWN_MODEL
 
-    def __init__(self, model: str, nearest: Sequence[str] = ()) -> None:
-        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+    def __init__(
+        self, model: str, nearest: Sequence[str] = (), providers: Sequence[str] = ()
+    ) -> None:
+        hint = ""
+        if nearest:
+            hint = f"; nearest: {', '.join(nearest)}"
+        elif providers:
+            ways = " or ".join(f"{provider}/MODEL" for provider in providers)
+            hint = f"; a provider's model is asked for as {ways}"
         shown = model if len(model) <= MAX_SHOWN_CHARS else f"{model[:MAX_SHOWN_CHARS]}..."
         super().__init__(f"unknown model {shown!r}{hint}", metadata={"field": "model"})
         self.nearest = tuple(nearest)

@@ -255,7 +255,11 @@ class Generation:
         began_s = self._clock()
         watchdog.enter(_TAIL if self._is_whole else _UPSTREAM, began_s)
         try:
-            events = await attempt.read()
+            try:
+                events = await attempt.read()
+            finally:  # a wait that brought nothing was one for the provider too
+                now_s = self._clock()
+                self.timeline.gap(now_s - began_s, now_s)
         except asyncio.CancelledError:
             if not self._close_cancelled():
                 raise
@@ -266,12 +270,10 @@ class Generation:
         except Exception as error:  # noqa: BLE001 - a bug must still give its one end
             self._close(self._bug(error))
             raise StopAsyncIteration from None
-        now_s = self._clock()
         watchdog.enter(_DOWNSTREAM, now_s)
         if not events:
             self._close(None)
             raise StopAsyncIteration
-        self.timeline.gap(now_s - began_s, now_s)
         self._account(events)
         return events
 
