@@ -24,7 +24,6 @@ from typing import NoReturn
 
 import grpc
 import structlog
-from google.rpc import status_pb2
 from rtrelay.v1 import relay_pb2 as relay_pb
 
 from relay import __version__
@@ -41,7 +40,7 @@ from relay.errors import (
     RelayError,
     RequestTooLarge,
 )
-from relay.frontends.grpc_status import to_status
+from relay.frontends.grpc_status import to_status, to_trailers
 from relay.frontends.proto_in import (
     check_generation_id,
     check_labels,
@@ -392,22 +391,17 @@ def _bug_of(writer: asyncio.Task[None], id_: str) -> InternalError | None:
 
 
 async def _abort(context: Context, error: RelayError) -> NoReturn:
-    """End the RPC with the error's status; its details travel in the trailers.
+    """End the RPC with the error's status; see `grpc_status` for what its trailers hold.
 
     Raises:
         grpc.aio.AbortError: always.
     """
-    status = to_status(error)
+    details, status = to_trailers(error)
     await context.abort(
-        _GRPC_CODE[status.code],
-        status.message,
-        trailing_metadata=(("grpc-status-details-bin", _serialise(status)),),
+        _GRPC_CODE[int(error.status_code)],
+        details,
+        trailing_metadata=(("grpc-status-details-bin", status),),
     )
-
-
-def _serialise(status: status_pb2.Status) -> bytes:
-    data: bytes = status.SerializeToString()
-    return data
 
 
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
