@@ -148,6 +148,11 @@ MAX_SHOWN_CHARS = 200
 """Of a caller's own words in a message: gRPC trailers have a limit, and so has a log line."""
 
 
+def shown(words: str) -> str:
+    """A caller's own words, as far as a message quotes them."""
+    return words if len(words) <= MAX_SHOWN_CHARS else f"{words[:MAX_SHOWN_CHARS]}..."
+
+
 class RelayError(Exception):
     """Base of every error the relay reports.
 
@@ -214,8 +219,7 @@ class UnknownModel(DownstreamError):
 
     def __init__(self, model: str, nearest: Sequence[str] = ()) -> None:
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        shown = model if len(model) <= MAX_SHOWN_CHARS else f"{model[:MAX_SHOWN_CHARS]}..."
-        super().__init__(f"unknown model {shown!r}{hint}", metadata={"field": "model"})
+        super().__init__(f"unknown model {shown(model)!r}{hint}", metadata={"field": "model"})
         self.nearest = tuple(nearest)
 
 
