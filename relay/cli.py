@@ -1,6 +1,16 @@
-"""The `relay` command. Each subcommand is a few lines over a module of its own."""
+"""The `relay` command. Each subcommand is a few lines over a module of its own.
+
+The first thing is about `relay serve`: imports take half a second, and SIGHUP would end the process
+in it. Nothing is lost by ignoring one: the configuration is read after handlers are there.
+"""
 
 from __future__ import annotations
+
+import signal
+import sys
+
+if sys.argv[1:2] == ["serve"]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 import os
 from pathlib import Path
