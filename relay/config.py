@@ -564,8 +564,8 @@ def _check_shape(text: str, name: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_FILE_DEPTH:
-                line = event.start_mark.line + 1
-                raise ConfigError(f"{name} is nested too deep in line {line}")
+                where = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
+                raise ConfigError(f"{name} is nested too deep{where}")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

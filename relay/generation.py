@@ -180,6 +180,13 @@ class Generation:
         """
         return self.end is None and self._scope.cancel(cause)
 
+    def give_up(self) -> None:
+        """The client has taken no output for too long, though it waits; like `cancel`."""
+        self.cancel(self._slow_consumer())
+
+    def _slow_consumer(self) -> SlowConsumer:
+        return SlowConsumer(f"the client read nothing for {self._services.slow_consumer_s:g} s")
+
     def _elapsed_s(self) -> float:
         """Since the request was received: budgets count from there."""
         return self._clock() - self.timeline.received_s
@@ -230,7 +237,7 @@ class Generation:
                 return StreamStalled(f"{attempt.target.name} did not end its answer")
             if state == _UPSTREAM:
                 return StreamStalled(f"{attempt.target.name} sent nothing for {inter_token_s:g} s")
-            return SlowConsumer(f"the client read nothing for {slow_s:g} s")
+            return self._slow_consumer()
 
         tail_s = min(TAIL_S, inter_token_s)
         limits_s = (inter_token_s, slow_s, tail_s)

@@ -9,6 +9,10 @@ write is cancelled. So what a provider sends while a write is pending becomes on
 that dies of a bug ends its RPC with INTERNAL; one whose client is gone is left to grpc, which
 cancels the handler.
 
+An RPC ends with what is left to write, for a client that reads. To one that takes nothing for
+`slow_consumer_s` no more is written; but while grpc holds a message for it no status can be sent
+and no stream reset, so the RPC stays, with that one message, until the client reads or goes.
+
 Size: `max_request_bytes` is checked here, so that a message over it is refused with the field and
 the limit, and costs a session nothing else. grpc itself takes up to `hard_limit_bytes` and refuses
 what is over with RESOURCE_EXHAUSTED and a text of its own: it ends the RPC before any handler or
@@ -39,6 +43,7 @@ from relay.errors import (
     Reason,
     RelayError,
     RequestTooLarge,
+    SlowConsumer,
 )
 from relay.frontends.grpc_status import to_status, to_trailers
 from relay.frontends.proto_in import (
@@ -57,8 +62,6 @@ _log = structlog.get_logger("relay.grpc")
 
 SERVICE = "rtrelay.v1.RelayService"
 CAPABILITIES = ("openai_chat_body",)
-CLOSE_GRACE_S = 5.0
-"""How long a session that is over may take to hand its last frames to a client."""
 
 HARD_LIMIT_FACTOR = 4
 """Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""
@@ -135,8 +138,8 @@ class RelayService:
             received_s=received_s,
             total_s=context.time_remaining(),
         )
-        outbox = Outbox(context.write)
-        lane = outbox.lane(frames, services.lane_bytes, generation.released)
+        outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
+        lane = outbox.lane(frames, services.lane_bytes, generation.released, generation.give_up)
         # A task that starts when the race first waits: the provider is asked, then this is written.
         writer = asyncio.get_running_loop().create_task(outbox.run(), name="generate writer")
 
@@ -157,14 +160,12 @@ class RelayService:
             if end is None:
                 raise RuntimeError("a generation that was left has its end")
             lane.finish(lambda: frames.end(end, generation))
-            outbox.close()
-            # A client that did not read until now may never do so.
-            await asyncio.wait([writer], timeout=CLOSE_GRACE_S if end.error else None)
+            slow = await _let_out(outbox, writer)
         finally:
             if not writer.done():
                 writer.cancel()  # the RPC is over or ends with this
             await _ended(writer, request_id)
-        failure = _bug_of(writer, request_id) or end.error
+        failure = _bug_of(writer, request_id) or end.error or slow
         if failure is not None:
             await _abort(context, failure)
 
@@ -189,7 +190,7 @@ class _Conversation:
         self._id = _new_id("ses")
         self._setup: relay_pb.Setup | None = None
         self._traceparent = _traceparent(context)
-        self._outbox = Outbox(context.write)
+        self._outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
         self._session = Session(services, self._outbox, settings.max_live_generations)
         self._is_closed_by_client = False
 
@@ -236,13 +237,14 @@ class _Conversation:
             await self._read_frames()
         except RelayError as fatal:
             await session.aclose()
-            outbox.close()
-            await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
+            await _let_out(outbox, writer)
             await _abort(context, fatal)
         if self._is_closed_by_client:
             session.cancel_all(CancelReason.SESSION_END)
         await session.finished()
-        outbox.close()
+        slow = await _let_out(outbox, writer)
+        if slow is not None:
+            await _abort(context, slow)
         await writer
 
     async def _read_frames(self) -> None:
@@ -363,6 +365,24 @@ class _Conversation:
             message="this relay is shutting down; open a new session",
         )
         self._outbox.control(relay_pb.ConverseResponse(notice=notice).SerializeToString())
+
+
+async def _let_out(outbox: Outbox, writer: asyncio.Task[None]) -> SlowConsumer | None:
+    """Close the outbox and wait until all is written.
+
+    A client that takes nothing for too long loses what waits. The error says so, once grpc can send
+    one; see the module.
+    """
+    outbox.close()
+    slow: SlowConsumer | None = None
+    while not writer.done():
+        patience_s = outbox.patience_s()
+        if patience_s == 0:
+            slow = SlowConsumer("the client did not read the last frames")
+            outbox.give_up()
+            patience_s = None
+        await asyncio.wait([writer], timeout=patience_s)
+    return slow
 
 
 async def _ended(writer: asyncio.Task[None], id_: str) -> None:

@@ -89,7 +89,7 @@ def parse(kind: type[P], data: bytes, max_bytes: int) -> P:
                 "size_bytes": str(len(data)),
             },
         )
-    if holds_too_many_fields(kind.DESCRIPTOR, data):
+    if holds_too_many_fields(kind, data):
         raise RequestTooLarge(
             f"the {name} holds more than {MAX_FIELDS} fields", metadata={"field": name}
         )

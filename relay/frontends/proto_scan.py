@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 MAX_FIELDS = 60_000
 """Of one message and all within it: ten thousand messages with a call each have no more."""
@@ -18,7 +19,7 @@ _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _MAX_VARINT_BYTES = 10
 
 
-def holds_too_many_fields(kind: Descriptor, data: bytes) -> bool:
+def holds_too_many_fields(kind: type[Message], data: bytes) -> bool:
     """Whether a message has more than `MAX_FIELDS` fields, those of all messages in it counted.
 
     Of bytes that are no such message the answer may be either; the parser refuses them.
@@ -26,7 +27,7 @@ def holds_too_many_fields(kind: Descriptor, data: bytes) -> bool:
     if len(data) <= 2 * MAX_FIELDS:  # no field is shorter than two bytes
         return False
     left = MAX_FIELDS
-    at, end, inner = 0, len(data), _messages_in(kind)
+    at, end, inner = 0, len(data), _messages_in(kind.DESCRIPTOR)
     outside: list[tuple[int, int, Mapping[int, Descriptor]]] = []
     try:
         while True:
