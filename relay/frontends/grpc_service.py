@@ -66,6 +66,9 @@ CAPABILITIES = ("openai_chat_body",)
 HARD_LIMIT_FACTOR = 4
 """Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""
 
+LONG_REQUEST_BYTES = 64 * 1024
+"""Between reading a request that is longer and encoding it for a provider, others have a turn."""
+
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
@@ -129,6 +132,8 @@ class RelayService:
             log_refusal(error, request_id)
             await context.write(frames.end(refused(error), None))
             await _abort(context, error)
+        if len(request) > LONG_REQUEST_BYTES:  # in a session the generation has a task of its own
+            await asyncio.sleep(0)
         generation = Generation(
             services,
             wanted,

@@ -12,8 +12,8 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-MAX_FIELDS = 60_000
-"""Of one message and all within it: ten thousand messages with a call each have no more."""
+MAX_FIELDS = 50_000
+"""Of one message and all within it: ten thousand messages of text have 40,000."""
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _MAX_VARINT_BYTES = 10
