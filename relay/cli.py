@@ -1,7 +1,18 @@
-"""The `relay` command. Each subcommand is a few lines over a module of its own."""
+"""The `relay` command. Each subcommand is a few lines over a module of its own.
+
+The first thing is about `relay serve`: imports take half a second, and SIGHUP would end the process
+in it. Nothing is lost by ignoring one: the configuration is read after handlers are there.
+"""
 
 from __future__ import annotations
 
+import signal
+import sys
+
+if sys.argv[1:2] == ["serve"]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+import asyncio
 import json
 import os
 from functools import partial
@@ -78,7 +89,9 @@ def serve(
     worker = os.environ.get(WORKER_VARIABLE)
     try:
         if workers > 1:
-            status = uvloop.run(run_workers(config, workers, announce=_announce))
+            # Not uvloop: its children get every signal's default back after `preexec_fn`, and a
+            # SIGHUP that is forwarded to a worker while it starts would kill it.
+            status = asyncio.run(run_workers(config, workers, announce=_announce))
         elif worker is not None:
             status = uvloop.run(run_worker(config, announce=None, worker=int(worker)))
         else:

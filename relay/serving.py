@@ -167,6 +167,7 @@ class _Signals:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self._hup_before = signal.getsignal(signal.SIGHUP) or signal.SIG_DFL
         self._wants_reload = False
         self.is_stop_asked = False
 
@@ -177,6 +178,7 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, self._hup_before)  # ignored: we are about to end
 
     def _listen(self) -> None:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop)

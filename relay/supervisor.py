@@ -4,16 +4,19 @@ The supervisor does no work of its own: it spawns N `relay serve` processes that
 SO_REUSEPORT, starts a new one for one that died (not faster than one a second each), passes SIGHUP
 on, and on SIGTERM lets all of them drain. What cannot be shared, the admin listener and the Unix
 socket, is the first worker's. A place whose worker cannot start, time after time, stays empty; when
-all of them do, there is nothing left to supervise.
+all of them do, there is nothing left to supervise. A worker does not outlive the supervisor: on
+Linux the kernel sends SIGTERM when it is gone, however it went.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -93,6 +96,7 @@ class Supervisor:
             "serve",
             *self._arguments,
             env={**os.environ, WORKER_VARIABLE: str(number)},
+            preexec_fn=_as_worker_of(os.getpid()),
         )
 
     async def _pause(self) -> None:
@@ -107,6 +111,23 @@ class Supervisor:
     def _forward(self, number: signal.Signals) -> None:
         for process in self._processes.values():
             _send(process, number)
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _as_worker_of(supervisor: int) -> Callable[[], None]:
+    """What a worker does between fork and exec; both settings outlive the latter."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # forwarded at any time, see `relay.cli`
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != supervisor:  # it went before that, and nobody will tell
+                os._exit(1)
+
+    return prepare
 
 
 def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

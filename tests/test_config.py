@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.config import (
+    MAX_FILE_BYTES,
+    MAX_FILE_DEPTH,
+    MAX_FILE_EVENTS,
     RESERVED_KEYS,
     Config,
     ConfigError,
@@ -506,11 +509,23 @@ def test_load(tmp_path: Path) -> None:
         (b"\xff\xfe\xfa", "no valid YAML"),
         (b"a: 2024-99-99", "no valid YAML"),
         (b"a: !!python/object:os.system {}", "no valid YAML"),
-        (b"[" * 1500, "no valid YAML"),
         (b"- a", "mapping"),
+        # Nested: libyaml takes the process along, the Python one a second.
+        (b"[" * 1500, "nested too deep in line 1"),
+        (b"a: 1\nb: " + b"{a: " * 40, "nested too deep in line 2"),
+        (b"- " * 100_000, "nested too deep"),
+        (b"? " * 100_000, "nested too deep"),
+        (b"x" * (MAX_FILE_BYTES + 1), "larger than"),
+        (b"- \n" * (MAX_FILE_EVENTS + 1), "holds more than"),
+        # Empty: it is being written, or lost.
+        (b"", "is empty"),
+        (b"# all of it\n# is comment\n", "is empty"),
+        (b"~", "is empty"),
+        (b"---\n", "is empty"),
     ],
+    ids=lambda value: str(value[:16]),
 )
-def test_file_that_is_no_yaml(tmp_path: Path, content: bytes, message: str) -> None:
+def test_file_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "relay.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
@@ -546,6 +561,21 @@ def test_ca_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, why: st
     with pytest.raises(ConfigError) as raised:
         load(path)
     assert str(raised.value) == f"providers.p.ca_file: cannot read {tmp_path / name}: {why}"
+
+
+def test_file_that_says_there_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text("{}")
+    assert load(path) == parse({})
+
+
+def test_file_that_is_nested_as_far_as_anybody_needs(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    deep: object = 1
+    for _ in range(MAX_FILE_DEPTH - 4):
+        deep = [deep]
+    path.write_text(yaml.safe_dump(provider(quirks={"x": deep})))
+    assert load(path).providers["p"].quirks == {"x": deep}
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:

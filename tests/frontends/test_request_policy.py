@@ -131,6 +131,17 @@ def test_wrong_header_is_refused_by_name() -> None:
         assert raised.value.field == f"x-relay-{name.decode()}"
 
 
+def test_unknown_name_is_quoted_as_far_as_anybody_reads() -> None:
+    long = "x" * 1_000_000
+    header = [(b"x-relay-" + long.encode(), b"1")]
+    many = {f"{at}": 1 for at in range(100_000)}
+    for headers, body in ((header, {}), ([], {long: 1}), ([], many)):
+        with pytest.raises(InvalidRequest) as raised:
+            read_policy({"headers": headers}, {"relay": body})
+        assert len(raised.value.public_message) < 500
+        assert len(raised.value.field) < 300
+
+
 def test_field_is_an_object() -> None:
     with pytest.raises(InvalidRequest) as raised:
         read_policy({"headers": []}, {"x_relay": [1]})

@@ -153,6 +153,52 @@ async def test_banner_asks_for_a_model_that_there_is(
     assert ("there is no alias" in "\n".join(relay.output)) == (not row)
 
 
+# --- asked to reload while it starts ----------------------------------------------------------
+
+
+def ignores_hup(pid: int) -> bool:
+    """Whether SIGHUP would be dropped: neither kill the process nor be handled."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    mask = next(line.split()[1] for line in text.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+async def test_hup_while_it_starts_is_survived_and_obeyed(tmp_path: Path) -> None:
+    called = asyncio.Event()
+    path = tmp_path / "relay.yaml"
+    server = {name: {"address": "127.0.0.1:0"} for name in ("grpc", "http", "admin")}
+
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await reader.read(-1)
+        writer.close()
+
+    silent = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
+    async with silent:
+        row = provider(f"https://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+        document = {"server": server, "providers": {"p": row}}
+        path.write_text(yaml.safe_dump(document))
+        async with starting(tmp_path, "-c", str(path)) as process:
+            # From its first lines on; only the interpreter's own start is before that.
+            await eventually(lambda: ignores_hup(process.pid), START_S)
+            while not called.is_set():  # the configuration has been read, and it connects
+                process.send_signal(signal.SIGHUP)
+                await asyncio.sleep(0.01)
+                assert process.returncode is None, "it was killed"
+            path.write_text(yaml.safe_dump({**document, "providers": {"other": row}}))
+            process.send_signal(signal.SIGHUP)
+            assert process.stdout is not None
+            while b'"reloaded"' not in (line := await process.stdout.readline()):
+                assert line, "it has ended"
+            assert b'"other"' in line
+            process.send_signal(signal.SIGTERM)
+            status, output = await ended(process)
+    assert status == 0, output
+
+
 # --- several workers ------------------------------------------------------------------------
 
 
@@ -201,6 +247,44 @@ async def started(relay: RelayProcess, count: int) -> dict[int, int]:
     for _ in range(count - 1):
         await relay.logged("serving", timeout_s=START_S)
     return pids
+
+
+async def test_workers_survive_a_hup_at_any_moment_and_reload(tmp_path: Path) -> None:
+    with shared({}) as document:
+        async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
+            pids = {(await relay.logged("worker_started"))["pid"] for _ in range(2)}
+
+            async def another_serves() -> None:
+                """Wait for it, with a reload every moment."""
+                while True:
+                    relay.signal(signal.SIGHUP)
+                    try:
+                        await relay.logged("serving", timeout_s=0.02)
+                        return
+                    except TimeoutError:
+                        assert all(map(is_there, pids)), "a worker was killed"
+
+            await another_serves()  # the first one does
+            os.kill(pids.pop(), signal.SIGKILL)
+            await relay.logged("worker_died")
+            pids.add((await relay.logged("worker_started"))["pid"])
+            await another_serves()
+            relay.log.clear()
+            relay.signal(signal.SIGHUP)
+            for _ in range(2):
+                await relay.logged("reloaded")
+            assert all(map(is_there, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells workers on Linux alone")
+async def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    with shared({}) as document:
+        relay = RelayProcess(tmp_path, document, "--workers", "2")
+        async with relay:
+            pids = [(await relay.logged("worker_started"))["pid"] for _ in range(2)]
+            relay.signal(signal.SIGKILL)
+            await relay.exited()
+            await eventually(lambda: not any(map(is_there, pids)), STOP_S)
 
 
 async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: Path) -> None:

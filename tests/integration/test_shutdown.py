@@ -387,9 +387,10 @@ async def test_process_reloads_on_sighup_without_dropping_a_stream(
                 relay.write(broken)
                 relay.signal(signal.SIGHUP)
                 assert field in (await relay.logged("reload_refused"))["fault"]
-            relay.path.write_text("models: [\n")
-            relay.signal(signal.SIGHUP)
-            assert "YAML" in (await relay.logged("reload_refused"))["fault"]
+            for text, word in (("models: [\n", "YAML"), ("", "empty"), ("[" * 2000, "nested")):
+                relay.path.write_text(text)
+                relay.signal(signal.SIGHUP)
+                assert word in (await relay.logged("reload_refused"))["fault"]
             assert await names() == {"fast", "extra"}
             # The stream that ran through all of it is whole.
             lab.gate.set()
