@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.content import Budgets, Policy
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
 from relay.trace_context import valid_traceparent
 
@@ -70,6 +70,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         elif name == "timeline":
             timeline = _yes_or_no(field, value)
         else:
+            field = shown(field)
             raise InvalidRequest(
                 f"{field} is not known; known are {', '.join(_NAMES)}", field=field
             )
