@@ -237,6 +237,7 @@ class UnsupportedFeature(DownstreamError):
     reason = Reason.UNSUPPORTED_FEATURE
 
     def __init__(self, feature: str, where: str) -> None:
+        feature = shown(feature)  # it may quote the request
         super().__init__(f"{feature} is not supported by {where}", metadata={"feature": feature})
         self.feature = feature
 

@@ -17,7 +17,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -267,10 +268,12 @@ class Worker:
 
     async def _start_http(self, listener: Listener, app: Any, name: str) -> int:
         listening = _listen(listener, name, reuse_port=self._reuse_port)
+        slow_consumer_s = self._config.server.slow_consumer_ms / 1000
+        protocol = partial(BoundedHttpProtocol, slow_consumer_s=slow_consumer_s)
         server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=BoundedHttpProtocol,
+                http=cast(Any, protocol),
                 ws="none",
                 loop="none",
                 lifespan="off",

@@ -48,14 +48,21 @@ def count_nodes(document: bytes, enough: int = MAX_NODES) -> int:
     Exact up to `enough`; beyond it, any number that is larger. Of a text that is no JSON: no less
     than what a parser makes of it before it finds that out.
     """
-    unescaped = document.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if unescaped.count(b'"') > 4 * (enough + 1):  # two a string, and a value has one key
+    if b"\\" in document:
+        document = document.replace(b"\\\\", b"").replace(b'\\"', b"")
+    skeleton = document.translate(None, _NO_SKELETON)
+    if skeleton.count(b'"') > 4 * (enough + 1):  # two a string, and a value has one key
         return enough + 1
-    return _separators(b"".join(unescaped.split(b'"')[::2]))
+    return 1 + sum(map(len, skeleton.split(b'"')[::2]))
 
 
 def _separators(text: bytes) -> int:
-    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
+    return 1 + len(text.translate(None, _NO_SEPARATOR))
+
+
+# One pass that deletes is several times as fast as a search for each character.
+_NO_SEPARATOR = bytes(set(range(256)) - set(b",[{"))
+_NO_SKELETON = bytes(set(range(256)) - set(b',[{"'))
 
 
 class Allowance:

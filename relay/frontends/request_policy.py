@@ -74,6 +74,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         elif name == "timeline":
             timeline = _yes_or_no(field, value)
         else:
+            field = shown(field)
             raise InvalidRequest(
                 f"{field} is not known; known are {', '.join(_NAMES)}", field=field
             )

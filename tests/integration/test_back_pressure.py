@@ -176,8 +176,13 @@ slowly = pytest.mark.parametrize("world", [600], indirect=True)
 class StoppedSse:
     """A client of the shim on a bare socket, which reads when it is told to."""
 
-    def __init__(self, relay: RelayUnderTest) -> None:
+    def __init__(self, relay: RelayUnderTest, **body: Any) -> None:
+        """
+        Args:
+            body: what it asks for beside a stream.
+        """
         self._relay = relay
+        self._body = body
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.received = b""
 
@@ -186,7 +191,7 @@ class StoppedSse:
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         await loop.sock_connect(self.socket, ("127.0.0.1", self._relay.worker.http_port))
-        body = orjson.dumps(chat_body())
+        body = orjson.dumps({**chat_body(), **self._body})
         head = f"POST {CHAT} HTTP/1.1\r\nhost: relay\r\ncontent-length: {len(body)}\r\n\r\n"
         await loop.sock_sendall(self.socket, head.encode() + body)
         return self
@@ -199,7 +204,10 @@ class StoppedSse:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(20):
             while not self.received.endswith(b"0\r\n\r\n"):
-                data = await loop.sock_recv(self.socket, 262_144)
+                try:
+                    data = await loop.sock_recv(self.socket, 262_144)
+                except ConnectionResetError:
+                    break
                 if not data:
                     break
                 self.received += data
@@ -209,8 +217,7 @@ class StoppedSse:
         """Bytes that have left the relay: read, in our queue, or in its socket's send queue."""
         (connection,) = [
             connection
-            for listener in self._relay.worker._uvicorns
-            for connection in listener.server_state.connections
+            for connection in connections(self._relay)
             if connection.transport.get_extra_info("peername") == self.socket.getsockname()
         ]
         theirs = connection.transport.get_extra_info("socket")
@@ -224,6 +231,11 @@ class StoppedSse:
 def _queued(of: socket.socket, what: int) -> int:
     size: int = struct.unpack("i", fcntl.ioctl(of.fileno(), what, b"\0\0\0\0"))[0]
     return size
+
+
+def connections(relay: RelayUnderTest) -> list[Any]:
+    """Connections to the shim that the relay has open."""
+    return [one for listener in relay.worker._uvicorns for one in listener.server_state.connections]
 
 
 def unchunked(data: bytes) -> str:
@@ -259,8 +271,21 @@ async def test_sse_client_that_never_reads_again_is_given_up(world: World) -> No
         stream = await world.lab.request(CHAT)
         await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
         await world.relay.settled()
-        # What it finds when it comes back is no clean end.
-        assert b"[DONE]" not in await client.read_to_end()
+        # Nothing is kept for it, and what it finds when it comes back is no end at all.
+        await eventually(lambda: not connections(world.relay))
+        received = await client.read_to_end()
+        assert b"[DONE]" not in received
+        assert not received.endswith(b"0\r\n\r\n")
+
+
+@slowly
+async def test_client_that_does_not_read_its_whole_answer_is_given_up(world: World) -> None:
+    async with StoppedSse(world.relay, stream=False) as client:
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: not stream.is_open, timeout_s=20)
+        await world.relay.settled()
+        await eventually(lambda: not connections(world.relay))
+        assert len(await client.read_to_end()) < PIECES * len(PIECE)
 
 
 @asynccontextmanager
