@@ -1,9 +1,21 @@
-"""The `relay` command. Each subcommand is a few lines over a module of its own."""
+"""The `relay` command. Each subcommand is a few lines over a module of its own.
+
+The first thing is about `relay serve`: imports take half a second, and SIGHUP would end the process
+in it. Nothing is lost by ignoring one: the configuration is read after handlers are there.
+"""
 
 from __future__ import annotations
 
+import signal
+import sys
+
+if sys.argv[1:2] == ["serve"]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+import asyncio
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,18 +27,16 @@ from rich.markup import escape
 from relay import __version__, logs
 from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
-from relay.commands.check import print_probe, print_routes, probe
+from relay.commands.check import find, print_probe, print_routes, probe
 from relay.commands.demo import demo as run_demo
-from relay.config import ConfigError, from_environment, json_schema, load
-from relay.emulator.main import EmulatorConfigError
+from relay.config import ConfigError, json_schema
+from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
-from relay.routing.catalog import Catalog
 from relay.server import StartError
 from relay.serving import run_worker, run_workers
-from relay.supervisor import WORKER_VARIABLE
+from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
 
 app = typer.Typer(
-    help="A low-latency relay between real-time agents and LLM providers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,6 +55,24 @@ ConfigOption = Annotated[
 ]
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def relay(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="print the version and leave"
+        ),
+    ] = False,
+) -> None:
+    """A low-latency relay between real-time agents and LLM providers."""
+
+
 def _fail(message: str, status: int = 1) -> typer.Exit:
     _err.print("[red]relay:[/red]", escape(message), highlight=False, soft_wrap=True)
     return typer.Exit(status)
@@ -61,13 +89,15 @@ def serve(
     worker = os.environ.get(WORKER_VARIABLE)
     try:
         if workers > 1:
-            status = uvloop.run(run_workers(config, workers, announce=_announce))
+            # Not uvloop: its children get every signal's default back after `preexec_fn`, and a
+            # SIGHUP that is forwarded to a worker while it starts would kill it.
+            status = asyncio.run(run_workers(config, workers, announce=_announce))
         elif worker is not None:
             status = uvloop.run(run_worker(config, announce=None, worker=int(worker)))
         else:
             status = uvloop.run(run_worker(config, announce=_announce))
     except ConfigError as error:
-        raise _fail(str(error)) from None
+        raise _fail(str(error), 1 if worker is None else FAILED_START_STATUS) from None
     raise typer.Exit(status)
 
 
@@ -91,18 +121,19 @@ def check(
         typer.echo(json.dumps(json_schema(), indent=2))
         return
     try:
-        found = load(config) if config is not None else from_environment(os.environ)
-        catalog = Catalog(found) if found is not None else None
+        found = find(config, os.environ)
     except ConfigError as error:
         raise _fail(str(error)) from None
-    if found is None or catalog is None:
-        raise _fail("give a file with -c, or set a provider key in the environment")
-    print_routes(_out, found, catalog)
+    if found.note:
+        _out.print(found.note, highlight=False, markup=False)
+    print_routes(_out, found.config, found.catalog)
     if with_probe:
-        results = uvloop.run(probe(found, catalog))
+        if found.is_emulated:
+            raise _fail("there is nothing to probe: the emulator runs with `relay serve`")
+        results = uvloop.run(probe(found.config, found.catalog))
         print_probe(_out, results)
         reached = {row.provider for row in results if row.is_reachable}
-        raise typer.Exit(0 if reached == set(catalog.endpoints) else 1)
+        raise typer.Exit(0 if reached == set(found.catalog.endpoints) else 1)
 
 
 @app.command()
@@ -111,12 +142,19 @@ def emulate(
     host: Annotated[str | None, typer.Option()] = None,
     port: Annotated[int | None, typer.Option(help="TLS port, default 9443")] = None,
     plain_port: Annotated[int | None, typer.Option(help="a second port without TLS")] = None,
-    cert_dir: Annotated[Path | None, typer.Option(help="where ca.pem is written")] = None,
+    cert_dir: Annotated[Path | None, typer.Option(help=CERT_DIR_HELP)] = None,
 ) -> None:
     """Run the provider emulator: real wire formats, scripted latency and faults."""
     try:
-        run_emulator(config, host=host, port=port, plain_port=plain_port, cert_dir=cert_dir)
-    except EmulatorConfigError as error:
+        run_emulator(
+            config,
+            host=host,
+            port=port,
+            plain_port=plain_port,
+            cert_dir=cert_dir,
+            say=partial(typer.echo, err=True),
+        )
+    except (EmulatorConfigError, EmulatorStartError) as error:
         raise _fail(str(error)) from None
 
 
@@ -134,7 +172,9 @@ def demo() -> None:
 def chat(
     address: Annotated[str, typer.Option(help="gRPC address of the relay")] = "127.0.0.1:50051",
     model: Annotated[str, typer.Option(help="alias, provider/model or model")] = "fast",
-    message: Annotated[str | None, typer.Option("-m", help="say this and leave")] = None,
+    message: Annotated[
+        str | None, typer.Option("-m", "--message", help="say this and leave")
+    ] = None,
     timeline: Annotated[bool, typer.Option(help="show where each turn's time went")] = True,
 ) -> None:
     """Talk to a running relay over gRPC; Ctrl-C interrupts an answer."""

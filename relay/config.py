@@ -3,6 +3,7 @@
 Unknown keys are refused with the nearest known name, keys of later capabilities as not yet there;
 API keys come only as `${ENV_NAME}` or `${file:path}`. Headers, proxies and stores may hold such
 references among other text. None of these values is in a repr, a log line or a `ConfigError`.
+Relative paths, those of `ca_file` too, start from the file's folder.
 
 With no file at all the providers come from the well-known environment variables, and with none of
 those set the caller starts the emulator.
@@ -21,7 +22,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import yaml
@@ -133,15 +134,19 @@ class ServerConfig(_Model):
     )
 
     @property
+    def listeners(self) -> dict[str, Listener]:
+        """By their names here."""
+        return {"grpc": self.grpc, "http": self.http, "admin": self.admin}
+
+    @property
     def exposed(self) -> list[str]:
         """A line for each listener that other machines can reach: without client keys nobody may
         start with one."""
-        listeners = {"grpc": self.grpc, "http": self.http, "admin": self.admin}
         return [
             f"server.{name}.address {listener.address} is reachable from outside, and this version"
             " has no client keys yet: bind to a loopback address and put an authenticating proxy"
             " in front"
-            for name, listener in listeners.items()
+            for name, listener in self.listeners.items()
             if not listener.is_loopback
         ]
 
@@ -168,25 +173,35 @@ class TransportConfig(_Model):
 _REFERENCE = re.compile(r"\$\{(?:(?P<env>[A-Za-z_][A-Za-z0-9_]*)|file:(?P<file>[^}]+))\}")
 
 
-def _environment(info: ValidationInfo) -> Mapping[str, str]:
-    """What `${NAME}` is looked up in: the mapping given to `parse`, else this process's."""
-    given: Mapping[str, str] | None = info.context
-    return os.environ if given is None else given
+class _Surroundings(NamedTuple):
+    """Where the references of a file lead."""
+
+    environment: Mapping[str, str]
+    """What `${NAME}` is looked up in."""
+    folder: Path
+    """Where relative paths start: the file's own folder, so that they mean the same from
+    wherever the relay is started."""
 
 
-def _look_up(reference: re.Match[str], environment: Mapping[str, str]) -> str:
+def _surroundings(info: ValidationInfo) -> _Surroundings:
+    """As given to `parse`; of this process where a model is validated by itself."""
+    given: _Surroundings | None = info.context
+    return _Surroundings(os.environ, Path()) if given is None else given
+
+
+def _look_up(reference: re.Match[str], around: _Surroundings) -> str:
     """
     Raises:
         ValueError: there is nothing behind the reference; it is named, no value is.
     """
     if (name := reference["env"]) is not None:
-        secret = environment.get(name, "")
+        secret = around.environment.get(name, "")
         if not secret:
             raise ValueError(f"the environment variable {name} is not set")
         return secret
-    path = reference["file"]
+    path = around.folder / reference["file"]
     try:
-        secret = Path(path).read_text(encoding="utf-8").strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -196,19 +211,19 @@ def _look_up(reference: re.Match[str], environment: Mapping[str, str]) -> str:
     return secret
 
 
-def _resolve_secret(value: object, environment: Mapping[str, str]) -> object:
+def _resolve_secret(value: object, around: _Surroundings) -> object:
     """`${NAME}` from the environment, `${file:PATH}` from a file; anything else is refused."""
     if isinstance(value, SecretStr):
         return value
     if not isinstance(value, str) or (match := _REFERENCE.fullmatch(value)) is None:
         raise ValueError("a secret is given as ${ENV_NAME} or ${file:PATH}, never in the file")
-    secret = _look_up(match, environment)
+    secret = _look_up(match, around)
     if not secret.isascii() or any(c.isspace() or not c.isprintable() for c in secret):
         raise ValueError("the secret has white space or characters that no header may carry")
     return SecretStr(secret)
 
 
-def _expand(value: object, environment: Mapping[str, str]) -> str:
+def _expand(value: object, around: _Surroundings) -> str:
     """A text with every reference in it replaced.
 
     Raises:
@@ -220,12 +235,12 @@ def _expand(value: object, environment: Mapping[str, str]) -> str:
         raise ValueError("a text is expected")  # noqa: TRY004 - pydantic's protocol
     if "${" in _REFERENCE.sub("", value):
         raise ValueError("a reference is ${ENV_NAME} or ${file:PATH}")
-    return _REFERENCE.sub(lambda match: _look_up(match, environment), value)
+    return _REFERENCE.sub(lambda match: _look_up(match, around), value)
 
 
 def _expand_secret(value: object, info: ValidationInfo) -> object:
     """`_expand`, and never shown again."""
-    return None if value is None else SecretStr(_expand(value, _environment(info)))
+    return None if value is None else SecretStr(_expand(value, _surroundings(info)))
 
 
 class StoreConfig(_Model):
@@ -281,7 +296,9 @@ class ProviderConfig(_Model):
         default_factory=dict, description="sent with every request; values may hold references"
     )
     http: HttpMode = "auto"
-    ca_file: str | None = None
+    ca_file: str | None = Field(
+        None, description="PEM file of the only trusted roots; relative to this file's folder"
+    )
     egress_proxy: SecretStr | None = Field(
         None, description="http, https or socks5 URL; its password should be a reference"
     )
@@ -303,15 +320,15 @@ class ProviderConfig(_Model):
     @field_validator("api_key", mode="before")
     @classmethod
     def _one_secret(cls, value: object, info: ValidationInfo) -> object:
-        return None if value is None else _resolve_secret(value, _environment(info))
+        return None if value is None else _resolve_secret(value, _surroundings(info))
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _secrets(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, list | tuple):
             raise ValueError("a list of secrets is expected")  # noqa: TRY004 - pydantic's protocol
-        environment = _environment(info)
-        return tuple(_resolve_secret(item, environment) for item in value)
+        around = _surroundings(info)
+        return tuple(_resolve_secret(item, around) for item in value)
 
     @field_validator("base_url")
     @classmethod
@@ -321,12 +338,25 @@ class ProviderConfig(_Model):
             raise ValueError("only scheme, host, port and path belong here")
         return value.rstrip("/")
 
+    @field_validator("ca_file")
+    @classmethod
+    def _readable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """The path from here; what cannot be read now would fail every connection later."""
+        if value is None:
+            return None
+        path = _surroundings(info).folder / value
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        return str(path)
+
     @field_validator("egress_proxy", mode="before")
     @classmethod
     def _proxy(cls, value: object, info: ValidationInfo) -> object:
         if value is None:
             return None
-        url = _expand(value, _environment(info))
+        url = _expand(value, _surroundings(info))
         _split_url(url, ("http", "https", "socks5", "socks5h"))
         return SecretStr(url)
 
@@ -335,7 +365,7 @@ class ProviderConfig(_Model):
     def _headers(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, dict):
             raise ValueError("a mapping of names to values is expected")  # noqa: TRY004
-        environment = _environment(info)
+        around = _surroundings(info)
         headers: dict[str, SecretStr] = {}
         for name, given in value.items():
             # No more than the part that can be a name is shown: `{Authorization:Bearer x}` without
@@ -345,7 +375,7 @@ class ProviderConfig(_Model):
             if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
                 raise ValueError(f"{called} is not a header name, or more than one")
             try:
-                text = _expand(given, environment)
+                text = _expand(given, around)
             except ValueError as error:
                 raise ValueError(f"{called}: {error}") from None
             if not text.isprintable() or not text.isascii():
@@ -447,6 +477,16 @@ class Config(_Model):
                         )
         return self
 
+    def needing_restart(self, other: Config) -> list[str]:
+        """The keys of `other` that a worker which was started with this one cannot take up:
+        listeners are open and connections made by then."""
+        return [
+            path
+            for section in ("server", "transport")
+            for path in _differing(getattr(self, section), getattr(other, section), section)
+            if path != "server.drain_grace_ms"
+        ]
+
     def warnings(self) -> list[str]:
         """What is accepted and has no effect yet, for `relay check` and the log."""
         found = [
@@ -464,6 +504,18 @@ class Config(_Model):
         if self.store is not None:
             found.append("store is configured, but this version stores nothing yet")
         return found
+
+
+def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
+    """Paths of the fields whose values are not the same."""
+    found: list[str] = []
+    for name in type(one).model_fields:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+            found += _differing(mine, theirs, f"{path}.{name}")
+        elif mine != theirs:
+            found.append(f"{path}.{name}")
+    return found
 
 
 @cache
@@ -509,11 +561,18 @@ def _with_known_rows(providers: object) -> object:
     return filled
 
 
-def parse(document: object, environment: Mapping[str, str] | None = None) -> Config:
+def parse(
+    document: object,
+    environment: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+) -> Config:
     """Validate a parsed YAML document.
 
     Args:
         environment: what `${NAME}` is looked up in; the environment of the process if None.
+        folder: where relative paths of `ca_file` and `${file:PATH}` start; the working
+            directory if None.
 
     Raises:
         ConfigError: one line a fault, each naming its field.
@@ -528,28 +587,69 @@ def parse(document: object, environment: Mapping[str, str] | None = None) -> Con
     prepared = dict(document)
     if "providers" in prepared:
         prepared["providers"] = _with_known_rows(prepared["providers"])
+    around = _Surroundings(os.environ if environment is None else environment, folder or Path())
     try:
-        return Config.model_validate(prepared, context=environment)
+        return Config.model_validate(prepared, context=around)
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(fault) for fault in error.errors())) from None
 
 
+MAX_FILE_BYTES = 256 * 1024
+"""Some two thousand providers. A reload is read in the loop, so it must not take long."""
+MAX_FILE_DEPTH = 32
+MAX_FILE_EVENTS = 40_000
+"""Keys, values, and ends of lists and mappings."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where there is one: a tenth of the time."""
+
+
 def load(path: Path) -> Config:
-    """Read and validate a file.
+    """Read and validate a file. Relative paths in it start from its folder.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, or has faults.
+        ConfigError: it cannot be read, is empty, too large or no YAML, or has faults. An empty file
+            is one that is being written, as a rule; `{}` says that there is nothing.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path.name}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: no UTF-8, or an impossible date; RecursionError: a thousand brackets.
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        text = data.decode()
+        _check_shape(text, path.name)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - both are safe
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: no UTF-8, or an impossible date.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path.name} is no valid YAML{where}") from error
-    return parse(document)
+    if document is None:
+        raise ConfigError(f"{path.name} is empty; write {{}} for a configuration of nothing")
+    return parse(document, folder=path.parent)
+
+
+def _check_shape(text: str, name: str) -> None:
+    """Look through the events of a text, which takes no stack, before it is loaded, which does.
+
+    Raises:
+        ConfigError: it is nested too deep, or holds too much.
+        yaml.YAMLError: it is no YAML.
+    """
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if count > MAX_FILE_EVENTS:
+            raise ConfigError(f"{name} holds more than {MAX_FILE_EVENTS} keys and values")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_FILE_DEPTH:
+                where = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
+                raise ConfigError(f"{name} is nested too deep{where}")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def from_environment(environment: Mapping[str, str]) -> Config | None:
@@ -579,6 +679,12 @@ def from_environment(environment: Mapping[str, str]) -> Config | None:
     if candidates:
         document["models"] = {"fast": {"candidates": candidates[:1], "fallbacks": candidates[1:]}}
     return parse(document, environment)
+
+
+def key_variables() -> list[str]:
+    """The well-known key variables of the providers that this version can ask."""
+    rows = known_providers().values()
+    return [row["api_key_env"] for row in rows if row["wire"] in BUILDERS and "api_key_env" in row]
 
 
 def unspoken_keys(environment: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from relay.config import Config, ConfigError, parse
+from relay.config import Config, ConfigError, key_variables, parse, unspoken_keys
 
 READY_TIMEOUT_S = 20.0
 MODELS = ("emu-fast", "emu-slow", "emu-tools")
@@ -110,24 +110,34 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def emulated_config(tls_port: int, ca_file: str, **server: Any) -> Config:
+def why_emulated(environment: Mapping[str, str]) -> str:
+    """What to tell a person who gave neither a file nor a key of use."""
+    answers = "the built-in emulator answers, not a model"
+    if unspoken_keys(environment):
+        accepted = ", ".join(key_variables())
+        return f"no provider key that is set can be used (accepted: {accepted}): {answers}"
+    return f"no provider keys are set: {answers}"
+
+
+def emulated_config(tls_port: int, ca_file: str | None, **server: Any) -> Config:
     """Two emulated providers, and aliases over them; gRPC tools can list the service.
 
     Args:
+        ca_file: None for a configuration that is only looked at.
         server: settings of the `server` section, over those of this demonstration.
     """
     return parse(_document(tls_port, ca_file, server))
 
 
 def _document(
-    tls_port: int, ca_file: str, server: Mapping[str, Any] | None = None
+    tls_port: int, ca_file: str | None, server: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     given = dict(server or {})
     origin = f"https://127.0.0.1:{tls_port}"
     row = {
         "wire": "openai_chat",
         "base_url": f"{origin}/v1",
-        "ca_file": str(Path(ca_file)),
+        "ca_file": ca_file,
         "auth": "none",
     }
     return {

@@ -148,6 +148,11 @@ MAX_SHOWN_CHARS = 200
 """Of a caller's own words in a message: gRPC trailers have a limit, and so has a log line."""
 
 
+def shown(words: str) -> str:
+    """A caller's own words, as far as a message quotes them."""
+    return words if len(words) <= MAX_SHOWN_CHARS else f"{words[:MAX_SHOWN_CHARS]}..."
+
+
 class RelayError(Exception):
     """Base of every error the relay reports.
 
@@ -207,15 +212,22 @@ class InvalidRequest(DownstreamError):
 
 
 class UnknownModel(DownstreamError):
-    """No alias, provider or listed model has this name; `nearest` holds close names."""
+    """No alias, provider or listed model has this name; `nearest` holds close names, and where
+    there are none, `providers` some before whose models their names are put."""
 
     code = Code.NOT_FOUND
     reason = Reason.UNKNOWN_MODEL
 
-    def __init__(self, model: str, nearest: Sequence[str] = ()) -> None:
-        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        shown = model if len(model) <= MAX_SHOWN_CHARS else f"{model[:MAX_SHOWN_CHARS]}..."
-        super().__init__(f"unknown model {shown!r}{hint}", metadata={"field": "model"})
+    def __init__(
+        self, model: str, nearest: Sequence[str] = (), providers: Sequence[str] = ()
+    ) -> None:
+        hint = ""
+        if nearest:
+            hint = f"; nearest: {', '.join(nearest)}"
+        elif providers:
+            ways = " or ".join(f"{provider}/MODEL" for provider in providers)
+            hint = f"; a provider's model is asked for as {ways}"
+        super().__init__(f"unknown model {shown(model)!r}{hint}", metadata={"field": "model"})
         self.nearest = tuple(nearest)
 
 
@@ -225,6 +237,7 @@ class UnsupportedFeature(DownstreamError):
     reason = Reason.UNSUPPORTED_FEATURE
 
     def __init__(self, feature: str, where: str) -> None:
+        feature = shown(feature)  # it may quote the request
         super().__init__(f"{feature} is not supported by {where}", metadata={"feature": feature})
         self.feature = feature
 

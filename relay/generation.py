@@ -24,15 +24,18 @@ import structlog
 
 from relay.attempt import Attempt
 from relay.content import (
+    AudioDelta,
     ChoiceFinished,
     Events,
     FinishReason,
     GenerateRequest,
+    OpaqueDelta,
     ReasoningDelta,
     RefusalDelta,
     ResponseInfo,
     TextDelta,
     ToolArgumentsDelta,
+    ToolCallDone,
     ToolCallStart,
     Usage,
 )
@@ -65,6 +68,17 @@ has finished and only usage and the end marker can come."""
 
 TAIL_S = 2.0
 """How long a whole answer may wait for them: they come with the last chunk or never."""
+
+_OF_A_CHOICE = (
+    ReasoningDelta,
+    RefusalDelta,
+    ToolCallStart,
+    ToolArgumentsDelta,
+    ToolCallDone,
+    AudioDelta,
+    OpaqueDelta,
+)
+"""With `TextDelta`, what a choice begins with."""
 
 _BROKEN_OFF = (ConnectError, StreamReset, StreamStalled)
 """Endings that say nothing about an answer which was whole before."""
@@ -111,8 +125,8 @@ class Generation:
         self._has_output = False
         self._output_bytes = 0
         self._usage: Usage | None = None
+        self._begun: set[int] = set()
         self._finish: dict[int, ChoiceFinished] = {}
-        self._is_whole = False
         self.info: ResponseInfo | None = None
         """What the provider said of the response; None before it did."""
         self.end: GenerationEnd | None = None
@@ -166,6 +180,13 @@ class Generation:
         """
         return self.end is None and self._scope.cancel(cause)
 
+    def give_up(self) -> None:
+        """The client has taken no output for too long, though it waits; like `cancel`."""
+        self.cancel(self._slow_consumer())
+
+    def _slow_consumer(self) -> SlowConsumer:
+        return SlowConsumer(f"the client read nothing for {self._services.slow_consumer_s:g} s")
+
     def _elapsed_s(self) -> float:
         """Since the request was received: budgets count from there."""
         return self._clock() - self.timeline.received_s
@@ -216,7 +237,7 @@ class Generation:
                 return StreamStalled(f"{attempt.target.name} did not end its answer")
             if state == _UPSTREAM:
                 return StreamStalled(f"{attempt.target.name} sent nothing for {inter_token_s:g} s")
-            return SlowConsumer(f"the client read nothing for {slow_s:g} s")
+            return self._slow_consumer()
 
         tail_s = min(TAIL_S, inter_token_s)
         limits_s = (inter_token_s, slow_s, tail_s)
@@ -255,7 +276,11 @@ class Generation:
         began_s = self._clock()
         watchdog.enter(_TAIL if self._is_whole else _UPSTREAM, began_s)
         try:
-            events = await attempt.read()
+            try:
+                events = await attempt.read()
+            finally:  # a wait that brought nothing was one for the provider too
+                now_s = self._clock()
+                self.timeline.gap(now_s - began_s, now_s)
         except asyncio.CancelledError:
             if not self._close_cancelled():
                 raise
@@ -266,12 +291,10 @@ class Generation:
         except Exception as error:  # noqa: BLE001 - a bug must still give its one end
             self._close(self._bug(error))
             raise StopAsyncIteration from None
-        now_s = self._clock()
         watchdog.enter(_DOWNSTREAM, now_s)
         if not events:
             self._close(None)
             raise StopAsyncIteration
-        self.timeline.gap(now_s - began_s, now_s)
         self._account(events)
         return events
 
@@ -281,13 +304,22 @@ class Generation:
             self._is_released = True
             self.timeline.close("relay_out")
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether every choice that began is finished, and at least as many as were asked for."""
+        finished = self._finish.keys()
+        return len(finished) >= (self.request.sampling.choices or 1) and self._begun <= finished
+
     def _account(self, events: Events) -> None:
         """Note what the end will say; text is only counted."""
         for event in events:
-            kind = type(event)
-            if kind is TextDelta:
-                self._output_bytes += count_bytes(event.text)  # type: ignore[attr-defined]
-            elif isinstance(event, ReasoningDelta | RefusalDelta):
+            if type(event) is TextDelta:
+                self._output_bytes += count_bytes(event.text)
+                self._begun.add(event.choice)
+                continue
+            if isinstance(event, _OF_A_CHOICE):
+                self._begun.add(event.choice)
+            if isinstance(event, ReasoningDelta | RefusalDelta):
                 self._output_bytes += count_bytes(event.text)
             elif isinstance(event, ToolArgumentsDelta):
                 self._output_bytes += count_bytes(event.fragment)
@@ -297,7 +329,6 @@ class Generation:
                 self._usage = event
             elif isinstance(event, ChoiceFinished):
                 self._finish[event.choice] = event
-                self._is_whole = len(self._finish) >= (self.request.sampling.choices or 1)
             elif isinstance(event, ResponseInfo):
                 self.info = event
 
@@ -329,7 +360,7 @@ class Generation:
         elif (last := self._progress.last) is not None:
             # Nobody won: where the time went is what the last one to try was waiting for.
             self.timeline.adopt(last)
-        if self._is_whole and isinstance(error, _BROKEN_OFF):
+        if isinstance(error, _BROKEN_OFF) and self._is_whole:
             error = None
         usage = self._usage
         is_final = usage is not None and error is None

@@ -1,9 +1,14 @@
-"""Structured logs: one JSON object a line on standard error, so that standard output stays ours."""
+"""Structured logs: one JSON object a line on standard error, so that standard output stays ours.
+
+What libraries log through `logging` (uvicorn, asyncio, grpc) takes the same shape, tracebacks too.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
@@ -26,13 +31,35 @@ def configure(*, level: Level = "info") -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
     logging.basicConfig(
-        stream=sys.stderr,
+        handlers=[handler],
         level=logging.DEBUG if level == "debug" else logging.WARNING,
-        format='{"level":"%(levelname)s","logger":"%(name)s","event":"%(message)s"}',
         force=True,
     )
 
 
+class JsonLines(logging.Formatter):
+    """A record of the standard library as one JSON object, with the names that structlog uses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Never with a line break: those of a traceback are within its string."""
+        line: dict[str, object] = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return _dumps(line).decode()
+
+
 def _dumps(value: object, **_: Any) -> bytes:
-    return orjson.dumps(value, default=repr)
+    try:
+        return orjson.dumps(value, default=repr)
+    except TypeError:  # half a surrogate pair in a text, which UTF-8 cannot say
+        return json.dumps(value, default=repr, ensure_ascii=False).encode(errors="replace")

@@ -17,7 +17,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -128,7 +129,7 @@ class Worker:
         Raises:
             ConfigError: the configuration names what does not exist.
         """
-        self._config = config
+        self._config = self._started_config = config
         self._reload_config = reload_config
         self._reuse_port = worker is not None
         self._is_first = not worker
@@ -243,6 +244,8 @@ class Worker:
             reflection.enable_server_reflection(
                 (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
             )
+        if not self._reuse_port:
+            refuse_taken(listener, "grpc")  # gRPC would write lines of its own first
         try:
             self.grpc_port = server.add_insecure_port(listener.address)
         except RuntimeError as error:
@@ -265,10 +268,12 @@ class Worker:
 
     async def _start_http(self, listener: Listener, app: Any, name: str) -> int:
         listening = _listen(listener, name, reuse_port=self._reuse_port)
+        slow_consumer_s = self._config.server.slow_consumer_ms / 1000
+        protocol = partial(BoundedHttpProtocol, slow_consumer_s=slow_consumer_s)
         server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=BoundedHttpProtocol,
+                http=cast(Any, protocol),
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -332,8 +337,8 @@ class Worker:
             _log.error("reload_refused", fault=str(error))
             return
         services = self._require_services()
-        if config.server != self._config.server or config.transport != self._config.transport:
-            _log.warning("reload_partly", why="server and transport settings need a restart")
+        if waiting := self._started_config.needing_restart(config):
+            _log.warning("reload_partly", needs_restart=waiting)
         self._catalog = services.catalog = catalog
         self._config = config
         services.reaper.take(self._take_over(catalog))
@@ -417,25 +422,45 @@ class Worker:
         }
 
 
+def refuse_taken(listener: Listener, name: str) -> None:
+    """Try whether a listener's address can be had, by ourselves alone.
+
+    Raises:
+        StartError: it is taken or is not ours.
+    """
+    _bind(listener, name, reuse_port=False).close()
+
+
 def _listen(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
     """
     Raises:
         StartError: the address is taken or is not ours.
     """
+    listening = _bind(listener, name, reuse_port=reuse_port)
+    try:
+        listening.listen(2048)
+    except OSError as error:  # another was faster between bind and here
+        listening.close()
+        raise _cannot_listen(listener, name, error) from error
+    listening.setblocking(False)
+    return listening
+
+
+def _bind(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     # With the protocol named: asyncio sets TCP_NODELAY only on such sockets, and without it the
     # last frame of an answer waits 40 ms for a delayed ACK.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind((listener.host, listener.port))
-        listening.listen(2048)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((listener.host, listener.port))
     except OSError as error:
-        listening.close()
-        raise StartError(
-            f"cannot listen on {listener.address} (server.{name}): {error.strerror}"
-        ) from error
-    listening.setblocking(False)
-    return listening
+        bound.close()
+        raise _cannot_listen(listener, name, error) from error
+    return bound
+
+
+def _cannot_listen(listener: Listener, name: str, error: OSError) -> StartError:
+    return StartError(f"cannot listen on {listener.address} (server.{name}): {error.strerror}")

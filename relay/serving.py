@@ -19,8 +19,8 @@ from typing import NamedTuple, Self
 import structlog
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
-from relay.emulated import Emulator, emulated_config, start_emulator
-from relay.server import StartError, Worker
+from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
+from relay.server import StartError, Worker, refuse_taken
 from relay.supervisor import Supervisor
 
 _log = structlog.get_logger("relay.serving")
@@ -68,8 +68,8 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
     Signals are taken as by `run_worker`.
 
     Raises:
-        ConfigError: there is no usable configuration, a port is 0 (workers could not share it), or
-            no worker would start with it.
+        ConfigError: there is no usable configuration, a port is taken or is 0 (workers could not
+            share it), or no worker would start with it.
 
     Cancelled: the workers are told to drain and are not waited for; the emulator is closed first.
     """
@@ -88,6 +88,11 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
                 raise ConfigError("--workers needs fixed ports")
             if server.exposed:  # else one worker after another would die of it
                 raise ConfigError("\n".join(server.exposed))
+            try:  # and workers would share a port with whoever else shares it
+                for name, listener in server.listeners.items():
+                    refuse_taken(listener, name)
+            except StartError as error:
+                raise ConfigError(str(error)) from error
             announce(
                 [
                     f"rtrelay starts {count} workers ({found.source})",
@@ -99,9 +104,9 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
             if found.emulator is not None:
                 path = found.emulator.config_file()
             signals.hand_over()
-            await Supervisor(path, count).run()
+            is_served = await Supervisor(path, count).run()
             signals.take_back()
-    return 0
+    return 0 if is_served else 1
 
 
 class _Found(NamedTuple):
@@ -128,7 +133,7 @@ async def _find(stack: contextlib.AsyncExitStack, path: Path | None) -> _Found:
     stack.push_async_callback(emulator.aclose)
     return _Found(
         emulated_config(emulator.tls_port, emulator.ca_file),
-        "no provider keys are set: the built-in emulator answers, not a model",
+        why_emulated(os.environ),
         emulator,
     )
 
@@ -162,6 +167,7 @@ class _Signals:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self._hup_before = signal.getsignal(signal.SIGHUP) or signal.SIG_DFL
         self._wants_reload = False
         self.is_stop_asked = False
 
@@ -172,6 +178,7 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, self._hup_before)  # ignored: we are about to end
 
     def _listen(self) -> None:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop)
@@ -216,8 +223,9 @@ def _loader(path: Path) -> Callable[[], Config]:
 
 def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
     host = config.server.http.host
-    model = next(iter([*config.models, *worker.services.catalog.names()]), "MODEL")
-    return [
+    names = worker.services.catalog.names()
+    model = names[0] if names else f"{next(iter(config.providers), 'PROVIDER')}/MODEL"
+    lines = [
         f"rtrelay serves ({source})",
         f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}",
         f"  HTTP   http://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
@@ -228,3 +236,7 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
         f' \'{{"model": "{model}", "stream": true, "messages":'
         ' [{"role": "user", "content": "Hello!"}]}\'',
     ]
+    if not names:
+        lines.append("  with the provider's own name of a model for MODEL: there is no alias, and")
+        lines.append("  no row that lists models")
+    return lines

@@ -140,7 +140,9 @@ class Session:
         lane.finish(lambda: frames.end(refused(error), None))
 
     async def _run(self, generation: Generation, frames: GenerationFrames) -> None:
-        lane = self._outbox.lane(frames, self._services.lane_bytes, generation.released)
+        lane = self._outbox.lane(
+            frames, self._services.lane_bytes, generation.released, generation.give_up
+        )
         try:
             async with generation:
                 if await generation.commit():

@@ -3,16 +3,20 @@
 The supervisor does no work of its own: it spawns N `relay serve` processes that share the ports by
 SO_REUSEPORT, starts a new one for one that died (not faster than one a second each), passes SIGHUP
 on, and on SIGTERM lets all of them drain. What cannot be shared, the admin listener and the Unix
-socket, is the first worker's.
+socket, is the first worker's. A place whose worker cannot start, time after time, stays empty; when
+all of them do, there is nothing left to supervise. A worker does not outlive the supervisor: on
+Linux the kernel sends SIGTERM when it is gone, however it went.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -20,6 +24,10 @@ import structlog
 _log = structlog.get_logger("relay.supervisor")
 
 RESTART_DELAY_S = 1.0
+MAX_FAILED_STARTS = 5
+"""In a row, of one place: what is in the way (a port, a file) is there to stay."""
+FAILED_START_STATUS = 78
+"""Exit status of a worker that could not start (EX_CONFIG of sysexits.h)."""
 WORKER_VARIABLE = "RTRELAY_WORKER"
 """Set in a worker's environment: its number, from 0."""
 
@@ -38,8 +46,9 @@ class Supervisor:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT and until every worker has ended. The signals stay ours.
+    async def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT and until every worker has ended, which is True; False when
+        none of them can start any more. The signals stay ours.
 
         Cancelled: the workers are told to drain and are not waited for.
         """
@@ -53,9 +62,11 @@ class Supervisor:
                     tasks.create_task(self._keep(index))
         finally:
             self._forward(signal.SIGTERM)  # to those that are left if it ends in any other way
+        return self._stopping.is_set()
 
     async def _keep(self, number: int) -> None:
-        """One worker's place: a process in it for as long as we serve."""
+        """One worker's place: a process in it for as long as we serve, and one can start."""
+        failed_starts = 0
         while not self._stopping.is_set():
             try:
                 process = await self._spawn(number)
@@ -71,6 +82,10 @@ class Supervisor:
             del self._processes[number]
             if not self._stopping.is_set():
                 _log.error("worker_died", worker=number, pid=process.pid, status=status)
+                failed_starts = failed_starts + 1 if status == FAILED_START_STATUS else 0
+                if failed_starts == MAX_FAILED_STARTS:
+                    _log.error("worker_given_up", worker=number, failed_starts=failed_starts)
+                    return
                 await self._pause()
 
     async def _spawn(self, number: int) -> asyncio.subprocess.Process:
@@ -81,6 +96,7 @@ class Supervisor:
             "serve",
             *self._arguments,
             env={**os.environ, WORKER_VARIABLE: str(number)},
+            preexec_fn=_as_worker_of(os.getpid()),
         )
 
     async def _pause(self) -> None:
@@ -95,6 +111,23 @@ class Supervisor:
     def _forward(self, number: signal.Signals) -> None:
         for process in self._processes.values():
             _send(process, number)
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _as_worker_of(supervisor: int) -> Callable[[], None]:
+    """What a worker does between fork and exec; both settings outlive the latter."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # forwarded at any time, see `relay.cli`
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != supervisor:  # it went before that, and nobody will tell
+                os._exit(1)
+
+    return prepare
 
 
 def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

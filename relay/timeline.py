@@ -1,8 +1,10 @@
 """The latency record of one generation: consecutive phases of the winner's path.
 
-Every phase ends where the next begins, on one monotonic clock, so the phases sum to the wall
-time exactly and there is no `other`. Up to the first content a phase is closed by `close(phase)`;
-after the release the time is split by what the generation waited for.
+The phases sum to the wall time exactly and there is no `other`. Up to the first content every
+phase ends where the next begins, on one monotonic clock, and is closed by `close(phase)`; from
+there the time is split by what the generation waited for. Waiting for the provider is `stream` or
+`stalls`, also before the first output: tool arguments that the client gets whole are not written
+while they come.
 
     admission         received            -> admitted (parsed, known, may and can pay)
     route             admitted            -> plan made
@@ -12,11 +14,11 @@ after the release the time is split by what the generation waited for.
     request_sent      slot                -> request encoded and handed to the HTTP engine
     response_headers  handed over         -> response head
     first_content     head                -> first content event decoded
-    relay_out         first content       -> first output written to the client; the rest, where an
-                      answer that came in one read has ended before it is written
-    stream            the rest of the time between first output and last event
-    stalls            gaps of more than STALL_S inside it, in which the provider sent nothing
-    end               last event          -> the end is fixed and goes to the frontend
+    relay_out         first content       -> first output written to the client, without waiting
+                      for the provider; to the end, where the answer has ended before it is written
+    stream            the rest of the time between first content and the last wait for the provider
+    stalls            waits of more than STALL_S inside it, in which the provider sent nothing
+    end               last wait over      -> the end is fixed and goes to the frontend
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ PHASES = (
 
 _INDEX = {name: index for index, name in enumerate(PHASES)}
 _ATTEMPT_PHASES = PHASES[3:7]
+_FIRST_CONTENT = _INDEX["first_content"]
 _RELAY_OUT = _INDEX["relay_out"]
 
 STALL_S = 0.5
@@ -67,6 +70,8 @@ class Timeline:
         self._ends_s: list[float] = []
         """End of each closed phase in order of PHASES, up to `relay_out`."""
         self._stalled_s = 0.0
+        self._held_s = 0.0
+        """Waiting for the provider between first content and first output."""
         self._last_event_s: float | None = None
         self._finished_us: dict[str, int] | None = None
         self.stall_count = 0
@@ -95,8 +100,11 @@ class Timeline:
                 ends[-1] = at_s
 
     def gap(self, waited_s: float, now_s: float) -> None:
-        """The provider sent its next event after `waited_s` of our waiting. Per batch of events."""
+        """A wait of `waited_s` for the provider is over: its next events are here, or its end, or
+        the generation's. Once a batch of events."""
         self._last_event_s = now_s
+        if len(self._ends_s) <= _RELAY_OUT:
+            self._held_s += waited_s
         if waited_s > self.longest_gap_s:
             self.longest_gap_s = waited_s
         if waited_s > STALL_S:
@@ -119,14 +127,21 @@ class Timeline:
             phases[name] = at_us - begin_us
             begin_us = at_us
         wall_us = round((end_s - self.received_s) * 1e6)
-        if len(ends) <= _RELAY_OUT:
+        if len(ends) <= _FIRST_CONTENT:
             phases[PHASES[len(ends)]] = wall_us - begin_us
         else:
-            last_s = max(self._last_event_s or ends[-1], ends[-1])
-            last_us = max(begin_us, min(wall_us, round((last_s - self.received_s) * 1e6)))
-            stalled_us = min(round(self._stalled_s * 1e6), last_us - begin_us)
+            content_us = begin_us - phases["relay_out"]
+            if len(ends) > _RELAY_OUT:
+                last_s = max(self._last_event_s or ends[-1], ends[-1])
+                last_us = max(begin_us, min(wall_us, round((last_s - self.received_s) * 1e6)))
+            else:  # nothing was written: what was no waiting was relay_out, to the end
+                begin_us = last_us = wall_us
+            held_us = min(round(self._held_s * 1e6), begin_us - content_us)
+            waited_us = held_us + last_us - begin_us
+            stalled_us = min(round(self._stalled_s * 1e6), waited_us)
+            phases["relay_out"] = begin_us - content_us - held_us
             phases["stalls"] = stalled_us
-            phases["stream"] = last_us - begin_us - stalled_us
+            phases["stream"] = waited_us - stalled_us
             phases["end"] = wall_us - last_us
         self._finished_us = phases
         return phases
@@ -140,7 +155,7 @@ class Timeline:
         """The phases closed so far in microseconds, `first_content` the last of them."""
         phases: dict[str, int] = {}
         begin_us = 0
-        for name, at_s in zip(PHASES[: _INDEX["first_content"] + 1], self._ends_s, strict=False):
+        for name, at_s in zip(PHASES[: _FIRST_CONTENT + 1], self._ends_s, strict=False):
             at_us = round((at_s - self.received_s) * 1e6)
             phases[name] = at_us - begin_us
             begin_us = at_us

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from typer.testing import CliRunner
 from relay import config as config_module
 from relay.cli import app
 from relay.config import (
+    MAX_FILE_BYTES,
+    MAX_FILE_DEPTH,
+    MAX_FILE_EVENTS,
     RESERVED_KEYS,
     Config,
     ConfigError,
@@ -70,6 +74,14 @@ def test_schema_describes_the_file() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {"server", "transport", "store", "providers", "models"}
     assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]
+
+
+def test_readme_names_every_key_variable() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    start = readme.partition("## Under a minute")[2].partition("\n## ")[0]
+    rows = known_providers().values()
+    variables = [row["api_key_env"] for row in rows if "api_key_env" in row]
+    assert re.findall(r"`(\w+_API_KEY)`", start) == variables
 
 
 # --- unknown and reserved keys --------------------------------------------------------------
@@ -536,15 +548,73 @@ def test_load(tmp_path: Path) -> None:
         (b"\xff\xfe\xfa", "no valid YAML"),
         (b"a: 2024-99-99", "no valid YAML"),
         (b"a: !!python/object:os.system {}", "no valid YAML"),
-        (b"[" * 1500, "no valid YAML"),
         (b"- a", "mapping"),
+        # Nested: libyaml takes the process along, the Python one a second.
+        (b"[" * 1500, "nested too deep in line 1"),
+        (b"a: 1\nb: " + b"{a: " * 40, "nested too deep in line 2"),
+        (b"- " * 100_000, "nested too deep"),
+        (b"? " * 100_000, "nested too deep"),
+        (b"x" * (MAX_FILE_BYTES + 1), "larger than"),
+        (b"- \n" * (MAX_FILE_EVENTS + 1), "holds more than"),
+        # Empty: it is being written, or lost.
+        (b"", "is empty"),
+        (b"# all of it\n# is comment\n", "is empty"),
+        (b"~", "is empty"),
+        (b"---\n", "is empty"),
     ],
+    ids=lambda value: str(value[:16]),
 )
-def test_file_that_is_no_yaml(tmp_path: Path, content: bytes, message: str) -> None:
+def test_file_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "relay.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         load(path)
+
+
+def test_relative_paths_start_from_the_file_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs" / "ca.pem").write_text("roots")
+    (tmp_path / "key").write_text(SECRET)
+    path = tmp_path / "relay.yaml"
+    path.write_text(
+        yaml.safe_dump(provider(ca_file="certs/ca.pem", api_key="${file:key}", headers={"x": "1"}))
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    row = load(path).providers["p"]
+    assert row.ca_file == str(tmp_path / "certs" / "ca.pem")
+    assert [key.get_secret_value() for key in row.keys] == [SECRET]
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("relay.yaml")).providers["p"].ca_file == str(Path("certs/ca.pem"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("none.pem", "No such file or directory"), ("", "Is a directory")]
+)
+def test_ca_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, why: str) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump(provider(ca_file=name)))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert str(raised.value) == f"providers.p.ca_file: cannot read {tmp_path / name}: {why}"
+
+
+def test_file_that_says_there_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text("{}")
+    assert load(path) == parse({})
+
+
+def test_file_that_is_nested_as_far_as_anybody_needs(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    deep: object = 1
+    for _ in range(MAX_FILE_DEPTH - 4):
+        deep = [deep]
+    path.write_text(yaml.safe_dump(provider(quirks={"x": deep})))
+    assert load(path).providers["p"].quirks == {"x": deep}
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from relay.content import (
     Budgets,
+    ChoiceFinished,
     Events,
     FinishReason,
     Message,
@@ -175,6 +176,89 @@ async def test_stalls_of_the_provider_are_counted_apart() -> None:
     assert end.phases_us["stalls"] == 2_000_000
     assert end.phases_us["stream"] == 250_000
     await scenario.settled()
+
+
+def called(name: str = "", arguments: str = "", **more: str) -> bytes:
+    """One chunk of a tool call."""
+    function = {"name": name} if name else {"arguments": arguments}
+    return chunk({"tool_calls": [{"index": 0, **more, "function": function}]})
+
+
+CALL: Chunks = [
+    (0.25, called("find", id="c")),
+    (0.25, called(arguments='{"a":')),
+    (1.0, called(arguments="1}")),
+    (0.125, chunk(finish="tool_calls")),
+    (0.125, DONE),
+]
+"""A call whose arguments take 1.25 s to come, one stall among the waits, then the tail."""
+
+
+@on_virtual_time
+async def test_waiting_for_what_can_be_written_is_the_provider_s_time() -> None:
+    """A tool call is written when its arguments are whole."""
+    scenario = Scenario({"a": FakeEndpoint(chunks=CALL)})
+    generation = scenario.generation()
+    async with generation:
+        assert await generation.commit()
+        async for events in generation:
+            await asyncio.sleep(0.01)  # what the frontend does with each
+            if any(type(event) is ChoiceFinished for event in events):
+                generation.released()
+    assert generation.end is not None
+    phases = generation.end.phases_us
+    assert phases["first_content"] == 250_000
+    assert phases["relay_out"] == 40_000
+    assert (phases["stream"], phases["stalls"], phases["end"]) == (500_000, 1_000_000, 0)
+    assert_sums_up(generation.end)
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_what_ends_before_anything_was_written_waited_for_the_provider() -> None:
+    """An answer that is over before the writer of the stream came to it."""
+    scenario = Scenario({"a": FakeEndpoint(chunks=CALL)})
+    generation = scenario.generation()
+    async with generation:
+        assert await generation.commit()
+        assert [events async for events in generation]
+    assert generation.end is not None
+    phases = generation.end.phases_us
+    assert (phases["relay_out"], phases["end"]) == (0, 0)
+    assert (phases["stream"], phases["stalls"]) == (500_000, 1_000_000)
+    assert_sums_up(generation.end)
+    await scenario.settled()
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "stream_us", "stalls_us"), [(0.375, 375_000, 0), (0.75, 0, 750_000)]
+)
+@pytest.mark.parametrize("how", ["reset", "cancel"])
+def test_wait_that_ends_badly_was_one_for_the_provider(
+    how: str, wait_s: float, stream_us: int, stalls_us: int
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        never = [(0.0, WORDS[0]), (math.inf, WORDS[1])]
+        reset = StreamReset("broken", headers_received=True)
+        endpoint = (
+            FakeEndpoint(chunks=[(0.0, WORDS[0]), (wait_s, COMMENT)], fault=reset, fault_at="body")
+            if how == "reset"
+            else FakeEndpoint(chunks=never)
+        )
+        scenario = Scenario({"a": endpoint})
+        generation = scenario.generation()
+        if how == "cancel":
+            asyncio.get_running_loop().call_later(wait_s, generation.cancel, BARGE_IN)
+        await consume(generation)
+        assert generation.end is not None
+        assert generation.end.error is not None
+        phases = generation.end.phases_us
+        assert (phases["stream"], phases["stalls"], phases["end"]) == (stream_us, stalls_us, 0)
+        assert_sums_up(generation.end)
+        await scenario.settled()
+
+    check()
 
 
 @on_virtual_time

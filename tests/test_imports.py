@@ -80,8 +80,7 @@ MAY_USE: dict[str, set[str]] = {
     "supervisor": set(),
     "serving": LEAVES | {"server", "supervisor", "emulated", "config"},
     "commands": LEAVES | {"server", "emulated", "config", "routing", "transport"},
-    "cli": LEAVES
-    | {"commands", "serving", "server", "supervisor", "emulator", "config", "routing"},
+    "cli": LEAVES | {"commands", "serving", "server", "supervisor", "emulator", "config"},
     # shares nothing with what it tests, so that mistakes cannot cancel out
     "emulator": set(),
 }

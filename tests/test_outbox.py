@@ -21,7 +21,7 @@ from relay.content import (
 )
 from relay.outbox import MAX_ANSWERS, Lane, Outbox
 from tests.fakes.properties import examples
-from tests.fakes.virtual_time import on_virtual_time, run, since_start_s
+from tests.fakes.virtual_time import now_s, on_virtual_time, run, since_start_s
 
 
 class Client:
@@ -451,3 +451,133 @@ async def test_cancelled_writer_releases_everybody() -> None:
     assert since_start_s() == 0.75
     with pytest.raises(asyncio.CancelledError):
         await setting.writer
+
+
+# --- a client that takes nothing --------------------------------------------------------------
+
+
+class Stuck:
+    """A client that takes a frame when it is told to."""
+
+    def __init__(self) -> None:
+        self.frames: list[str] = []
+        self.taken = asyncio.Semaphore(0)
+
+    async def write(self, frame: bytes) -> None:
+        await self.taken.acquire()
+        self.frames.append(frame.decode())
+
+
+class Watched:
+    """An outbox with a limit of 1 s, and who was told that the client is too slow, and when."""
+
+    def __init__(self) -> None:
+        self.client = Stuck()
+        self.outbox = Outbox(self.client.write, now_s, 1.0)
+        self.writer = asyncio.get_running_loop().create_task(self.outbox.run())
+        self.told: list[tuple[str, float]] = []
+
+    def lane(self, name: str) -> Lane:
+        return self.outbox.lane(
+            TextFrames(name),
+            1_000_000,
+            lambda: None,
+            lambda: self.told.append((name, since_start_s())),
+        )
+
+    async def over(self) -> None:
+        self.outbox.give_up()
+        self.client.taken.release()
+        await self.writer
+
+
+@on_virtual_time
+async def test_little_output_that_nobody_takes_is_noticed() -> None:
+    setting = Watched()
+    lane = setting.lane("a")
+    for _ in range(7):  # a trickle, the lane is never full
+        lane.push(text("x"))
+        await asyncio.sleep(0.25)
+    assert setting.told == [("a", 1.0)]
+    await asyncio.sleep(1.0)
+    assert setting.told == [("a", 1.0), ("a", 2.0)]
+    await setting.over()
+
+
+@on_virtual_time
+async def test_each_lane_is_given_the_whole_time() -> None:
+    setting = Watched()
+    setting.outbox.control(b"pong")
+    await asyncio.sleep(0.5)
+    setting.lane("a").push(text("x"))
+    setting.lane("silent")
+    await asyncio.sleep(0.25)
+    setting.lane("b").push(text("x"))
+    await asyncio.sleep(1.125)
+    first = dict(reversed(setting.told))
+    assert first == {"a": 1.5, "b": 1.75}
+    await setting.over()
+
+
+@on_virtual_time
+async def test_any_progress_is_progress() -> None:
+    setting = Watched()
+    lane = setting.lane("a")
+    for _ in range(8):
+        lane.push(text("x"))
+        await asyncio.sleep(0.75)
+        setting.client.taken.release()
+    assert setting.told == []
+    await setting.over()
+
+
+@on_virtual_time
+async def test_stream_that_was_idle_is_not_slow() -> None:
+    setting = Watched()
+    lane = setting.lane("a")
+    setting.client.taken.release()
+    lane.push(text("x"))
+    await asyncio.sleep(0.999)
+    lane.push(text("x"))  # the timer of the first one is about to fire
+    await asyncio.sleep(0.5)
+    setting.client.taken.release()
+    await asyncio.sleep(10)
+    assert setting.told == []
+    lane.push(text("x"))
+    await asyncio.sleep(1.5)
+    assert setting.told == [("a", since_start_s() - 0.5)]
+    await setting.over()
+
+
+@on_virtual_time
+async def test_giving_up_drops_what_waits_and_waits_for_what_is_written() -> None:
+    setting = Watched()
+    lanes = [setting.lane(name) for name in "ab"]
+    for lane in lanes:
+        lane.push(text("x"))
+    await asyncio.sleep(0.1)
+    draining = asyncio.create_task(lanes[1].drained())
+    await asyncio.sleep(0.1)
+    setting.outbox.give_up()
+    await draining
+    lanes[0].push(text("more"))
+    lanes[0].finish(end_of("a"))
+    assert not setting.writer.done()
+    setting.client.taken.release()
+    await setting.writer
+    assert setting.client.frames == ["a:x"]
+    assert setting.told == []
+
+
+@on_virtual_time
+async def test_closing_gives_the_last_frames_their_time() -> None:
+    setting = Watched()
+    setting.lane("a").push(text("x"))
+    await asyncio.sleep(0.75)
+    assert setting.outbox.patience_s() == 0.25
+    setting.outbox.close()
+    assert setting.outbox.patience_s() == 1.0
+    await asyncio.sleep(1.0)
+    assert setting.outbox.patience_s() == 0.0
+    await setting.over()
+    assert Outbox(setting.client.write).patience_s() is None

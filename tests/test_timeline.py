@@ -73,6 +73,23 @@ def test_every_phase_is_told() -> None:
     assert timeline.longest_gap_s == STALL_S + 0.1
 
 
+def test_relay_out_holds_no_waiting_for_the_provider() -> None:
+    clock = HandClock()
+    timeline = Timeline(clock)
+    won = marks(clock())
+    won.at_s["first_content"] = clock()
+    timeline.adopt(won)
+    clock.advance(0.002)
+    timeline.gap(0.05, clock.advance(0.05))
+    timeline.gap(STALL_S + 0.1, clock.advance(STALL_S + 0.1))
+    clock.advance(0.003)
+    timeline.close("relay_out")
+    timeline.gap(0.04, clock.advance(0.04))
+    phases = timeline.finish()
+    told = {name: us for name, us in phases.items() if us}
+    assert told == {"relay_out": 5_000, "stream": 90_000, "stalls": 600_000}
+
+
 @pytest.mark.parametrize("closed", range(8))
 def test_generation_that_ended_early_ends_in_its_phase(closed: int) -> None:
     clock = HandClock()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relay.content import Sampling
 from relay.errors import Reason, StreamReset
 from relay.generation import TAIL_S
 from relay.outcome import GenerationEnd
 from tests.fakes.memory_transport import FakeEndpoint
+from tests.fakes.properties import examples
 from tests.fakes.relay_under_test import chunk
 from tests.fakes.scenario import ERROR, ROLE, Chunks, Scenario, request
 from tests.fakes.virtual_time import now_s, on_virtual_time
@@ -16,9 +21,10 @@ WORD = (0.0, chunk({"content": "Hello"}))
 FINISH = (0.0, chunk(finish="stop"))
 
 
-async def ended(endpoint: FakeEndpoint) -> GenerationEnd:
+async def ended(endpoint: FakeEndpoint, choices: int | None = None) -> GenerationEnd:
     scenario = Scenario({"a": endpoint})
-    async with scenario.generation(request()) as generation:
+    asked = request(sampling=Sampling(choices=choices))
+    async with scenario.generation(asked) as generation:
         assert await generation.commit()
         async for _ in generation:
             pass
@@ -57,3 +63,44 @@ async def test_an_error_of_the_provider_after_the_finish_is_an_error() -> None:
     end = await ended(FakeEndpoint(chunks=[(0.0, ROLE), WORD, FINISH, (0.0, ERROR)]))
     assert end.error is not None
     assert end.error.reason is not Reason.INTERNAL
+
+
+DELTAS = (
+    {"content": "x"},
+    {"reasoning_content": "x"},
+    {"refusal": "x"},
+    {"audio": {"id": "a", "data": "eHh4"}},
+    {"reasoning_details": [1]},
+)
+CALL = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]}
+
+
+def of_choice(index: int, delta: dict[str, object], finish: str | None) -> tuple[float, bytes]:
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
+    return 0.0, chunk(choices=[choice])
+
+
+@examples(150)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(DELTAS), st.booleans()), max_size=8),
+    st.none() | st.integers(1, 3),
+)
+@example([(0, DELTAS[0], False), (1, {}, True)], None)
+@example([(1, {}, True), (0, DELTAS[0], False)], None)
+@example([(0, DELTAS[0], True)], 2)
+@example([(1, CALL, False), (0, {}, True)], None)
+def test_only_an_answer_whose_every_choice_is_finished_survives_a_cut(
+    sent: list[tuple[int, dict[str, object], bool]], asked: int | None
+) -> None:
+    chunks: Chunks = [(0.0, ROLE), WORD]
+    chunks += [of_choice(index, delta, "stop" if ends else None) for index, delta, ends in sent]
+    begun = {0} | {index for index, delta, _ in sent if delta}
+    finished = {index for index, _, ends in sent if ends}
+
+    @on_virtual_time
+    async def check() -> None:
+        endpoint = FakeEndpoint(chunks=chunks, fault=StreamReset("x"), fault_at="body")
+        end = await ended(endpoint, asked)
+        assert (end.error is None) == (begun <= finished and len(finished) >= (asked or 1))
+
+    check()

@@ -135,6 +135,7 @@ class Conversation:
         )
         await self._write(ConverseRequest(start=start))
         turn = Turn()
+        is_in_line = False
         while turn.end is None:
             frame = await self._read()
             kind = frame.WhichOneof("frame")
@@ -143,6 +144,7 @@ class Conversation:
                     console.print(f"[dim]{escape(frame.delta.reasoning)}[/dim]", end="")
                 turn.text += frame.delta.text
                 console.print(escape(frame.delta.text), end="", highlight=False, soft_wrap=True)
+                is_in_line = is_in_line or bool(frame.delta.text or frame.delta.reasoning)
             elif kind == "tool_call":
                 call = frame.tool_call.call
                 console.print(f"[yellow]{escape(call.name)}({escape(call.arguments)})[/yellow]")
@@ -150,7 +152,8 @@ class Conversation:
                 console.print(f"[yellow]{escape(frame.notice.message)}[/yellow]")
             elif kind == "end" and frame.end.generation_id == self.running:
                 turn.end = frame.end
-        console.print()
+        if is_in_line or turn.end.outcome == Outcome.OUTCOME_CANCELLED:  # the terminal shows a ^C
+            console.print()
         if turn.text:
             heard = Message(role=Role.ROLE_ASSISTANT, parts=[Part(text=turn.text)])
             self._messages.append(heard)
@@ -183,6 +186,9 @@ async def chat(
             except EOFError:
                 console.print()
                 return 0
+            except asyncio.CancelledError:  # Ctrl-C: the shell's prompt begins a line of its own
+                console.print()
+                raise
             if text.strip():
                 turn = await _interruptible(conversation, text, console)
                 if with_timeline and turn.end is not None:

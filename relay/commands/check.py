@@ -1,5 +1,8 @@
 """`relay check`: validate a configuration, print what each name resolves to, and try the way there.
 
+It refuses what `relay serve` would refuse, and starts nothing: without a file and without keys the
+emulator's configuration is shown as it would be.
+
 With `--probe` every provider is asked for its models over each HTTP version it offers, through the
 same engine that serves requests: status, version, time to a first answer on a cold and on a warm
 connection. Some endpoints and egress paths speak HTTP/1.1 only, and on some it is faster: this is
@@ -11,14 +14,18 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
-from relay.config import Config
+from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
+from relay.emulated import emulated_config, why_emulated
 from relay.errors import RelayError
-from relay.routing.catalog import Catalog, Endpoint
+from relay.routing.catalog import Catalog, Endpoint, Route
 from relay.server import transport_settings
 from relay.transport import make_transport
 from relay.transport.base import HttpMode, Transport, UpstreamRequest
@@ -27,39 +34,90 @@ PROBE_TIMEOUT_S = 10.0
 WARM_REQUESTS = 5
 
 
+_VERSIONS: Mapping[HttpMode, str] = {"h2": "HTTP/2", "h1": "HTTP/1.1"}
+_EMULATOR_PORT = 9443
+"""Stands for the free one that an emulator would be given."""
+
+
+class Found(NamedTuple):
+    """What `relay serve` would serve with."""
+
+    config: Config
+    catalog: Catalog
+    note: str = ""
+    """Where it comes from, when there is no file."""
+    is_emulated: bool = False
+
+
+def find(path: Path | None, environment: Mapping[str, str]) -> Found:
+    """The file, the keys in the environment, or the emulator's configuration.
+
+    Raises:
+        ConfigError: `relay serve` would not start with it.
+    """
+    note, is_emulated = "", False
+    if path is not None:
+        config = load(path)
+    elif (from_keys := from_environment(environment)) is not None:
+        config = from_keys
+        keys = f"provider keys in the environment: {', '.join(config.providers)}"
+        note = "\n".join([keys, *unspoken_keys(environment)])
+    else:
+        is_emulated = True
+        config = emulated_config(_EMULATOR_PORT, None)
+        note = f"{why_emulated(environment)} (on a free port, shown as {_EMULATOR_PORT})"
+    # As by a worker, which looks when it is about to listen.
+    if exposed := config.server.exposed:
+        raise ConfigError("\n".join(exposed))
+    return Found(config, Catalog(config), note, is_emulated)
+
+
+def _table(title: str, *headers: str) -> Table:
+    """Cells that are too wide go on in the next line: nobody can ask for a name cut short."""
+    return Table(*(Column(header, overflow="fold") for header in headers), title=title)
+
+
 def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
-    """Providers, aliases with their targets in order, and warnings."""
-    providers = Table("provider", "wire", "address", "http", "warm", "keys", title="providers")
+    """Providers, aliases with their targets in order and their limits, and warnings."""
+    providers = _table("providers", "provider", "wire", "address", "http", "warm", "keys")
     for name, endpoint in catalog.endpoints.items():
         row = config.providers[name]
         providers.add_row(
             name,
             endpoint.wire,
-            row.base_url,
+            escape(row.base_url),
             row.http,
             str(row.warm_connections),
             str(len(row.keys)),
         )
     console.print(providers)
-    models = Table("model", "candidates, then fallbacks", "limits of an attempt", title="models")
+    limits = "limits: connect / first token / silence / total"
+    models = _table("models", "model", "candidates, then fallbacks", limits)
     for alias, route in catalog.routes.items():
         targets = [target.name for target in route.candidates]
         targets += [f"{target.name} (fallback)" for target in route.fallbacks]
-        limits = route.timeouts
-        given = {
-            "connect": limits.connect_ms,
-            "first token": limits.first_token_ms,
-            "inter-token": limits.inter_token_ms,
-            "total": limits.total_ms,
-        }
-        text = ", ".join(f"{name} {value} ms" for name, value in given.items() if value)
-        models.add_row(alias, "\n".join(targets), text or f"class {limits.timeout_class}")
-    console.print(models)
+        models.add_row(alias, escape("\n".join(targets)), "\n".join(_limits(route)))
+    if catalog.routes:
+        console.print(models)
+    else:
+        console.print("no aliases: clients ask for PROVIDER/MODEL")
     listed = [name for name in catalog.names() if name not in catalog.routes]
     if listed:
-        console.print(f"also by name: {', '.join(listed)}", highlight=False)
+        console.print(f"also by name: {escape(', '.join(listed))}", highlight=False)
     for warning in config.warnings():
-        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+
+
+def _limits(route: Route) -> list[str]:
+    """The limits of a route by the class that a request may get."""
+    given = route.timeouts.timeout_class
+    classes = ("default", "reasoning") if given == "auto" else (given,)
+    lines: list[str] = []
+    for name in classes:
+        row = route.timeouts_of(name)
+        limits_s = (row.connect_s, row.first_token_s, row.inter_token_s, row.total_s)
+        lines.append(f"{name}: {' / '.join(f'{limit_s:g}' for limit_s in limits_s)} s")
+    return lines
 
 
 class ProbeResult(NamedTuple):
@@ -116,9 +174,10 @@ async def _probe_one(
                     await stream.aclose()
             times_ms.append((time.monotonic() - began_s) * 1000)
     except RelayError as error:
-        return ProbeResult(name, mode, error.public_message, None, None)
+        return ProbeResult(name, _VERSIONS[mode], error.public_message, None, None)
     except TimeoutError:
-        return ProbeResult(name, mode, f"no answer in {PROBE_TIMEOUT_S:g} s", None, None)
+        why = f"no answer in {PROBE_TIMEOUT_S:g} s"
+        return ProbeResult(name, _VERSIONS[mode], why, None, None)
     status = _describe_status(stream.status)
     version = f"HTTP/{stream.http_version}"
     return ProbeResult(name, version, status, times_ms[0], statistics.median(times_ms[1:]))
@@ -134,12 +193,12 @@ def _describe_status(status: int) -> str:
 
 def print_probe(console: Console, results: list[ProbeResult]) -> None:
     """One row a provider and HTTP version."""
-    table = Table("provider", "http", "answer", "cold ms", "warm ms", title="probe")
+    table = _table("probe", "provider", "http", "answer", "cold ms", "warm ms")
     for row in results:
         table.add_row(
             row.provider,
             row.http,
-            row.status,
+            escape(row.status),
             "-" if row.cold_ms is None else f"{row.cold_ms:.1f}",
             "-" if row.warm_ms is None else f"{row.warm_ms:.1f}",
         )

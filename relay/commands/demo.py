@@ -151,10 +151,12 @@ async def demo(console: Console) -> int:
     finally:
         await emulator.aclose()
     own_ms = sorted(own_time_us(end) / 1000 for end in ends)
+    legend = ""
+    if console.color_system is not None and not console.no_color:
+        legend = " (cyan above; magenta is the provider thinking, green its answer)"
     console.print(
         f"[bold]the relay's own time before the first word:[/bold] {own_ms[0]:.2f} to"
-        f" {own_ms[-1]:.2f} ms a turn (cyan above; magenta is the provider thinking, green its"
-        " answer)",
+        f" {own_ms[-1]:.2f} ms a turn{legend}",
         highlight=False,
     )
     return 0

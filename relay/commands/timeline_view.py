@@ -30,13 +30,14 @@ def print_end(console: Console, end: End) -> None:
     """Outcome, phases with bars in proportion, attempts, tokens."""
     line = end.timeline
     outcome = Outcome.Name(end.outcome).removeprefix("OUTCOME_").lower()
-    tokens = f"{end.usage.prompt_tokens} in, {end.usage.completion_tokens} out"
-    if end.usage.is_estimated:
-        tokens += " (estimated)"
+    answered = ""
+    if end.provider:  # else nobody answered, and there is nothing to count
+        answered = f", {end.usage.prompt_tokens} in, {end.usage.completion_tokens} out"
+        if end.usage.is_estimated:
+            answered += " (estimated)"
+        answered += f", {escape(f'{end.provider} {end.model}')}"
     console.print(
-        f"  [bold]{outcome}[/bold] after {line.wall_us / 1000:.1f} ms,"
-        f" {tokens}, {end.provider or 'no provider'} {escape(end.model)}",
-        highlight=False,
+        f"  [bold]{outcome}[/bold] after {line.wall_us / 1000:.1f} ms{answered}", highlight=False
     )
     if end.error.message:
         console.print(f"  [red]{escape(end.error.message)}[/red]", highlight=False)

@@ -18,7 +18,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,12 +36,18 @@ from relay.emulator.distributions import parse_distribution
 from relay.emulator.script import Script
 from relay.emulator.ticker import Ticker
 
+CERT_DIR_HELP = "where ca.pem, cert.pem and key.pem are kept; else a temporary directory"
+
 _READY_TIMEOUT_S = 10.0
 _STOP_GRACE_S = 0.3
 
 
 class EmulatorConfigError(ValueError):
     """The configuration file cannot be used; one line a fault, each naming its field."""
+
+
+class EmulatorStartError(Exception):
+    """It cannot listen where it should; nothing was started."""
 
 
 class EmulatorConfig(BaseModel):
@@ -55,7 +61,7 @@ class EmulatorConfig(BaseModel):
     plain_port: int | None = None
     """Port without TLS (HTTP/1.1 and HTTP/2 with prior knowledge); 0 picks one, None: none."""
     cert_dir: Path | None = None
-    """Where ca.pem, cert.pem and key.pem are written; None: a new temporary directory."""
+    """Where ca.pem, cert.pem and key.pem are kept; None: a temporary directory."""
     names: tuple[str, ...] = ()
     """Names in the certificate; loopback if empty. Others are a fault (U3)."""
     is_expired: bool = False
@@ -75,6 +81,7 @@ class Ready:
     tls_port: int
     plain_port: int | None
     ca_file: str
+    host: str
     pid: int = field(default_factory=os.getpid)
 
     def to_json(self) -> str:
@@ -86,6 +93,23 @@ class Ready:
                 "ca_file": self.ca_file,
                 "pid": self.pid,
             }
+        )
+
+    def to_text(self) -> str:
+        """The same for people, with a provider row to paste."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        url = f"https://{host}:{self.tls_port}/v1"
+        lines = [f"the emulator answers at {url}"]
+        if self.plain_port is not None:
+            lines.append(f"without TLS at http://{host}:{self.plain_port}/v1")
+        row = f"wire: openai_chat, base_url: {json.dumps(url)}, ca_file: {json.dumps(self.ca_file)}"
+        return "\n".join(
+            [
+                *lines,
+                "as a provider of the relay, of which clients ask for lab/emu-fast:",
+                "providers:",
+                f"  lab: {{{row}, auth: none}}",
+            ]
         )
 
 
@@ -139,6 +163,7 @@ def run(
     cert_dir: Path | None = None,
     ready_file: Path | None = None,
     exit_with_parent: bool = False,
+    say: Callable[[str], object] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; arguments win over the configuration file.
 
@@ -146,23 +171,47 @@ def run(
         ready_file: the ready line is written here as well (complete at once, by rename).
         exit_with_parent: end when standard input reaches its end, as it does when the process
             holding the other end of the pipe dies.
+        say: shows a text to the person who started it, beside the ready line for scripts.
 
     Raises:
         EmulatorConfigError: the file cannot be used; nothing was started.
+        EmulatorStartError: a port is taken, or is not ours; nothing was started.
     """
     given = {"host": host, "port": port, "plain_port": plain_port, "cert_dir": cert_dir}
     settings = load_config(config).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
     script = _script(settings)
-    uvloop.run(_serve(settings, script, ready_file, exit_with_parent=exit_with_parent))
+    tell = say or (lambda _: None)
+    with contextlib.ExitStack() as stack:
+        directory = settings.cert_dir
+        if directory is None:
+            own = tempfile.TemporaryDirectory(prefix="rtrelay-emulator-")
+            directory = Path(stack.enter_context(own))
+        uvloop.run(
+            _serve(
+                settings,
+                script,
+                directory,
+                ready_file,
+                tell,
+                exit_with_parent=exit_with_parent,
+            )
+        )
+    tell("the emulator has stopped")
     # granian's threads wait for streams that are scripted never to end; nothing is left to save.
     sys.stdout.flush()
     os._exit(0)
 
 
 async def _serve(
-    settings: EmulatorConfig, script: Script, ready_file: Path | None, *, exit_with_parent: bool
+    settings: EmulatorConfig,
+    script: Script,
+    cert_dir: Path,
+    ready_file: Path | None,
+    tell: Callable[[str], object],
+    *,
+    exit_with_parent: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -170,15 +219,13 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     if exit_with_parent:
         _watch_stdin(loop, stop)
-    certs = make_certs(
-        settings.cert_dir or Path(tempfile.mkdtemp(prefix="rtrelay-emulator-")),
-        settings.names,
-        is_expired=settings.is_expired,
-    )
     tls_port = _free_port(settings.host, settings.port)
     plain_port = None
     if settings.plain_port is not None:
         plain_port = _free_port(settings.host, settings.plain_port)
+    if tls_port == plain_port:
+        raise EmulatorStartError(f"port and plain_port are both {tls_port}")
+    certs = make_certs(cert_dir, settings.names, is_expired=settings.is_expired)
     ports = {tls_port} if plain_port is None else {tls_port, plain_port}
     app = EmulatorApp(script, Ticker(loop), ports)
     servers = [_server(app, settings, tls_port, certs.chain, certs.key)]
@@ -188,13 +235,15 @@ async def _serve(
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await _until_listening(settings.host, ports, serving)
-        ready = Ready(tls_port, plain_port, str(certs.ca.resolve())).to_json()
+        shown = Ready(tls_port, plain_port, str(certs.ca.resolve()), settings.host)
+        ready = shown.to_json()
         if ready_file is not None:
             partial = ready_file.with_name(ready_file.name + ".part")
             partial.write_text(ready + "\n")
             partial.replace(ready_file)
         sys.stdout.write(ready + "\n")
         sys.stdout.flush()
+        tell(shown.to_text())
         await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
     finally:
         for server in servers:
@@ -238,11 +287,21 @@ def _script(settings: EmulatorConfig) -> Script:
 
 
 def _free_port(host: str, port: int) -> int:
-    if port:
-        return port
+    """A port that nobody has, the given one unless it is 0.
+
+    granian shares its ports (SO_REUSEPORT): a second emulator on one would start without a word
+    and get a part of the connections.
+
+    Raises:
+        EmulatorStartError: it is taken, or the address is not ours.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EmulatorStartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         return int(probe.getsockname()[1])
 
 
@@ -280,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int, help="TLS port; 0 picks a free one (default 9443)")
     parser.add_argument("--plain-port", type=int, help="port without TLS; 0 picks a free one")
-    parser.add_argument("--cert-dir", type=Path, help="where ca.pem is written")
+    parser.add_argument("--cert-dir", type=Path, help=CERT_DIR_HELP)
     parser.add_argument("--ready-file", type=Path, help="also write the ready line here")
     parser.add_argument(
         "--exit-with-parent", action="store_true", help="end when standard input is closed"
@@ -298,3 +357,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except EmulatorConfigError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except EmulatorStartError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")

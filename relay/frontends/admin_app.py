@@ -13,7 +13,8 @@ State = Callable[[], dict[str, Any]]
 
 
 class AdminApp:
-    """`/healthz`, `/readyz` and `/admin/state`; anything else is 404."""
+    """`/healthz`, `/readyz` and `/admin/state`; anything else is 404. HEAD is GET whose body is not
+    sent."""
 
     def __init__(self, is_ready: Callable[[], bool], state: State) -> None:
         """
@@ -26,8 +27,9 @@ class AdminApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["method"] != "GET":
-            await send_answer(send, 405, b'{"error":"only GET here"}')
+        if scope["method"] not in ("GET", "HEAD"):
+            allowed = [(b"allow", b"GET, HEAD")]
+            await send_answer(send, 405, b'{"error":"only GET here"}', allowed)
         elif scope["path"] == "/healthz":
             await send_answer(send, 200, b'{"status":"ok"}')
         elif scope["path"] == "/readyz":

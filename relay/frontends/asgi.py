@@ -1,4 +1,5 @@
-"""The little of ASGI that the shim needs: types, a bounded body, plain JSON answers."""
+"""The little of ASGI that the shim needs: types, a bounded body, plain JSON answers, and two
+messages of our own that say what ASGI has no word for."""
 
 from __future__ import annotations
 
@@ -13,6 +14,18 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 JSON_TYPE = (b"content-type", b"application/json")
+
+STREAMS = "rtrelay.response.streams"
+"""Message to `send`, before the head: the answer comes piece by piece, so a client that ends its
+sending side has hung up. Without it such a client still gets its answer."""
+
+ABORT = "rtrelay.response.abort"
+"""Message to `send` at any time, which never waits: break the connection and drop what was not
+written yet. `receive` then says `http.disconnect`."""
+
+
+class HeadIsOut(RuntimeError):
+    """A second head: what was to be answered cannot be told any more."""
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -37,17 +50,20 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     announced = header(scope, b"content-length")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-    body = b""
+    body: bytes | bytearray = b""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientCancelled("the client went away")
         chunk: bytes = message.get("body", b"")
-        body += chunk
-        if len(body) > max_bytes:
+        if len(body) + len(chunk) > max_bytes:
             raise _too_large(max_bytes)
         if not message.get("more_body", False):
-            return body
+            return bytes(body) + chunk if body else chunk
+        if not body:
+            body = bytearray(chunk)
+        else:
+            body += chunk  # in place: to copy what is there for every piece would be quadratic
 
 
 def _too_large(max_bytes: int) -> RequestTooLarge:

@@ -3,6 +3,8 @@
 Used by the HTTP shim and by gRPC starts that carry such a body. Wrong types are refused with the
 path of the field; top-level fields we do not know go on to OpenAI-compatible wires unread, so that
 a provider's new feature works on the day it appears. A caller can name no host and no key here.
+What there may be many of is counted before it is built (`limits`); whoever decodes a body counts
+its values before that (`Allowance.take_json`).
 
 Source: OpenAI Chat Completions request, and the clients listed in the wire notes.
 """
@@ -35,9 +37,16 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest
+from relay.frontends.limits import (
+    MAX_MESSAGES,
+    MAX_NODES,
+    MAX_STOPS,
+    MAX_TOOLS,
+    Allowance,
+    check_count,
+)
 
 WIRE = "openai_chat"
-MAX_MESSAGES = 10_000
 MAX_CHOICES = 8
 MAX_DEPTH = 64
 """Of nested JSON: deeper is nobody's request and somebody's attack."""
@@ -103,9 +112,11 @@ def decode_json(body: bytes) -> dict[str, Any]:
 def check_depth(document: object, what: str, field: str = "") -> None:
     """
     Raises:
-        InvalidRequest: nested deeper than MAX_DEPTH; what is deeper cannot be sent on either.
+        InvalidRequest: nested deeper than MAX_DEPTH (what is deeper cannot be sent on either), or
+            more than MAX_NODES values.
     """
     level: list[object] = [document]
+    seen = 0
     for _ in range(MAX_DEPTH):
         below: list[object] = []
         for value in level:
@@ -115,6 +126,9 @@ def check_depth(document: object, what: str, field: str = "") -> None:
                 below += value
         if not below:
             return
+        seen += len(below)
+        if seen > MAX_NODES:
+            raise InvalidRequest(f"{what} holds more than {MAX_NODES} JSON values", field=field)
         level = below
     raise InvalidRequest(f"{what} is nested deeper than {MAX_DEPTH} levels", field=field)
 
@@ -131,8 +145,8 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages must be a non-empty array", field="messages")
-    if len(messages) > MAX_MESSAGES:
-        raise InvalidRequest(f"messages holds more than {MAX_MESSAGES} entries", field="messages")
+    check_count(len(messages), MAX_MESSAGES, "messages")
+    allowance = Allowance()
     extra = {
         key: value
         for key, value in body.items()
@@ -140,7 +154,9 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     }
     return GenerateRequest(
         model=model,
-        messages=tuple(_message(item, f"messages[{i}]") for i, item in enumerate(messages)),
+        messages=tuple(
+            _message(item, f"messages[{i}]", allowance) for i, item in enumerate(messages)
+        ),
         tools=_tools(body),
         tool_choice=_tool_choice(body.get("tool_choice")),
         parallel_tool_calls=_typed(body, "parallel_tool_calls", bool, "true or false"),
@@ -216,6 +232,7 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
     elif isinstance(stop, str):
         stops = (stop,)
     elif isinstance(stop, list) and all(isinstance(item, str) for item in stop):
+        check_count(len(stop), MAX_STOPS, "stop")
         stops = tuple(stop)
     else:
         raise InvalidRequest("stop must be a string or an array of strings", field="stop")
@@ -239,7 +256,7 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
 _ROLES = {role.value: role for role in Role} | {"function": Role.TOOL}
 
 
-def _message(item: object, path: str) -> Message:
+def _message(item: object, path: str, allowance: Allowance) -> Message:
     if not isinstance(item, dict):
         raise InvalidRequest(f"{path} must be an object", field=path)
     role_name = item.get("role")
@@ -248,13 +265,15 @@ def _message(item: object, path: str) -> Message:
         raise InvalidRequest(
             f"{path}.role must be one of {', '.join(sorted(_ROLES))}", field=f"{path}.role"
         )
-    parts = _parts(item.get("content"), f"{path}.content")
+    parts = _parts(item.get("content"), f"{path}.content", allowance)
     refusal = _typed(item, "refusal", str, "a string", path)
     if refusal:
         parts = (*parts, RefusalPart(refusal))
     calls = item.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
         raise InvalidRequest(f"{path}.tool_calls must be an array", field=f"{path}.tool_calls")
+    if calls:
+        allowance.take_calls(len(calls), f"{path}.tool_calls")
     return Message(
         role=role,
         parts=parts,
@@ -268,13 +287,14 @@ def _message(item: object, path: str) -> Message:
     )
 
 
-def _parts(content: object, path: str) -> tuple[Part, ...]:
+def _parts(content: object, path: str, allowance: Allowance) -> tuple[Part, ...]:
     if content is None:
         return ()
     if isinstance(content, str):
         return (TextPart(content),)
     if not isinstance(content, list):
         raise InvalidRequest(f"{path} must be a string or an array of parts", field=path)
+    allowance.take_parts(len(content), path)
     return tuple(_part(item, f"{path}[{i}]") for i, item in enumerate(content))
 
 
@@ -402,6 +422,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
         return ()
     if not isinstance(tools, list):
         raise InvalidRequest("tools must be an array", field="tools")
+    check_count(len(tools), MAX_TOOLS, "tools")
     return tuple(_tool(item, f"tools[{i}]") for i, item in enumerate(tools))
 
 

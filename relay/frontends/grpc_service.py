@@ -9,6 +9,10 @@ write is cancelled. So what a provider sends while a write is pending becomes on
 that dies of a bug ends its RPC with INTERNAL; one whose client is gone is left to grpc, which
 cancels the handler.
 
+An RPC ends with what is left to write, for a client that reads. To one that takes nothing for
+`slow_consumer_s` no more is written; but while grpc holds a message for it no status can be sent
+and no stream reset, so the RPC stays, with that one message, until the client reads or goes.
+
 Size: `max_request_bytes` is checked here, so that a message over it is refused with the field and
 the limit, and costs a session nothing else. grpc itself takes up to `hard_limit_bytes` and refuses
 what is over with RESOURCE_EXHAUSTED and a text of its own: it ends the RPC before any handler or
@@ -24,7 +28,6 @@ from typing import NoReturn
 
 import grpc
 import structlog
-from google.rpc import status_pb2
 from rtrelay.v1 import relay_pb2 as relay_pb
 
 from relay import __version__
@@ -40,8 +43,9 @@ from relay.errors import (
     Reason,
     RelayError,
     RequestTooLarge,
+    SlowConsumer,
 )
-from relay.frontends.grpc_status import to_status
+from relay.frontends.grpc_status import to_status, to_trailers
 from relay.frontends.proto_in import (
     check_generation_id,
     check_labels,
@@ -58,11 +62,12 @@ _log = structlog.get_logger("relay.grpc")
 
 SERVICE = "rtrelay.v1.RelayService"
 CAPABILITIES = ("openai_chat_body",)
-CLOSE_GRACE_S = 5.0
-"""How long a session that is over may take to hand its last frames to a client."""
 
 HARD_LIMIT_FACTOR = 4
 """Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""
+
+LONG_REQUEST_BYTES = 64 * 1024
+"""Between reading a request that is longer and encoding it for a provider, others have a turn."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -139,6 +144,8 @@ class RelayService:
             log_refusal(error, request_id)
             await context.write(frames.end(refused(error), None))
             await _abort(context, error)
+        if len(request) > LONG_REQUEST_BYTES:  # in a session the generation has a task of its own
+            await asyncio.sleep(0)
         generation = Generation(
             services,
             wanted,
@@ -148,8 +155,8 @@ class RelayService:
             received_s=received_s,
             total_s=context.time_remaining(),
         )
-        outbox = Outbox(context.write)
-        lane = outbox.lane(frames, services.lane_bytes, generation.released)
+        outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
+        lane = outbox.lane(frames, services.lane_bytes, generation.released, generation.give_up)
         # A task that starts when the race first waits: the provider is asked, then this is written.
         writer = asyncio.get_running_loop().create_task(outbox.run(), name="generate writer")
 
@@ -170,14 +177,12 @@ class RelayService:
             if end is None:
                 raise RuntimeError("a generation that was left has its end")
             lane.finish(lambda: frames.end(end, generation))
-            outbox.close()
-            # A client that did not read until now may never do so.
-            await asyncio.wait([writer], timeout=CLOSE_GRACE_S if end.error else None)
+            slow = await _let_out(outbox, writer)
         finally:
             if not writer.done():
                 writer.cancel()  # the RPC is over or ends with this
             await _ended(writer, request_id)
-        failure = _bug_of(writer, request_id) or end.error
+        failure = _bug_of(writer, request_id) or end.error or slow
         if failure is not None:
             await _abort(context, failure)
 
@@ -202,7 +207,7 @@ class _Conversation:
         self._id = _new_id("ses")
         self._setup: relay_pb.Setup | None = None
         self._traceparent = _traceparent(context)
-        self._outbox = Outbox(context.write)
+        self._outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
         self._session = Session(services, self._outbox, settings.max_live_generations)
         self._scope = Scope()
         self._is_reading = True
@@ -253,7 +258,9 @@ class _Conversation:
         if self._is_closed_by_client:
             self._session.cancel_all(CancelReason.SESSION_END)
         await self._session.finished()
-        self._outbox.close()
+        slow = await _let_out(self._outbox, writer)
+        if slow is not None:
+            await _abort(self._context, slow)
         await writer
 
     async def _end_with(self, cause: RelayError, writer: asyncio.Task[None]) -> NoReturn:
@@ -264,8 +271,7 @@ class _Conversation:
         """
         self._is_reading = False
         await self._session.aclose()
-        self._outbox.close()
-        await asyncio.wait([writer], timeout=CLOSE_GRACE_S)
+        await _let_out(self._outbox, writer)
         await _abort(self._context, cause)
 
     def end(self, cause: RelayError) -> None:
@@ -391,6 +397,24 @@ class _Conversation:
         self._outbox.control(relay_pb.ConverseResponse(notice=notice).SerializeToString())
 
 
+async def _let_out(outbox: Outbox, writer: asyncio.Task[None]) -> SlowConsumer | None:
+    """Close the outbox and wait until all is written.
+
+    A client that takes nothing for too long loses what waits. The error says so, once grpc can send
+    one; see the module.
+    """
+    outbox.close()
+    slow: SlowConsumer | None = None
+    while not writer.done():
+        patience_s = outbox.patience_s()
+        if patience_s == 0:
+            slow = SlowConsumer("the client did not read the last frames")
+            outbox.give_up()
+            patience_s = None
+        await asyncio.wait([writer], timeout=patience_s)
+    return slow
+
+
 async def _ended(writer: asyncio.Task[None], id_: str) -> None:
     """Wait for a writer, and log why it ended if nobody ended it."""
     await asyncio.wait([writer])
@@ -417,22 +441,17 @@ def _bug_of(writer: asyncio.Task[None], id_: str) -> InternalError | None:
 
 
 async def _abort(context: Context, error: RelayError) -> NoReturn:
-    """End the RPC with the error's status; its details travel in the trailers.
+    """End the RPC with the error's status; see `grpc_status` for what its trailers hold.
 
     Raises:
         grpc.aio.AbortError: always.
     """
-    status = to_status(error)
+    details, status = to_trailers(error)
     await context.abort(
-        _GRPC_CODE[status.code],
-        status.message,
-        trailing_metadata=(("grpc-status-details-bin", _serialise(status)),),
+        _GRPC_CODE[int(error.status_code)],
+        details,
+        trailing_metadata=(("grpc-status-details-bin", status),),
     )
-
-
-def _serialise(status: status_pb2.Status) -> bytes:
-    data: bytes = status.SerializeToString()
-    return data
 
 
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}

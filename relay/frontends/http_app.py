@@ -1,27 +1,40 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
-Handlers are found by exact path and method, so there is nothing to bypass. Every answer carries a
-request id; every error is the OpenAI error object, so that the clients people have can read it.
+Handlers are found by exact path and method, so there is nothing to bypass; the one path that holds
+a name, a model's, looks it up and nothing else. HEAD is GET whose body is not sent (RFC 9110 9.3.2;
+the connection drops it). Every answer carries a request id; every error is the OpenAI error object,
+so that the clients people have can read it.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import orjson
 import structlog
 
 from relay.dispatch import Services
-from relay.errors import ClientCancelled, InvalidRequest, RelayError
-from relay.frontends.asgi import RawHeaders, Receive, Scope, Send, send_answer
+from relay.errors import ClientCancelled, InternalError, InvalidRequest, RelayError, shown
+from relay.frontends.asgi import (
+    ABORT,
+    HeadIsOut,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    send_answer,
+)
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.surfaces.chat_completions import ChatSettings, chat_completions
 
 _log = structlog.get_logger("relay.http")
 
 Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
+
+_MODELS = "/v1/models"
 
 
 class HttpApp:
@@ -33,7 +46,7 @@ class HttpApp:
         self._started_at_s = int(time.time())
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {"POST": self._chat_completions},
-            "/v1/models": {"GET": self._models},
+            _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
         }
@@ -49,28 +62,36 @@ class HttpApp:
         except RelayError as error:
             # Handlers raise these before they send anything; later errors they tell themselves.
             await self._answer_error(error, send, request_id)
-        except Exception:
-            # uvicorn answers 500, or cuts the connection when the head is out
-            _log.exception("http_bug", request_id=request_id, path=scope["path"])
-            raise
+        except Exception:  # noqa: BLE001 - a bug must still be answered
+            _log.exception("http_bug", request_id=request_id, path=shown(scope["path"]))
+            bug = InternalError("the relay failed; the request id is in its log")
+            try:
+                await self._answer_error(bug, send, request_id)
+            except HeadIsOut:
+                # Half an answer must not look like a whole one.
+                await send({"type": ABORT})
 
     def _find(self, scope: Scope) -> Handler:
-        methods = self._routes.get(scope["path"])
+        path, method = scope["path"], scope["method"]
+        methods = self._routes.get(path)
+        if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
+            methods = {"GET": self._model}
         if methods is None:
-            raise _NoSuchPath(scope["path"])
-        handler = methods.get(scope["method"])
+            raise _NoSuchPath(path)
+        handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
-            raise _WrongMethod(scope["method"], ", ".join(methods))
+            raise _WrongMethod(method, methods)
         return handler
 
     async def _answer_error(self, error: RelayError, send: Send, request_id: str) -> None:
-        status = error.status if isinstance(error, _NoSuchPath | _WrongMethod) else None
-        await send_answer(
-            send,
-            status or http_status(error),
-            error_body(error, request_id),
-            [(b"x-relay-request-id", request_id.encode()), *retry_headers(error)],
-        )
+        status, headers = http_status(error), retry_headers(error)
+        if isinstance(error, _NoSuchPath):
+            status = 404
+        elif isinstance(error, _WrongMethod):
+            status = 405
+            headers.append((b"allow", error.allowed.encode()))
+        headers.append((b"x-relay-request-id", request_id.encode()))
+        await send_answer(send, status, error_body(error, request_id), headers)
 
     # --- routes -----------------------------------------------------------------------------
 
@@ -81,19 +102,33 @@ class HttpApp:
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""
+        rows = [self._row(name) for name in self._services.catalog.names()]
+        await self._answer(send, {"object": "list", "data": rows}, request_id)
+
+    async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """One model, by any name that a request may have: slashes in it are its own.
+
+        Raises:
+            UnknownModel: a request for it would fail the same way.
+        """
+        row = self._row(scope["path"][len(_MODELS) + 1 :])
+        await self._answer(send, row, request_id)
+
+    def _row(self, name: str) -> dict[str, Any]:
         catalog = self._services.catalog
-        rows = [
-            {
-                "id": name,
-                "object": "model",
-                "created": self._started_at_s,
-                "owned_by": "rtrelay" if name in catalog.routes else name.partition("/")[0],
-            }
-            for name in catalog.names()
-        ]
-        body = orjson.dumps({"object": "list", "data": rows})
+        route = catalog.resolve(name)
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._started_at_s,
+            "owned_by": "rtrelay"
+            if name in catalog.routes
+            else route.candidates[0].endpoint.provider,
+        }
+
+    async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
         headers: RawHeaders = [(b"x-relay-request-id", request_id.encode())]
-        await send_answer(send, 200, body, headers)
+        await send_answer(send, 200, orjson.dumps(value), headers)
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The process lives and its loop turns."""
@@ -108,14 +143,11 @@ class HttpApp:
 
 
 class _NoSuchPath(InvalidRequest):
-    status = 404
-
     def __init__(self, path: str) -> None:
-        super().__init__(f"there is nothing at {path[:200]}")
+        super().__init__(f"there is nothing at {shown(path)}")
 
 
 class _WrongMethod(InvalidRequest):
-    status = 405
-
-    def __init__(self, method: str, allowed: str) -> None:
-        super().__init__(f"{method[:20]} is not allowed here; use {allowed}")
+    def __init__(self, method: str, methods: Iterable[str]) -> None:
+        self.allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+        super().__init__(f"{shown(method)} is not allowed here; use {self.allowed}")

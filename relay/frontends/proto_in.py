@@ -2,6 +2,9 @@
 
 Fields of the contract that this version does not serve are refused by name, never ignored. JSON
 that only passes through is checked to be JSON here, so that a provider never sees half a document.
+
+What there may be many of is counted before it is read (`limits`, `proto_scan`): a frame of a few
+megabytes never keeps the loop from everybody else.
 """
 
 from __future__ import annotations
@@ -46,14 +49,21 @@ from relay.frontends.chat_body import (
     decode_json,
     to_request,
 )
+from relay.frontends.limits import (
+    MAX_LABEL_CHARS,
+    MAX_LABELS,
+    MAX_MESSAGES,
+    MAX_STOPS,
+    MAX_TAGS,
+    MAX_TOOLS,
+    Allowance,
+    check_count,
+)
+from relay.frontends.proto_scan import MAX_FIELDS, holds_too_many_fields
 from relay.frontends.request_policy import POLICY_KEYS
 from relay.trace_context import valid_traceparent
 
 MAX_ID_BYTES = 128
-MAX_LABELS = 16
-MAX_TAGS = 32
-MAX_LABEL_CHARS = 256
-"""Of a label's name or value, a tag, a client's name."""
 
 P = TypeVar("P", bound=ProtoMessage)
 
@@ -65,7 +75,8 @@ def parse(kind: type[P], data: bytes, max_bytes: int) -> P:
         max_bytes: the most that are read.
 
     Raises:
-        RequestTooLarge: there are more; names the message and the limit.
+        RequestTooLarge: there are more, or more than `MAX_FIELDS` fields in them; names the message
+            and the limit.
         InvalidRequest: they are no such message; names it.
     """
     name = kind.DESCRIPTOR.full_name
@@ -77,6 +88,10 @@ def parse(kind: type[P], data: bytes, max_bytes: int) -> P:
                 "limit_bytes": str(max_bytes),
                 "size_bytes": str(len(data)),
             },
+        )
+    if holds_too_many_fields(kind, data):
+        raise RequestTooLarge(
+            f"the {name} holds more than {MAX_FIELDS} fields", metadata={"field": name}
         )
     try:
         return kind.FromString(data)
@@ -115,6 +130,7 @@ def to_generate_request(
     model = start.model
     kind = start.WhichOneof("input")
     if kind == "openai_chat_body":
+        Allowance().take_json(start.openai_chat_body, "start.openai_chat_body")
         body = decode_json(start.openai_chat_body)
         for ignored in ("stream", "stream_options", *POLICY_KEYS):
             body.pop(ignored, None)
@@ -136,17 +152,25 @@ def to_generate_request(
             "start.prompt.messages must not be empty", field="start.prompt.messages"
         )
     path = "start.prompt"
+    check_count(len(prompt.messages), MAX_MESSAGES, f"{path}.messages")
+    check_count(len(prompt.tools), MAX_TOOLS, f"{path}.tools")
+    allowance = Allowance()
     return GenerateRequest(
         model=model,
         messages=tuple(
-            _message(item, f"{path}.messages[{i}]") for i, item in enumerate(prompt.messages)
+            _message(item, f"{path}.messages[{i}]", allowance)
+            for i, item in enumerate(prompt.messages)
         ),
-        tools=tuple(_tool(item, f"{path}.tools[{i}]") for i, item in enumerate(prompt.tools)),
-        tool_choice=_tool_choice(prompt.tool_choice) if prompt.HasField("tool_choice") else None,
+        tools=tuple(
+            _tool(item, f"{path}.tools[{i}]", allowance) for i, item in enumerate(prompt.tools)
+        ),
+        tool_choice=_tool_choice(prompt.tool_choice, allowance)
+        if prompt.HasField("tool_choice")
+        else None,
         parallel_tool_calls=prompt.parallel_tool_calls
         if prompt.HasField("parallel_tool_calls")
         else None,
-        response_format=_response_format(prompt.response_format)
+        response_format=_response_format(prompt.response_format, allowance)
         if prompt.HasField("response_format")
         else None,
         sampling=_sampling(prompt.sampling),
@@ -158,7 +182,7 @@ def to_generate_request(
         user=prompt.user,
         prompt_cache_key=prompt.prompt_cache_key,
         want_reasoning=start.output.reasoning,
-        extra=_json_object(prompt.extra_json, f"{path}.extra_json"),
+        extra=_json_object(prompt.extra_json, f"{path}.extra_json", allowance),
         policy=policy,
     )
 
@@ -210,6 +234,10 @@ def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: st
     if start.labels:
         check_labels(start.labels, "start.labels")
         labels.update(start.labels)
+    if len(start.turn_id) > MAX_LABEL_CHARS:
+        raise InvalidRequest(
+            f"start.turn_id is longer than {MAX_LABEL_CHARS} characters", field="start.turn_id"
+        )
     if len(start.tags) > MAX_TAGS or any(len(tag) > MAX_LABEL_CHARS for tag in start.tags):
         raise InvalidRequest(
             f"start.tags holds more than {MAX_TAGS} tags, or one over {MAX_LABEL_CHARS} characters",
@@ -246,10 +274,11 @@ def _optional(message: ProtoMessage, name: str) -> Any:
     return getattr(message, name) if message.HasField(name) else None
 
 
-def _json_object(data: bytes, field: str) -> Mapping[str, Any]:
+def _json_object(data: bytes, field: str, allowance: Allowance) -> Mapping[str, Any]:
     """A JSON object in bytes; empty bytes are an empty one."""
     if not data:
         return {}
+    allowance.take_json(data, field)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -271,24 +300,34 @@ _ROLES = {
 }
 
 
-def _message(item: content_pb.Message, path: str) -> Message:
+def _message(item: content_pb.Message, path: str, allowance: Allowance) -> Message:
     role = _ROLES.get(item.role)
     if role is None:
         raise InvalidRequest(f"{path}.role is not set or not known", field=f"{path}.role")
+    parts: tuple[Part, ...] = ()
+    if given := item.parts:
+        allowance.take_parts(len(given), f"{path}.parts")
+        parts = tuple(_part(part, f"{path}.parts[{i}]", allowance) for i, part in enumerate(given))
+    tool_calls: tuple[ToolCall, ...] = ()
+    if calls := item.tool_calls:
+        allowance.take_calls(len(calls), f"{path}.tool_calls")
+        tool_calls = tuple(
+            _tool_call(call, f"{path}.tool_calls[{i}]", allowance) for i, call in enumerate(calls)
+        )
     return Message(
         role=role,
-        parts=tuple(_part(part, f"{path}.parts[{i}]") for i, part in enumerate(item.parts)),
+        parts=parts,
         name=item.name,
-        tool_calls=tuple(
-            _tool_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(item.tool_calls)
-        ),
+        tool_calls=tool_calls,
         tool_call_id=item.tool_call_id,
         reasoning=item.reasoning,
-        extra=_json_object(item.extra_json, f"{path}.extra_json"),
+        extra=_json_object(extra, f"{path}.extra_json", allowance)
+        if (extra := item.extra_json)
+        else {},
     )
 
 
-def _part(part: content_pb.Part, path: str) -> Part:
+def _part(part: content_pb.Part, path: str, allowance: Allowance) -> Part:
     kind = part.WhichOneof("kind")
     if kind == "text":
         return TextPart(part.text)
@@ -301,15 +340,9 @@ def _part(part: content_pb.Part, path: str) -> Part:
             raise InvalidRequest(f"{path}.audio needs data and format", field=f"{path}.audio")
         return AudioPart(base64.b64encode(part.audio.data).decode(), part.audio.format)
     if kind == "file":
-        return FilePart(
-            file_id=part.file.file_id,
-            filename=part.file.filename,
-            data_base64=base64.b64encode(part.file.data).decode(),
-            media_type=part.file.media_type,
-        )
+        return _file(part.file, f"{path}.file")
     if kind == "opaque":
-        value = _json_object(part.opaque.value_json, f"{path}.opaque.value_json")
-        return OpaquePart(part.opaque.wire, value)
+        return _opaque(part.opaque, f"{path}.opaque", allowance)
     raise InvalidRequest(f"{path} has no kind that is known", field=path)
 
 
@@ -327,7 +360,28 @@ def _image(image: content_pb.ImagePart, path: str) -> ImagePart:
     )
 
 
-def _tool_call(call: content_pb.ToolCall, path: str) -> ToolCall:
+def _file(file: content_pb.FilePart, path: str) -> FilePart:
+    if not file.file_id and not file.data:
+        raise InvalidRequest(f"{path} needs a file_id, or data with its media_type", field=path)
+    if file.data and not file.media_type:
+        raise InvalidRequest(f"{path}.media_type is required with data", field=f"{path}.media_type")
+    return FilePart(
+        file_id=file.file_id,
+        filename=file.filename,
+        data_base64=base64.b64encode(file.data).decode(),
+        media_type=file.media_type,
+    )
+
+
+def _opaque(part: content_pb.OpaquePart, path: str, allowance: Allowance) -> OpaquePart:
+    if len(part.wire) > MAX_LABEL_CHARS:  # errors of other wires quote it
+        raise InvalidRequest(
+            f"{path}.wire is longer than {MAX_LABEL_CHARS} characters", field=f"{path}.wire"
+        )
+    return OpaquePart(part.wire, _json_object(part.value_json, f"{path}.value_json", allowance))
+
+
+def _tool_call(call: content_pb.ToolCall, path: str, allowance: Allowance) -> ToolCall:
     if not call.name:
         raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
     return ToolCall(
@@ -335,19 +389,20 @@ def _tool_call(call: content_pb.ToolCall, path: str) -> ToolCall:
         name=call.name,
         arguments=call.arguments,
         kind="custom" if call.kind == content_pb.TOOL_KIND_CUSTOM else "function",
-        extra=_json_object(call.extra_json, f"{path}.extra_json"),
+        extra=_json_object(call.extra_json, f"{path}.extra_json", allowance),
     )
 
 
 # --- tools and sampling -----------------------------------------------------------------------
 
 
-def _tool(tool: content_pb.Tool, path: str) -> Tool:
+def _tool(tool: content_pb.Tool, path: str, allowance: Allowance) -> Tool:
     if tool.opaque_json:
-        return Tool(name=tool.name, opaque=_json_object(tool.opaque_json, f"{path}.opaque_json"))
+        opaque = _json_object(tool.opaque_json, f"{path}.opaque_json", allowance)
+        return Tool(name=tool.name, opaque=opaque)
     if not tool.name:
         raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
-    _json_object(tool.parameters_json, f"{path}.parameters_json")
+    _json_object(tool.parameters_json, f"{path}.parameters_json", allowance)
     return Tool(
         name=tool.name,
         description=tool.description,
@@ -365,7 +420,7 @@ _TOOL_CHOICES = {
 }
 
 
-def _tool_choice(choice: content_pb.ToolChoice) -> ToolChoice:
+def _tool_choice(choice: content_pb.ToolChoice, allowance: Allowance) -> ToolChoice:
     path = "start.prompt.tool_choice"
     mode = _TOOL_CHOICES.get(choice.mode)
     if mode is None:
@@ -374,11 +429,11 @@ def _tool_choice(choice: content_pb.ToolChoice) -> ToolChoice:
         raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
     opaque = None
     if mode is ToolChoiceMode.OPAQUE:
-        opaque = _json_object(choice.opaque_json, f"{path}.opaque_json")
+        opaque = _json_object(choice.opaque_json, f"{path}.opaque_json", allowance)
     return ToolChoice(mode, name=choice.name, opaque=opaque)
 
 
-def _response_format(wanted: content_pb.ResponseFormat) -> ResponseFormat:
+def _response_format(wanted: content_pb.ResponseFormat, allowance: Allowance) -> ResponseFormat:
     path = "start.prompt.response_format"
     if wanted.kind == content_pb.RESPONSE_FORMAT_KIND_TEXT:
         return ResponseFormat("text")
@@ -386,7 +441,7 @@ def _response_format(wanted: content_pb.ResponseFormat) -> ResponseFormat:
         return ResponseFormat("json_object")
     if wanted.kind != content_pb.RESPONSE_FORMAT_KIND_JSON_SCHEMA:
         raise InvalidRequest(f"{path}.kind is not set or not known", field=f"{path}.kind")
-    _json_object(wanted.schema_json, f"{path}.schema_json")
+    _json_object(wanted.schema_json, f"{path}.schema_json", allowance)
     return ResponseFormat(
         "json_schema",
         name=wanted.name,
@@ -402,6 +457,7 @@ def _sampling(sampling: content_pb.Sampling) -> Sampling:
         if value is not None and not low <= value <= high:  # NaN is not either
             field = f"start.prompt.sampling.{name}"
             raise InvalidRequest(f"{field} must be between {low} and {high}", field=field)
+    check_count(len(sampling.stop), MAX_STOPS, "start.prompt.sampling.stop")
     choices = _optional(sampling, "choices")
     if choices is not None and not 1 <= choices <= MAX_CHOICES:
         field = "start.prompt.sampling.choices"

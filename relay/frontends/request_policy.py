@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.content import Budgets, Policy
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
+from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
 from relay.trace_context import valid_traceparent
 
 _PREFIX = b"x-relay-"
@@ -27,7 +28,8 @@ POLICY_KEYS = ("relay", "x_relay")
 """Fields of the body that are the relay's own and go no further."""
 _NOTHING_ASKED = Policy()
 _MAX_MS = 86_400_000
-_MAX_TEXT = 256
+_MAX_ENTRIES = 64
+"""Of the body's `relay`: far more than there are names."""
 
 
 def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
@@ -43,13 +45,15 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
             continue
         if not isinstance(given, dict):
             raise InvalidRequest(f"{where} must be an object", field=where)
+        check_count(len(given), _MAX_ENTRIES, where)
         for key, value in given.items():
+            key = shown(key)
             entries[key.replace("_", "-")] = (f"{where}.{key}", value)
     traceparent = ""
     for raw_name, raw_value in scope["headers"]:
         if raw_name.startswith(_PREFIX):
-            name = raw_name[len(_PREFIX) :].decode("latin-1")
-            entries[name] = (raw_name.decode("latin-1"), raw_value.decode("latin-1"))
+            name = shown(raw_name[len(_PREFIX) :].decode("latin-1"))
+            entries[name] = (f"x-relay-{name}", raw_value.decode("latin-1"))
         elif raw_name == b"traceparent":
             traceparent = valid_traceparent(raw_value.decode("latin-1"))
     if not entries:
@@ -70,6 +74,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         elif name == "timeline":
             timeline = _yes_or_no(field, value)
         else:
+            field = shown(field)
             raise InvalidRequest(
                 f"{field} is not known; known are {', '.join(_NAMES)}", field=field
             )
@@ -102,14 +107,14 @@ def _yes_or_no(field: str, value: object) -> bool:
 
 
 def _text(field: str, value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
-        raise InvalidRequest(f"{field} must be 1 to {_MAX_TEXT} characters", field=field)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL_CHARS:
+        raise InvalidRequest(f"{field} must be 1 to {MAX_LABEL_CHARS} characters", field=field)
     return value
 
 
 def _tags(field: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        value = [item.strip() for item in value.split(",")]
-    if not isinstance(value, list) or len(value) > 32:
-        raise InvalidRequest(f"{field} must be a list of at most 32 tags", field=field)
+        value = [item.strip() for item in value.split(",", MAX_TAGS)]
+    if not isinstance(value, list) or len(value) > MAX_TAGS:
+        raise InvalidRequest(f"{field} must be a list of at most {MAX_TAGS} tags", field=field)
     return tuple(_text(field, item) for item in value)

@@ -6,14 +6,17 @@ reload makes a new one. Resolution of a client's `model`, in this order:
 1. an alias of the configuration;
 2. `provider/model`, split at the first `/`, of a configured provider;
 3. a bare model name that exactly one provider row lists;
-4. else UnknownModel with the nearest names.
+4. else UnknownModel with the nearest names, or with how a model is named.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -33,6 +36,9 @@ from relay.transport.base import Headers, Origin
 
 _DEFAULT_TIMEOUTS = TimeoutsConfig()
 """For models asked for by their own name; building one costs 20 us."""
+
+MAX_NEAREST = 3
+"""How many names a client is told that asked for an unknown one."""
 
 _AUTH_HEADER = {
     "x-api-key": "x-api-key",
@@ -105,6 +111,10 @@ class Route:
         timeout_class = self.timeouts.timeout_class
         if timeout_class == "auto":
             timeout_class = "reasoning" if _asks_for_reasoning(request) else "default"
+        return self.timeouts_of(timeout_class)
+
+    def timeouts_of(self, timeout_class: str) -> Timeouts:
+        """The same of a class: fields left out come from it."""
         row = TIMEOUT_CLASSES_MS[timeout_class]
         given = self.timeouts
         return Timeouts(
@@ -149,6 +159,18 @@ class Catalog:
             model: names[0] for model, names in listed.items() if len(names) == 1
         }
         self._ambiguous = {model: names for model, names in listed.items() if len(names) > 1}
+        self._near: dict[str, list[str]] = {}
+        """In lower case what people may have meant -> what to ask for."""
+        for name in self.names():
+            self._near.setdefault(name.lower(), []).append(name)
+        named = [
+            target
+            for route in self._routes.values()
+            for target in (*route.candidates, *route.fallbacks)
+        ] + [self._target(p, model) for model, providers in listed.items() for p in providers]
+        for target in named:
+            for text in (target.name, target.model):
+                self._near.setdefault(text.lower(), []).append(target.name)
 
     def _target(self, provider: str, model: str) -> Target:
         return Target(self.endpoints[provider], model)
@@ -168,14 +190,20 @@ class Catalog:
         if not provider:
             if model in self._ambiguous:
                 raise UnknownModel(model, [f"{p}/{model}" for p in self._ambiguous[model]])
-            asked = model[:MAX_SHOWN_CHARS]  # comparing a megabyte would stop the loop
-            raise UnknownModel(model, difflib.get_close_matches(asked, self.names(), 3, 0.5))
+            raise UnknownModel(model, self._nearest(model), list(self.endpoints)[:MAX_NEAREST])
         return Route(
             alias=model,
             candidates=(self._target(provider, name),),
             fallbacks=(),
             timeouts=_DEFAULT_TIMEOUTS,
         )
+
+    def _nearest(self, model: str) -> list[str]:
+        """Names like this one, whatever its case, and with or without a provider before it."""
+        asked = model[:MAX_SHOWN_CHARS].lower()  # comparing a megabyte would stop the loop
+        found = difflib.get_close_matches(asked, self._near, MAX_NEAREST, 0.5)
+        names = dict.fromkeys(name for text in found for name in self._near[text])
+        return list(names)[:MAX_NEAREST]
 
     def names(self) -> list[str]:
         """Everything that `resolve` knows by name: aliases first, then `provider/model`."""
@@ -209,6 +237,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         http=row.http,
         ca_file=row.ca_file,
         egress_proxy=ProxyUrl(row.egress_proxy.get_secret_value()) if row.egress_proxy else None,
+        ca_digest=_digest_of(row.ca_file),
     )
     headers: Headers = [(key, value.get_secret_value()) for key, value in row.headers.items()]
     if row.keys and row.auth != "none":
@@ -233,3 +262,11 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         tpm=row.tpm,
         models=row.models,
     )
+
+
+def _digest_of(ca_file: str | None) -> str:
+    """Another one when the file holds other roots: a reload then connects anew."""
+    if ca_file is not None:
+        with contextlib.suppress(OSError):  # gone since it was checked; the dial says so
+            return hashlib.sha256(Path(ca_file).read_bytes()).hexdigest()
+    return ""

@@ -31,6 +31,9 @@ class Origin(NamedTuple):
     ca_file: str | None = None
     """PEM file of the only trusted roots; None for those that the machine trusts."""
     egress_proxy: str | None = None
+    ca_digest: str = ""
+    """Stands for what `ca_file` holds: with other roots it is another origin, so that connections
+    made under the old ones are not used for it."""
 
     @property
     def url(self) -> str:

@@ -44,7 +44,7 @@ class HttpxEngine:
 
     def __init__(self, settings: TransportSettings) -> None:
         del settings  # nothing of it applies: no HTTP/2, and the pool does the rest
-        self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str | None, str], ssl.SSLContext] = {}
         self._cleanups: set[asyncio.Task[None]] = set()
 
     def connect(self, origin: Origin, *, connect_timeout_s: float) -> HttpxConnection:
@@ -56,7 +56,7 @@ class HttpxEngine:
         if origin.http == "h2":
             raise ConnectError("the httpx engine speaks HTTP/1.1 only")
         transport = httpx2.AsyncHTTPTransport(
-            verify=self._context(origin.ca_file),
+            verify=self._context(origin.ca_file, origin.ca_digest),
             trust_env=False,
             http1=True,
             http2=False,
@@ -76,11 +76,11 @@ class HttpxEngine:
         self._cleanups.add(task)
         task.add_done_callback(self._cleanups.discard)
 
-    def _context(self, ca_file: str | None) -> ssl.SSLContext:
-        context = self._contexts.get(ca_file)
+    def _context(self, ca_file: str | None, digest: str) -> ssl.SSLContext:
+        context = self._contexts.get((ca_file, digest))
         if context is None:
             context = ssl.create_default_context(cafile=ca_file)
-            self._contexts[ca_file] = context
+            self._contexts[ca_file, digest] = context
         return context
 
 

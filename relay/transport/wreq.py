@@ -76,7 +76,7 @@ class WreqEngine:
             keep_alive_timeout=timedelta(seconds=settings.ping_timeout_s),
             keep_alive_while_idle=True,
         )
-        self._trust: dict[str | None, wreq.CertStore | None] = {}
+        self._trust: dict[tuple[str | None, str], wreq.CertStore | None] = {}
 
     def connect(self, origin: Origin, *, connect_timeout_s: float) -> WreqConnection:
         """See `Engine.connect`.
@@ -87,7 +87,7 @@ class WreqEngine:
         """
         config: dict[str, Any] = {}
         if origin.scheme == "https" or origin.egress_proxy is not None:
-            store = self._trusted(origin.ca_file)
+            store = self._trusted(origin.ca_file, origin.ca_digest)
             if store is not None:
                 config["tls_verify"] = store
         if origin.egress_proxy is not None:
@@ -119,10 +119,11 @@ class WreqEngine:
     async def aclose(self) -> None:
         """Nothing to do: the runtime ends with its last client."""
 
-    def _trusted(self, ca_file: str | None) -> wreq.CertStore | None:
-        if ca_file not in self._trust:
-            self._trust[ca_file] = _system_store() if ca_file is None else _store_of(ca_file)
-        return self._trust[ca_file]
+    def _trusted(self, ca_file: str | None, digest: str) -> wreq.CertStore | None:
+        key = (ca_file, digest)
+        if key not in self._trust:
+            self._trust[key] = _system_store() if ca_file is None else _store_of(ca_file)
+        return self._trust[key]
 
 
 def _store_of(ca_file: str) -> wreq.CertStore:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import re
+import sys
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -33,6 +35,29 @@ def test_example_imports_without_running(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert asyncio.iscoroutinefunction(module.main)
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+async def test_without_a_relay_an_example_says_so(path: Path, unused_tcp_port: int) -> None:
+    address = f"127.0.0.1:{unused_tcp_port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(path),
+        env={**os.environ, "RTRELAY_ADDRESS": address},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (process.returncode, output) == (1, b"")
+    (line,) = errors.decode().splitlines()
+    assert f"the relay at {address}" in line
+    assert "Connection refused" in line
 
 
 def test_client_package_needs_no_server() -> None:

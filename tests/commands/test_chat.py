@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -66,14 +67,16 @@ async def test_one_message(relay: RelayUnderTest, upstream: H2Server) -> None:
 
 
 async def test_one_message_without_its_timeline(relay: RelayUnderTest) -> None:
-    ran = await relay_command(*at(relay), "-m", "Hello", "--no-timeline")
+    ran = await relay_command(*at(relay), "--message", "Hello", "--no-timeline")
     assert (ran.status, ran.output, ran.errors) == (0, "One moment.\n", "")
 
 
 async def test_failure_is_shown_and_is_the_exit_status(relay: RelayUnderTest) -> None:
     ran = await relay_command(*at(relay), "-m", "Hello", "--model", "fats")
     assert ran.status == 1
-    assert "failed after" in ran.output
+    failed, why = ran.output.splitlines()[:2]
+    assert re.fullmatch(r"  failed after [\d.]+ ms", failed), "nobody answered, nothing to count"
+    assert "unknown model 'fats'" in why
     assert "fast" in ran.output, "the nearest name"
     assert "Traceback" not in ran.output + ran.errors
 
@@ -130,6 +133,7 @@ async def test_ctrl_c_at_the_prompt_leaves(relay: RelayUnderTest) -> None:
         terminal.types(CTRL_C)
         assert await terminal.exited() == 130
     assert "Traceback" not in terminal.screen
+    assert terminal.screen.endswith("\n"), "the shell's prompt has a line of its own"
 
 
 # --- no relay -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.commands.check import probe
-from relay.config import parse
+from relay.config import known_providers, parse
 from relay.routing.catalog import Catalog
 from tests.fakes.command import Ran, relay_command
 from tests.fakes.emulator_process import EmulatorProcess
@@ -26,6 +26,88 @@ from tests.fakes.json_schema import faults
 from tests.fakes.relay_under_test import provider
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+# --- what a name resolves to ----------------------------------------------------------------
+
+
+def shown(directory: Path, document: dict[str, Any], *, width: int = 200) -> str:
+    """What is printed of a file."""
+    path = directory / "relay.yaml"
+    path.write_text(yaml.safe_dump(document))
+    environment = {"COLUMNS": str(width)}
+    ran = CliRunner().invoke(app, ["check", "-c", str(path)], env=environment)
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
+
+
+LAB = {"wire": "openai_chat", "base_url": "http://127.0.0.1:9/v1"}
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "limits"),
+    [
+        ({}, ["default: 1 / 10 / 10 / 120 s", "reasoning: 1 / 120 / 60 / 900 s"]),
+        ({"class": "default", "connect_ms": 250}, ["default: 0.25 / 10 / 10 / 120 s"]),
+        ({"class": "reasoning", "total_ms": 9000}, ["reasoning: 1 / 120 / 60 / 9 s"]),
+    ],
+)
+def test_limits_are_shown_with_their_class(
+    tmp_path: Path, timeouts: dict[str, Any], limits: list[str]
+) -> None:
+    alias = {"candidates": [{"provider": "lab", "model": "m"}], "timeouts": timeouts}
+    text = shown(tmp_path, {"providers": {"lab": LAB}, "models": {"fast": alias}})
+    assert re.findall(r"\w+: [\d. /]+ s\b", text) == limits
+
+
+def test_long_names_are_not_cut(tmp_path: Path) -> None:
+    name = "vendor/" + "a-very-long-name-of-a-model-" * 5
+    alias = {"candidates": [{"provider": "lab", "model": name}]}
+    document = {"providers": {"lab": LAB}, "models": {"fast": alias}}
+    text = shown(tmp_path, document, width=60)
+    assert "…" not in text
+    cells = [line.split("│")[2] for line in text.splitlines() if line.count("│") == 4]
+    assert f"lab/{name}" in "".join(cell.strip() for cell in cells)
+
+
+@pytest.mark.parametrize("name", ["grpc", "http", "admin"])
+def test_what_serve_refuses_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump({"server": {name: {"address": "0.0.0.0:8080"}}}))
+    ran = CliRunner().invoke(app, ["check", "-c", str(path)])
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert f"server.{name}.address 0.0.0.0:8080 is reachable from outside" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, "no provider keys are set: the built-in emulator answers"),
+        ({"ODD_API_KEY": "k"}, "no provider key that is set can be used (accepted: OPENAI_API_KEY"),
+        ({"GROQ_API_KEY": "k"}, "provider keys in the environment: groq\n"),
+        ({"GROQ_API_KEY": "k", "ODD_API_KEY": "k"}, "ODD_API_KEY is set, but this version"),
+    ],
+)
+def test_without_a_file_it_checks_what_would_be_served(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: str
+) -> None:
+    odd = {**known_providers()["openai"], "wire": "morse", "api_key_env": "ODD_API_KEY"}
+    monkeypatch.setitem(known_providers(), "odd", odd)
+    for row in known_providers().values():
+        monkeypatch.delenv(row.get("api_key_env") or "NONE", raising=False)
+    ran = CliRunner().invoke(app, ["check"], env={"COLUMNS": "400", **variables})
+    assert ran.exit_code == 0
+    assert told in ran.stdout
+    asked = "groq/llama-3.3-70b-versatile" if "GROQ_API_KEY" in variables else "emulator/emu-fast"
+    assert asked in ran.stdout
+
+
+def test_emulator_that_does_not_run_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in known_providers().values():
+        monkeypatch.delenv(row.get("api_key_env") or "NONE", raising=False)
+    ran = CliRunner().invoke(app, ["check", "--probe"])
+    assert ran.exit_code == 1
+    assert "there is nothing to probe" in ran.stderr
 
 
 # --- the way to the providers ---------------------------------------------------------------
@@ -74,8 +156,8 @@ async def test_probe_of_a_provider_that_is_away_is_told_and_fails(
     assert ran.status == 1
     found = rows(ran.output)
     assert [row[:2] for row in found] == [
-        ["away", "h2"],
-        ["away", "h1"],
+        ["away", "HTTP/2"],
+        ["away", "HTTP/1.1"],
         ["lab", "HTTP/2"],
         ["lab", "HTTP/1.1"],
     ]
@@ -94,7 +176,7 @@ async def test_probe_over_one_version_is_enough(tmp_path: Path) -> None:
     assert ran.status == 0
     assert [row[:3] for row in rows(ran.output)] == [["lab", "HTTP/2", "401: the key is refused"]]
     assert mixed.status == 0
-    assert [row[1] for row in rows(mixed.output)] == ["HTTP/2", "h1"]
+    assert [row[1] for row in rows(mixed.output)] == ["HTTP/2", "HTTP/1.1"]
 
 
 @asynccontextmanager
@@ -120,7 +202,10 @@ async def test_probe_connects_by_the_settings_of_the_file() -> None:
         )
         began_s = time.monotonic()
         results = await probe(config, Catalog(config))
-    assert [(row.http, row.is_reachable) for row in results] == [("h2", False), ("h1", False)]
+    assert [(row.http, row.is_reachable) for row in results] == [
+        ("HTTP/2", False),
+        ("HTTP/1.1", False),
+    ]
     assert time.monotonic() - began_s < 2.0  # two dials; by default each has three seconds
 
 

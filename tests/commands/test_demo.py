@@ -33,3 +33,4 @@ async def test_the_call_is_played_to_its_end() -> None:
     assert attempts[1].endswith("won")
     assert "completed after" in failed_over
     assert "the relay's own time before the first word" in failed_over
+    assert "cyan" not in ran.output, "a pipe has no colours"

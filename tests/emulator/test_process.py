@@ -10,12 +10,13 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h2.connection
 import httpx2
 import pytest
 
-from relay.emulator.certs import make_certs
+from relay.emulator.certs import CertFiles, make_certs
 from relay.emulator.main import EmulatorConfig, load_config
 from tests.emulator.calls import chat, chat_text, plain_client, post
 from tests.fakes.emulator_process import EmulatorProcess
@@ -82,6 +83,47 @@ def test_private_key_is_for_the_owner_alone(tmp_path: Path) -> None:
     assert files.key.stat().st_mode & 0o077 == 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.chain, files.key)
+
+
+def test_certificates_are_kept_for_clients_that_know_them(tmp_path: Path) -> None:
+    with EmulatorProcess(cert_dir=tmp_path) as own:
+        trusting = ssl.create_default_context(cafile=own.ca_file)
+    with (
+        EmulatorProcess(cert_dir=tmp_path) as own,
+        httpx2.Client(verify=trusting, trust_env=False) as client,
+    ):
+        assert client.get(f"{own.base_url_tls}/v1/models").status_code == 200
+
+
+def contents(files: CertFiles) -> list[bytes]:
+    return [path.read_bytes() for path in (files.ca, files.chain, files.key)]
+
+
+@pytest.mark.parametrize("change", ["ca", "chain", "key", "names", "date"])
+def test_certificates_that_are_of_no_use_are_made_anew(tmp_path: Path, change: str) -> None:
+    files = make_certs(tmp_path)
+    before = contents(files)
+    assert contents(make_certs(tmp_path)) == before
+    wanted: dict[str, Any] = {"names": ("other.example",)} if change == "names" else {}
+    if change == "date":
+        make_certs(tmp_path, is_expired=True)
+        before = contents(make_certs(tmp_path, is_expired=True))
+    elif change in ("ca", "chain", "key"):
+        other = make_certs(tmp_path / "other")
+        getattr(files, change).write_bytes(getattr(other, change).read_bytes())
+        before = contents(files)
+    after = make_certs(tmp_path, **wanted)
+    assert not set(contents(after)) & set(before)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(after.chain, after.key)
+
+
+@pytest.mark.parametrize("text", ["", "no certificate"])
+def test_files_that_are_none_are_written_anew(tmp_path: Path, text: str) -> None:
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text(text)
+    files = make_certs(tmp_path)
+    assert all(b"-----BEGIN" in data for data in contents(files))
 
 
 def test_configuration_file(tmp_path: Path) -> None:

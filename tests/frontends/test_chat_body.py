@@ -28,7 +28,17 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest, RelayError
-from relay.frontends.chat_body import MAX_DEPTH, MAX_MESSAGES, decode_json, to_request
+from relay.frontends.chat_body import MAX_DEPTH, check_depth, decode_json, to_request
+from relay.frontends.limits import (
+    MAX_CALLS,
+    MAX_MESSAGE_CALLS,
+    MAX_MESSAGE_PARTS,
+    MAX_MESSAGES,
+    MAX_NODES,
+    MAX_PARTS,
+    MAX_STOPS,
+    MAX_TOOLS,
+)
 from tests.fakes.properties import examples
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -413,6 +423,67 @@ def test_wrong_field_is_refused_by_its_path(given: dict[str, Any], field: str) -
         to_request(given)
     assert raised.value.field == field
     assert field in raised.value.public_message
+
+
+# --- how many -------------------------------------------------------------------------------
+
+TEXT = {"type": "text", "text": "x"}
+CALL = {"id": "c", "function": {"name": "f"}}
+FULL_OF_PARTS = {"role": "user", "content": [TEXT] * MAX_MESSAGE_PARTS}
+FULL_OF_CALLS = {"role": "assistant", "tool_calls": [CALL] * MAX_MESSAGE_CALLS}
+_PARTS_FIT, _CALLS_FIT = MAX_PARTS // MAX_MESSAGE_PARTS, MAX_CALLS // MAX_MESSAGE_CALLS
+
+MOST: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (body(messages=[HELLO] * MAX_MESSAGES), body(messages=[{}] * (MAX_MESSAGES + 1)), "messages"),
+    (
+        body(messages=[FULL_OF_PARTS]),
+        message(content=[{}] * (MAX_MESSAGE_PARTS + 1)),
+        f"{IN_MESSAGE}.content",
+    ),
+    (
+        body(messages=[FULL_OF_PARTS] * _PARTS_FIT),
+        body(messages=[FULL_OF_PARTS] * (_PARTS_FIT + 1)),
+        f"messages[{_PARTS_FIT}].content",
+    ),
+    (
+        body(messages=[FULL_OF_CALLS]),
+        message(tool_calls=[{}] * (MAX_MESSAGE_CALLS + 1)),
+        f"{IN_MESSAGE}.tool_calls",
+    ),
+    (
+        body(messages=[FULL_OF_CALLS] * _CALLS_FIT),
+        body(messages=[FULL_OF_CALLS] * (_CALLS_FIT + 1)),
+        f"messages[{_CALLS_FIT}].tool_calls",
+    ),
+    (body(tools=[{"type": "x"}] * MAX_TOOLS), body(tools=[{}] * (MAX_TOOLS + 1)), "tools"),
+    (body(stop=["x"] * MAX_STOPS), body(stop=["x"] * (MAX_STOPS + 1)), "stop"),
+]
+
+
+@pytest.mark.parametrize(("most", "more", "field"), MOST, ids=[field for _, _, field in MOST])
+def test_what_there_may_be_many_of_is_counted_before_it_is_built(
+    most: dict[str, Any], more: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_request(most)
+
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("something was built of what is refused")
+
+    if field in ("messages", f"{IN_MESSAGE}.content", f"{IN_MESSAGE}.tool_calls", "tools"):
+        for name in ("_part", "_tool_call", "_tool"):
+            monkeypatch.setattr(f"relay.frontends.chat_body.{name}", built)
+    with pytest.raises(InvalidRequest) as raised:
+        to_request(more)
+    assert raised.value.field == field
+    assert field in raised.value.public_message
+
+
+def test_check_of_the_depth_goes_no_further_than_the_values_allowed() -> None:
+    check_depth([[1] * (MAX_NODES - 1)], "it")
+    with pytest.raises(InvalidRequest) as raised:
+        check_depth({"a": [[1] * MAX_NODES]}, "it", "the.field")
+    assert raised.value.field == "the.field"
+    assert str(MAX_NODES) in raised.value.public_message
 
 
 # --- anything at all ------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from relay.errors import ConnectError, InvalidRequest
+from relay.frontends.asgi import ABORT, STREAMS
 from relay.frontends.http_app import HttpApp
 from relay.frontends.surfaces.chat_completions import ChatSettings, chat_completions
 from tests.fakes.memory_transport import FakeEndpoint
@@ -39,8 +40,13 @@ class Answer:
         self.parts: list[tuple[float, bytes]] = []
         self.head_s = -1.0
         self.is_complete = False
+        self.said: list[str] = []
+        """Messages of ours, beside those of ASGI."""
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] in (ABORT, STREAMS):
+            self.said.append(message["type"])
+            return
         assert not self.is_complete, "something after the end"
         if message["type"] == "http.response.start":
             assert not self.status, "a second head"
@@ -263,6 +269,64 @@ def test_rule_8_disconnect_while_comments_are_sent() -> None:
     told, scenario = post({"a": SILENT}, gone_at_s=2.5)
     assert scenario.aborted == [("a", 2.5)]
     assert told.status == 200
+
+
+# --- what the connection is told --------------------------------------------------------------
+
+
+def test_stream_is_announced_before_anything_is_asked_of_the_provider() -> None:
+    told, _ = post({"a": HELLO})
+    assert told.said == [STREAMS]
+    told, _ = post({"a": HELLO}, stream=False)
+    assert told.said == []
+
+
+def test_connection_of_a_client_that_does_not_read_its_stream_is_broken() -> None:
+    scenario = Scenario({"a": HELLO}, slow_consumer_s=5.0)
+    told = Answer()
+    data = orjson.dumps(
+        {"model": "fast", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    )
+    asked = [{"type": "http.request", "body": data}]
+
+    async def receive() -> MutableMapping[str, Any]:
+        if not asked:
+            await asyncio.Event().wait()
+        return asked.pop()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()  # it never has room
+        await told.send(message)
+
+    async def main() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        await HttpApp(scenario.services, SETTINGS)(scope, receive, send)
+        await scenario.settled()
+        scenario.check()
+
+    run(main())
+    assert told.said == [STREAMS, ABORT]
+    assert told.parts == []
+    assert scenario.aborted == [("a", 5.75)]
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_body_of_too_many_values_is_refused_before_it_is_parsed(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parsed(_: bytes) -> None:
+        raise AssertionError("it was parsed")
+
+    settings = ChatSettings(8_000_000, 2.0, 1.0)
+    monkeypatch.setattr("tests.frontends.test_chat_completions.SETTINGS", settings)
+    told, _ = post({"a": HELLO}, user="[{,x" * size)  # words of a text are no values
+    assert told.text == "Hello there"
+    monkeypatch.setattr("relay.frontends.surfaces.chat_completions.decode_json", parsed)
+    with pytest.raises(InvalidRequest) as raised:
+        post({"a": HELLO}, z=[[]] * 50_001)
+    assert raised.value.field == "body"
+    assert "100000 JSON values" in raised.value.public_message
 
 
 # --- refused ---------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 from google.protobuf import duration_pb2
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.errors import (
     AllAttemptsFailed,
@@ -20,8 +22,16 @@ from relay.errors import (
     UnknownModel,
     UpstreamStatus,
 )
-from relay.frontends.grpc_status import DOMAIN, to_status
+from relay.frontends.grpc_status import (
+    DOMAIN,
+    MAX_DETAILS_BYTES,
+    MAX_STATUS_BYTES,
+    cut,
+    to_status,
+    to_trailers,
+)
 from relay.frontends.http_errors import error_body, error_object, http_status, retry_headers
+from tests.fakes.properties import examples
 
 LIMITED = UpstreamStatus(
     "slow down",
@@ -67,6 +77,45 @@ def test_cause_of_an_error_stays_inside() -> None:
     except InternalError as error:
         sent = to_status(error).SerializeToString() + error_body(error, "req_1")
     assert b"secret" not in sent
+
+
+@pytest.mark.parametrize("error", [LIMITED, InvalidRequest("a.b is wrong", field="a.b")])
+def test_short_error_is_whole_in_the_trailers(error: RelayError) -> None:
+    details, status = to_trailers(error)
+    assert details == error.public_message
+    assert status == to_status(error).SerializeToString()
+
+
+@examples(100)
+@given(
+    st.text(alphabet="a日😀", min_size=100, max_size=2000),
+    st.dictionaries(
+        st.sampled_from(["field", "provider_type", "provider_code", "provider_param", "feature"]),
+        st.text(alphabet="b日", max_size=800),
+    ),
+)
+def test_long_error_is_cut_to_what_trailers_hold(text: str, facts: dict[str, str]) -> None:
+    error = RelayError(text, metadata=facts, retry_after_s=1.0)
+    details, data = to_trailers(error)
+    status = status_pb2.Status.FromString(data)
+    assert len(details.encode()) <= MAX_DETAILS_BYTES
+    assert len(data) <= MAX_STATUS_BYTES
+    for shown in (details, status.message):
+        assert shown == text or text.startswith(shown.removesuffix("..."))
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == "INTERNAL"
+    assert info.metadata.keys() == facts.keys()
+    assert to_status(error).message == text, "in a frame it is whole"
+
+
+@examples(100)
+@given(st.text(max_size=50), st.integers(0, 120))
+def test_cut_keeps_characters_whole(text: str, max_bytes: int) -> None:
+    shown = cut(text, max_bytes)
+    assert len(shown.encode()) <= max_bytes or shown == text == ""
+    if shown != text:
+        assert text.startswith(shown.rstrip("."))
 
 
 # --- HTTP -----------------------------------------------------------------------------------

@@ -11,9 +11,16 @@ from google.rpc import status_pb2
 from rtrelay.v1 import Close, ConverseRequest, ConverseResponse, GenerateRequest, Ping, Setup
 from structlog.testing import capture_logs
 
+from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.config import GrpcListener
 from relay.errors import CancelReason, Draining
-from relay.frontends.grpc_service import HARD_LIMIT_FACTOR, RelayService, hard_limit_bytes
+from relay.frontends import proto_in
+from relay.frontends.grpc_service import (
+    HARD_LIMIT_FACTOR,
+    LONG_REQUEST_BYTES,
+    RelayService,
+    hard_limit_bytes,
+)
 from relay.frontends.proto_out import FrameEncoder
 from relay.outbox import MAX_ANSWERS
 from tests.fakes.converse_client import details_of, field_of, reason_of, start
@@ -392,6 +399,40 @@ async def test_unknown_model_has_its_end_without_started() -> None:
     assert (reason_of(rpc.status), rpc.status.code) == ("UNKNOWN_MODEL", 5)
     refusals = [log for log in logs if log["event"] == "start_refused"]
     assert [log["reason"] for log in refusals] == ["UNKNOWN_MODEL"] * 2
+
+
+@pytest.mark.parametrize("rpc", ["generate", "converse"])
+def test_others_have_a_turn_between_reading_and_encoding_a_long_request(
+    rpc: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        relay = Relay()
+        relay.service = RelayService(relay.scenario.services, GrpcListener())
+        order: list[str] = []
+        read = proto_in.to_generate_request
+
+        def noted(*arguments: Any) -> Any:
+            order.append("read")
+            asyncio.get_running_loop().call_soon(order.append, "others")
+            return read(*arguments)
+
+        encode = OpenAIChatCodec.encode_request
+
+        def noted_too(*arguments: Any) -> Any:
+            order.append("encoded")
+            return encode(*arguments)
+
+        monkeypatch.setattr("relay.frontends.grpc_service.to_generate_request", noted)
+        monkeypatch.setattr(OpenAIChatCodec, "encode_request", noted_too)
+        long = start("g1", text="x" * LONG_REQUEST_BYTES)
+        if rpc == "generate":
+            await relay.generate(Rpc(), GenerateRequest(start=long).SerializeToString())
+        else:
+            await relay.converse(Rpc(SETUP, ConverseRequest(start=long)))
+        assert order == ["read", "others", "encoded"]
+
+    check()
 
 
 @on_virtual_time

@@ -31,13 +31,25 @@ from relay.content import (
     ToolChoice,
     ToolChoiceMode,
 )
-from relay.errors import InvalidRequest, NotImplementedYet, RelayError
+from relay.errors import InvalidRequest, NotImplementedYet, RelayError, RequestTooLarge
+from relay.frontends import proto_in
+from relay.frontends.limits import (
+    MAX_CALLS,
+    MAX_MESSAGE_CALLS,
+    MAX_MESSAGE_PARTS,
+    MAX_MESSAGES,
+    MAX_NODES,
+    MAX_PARTS,
+    MAX_STOPS,
+    MAX_TOOLS,
+)
 from relay.frontends.proto_in import (
     MAX_ID_BYTES,
     check_generation_id,
     parse,
     to_generate_request,
 )
+from relay.frontends.proto_scan import MAX_FIELDS
 from tests.fakes.properties import examples
 
 HELLO = content_pb.Message(role=content_pb.ROLE_USER, parts=[content_pb.Part(text="Hello")])
@@ -116,6 +128,7 @@ def test_whose_generation_it_is() -> None:
         ({"labels": {"x": "y" * 257}}, "start.labels"),
         ({"tags": ["x"] * 33}, "start.tags"),
         ({"tags": ["x" * 257]}, "start.tags"),
+        ({"turn_id": "x" * 257}, "start.turn_id"),
     ],
 )
 def test_labels_and_tags_are_bounded(fields: dict[str, Any], field: str) -> None:
@@ -388,6 +401,14 @@ WRONG: list[tuple[Callable[[], relay_pb.Start], str]] = [
     (lambda: part(image=content_pb.ImagePart(url="file:///etc")), f"{IN_PART}.image.url"),
     (lambda: part(audio=content_pb.AudioPart(data=b"x")), f"{IN_PART}.audio"),
     (lambda: part(audio=content_pb.AudioPart(format="wav")), f"{IN_PART}.audio"),
+    (lambda: part(file=content_pb.FilePart()), f"{IN_PART}.file"),
+    (lambda: part(file=content_pb.FilePart(file_id="")), f"{IN_PART}.file"),
+    (lambda: part(file=content_pb.FilePart(media_type="a/b", data=b"")), f"{IN_PART}.file"),
+    (lambda: part(file=content_pb.FilePart(data=b"x")), f"{IN_PART}.file.media_type"),
+    (
+        lambda: part(opaque=content_pb.OpaquePart(wire="w" * 257, value_json=b"{}")),
+        f"{IN_PART}.opaque.wire",
+    ),
     (
         lambda: part(opaque=content_pb.OpaquePart(wire="w", value_json=b"[]")),
         f"{IN_PART}.opaque.value_json",
@@ -454,6 +475,106 @@ def test_wrong_field_is_refused_by_its_path(make: Callable[[], relay_pb.Start], 
         to_generate_request(make(), None)
     assert raised.value.field == field
     assert field in raised.value.public_message
+
+
+TOOL = content_pb.Tool(name="f")
+CALL = content_pb.ToolCall(call_id="c", name="f")
+MANY_NODES = b'{"a":[' + b"1," * (MAX_NODES // 2) + b"1]}"
+CALLING = content_pb.Message(role=content_pb.ROLE_ASSISTANT, tool_calls=[CALL] * 200)
+PARTED = content_pb.Message(role=content_pb.ROLE_USER, parts=[content_pb.Part(text="x")] * 1000)
+
+TOO_MANY: list[tuple[Callable[[], relay_pb.Start], str]] = [
+    (lambda: start(messages=[HELLO] * (MAX_MESSAGES + 1)), "start.prompt.messages"),
+    (
+        lambda: message(parts=[content_pb.Part(text="x")] * (MAX_MESSAGE_PARTS + 1)),
+        f"{IN_MESSAGE}.parts",
+    ),
+    (
+        lambda: start(messages=[PARTED] * (MAX_PARTS // 1000 + 1)),
+        f"start.prompt.messages[{MAX_PARTS // 1000}].parts",
+    ),
+    (lambda: message(tool_calls=[CALL] * (MAX_MESSAGE_CALLS + 1)), f"{IN_MESSAGE}.tool_calls"),
+    (
+        lambda: start(messages=[CALLING] * (MAX_CALLS // 200 + 1)),
+        f"start.prompt.messages[{MAX_CALLS // 200}].tool_calls",
+    ),
+    (lambda: start(tools=[TOOL] * (MAX_TOOLS + 1)), "start.prompt.tools"),
+    (lambda: sampling(stop=["x"] * (MAX_STOPS + 1)), f"{IN_SAMPLING}.stop"),
+    (
+        lambda: start(
+            extra_json=MANY_NODES, tools=[content_pb.Tool(name="f", parameters_json=MANY_NODES)]
+        ),
+        "start.prompt.extra_json",
+    ),
+    (
+        lambda: start(
+            messages=[content_pb.Message(role=content_pb.ROLE_USER, extra_json=MANY_NODES)] * 3
+        ),
+        "start.prompt.messages[1].extra_json",
+    ),
+    (
+        lambda: start(openai_chat_body=b'{"z":[' + b"[]," * MAX_NODES + b"[]]}"),
+        "start.openai_chat_body",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    TOO_MANY,
+    ids=[f"{number} {field}" for number, (_, field) in enumerate(TOO_MANY)],
+)
+def test_too_many_are_refused_by_their_path(make: Callable[[], relay_pb.Start], field: str) -> None:
+    with pytest.raises(InvalidRequest, match="more than") as raised:
+        to_generate_request(make(), None)
+    assert raised.value.field == field
+    assert field in raised.value.public_message
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make for make, field in TOO_MANY if "extra" not in field and "body" not in field],
+)
+def test_what_is_too_many_is_refused_before_any_of_it_is_read(
+    make: Callable[[], relay_pb.Start], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, no more is built than is allowed."""
+    built = 0
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any) -> Any:
+            nonlocal built
+            built += 1
+            return original(*arguments)
+
+        return count
+
+    for name in ("_part", "_tool_call", "_tool"):
+        monkeypatch.setattr(proto_in, name, counted(getattr(proto_in, name)))
+    with pytest.raises(InvalidRequest):
+        to_generate_request(make(), None)
+    assert built <= MAX_PARTS
+
+
+def test_as_many_as_are_allowed_are_read() -> None:
+    request = to_generate_request(
+        start(
+            messages=[HELLO] * MAX_MESSAGES,
+            tools=[TOOL] * MAX_TOOLS,
+            sampling=content_pb.Sampling(stop=["x"] * MAX_STOPS),
+        ),
+        None,
+    )
+    assert len(request.messages) == MAX_MESSAGES == MAX_PARTS
+    assert len(request.tools) == MAX_TOOLS
+
+
+def test_frame_of_too_many_fields_is_not_parsed() -> None:
+    prompt = content_pb.Prompt.FromString(b"\x0a\x02\x08\x03" * 1_000_000)
+    data = relay_pb.ConverseRequest(start=relay_pb.Start(prompt=prompt)).SerializeToString()
+    with pytest.raises(RequestTooLarge, match=f"more than {MAX_FIELDS} fields") as raised:
+        parse(relay_pb.ConverseRequest, data, 4 << 20)
+    assert raised.value.metadata == {"field": "rtrelay.v1.ConverseRequest"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.content import Budgets, Policy
-from relay.errors import InvalidRequest, RelayError
+from relay.errors import MAX_SHOWN_CHARS, InvalidRequest, RelayError
 from relay.frontends.request_policy import read_policy
 from tests.fakes.properties import examples
 
@@ -22,6 +22,15 @@ def policy_of(body: dict[str, Any] | None = None, **headers: str) -> tuple[Polic
     ]
     scope = {"headers": [(b"user-agent", b"x"), *raw]}
     return read_policy(scope, {} if body is None else {"x_relay": body})
+
+
+@pytest.mark.parametrize("body", [{"hurry" * 1000: 1}, None])
+def test_unknown_name_is_quoted_but_cut(body: dict[str, Any] | None) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        policy_of(body, **({} if body else {"hurry" * 1000: "1"}))
+    assert "hurryhurry" in raised.value.public_message
+    assert len(raised.value.public_message) < MAX_SHOWN_CHARS + 200
+    assert len(raised.value.field) < MAX_SHOWN_CHARS + 10
 
 
 def test_nothing_asked() -> None:
@@ -129,6 +138,17 @@ def test_wrong_header_is_refused_by_name() -> None:
         with pytest.raises(InvalidRequest) as raised:
             read_policy({"headers": [(b"x-relay-" + name, value)]}, {})
         assert raised.value.field == f"x-relay-{name.decode()}"
+
+
+def test_unknown_name_is_quoted_as_far_as_anybody_reads() -> None:
+    long = "x" * 1_000_000
+    header = [(b"x-relay-" + long.encode(), b"1")]
+    many = {f"{at}": 1 for at in range(100_000)}
+    for headers, body in ((header, {}), ([], {long: 1}), ([], many)):
+        with pytest.raises(InvalidRequest) as raised:
+            read_policy({"headers": headers}, {"relay": body})
+        assert len(raised.value.public_message) < 500
+        assert len(raised.value.field) < 300
 
 
 def test_field_is_an_object() -> None:

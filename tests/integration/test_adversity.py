@@ -788,6 +788,22 @@ async def test_our_key_is_nowhere_when_the_provider_refuses_it(
     assert PROVIDER_KEY not in logged.out + logged.err
 
 
+async def test_long_error_in_any_script_keeps_its_status(world: World) -> None:
+    """A character of three bytes takes nine in the text of a gRPC status, and clients drop a status
+    that is over their limit for trailers."""
+    said = "请求参数错误" * 300
+    world.lab.routes[CHAT] = json_answer(400, error_body(said))
+    result = await world.relay.generate(start("g", "alone-lab"))
+    assert result.error is not None
+    assert result.error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert said.startswith(str(result.error.details()).removesuffix("..."))
+    status = status_of(result.error)
+    assert reason_of(status) == "UPSTREAM_REJECTED"
+    assert said.startswith(status.message.removesuffix("..."))
+    assert result.answer.end is not None
+    assert result.answer.end.error.message == said, "in the frame it is whole"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_never_followed(world: World, status: int) -> None:
     elsewhere = f"{world.spare.url}/elsewhere"

@@ -16,15 +16,28 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import grpc
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 import orjson
 import pytest
-from rtrelay.v1 import GenerateRequest, GenerateResponse, Outcome
+from google.protobuf.message import Message as ProtoMessage
+from rtrelay.v1 import (
+    ConverseRequest,
+    ConverseResponse,
+    GenerateRequest,
+    GenerateResponse,
+    Outcome,
+    Setup,
+)
 
-from relay.outbox import MAX_ANSWERS
+from relay.outbox import MAX_ANSWERS, Outbox
 from tests.fakes.converse_client import (
+    CONVERSE,
     GENERATE,
     Answer,
     Conversation,
@@ -163,8 +176,13 @@ slowly = pytest.mark.parametrize("world", [600], indirect=True)
 class StoppedSse:
     """A client of the shim on a bare socket, which reads when it is told to."""
 
-    def __init__(self, relay: RelayUnderTest) -> None:
+    def __init__(self, relay: RelayUnderTest, **body: Any) -> None:
+        """
+        Args:
+            body: what it asks for beside a stream.
+        """
         self._relay = relay
+        self._body = body
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.received = b""
 
@@ -173,7 +191,7 @@ class StoppedSse:
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         await loop.sock_connect(self.socket, ("127.0.0.1", self._relay.worker.http_port))
-        body = orjson.dumps(chat_body())
+        body = orjson.dumps({**chat_body(), **self._body})
         head = f"POST {CHAT} HTTP/1.1\r\nhost: relay\r\ncontent-length: {len(body)}\r\n\r\n"
         await loop.sock_sendall(self.socket, head.encode() + body)
         return self
@@ -186,7 +204,10 @@ class StoppedSse:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(20):
             while not self.received.endswith(b"0\r\n\r\n"):
-                data = await loop.sock_recv(self.socket, 262_144)
+                try:
+                    data = await loop.sock_recv(self.socket, 262_144)
+                except ConnectionResetError:
+                    break
                 if not data:
                     break
                 self.received += data
@@ -196,8 +217,7 @@ class StoppedSse:
         """Bytes that have left the relay: read, in our queue, or in its socket's send queue."""
         (connection,) = [
             connection
-            for listener in self._relay.worker._uvicorns
-            for connection in listener.server_state.connections
+            for connection in connections(self._relay)
             if connection.transport.get_extra_info("peername") == self.socket.getsockname()
         ]
         theirs = connection.transport.get_extra_info("socket")
@@ -211,6 +231,11 @@ class StoppedSse:
 def _queued(of: socket.socket, what: int) -> int:
     size: int = struct.unpack("i", fcntl.ioctl(of.fileno(), what, b"\0\0\0\0"))[0]
     return size
+
+
+def connections(relay: RelayUnderTest) -> list[Any]:
+    """Connections to the shim that the relay has open."""
+    return [one for listener in relay.worker._uvicorns for one in listener.server_state.connections]
 
 
 def unchunked(data: bytes) -> str:
@@ -246,8 +271,21 @@ async def test_sse_client_that_never_reads_again_is_given_up(world: World) -> No
         stream = await world.lab.request(CHAT)
         await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
         await world.relay.settled()
-        # What it finds when it comes back is no clean end.
-        assert b"[DONE]" not in await client.read_to_end()
+        # Nothing is kept for it, and what it finds when it comes back is no end at all.
+        await eventually(lambda: not connections(world.relay))
+        received = await client.read_to_end()
+        assert b"[DONE]" not in received
+        assert not received.endswith(b"0\r\n\r\n")
+
+
+@slowly
+async def test_client_that_does_not_read_its_whole_answer_is_given_up(world: World) -> None:
+    async with StoppedSse(world.relay, stream=False) as client:
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: not stream.is_open, timeout_s=20)
+        await world.relay.settled()
+        await eventually(lambda: not connections(world.relay))
+        assert len(await client.read_to_end()) < PIECES * len(PIECE)
 
 
 @asynccontextmanager
@@ -412,6 +450,123 @@ async def test_generate_that_is_not_read_is_given_up(world: World) -> None:
         assert (reason_of(status), status.code) == ("SLOW_CONSUMER", 8)
         assert answer.end is not None
         assert answer.end.error == status
+
+
+class Windowless:
+    """A gRPC client that lets nothing come: HTTP/2 frames by hand, and no window for data."""
+
+    METADATA = (
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "relay"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+    )
+
+    def __init__(self, world: World, path: str, *messages: ProtoMessage) -> None:
+        """
+        Args:
+            messages: what it sends; then it half-closes.
+        """
+        self._port = world.relay.worker.grpc_port
+        config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+        self._h2 = h2.connection.H2Connection(config)
+        no_window = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0}
+        self._h2.local_settings = h2.settings.Settings(client=True, initial_values=no_window)
+        self._h2.initiate_connection()
+        self._h2.send_headers(1, [(":path", path), *self.METADATA])
+        for at, message in enumerate(messages, 1):
+            data = message.SerializeToString()
+            framed = b"\0" + len(data).to_bytes(4, "big") + data
+            self._h2.send_data(1, framed, end_stream=at == len(messages))
+        self.data = b""
+        self.trailers: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writer.write(self._h2.data_to_send())
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+
+    async def _read(self) -> None:
+        while data := await self._reader.read(65_536):
+            for event in self._h2.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    self.data += event.data
+                elif isinstance(event, h2.events.TrailersReceived):
+                    self.trailers = {str(name): str(value) for name, value in event.headers}
+            self._writer.write(self._h2.data_to_send())
+
+    def open_window(self) -> None:
+        self._h2.increment_flow_control_window(1_000_000, stream_id=1)
+        self._writer.write(self._h2.data_to_send())
+
+    @property
+    def frames(self) -> list[ConverseResponse]:
+        found: list[ConverseResponse] = []
+        rest = self.data
+        while rest:
+            size = int.from_bytes(rest[1:5], "big")
+            found.append(ConverseResponse.FromString(rest[5 : 5 + size]))
+            rest = rest[5 + size :]
+        return found
+
+
+RPCS: dict[str, tuple[str, list[ProtoMessage]]] = {
+    "generate": (GENERATE, [GenerateRequest(start=start("g"))]),
+    "converse": (CONVERSE, [ConverseRequest(setup=Setup()), ConverseRequest(start=start("g"))]),
+}
+
+
+@slowly
+@pytest.mark.parametrize("rpc", RPCS)
+async def test_trickle_that_nobody_takes_is_given_up(world: World, rpc: str) -> None:
+    """Far less than a lane holds, so that the provider is read all the time."""
+
+    async def trickle(stream: ServerStream) -> None:
+        await stream.send_headers()
+        while True:
+            await stream.send(chunk({"content": "word"}))
+            await asyncio.sleep(0.02)
+
+    world.lab.routes[CHAT] = trickle
+    path, messages = RPCS[rpc]
+    async with world.somebody_else(), Windowless(world, path, *messages) as client:
+        stream = await world.lab.request(CHAT)
+        await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
+        assert client.data == b""
+
+
+@slowly
+@pytest.mark.parametrize("rpc", RPCS)
+async def test_last_frames_that_nobody_takes_are_dropped(world: World, rpc: str) -> None:
+    async def quick(stream: ServerStream) -> None:
+        await stream.send_headers()
+        await stream.send(chunk({"content": "quick"}) + chunk(finish="stop") + DONE, end=True)
+
+    world.lab.routes[CHAT] = quick
+    path, messages = RPCS[rpc]
+    given_up: list[Outbox] = []
+    with pytest.MonkeyPatch.context() as patched:
+
+        def give_up(outbox: Outbox, original: Callable[[Outbox], None] = Outbox.give_up) -> None:
+            given_up.append(outbox)
+            original(outbox)
+
+        patched.setattr(Outbox, "give_up", give_up)
+        async with Windowless(world, path, *messages) as client:
+            await eventually(lambda: given_up)
+            assert client.data == b""
+            # It reads after all: what grpc held, and how the RPC ended; no end, and no OK.
+            client.open_window()
+            await eventually(lambda: client.trailers)
+        assert len(client.frames) == 1
+        assert client.trailers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 
 
 async def read_rest(call: Any, answer: Answer) -> None:

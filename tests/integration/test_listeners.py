@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ async def test_each_listener_that_others_can_reach_is_named() -> None:
     assert [line.split()[0] for line in said.splitlines()] == [
         f"server.{name}.address" for name in FREE
     ]
+
+
+@pytest.mark.parametrize("name", list(FREE))
+async def test_port_that_is_taken_is_named_and_nothing_else_is_said(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        said = await refusal({name: {"address": address}})
+    assert said == f"cannot listen on {address} (server.{name}): Address already in use"
+    assert capfd.readouterr().err == "", "gRPC has a log of its own"
 
 
 # --- the second door, and the list of services ------------------------------------------------

@@ -19,7 +19,11 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from relay import supervisor
+from relay.config import ServerConfig
 from relay.emulated import start_emulator
+from relay.server import StartError, refuse_taken
+from relay.supervisor import FAILED_START_STATUS, MAX_FAILED_STARTS, WORKER_VARIABLE, Supervisor
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import chat_body, eventually, provider
 
@@ -129,16 +133,84 @@ async def test_stop_while_the_emulator_starts_leaves_neither_it_nor_its_files(
     assert not list((tmp_path / "tmp").iterdir())
 
 
+# --- what it tells --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "asks_for"),
+    [({"models": ["m"]}, "lab/m"), ({}, "lab/MODEL")],
+    ids=["listed", "not listed"],
+)
+async def test_banner_asks_for_a_model_that_there_is(
+    tmp_path: Path, row: dict[str, Any], asks_for: str
+) -> None:
+    document = {"providers": {"lab": provider("http://127.0.0.1:9", **row)}}
+    async with RelayProcess(tmp_path, document) as relay:
+        await eventually(lambda: any("curl" in line for line in relay.output))
+        assert f'"model": "{asks_for}"' in "\n".join(relay.output)
+        relay.signal(signal.SIGTERM)
+        assert await relay.exited() == 0
+    assert ("there is no alias" in "\n".join(relay.output)) == (not row)
+
+
+# --- asked to reload while it starts ----------------------------------------------------------
+
+
+def ignores_hup(pid: int) -> bool:
+    """Whether SIGHUP would be dropped: neither kill the process nor be handled."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    mask = next(line.split()[1] for line in text.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+async def test_hup_while_it_starts_is_survived_and_obeyed(tmp_path: Path) -> None:
+    called = asyncio.Event()
+    path = tmp_path / "relay.yaml"
+    server = {name: {"address": "127.0.0.1:0"} for name in ("grpc", "http", "admin")}
+
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await reader.read(-1)
+        writer.close()
+
+    silent = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
+    async with silent:
+        row = provider(f"https://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+        document = {"server": server, "providers": {"p": row}}
+        path.write_text(yaml.safe_dump(document))
+        async with starting(tmp_path, "-c", str(path)) as process:
+            # From its first lines on; only the interpreter's own start is before that.
+            await eventually(lambda: ignores_hup(process.pid), START_S)
+            while not called.is_set():  # the configuration has been read, and it connects
+                process.send_signal(signal.SIGHUP)
+                await asyncio.sleep(0.01)
+                assert process.returncode is None, "it was killed"
+            path.write_text(yaml.safe_dump({**document, "providers": {"other": row}}))
+            process.send_signal(signal.SIGHUP)
+            assert process.stdout is not None
+            while b'"reloaded"' not in (line := await process.stdout.readline()):
+                assert line, "it has ended"
+            assert b'"other"' in line
+            process.send_signal(signal.SIGTERM)
+            status, output = await ended(process)
+    assert status == 0, output
+
+
 # --- several workers ------------------------------------------------------------------------
 
 
 @contextmanager
 def reserved_ports(count: int) -> Iterator[list[int]]:
-    """Ports that workers can share and nobody else is given: bound, not listened on."""
+    """Ports that workers can share and nobody else is given: bound, not listened on, so that who
+    tries them (with SO_REUSEADDR, as everybody here) finds them free."""
     with ExitStack() as stack:
         ports: list[int] = []
         for _ in range(count):
             held = stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             held.bind(("127.0.0.1", 0))
             ports.append(held.getsockname()[1])
@@ -175,6 +247,44 @@ async def started(relay: RelayProcess, count: int) -> dict[int, int]:
     for _ in range(count - 1):
         await relay.logged("serving", timeout_s=START_S)
     return pids
+
+
+async def test_workers_survive_a_hup_at_any_moment_and_reload(tmp_path: Path) -> None:
+    with shared({}) as document:
+        async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
+            pids = {(await relay.logged("worker_started"))["pid"] for _ in range(2)}
+
+            async def another_serves() -> None:
+                """Wait for it, with a reload every moment."""
+                while True:
+                    relay.signal(signal.SIGHUP)
+                    try:
+                        await relay.logged("serving", timeout_s=0.02)
+                        return
+                    except TimeoutError:
+                        assert all(map(is_there, pids)), "a worker was killed"
+
+            await another_serves()  # the first one does
+            os.kill(pids.pop(), signal.SIGKILL)
+            await relay.logged("worker_died")
+            pids.add((await relay.logged("worker_started"))["pid"])
+            await another_serves()
+            relay.log.clear()
+            relay.signal(signal.SIGHUP)
+            for _ in range(2):
+                await relay.logged("reloaded")
+            assert all(map(is_there, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells workers on Linux alone")
+async def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    with shared({}) as document:
+        relay = RelayProcess(tmp_path, document, "--workers", "2")
+        async with relay:
+            pids = [(await relay.logged("worker_started"))["pid"] for _ in range(2)]
+            relay.signal(signal.SIGKILL)
+            await relay.exited()
+            await eventually(lambda: not any(map(is_there, pids)), STOP_S)
 
 
 async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: Path) -> None:
@@ -294,6 +404,11 @@ def command(pid: int) -> list[str]:
 async def test_workers_without_a_file(tmp_path: Path, variables: dict[str, str]) -> None:
     """The emulator is started once, before them. They are stopped before they bind: without a file
     their ports are the ones that anybody may be using."""
+    for name, listener in ServerConfig().listeners.items():
+        try:
+            refuse_taken(listener, name)
+        except StartError as error:
+            pytest.skip(f"the ports of a relay without a file are in use: {error}")
     async with starting(tmp_path, "--workers", "2", **variables) as process:
         assert process.stdout is not None
         output = ""
@@ -336,3 +451,65 @@ async def test_what_no_worker_could_start_with_is_refused(
     assert status == 1
     assert said in output
     assert '"worker_started"' not in output
+
+
+@pytest.mark.parametrize("listener", ["grpc", "http", "admin"])
+async def test_port_that_another_shares_is_refused(tmp_path: Path, listener: str) -> None:
+    """With SO_REUSEPORT both would be given a part of the connections."""
+    path = tmp_path / "relay.yaml"
+    with reserved_ports(3) as ports:
+        names = ("grpc", "http", "admin")
+        addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
+        path.write_text(
+            yaml.safe_dump({"server": {name: {"address": at} for name, at in addresses.items()}})
+        )
+        host, _, port = addresses[listener].partition(":")
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            other.bind((host, int(port)))
+            other.listen()
+            async with starting(tmp_path, "-c", str(path), "--workers", "2") as process:
+                status, output = await ended(process)
+    assert status == 1
+    assert output == (
+        f"relay: cannot listen on {addresses[listener]} (server.{listener}):"
+        " Address already in use\n"
+    )
+
+
+async def test_worker_that_cannot_start_says_so_with_its_status(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text("models: [\n")
+    async with starting(tmp_path, "-c", str(path), **{WORKER_VARIABLE: "0"}) as process:
+        status, output = await ended(process)
+    assert status == FAILED_START_STATUS
+    assert "no valid YAML" in output
+
+
+@pytest.mark.parametrize("status", [FAILED_START_STATUS, 1])
+async def test_workers_that_cannot_start_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """But not those that have served and died."""
+    monkeypatch.setattr(supervisor, "RESTART_DELAY_S", 0.0)
+    started: list[int] = []
+
+    class Vain(Supervisor):
+        async def _spawn(self, number: int) -> asyncio.subprocess.Process:
+            started.append(number)
+            if len(started) > 3 * MAX_FAILED_STARTS:
+                self._stop()
+            return await asyncio.create_subprocess_exec("sh", "-c", f"exit {status}")
+
+    try:
+        is_served = await asyncio.wait_for(Vain(None, 2).run(), START_S)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().remove_signal_handler(number)
+    if status == FAILED_START_STATUS:
+        assert not is_served
+        assert sorted(started) == [0] * MAX_FAILED_STARTS + [1] * MAX_FAILED_STARTS
+    else:
+        assert is_served
+        assert len(started) > 3 * MAX_FAILED_STARTS

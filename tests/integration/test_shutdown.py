@@ -387,9 +387,10 @@ async def test_process_reloads_on_sighup_without_dropping_a_stream(
                 relay.write(broken)
                 relay.signal(signal.SIGHUP)
                 assert field in (await relay.logged("reload_refused"))["fault"]
-            relay.path.write_text("models: [\n")
-            relay.signal(signal.SIGHUP)
-            assert "YAML" in (await relay.logged("reload_refused"))["fault"]
+            for text, word in (("models: [\n", "YAML"), ("", "empty"), ("[" * 2000, "nested")):
+                relay.path.write_text(text)
+                relay.signal(signal.SIGHUP)
+                assert word in (await relay.logged("reload_refused"))["fault"]
             assert await names() == {"fast", "extra"}
             # The stream that ran through all of it is whole.
             lab.gate.set()
@@ -441,3 +442,47 @@ async def test_reload_lets_providers_go_that_are_not_named_any_more(
             await idle.until(lambda: idle.open_connections)
             await lab.server.until(lambda: lab.server.open_connections)
         assert await relay.exited() == 0
+
+
+async def test_reload_reads_the_roots_of_a_provider_again(
+    lab: GatedLab, authority: CertAuthority, tmp_path: Path
+) -> None:
+    """A provider whose certificate comes from another authority than when the relay started."""
+    lab.gate.set()
+    CertAuthority().ca_file(tmp_path)
+    async with RelayProcess(tmp_path, config(lab, "ca.pem")) as relay, relay.http() as http:
+        assert (await http.post(CHAT, json=chat_body())).status_code == 502
+        authority.ca_file(tmp_path)
+        relay.signal(signal.SIGHUP)
+        await relay.logged("reloaded")
+        assert (await http.post(CHAT, json=chat_body())).status_code == 200
+        # With the same roots nothing is connected anew.
+        opened = len(lab.server.connections)
+        relay.signal(signal.SIGHUP)
+        await relay.logged("reloaded")
+        assert (await http.post(CHAT, json=chat_body())).status_code == 200
+        assert len(lab.server.connections) == opened
+
+
+async def test_reload_names_what_needs_a_restart(
+    lab: GatedLab, ca_file: str, tmp_path: Path
+) -> None:
+    document = config(lab, ca_file)
+    later = {
+        **config(lab, ca_file, http={"max_request_bytes": 2048}, drain_grace_ms=1),
+        "transport": {"max_connections": 1},
+    }
+    async with RelayProcess(tmp_path, document) as relay:
+        relay.write(later)
+        for _ in range(2):  # as long as it is so
+            relay.signal(signal.SIGHUP)
+            line = await relay.logged("reload_partly")
+            assert line["needs_restart"] == [
+                "server.http.max_request_bytes",
+                "transport.max_connections",
+            ]
+            await relay.logged("reloaded")
+        relay.write(document)
+        relay.signal(signal.SIGHUP)
+        await relay.logged("reloaded")
+        assert not [line for line in relay.log if line["event"] == "reload_partly"]

@@ -93,6 +93,35 @@ def test_unknown_model_comes_with_the_nearest_names() -> None:
     assert raised.value.nearest == ("fast",)
 
 
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [
+        ("FAST", ("fast",)),
+        ("qwen3", ("a/Qwen3-8B",)),
+        ("A/QWEN3-8b", ("a/Qwen3-8B",)),
+        ("spare-1", ("b/spare-1",)),  # of an alias only, and not listed
+        ("zzzzzz", ()),
+    ],
+)
+def test_nearest_names_whatever_their_case_and_without_provider(
+    asked: str, nearest: tuple[str, ...]
+) -> None:
+    fast = {"candidates": [CANDIDATE], "fallbacks": [{"provider": "b", "model": "spare-1"}]}
+    found = catalog({"a": ["Qwen3-8B"], "b": []}, {"fast": fast})
+    with pytest.raises(UnknownModel) as raised:
+        found.resolve(asked)
+    assert raised.value.nearest == nearest
+
+
+def test_with_nothing_near_it_is_told_how_models_are_named() -> None:
+    with pytest.raises(UnknownModel) as raised:
+        catalog({"openrouter": [], "tokenmix": []}).resolve("fast")
+    assert str(raised.value) == (
+        "unknown model 'fast'; a provider's model is asked for as openrouter/MODEL or"
+        " tokenmix/MODEL"
+    )
+
+
 def test_name_of_absurd_length_is_only_unknown() -> None:
     with pytest.raises(UnknownModel) as raised:
         catalog().resolve("m" * 4_000_000)

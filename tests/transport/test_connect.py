@@ -261,6 +261,23 @@ async def test_a_ca_file_that_is_not_there(engine: EngineName, tmp_path: Path) -
 
 
 @every_engine
+async def test_a_ca_file_that_holds_other_roots_now(
+    engine: EngineName, authority: CertAuthority, tmp_path: Path
+) -> None:
+    before = Origin("https", "127.0.0.1", 0, ca_file=CertAuthority().ca_file(tmp_path))
+    tls = authority.server_context(alpn=("http/1.1",))
+    async with h1_server.H1Server(tls=tls) as server, transport_of(engine) as transport:
+        before = before._replace(port=server.port)
+        with pytest.raises(TlsFailed):
+            await transport.open(before, POST, connect_timeout_s=2)
+        authority.ca_file(tmp_path)
+        stream = await transport.open(
+            before._replace(ca_digest="another"), POST, connect_timeout_s=2
+        )
+        await stream.aclose()
+
+
+@every_engine
 @pytest.mark.parametrize(
     "text", ["", "no certificate", BROKEN_PEM], ids=["empty", "text", "broken"]
 )

@@ -6,6 +6,7 @@ spoken; the next prompt holds of it exactly what was heard.
 
 import asyncio
 import os
+import sys
 
 import grpc.aio
 from rtrelay.v1 import (
@@ -22,6 +23,7 @@ from rtrelay.v1 import (
     Start,
 )
 
+ADDRESS = os.environ.get("RTRELAY_ADDRESS", "127.0.0.1:50051")
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -44,11 +46,10 @@ def start(generation_id: str, *messages: Message) -> ConverseRequest:
 
 async def main() -> None:
     """Run the conversation and print it."""
-    address = os.environ.get("RTRELAY_ADDRESS", "127.0.0.1:50051")
     question = say(Role.ROLE_USER, "Tell me a long story about a lighthouse.")
     heard = ""
     is_cancelled = False
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(ADDRESS, options=CHANNEL_OPTIONS) as channel:
         call = RelayServiceStub(channel).Converse()
         setup = Setup(client_name="barge_in.py", model="fast")
         await call.write(ConverseRequest(setup=setup))
@@ -79,4 +80,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except grpc.aio.AioRpcError as error:
+        sys.exit(f"the session with the relay at {ADDRESS} is over: {error.details()}")

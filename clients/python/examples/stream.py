@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import sys
 
 import grpc.aio
 from rtrelay.v1 import GenerateRequest, Message, Part, Prompt, RelayServiceStub, Role, Start
+
+ADDRESS = os.environ.get("RTRELAY_ADDRESS", "127.0.0.1:50051")
 
 
 async def main() -> None:
     question = Message(role=Role.ROLE_USER, parts=[Part(text="Why is the sky blue?")])
     request = GenerateRequest(start=Start(model="fast", prompt=Prompt(messages=[question])))
-    address = os.environ.get("RTRELAY_ADDRESS", "127.0.0.1:50051")
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(ADDRESS) as channel:
         async for frame in RelayServiceStub(channel).Generate(request):
             print(frame.delta.text, end="", flush=True)  # empty unless the frame is a delta
             if frame.HasField("end"):
@@ -20,4 +22,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except grpc.aio.AioRpcError as error:
+        sys.exit(f"no answer from the relay at {ADDRESS}: {error.details()}")

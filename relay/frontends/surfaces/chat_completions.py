@@ -5,7 +5,9 @@ slow provider from a dead one. The HTTP head waits for the commit, so that a fai
 first token has its own status and another provider can still answer; but no longer than
 `commit_headers_after_s`: then 200 and comments, since proxies give up on silent connections.
 
-A client that goes away is the only cancel there is: the generation ends at once.
+A client that goes away is the only cancel there is: the generation ends at once. One that does not
+read its stream loses the connection with the generation (`SLOW_CONSUMER`): nothing that is written
+for it could arrive.
 """
 
 from __future__ import annotations
@@ -17,10 +19,20 @@ from typing import Any
 
 from relay.content import GenerateRequest
 from relay.dispatch import Services
-from relay.errors import ClientCancelled, InvalidRequest, RelayError
-from relay.frontends.asgi import RawHeaders, Receive, Scope, Send, read_body, send_answer
+from relay.errors import ClientCancelled, InvalidRequest, RelayError, SlowConsumer
+from relay.frontends.asgi import (
+    ABORT,
+    STREAMS,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_answer,
+)
 from relay.frontends.chat_body import decode_json, to_request
 from relay.frontends.http_errors import error_body, http_status, retry_headers
+from relay.frontends.limits import Allowance
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
 from relay.generation import Generation
@@ -33,6 +45,10 @@ _SSE_HEADERS: RawHeaders = [
 ]
 
 _COMMENT = encode_comment("relay: waiting for the provider")
+
+_LARGE_BYTES = 256 * 1024
+"""From here on a body is read step by step, so that others are served in between: the largest that
+is accepted takes a tenth of a second in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +72,29 @@ async def chat_completions(
 
     Raises:
         InvalidRequest, RequestTooLarge: before anything was sent; the caller answers.
+        ClientCancelled: it went away before its request was read.
     """
     received_s = services.clock()
-    body = decode_json(await read_body(scope, receive, settings.max_request_bytes))
+    raw = await read_body(scope, receive, settings.max_request_bytes)
+    is_large = len(raw) > _LARGE_BYTES
+    Allowance().take_json(raw, "body")
+    if is_large:
+        await asyncio.sleep(0)
+    body = decode_json(raw)
+    del raw
+    if is_large:
+        await asyncio.sleep(0)
     policy, model = read_policy(scope, body)
     wants_stream, wants_usage = _stream_options(body)
     for key in POLICY_KEYS:
         body.pop(key, None)
     if model:
         body["model"] = model
+    if wants_stream:
+        await send({"type": STREAMS})
     request = to_request(body, policy)
+    if is_large:
+        await asyncio.sleep(0)
     generation = Generation(
         services,
         request,
@@ -174,6 +203,9 @@ class _Stream:
         end = generation.end
         if end is None or isinstance(end.error, ClientCancelled):
             return  # nobody is there to read
+        if isinstance(end.error, SlowConsumer):
+            await send({"type": ABORT})
+            return
         if end.error is not None:
             await self._fail(end.error)
             return

@@ -1322,13 +1322,15 @@ class Timeline(google.protobuf.message.Message):
     first_content_us: builtins.int
     """-> the first content is decoded."""
     relay_out_us: builtins.int
-    """-> the first output is written to the client."""
+    """-> the first output is written to the client, without waiting for the provider."""
     stream_us: builtins.int
-    """The rest of the time between first output and last event of the provider."""
+    """The rest of the time between first content and the last wait for the provider, such as for
+    tool arguments before the first output.
+    """
     stalls_us: builtins.int
     """Long gaps within it, in which the provider sent nothing."""
     end_us: builtins.int
-    """Last event of the provider -> the end is fixed, and goes out with what is still unsent."""
+    """The last wait is over -> the end is fixed, and goes out with what is still unsent."""
     wall_us: builtins.int
     """The whole: the sum of the above."""
     stall_count: builtins.int
