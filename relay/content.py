@@ -388,10 +388,11 @@ class Usage(StreamEvent, frozen=True, gc=False):
     """The provider's own usage object, or empty."""
 
 
-class ProviderFailed(StreamEvent, frozen=True):
+class ProviderFailed(StreamEvent, frozen=True, gc=True):
     """The provider reported an error, or its bytes broke the format; nothing follows.
 
     An event and not an exception, so that content decoded before it in the same chunk is kept.
+    Tracked by the garbage collector, unlike the others: an exception may lead back to its event.
     """
 
     error: RelayError

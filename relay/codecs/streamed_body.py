@@ -185,6 +185,8 @@ class StreamedBody(ABC):
     def _failed(self, error: UpstreamError) -> list[StreamEvent]:
         self._mode = OVER
         self._body.clear()
+        # The frames it came through hold the batch that it is put into: a cycle for every failure.
+        error.__traceback__ = error.__context__ = None
         if request_id := provider_request_id(self._headers):
             error.metadata.setdefault("provider_request_id", request_id)
         return [ProviderFailed(error)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from relay.codecs.registry import BUILDERS
@@ -96,3 +99,33 @@ def test_memory_is_bounded(wire: str, begin: bytes, status: int) -> None:
         if held:
             break
     assert bool(held) == (status == 200)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'data: {"error": {"message": "no"}}\n\n', 200),
+        (b'{"error": {"message": "no"}}\n', 200),
+        (b'data: {"a": \n\n', 200),
+        (b'{"a": \n', 200),
+        (b"<", 200),
+        (b"", 200),
+        (b'{"error": {"message": "no"}}', 500),
+    ],
+)
+def test_failure_is_let_go_at_once(wire: str, body: bytes, status: int) -> None:
+    """Without the collector: a provider in trouble must not cost memory."""
+    gc.disable()
+    try:
+        error = failure(wire, body, status=status)
+        assert error is not None
+        seen = weakref.ref(error)
+        del error
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_failures_are_tracked_by_the_collector() -> None:
+    assert gc.is_tracked(ProviderFailed(RemoteProtocolError("no")))
