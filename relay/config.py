@@ -316,6 +316,9 @@ class ProviderConfig(_Model):
     models: tuple[str, ...] = ()
     quirks: dict[str, Any] = Field(default_factory=dict)
     cancel_billing: Literal["stops", "used_tokens", "full", "unknown"] = "unknown"
+    caches_prompts: bool = Field(
+        False, description="keeps prefixes of prompts, so that a session's is sent ahead"
+    )
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -526,7 +529,16 @@ def known_providers() -> dict[str, dict[str, Any]]:
     return rows
 
 
-_ROW_FIELDS = ("wire", "base_url", "auth", "models", "cancel_billing", "headers", "probe_path")
+_ROW_FIELDS = (
+    "wire",
+    "base_url",
+    "auth",
+    "models",
+    "cancel_billing",
+    "headers",
+    "probe_path",
+    "caches_prompts",
+)
 
 
 def _with_known_rows(providers: object) -> object:

@@ -257,7 +257,7 @@ class _BodyBuilder:
     # --- prompt caching -----------------------------------------------------------------------
 
     def _place_cache_marks(self, tools: list[Block], talk: Conversation) -> None:
-        mode = self._request.prompt_cache or self._quirks.cache
+        mode = self._request.policy.prompt_cache or self._quirks.cache
         if mode != "auto" or self._has_marks:
             return
         users = [turn for turn in talk.turns if turn.role == "user"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.codecs.request_json import data_url, dump_body, spliced
+from relay.codecs.request_json import cache_key, data_url, dump_body, spliced
 from relay.content import (
     AudioPart,
     FilePart,
@@ -128,7 +128,7 @@ class _BodyBuilder:
             **self._reasoning(),
             "service_tier": request.service_tier or None,
             "user": request.user or None,
-            "prompt_cache_key": request.prompt_cache_key or None,
+            "prompt_cache_key": self._cache_key() or None,
         }
 
     # --- messages ---------------------------------------------------------------------------
@@ -275,6 +275,10 @@ class _BodyBuilder:
         if wanted.strict is not None:
             schema["strict"] = wanted.strict
         return {"type": "json_schema", "json_schema": schema}
+
+    def _cache_key(self) -> str:
+        request = self._request
+        return cache_key(request) if self._quirks.has_cache_key else request.prompt_cache_key
 
     def _reasoning(self) -> dict[str, Any]:
         effort, budget = self._request.reasoning.effort, self._request.reasoning.budget_tokens

@@ -3,11 +3,13 @@ chat body may ask for that no other wire can say."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
+from relay.content import GenerateRequest
 from relay.errors import InvalidRequest, UnsupportedFeature
 
 CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
@@ -78,6 +80,19 @@ def dump_body(body: Mapping[str, Any]) -> bytes:
     except orjson.JSONEncodeError as error:
         # Half a surrogate pair in a text, most likely: no provider could read it either.
         raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+
+
+def cache_key(request: GenerateRequest) -> str:
+    """`prompt_cache_key` for providers that know it: the client's own, else with
+    `prompt_cache: auto` one made of its session, else none.
+
+    A session's id is the client's to choose and may say who calls: the provider sees a hash.
+    """
+    policy = request.policy
+    if request.prompt_cache_key or policy.prompt_cache != "auto" or not policy.session_id:
+        return request.prompt_cache_key
+    session_id = policy.session_id.encode("utf-8", "replace")
+    return hashlib.blake2b(session_id, digest_size=16).hexdigest()
 
 
 def data_url(media_type: str, data_base64: str) -> str:

@@ -157,6 +157,7 @@ class ResponseReader:
         "_last_parts",
         "_next_index",
         "_parts",
+        "_phase",
         "_reasoning_kinds",
         "_text_part",
         "is_finished",
@@ -170,6 +171,7 @@ class ResponseReader:
         self._text_part = _Part(-1, -1)
         self._reasoning_kinds: dict[int, str] = {}
         self._next_index = 0  # of entries and items, see responses_state
+        self._phase = ""  # of the last message
         self._has_info = False
         self._has_output = False
         self._has_reasoning = False
@@ -299,6 +301,10 @@ class ResponseReader:
         self._calls.finish(events, by_length=reason is FinishReason.LENGTH)
         if reason is FinishReason.STOP and self._calls.count:
             reason = FinishReason.TOOL_CALLS
+        if self._phase:
+            # The messages go back as one, in the place of the last. Told once, since OpenAI's own
+            # client would join two words to one.
+            events.append(_opaque("extra_content", {"openai": {"phase": self._phase}}))
         events.append(ChoiceFinished(reason, raw))
         if counts is not None:
             events.append(counts)
@@ -337,7 +343,7 @@ class ResponseReader:
         elif kind == "message":
             self._on_parts(index, item.get("content"), events)
             if (phase := item.get("phase")) and type(phase) is str:
-                events.append(_opaque("extra_content", {"openai": {"phase": phase}}))
+                self._phase = phase
             self._next_index += 1
         elif kind == "reasoning":
             self._on_parts(index, item.get("summary"), events)

@@ -11,7 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from relay.codecs.request_json import CHAT_ONLY, data_url, dump_body, refuse_asked, spliced
+from relay.codecs.request_json import (
+    CHAT_ONLY,
+    cache_key,
+    data_url,
+    dump_body,
+    refuse_asked,
+    spliced,
+)
 from relay.codecs.responses_quirks import ResponsesQuirks
 from relay.codecs.responses_state import with_state
 from relay.content import (
@@ -165,7 +172,7 @@ class _BodyBuilder:
             "include": self._include(reasons=reasons, logprobs=bool(wants_logprobs)) or None,
             "service_tier": request.service_tier or None,
             "user": request.user or None,
-            "prompt_cache_key": request.prompt_cache_key or None,
+            "prompt_cache_key": cache_key(request) or None,
             "stream_options": self._stream_options(),
         }
 

@@ -74,6 +74,7 @@ def test_known_provider(name: str) -> None:
         "api_key_env",
         "auth",
         "cancel_billing",
+        "caches_prompts",
         "probe_path",
         "quirks",
         "models",

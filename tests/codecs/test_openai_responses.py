@@ -411,11 +411,11 @@ def test_format_of_the_state_is_the_rows() -> None:
     assert opaque(result.choices[0], "reasoning_details")[0][0]["format"] == "xai-responses-v1"
 
 
-def test_phase_of_a_message() -> None:
-    item = message(output_text("a"), phase="commentary")
-    assert opaque(decode_choice(stream(done(0, **item))), "extra_content") == [
-        {"openai": {"phase": "commentary"}}
-    ]
+@pytest.mark.parametrize("phases", [("commentary",), ("commentary", "final_answer")])
+def test_phase_of_a_message_is_told_once(phases: tuple[str, ...]) -> None:
+    items = [message(output_text("a"), phase=phase) for phase in phases]
+    choice = decode_choice(stream(*(done(at, **item) for at, item in enumerate(items))))
+    assert opaque(choice, "extra_content") == [{"openai": {"phase": phases[-1]}}]
 
 
 def test_items_of_built_in_tools_are_no_calls() -> None:
