@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROTO_VENV := .venv-proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test: install-dev ## all tests that need nothing but Python (<= 5 minutes)
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist  # measures ratios, so it runs alone
 endif
+
+corpus: install-dev ## every recorded exchange against the codecs: a table, and what differs
+	$(BIN)/python -m tests.corpus.table
 
 lint: install-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

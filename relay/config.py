@@ -316,6 +316,9 @@ class ProviderConfig(_Model):
     models: tuple[str, ...] = ()
     quirks: dict[str, Any] = Field(default_factory=dict)
     cancel_billing: Literal["stops", "used_tokens", "full", "unknown"] = "unknown"
+    caches_prompts: bool = Field(
+        False, description="keeps prefixes of prompts, so that a session's is sent ahead"
+    )
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -526,16 +529,26 @@ def known_providers() -> dict[str, dict[str, Any]]:
     return rows
 
 
-_ROW_FIELDS = ("wire", "base_url", "auth", "models", "cancel_billing", "headers", "probe_path")
+_ROW_FIELDS = (
+    "wire",
+    "base_url",
+    "auth",
+    "models",
+    "cancel_billing",
+    "headers",
+    "probe_path",
+    "caches_prompts",
+)
 
 
 def _with_known_rows(providers: object) -> object:
     """Fill a known provider's missing fields from its row; quirks merge one by one, the file wins.
 
     The name says whose dialect is spoken, `base_url` only where: a gateway in front of OpenAI
-    still needs what OpenAI needs, so a row with another address keeps the quirks. They go when
-    the row names another wire, whose codec does not know them. A host that merely speaks OpenAI's
-    wire gets a name of its own and no quirks.
+    still needs what OpenAI needs, so a row with another address keeps the quirks. When the row
+    names another wire, whose codec does not know them, those of `other_wires` take their place, and
+    what else is different there. A host that merely speaks OpenAI's wire gets a name of its own and
+    no quirks.
     """
     if not isinstance(providers, dict):
         return providers
@@ -546,10 +559,15 @@ def _with_known_rows(providers: object) -> object:
             filled[name] = given
             continue
         given = given or {}
+        wire = given.get("wire", row["wire"])
+        if wire != row["wire"]:
+            others = row.get("other_wires", {})
+            other = others.get(wire, {}) if isinstance(wire, str) else {}
+            row = {**row, "quirks": {}, **other, "wire": wire}
         merged = {key: row[key] for key in _ROW_FIELDS if key in row}
         merged.update(given)
         quirks = given.get("quirks") or {}
-        if merged.get("wire") == row["wire"] and isinstance(quirks, dict):
+        if isinstance(quirks, dict):
             merged["quirks"] = {**row.get("quirks", {}), **quirks}
         filled[name] = merged
     return filled

@@ -202,6 +202,9 @@ class Budgets:
     """From receipt to the end."""
 
 
+PromptCache = Literal["", "auto", "off"]
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the client asks of the relay itself, not of the model."""
@@ -217,6 +220,13 @@ class Policy:
     """Name and version of the client software, as it calls itself."""
     traceparent: str = ""
     """W3C trace context that the generation belongs to: valid, or empty."""
+    prompt_cache: PromptCache = ""
+    """Where the provider caches nothing unless told what: `auto` places its cache breakpoints for
+    clients that know nothing of them, `off` places none, empty does what the provider's row says.
+    Breakpoints that a client set itself are honoured in any case, and `auto` adds none to them."""
+    session_id: str = ""
+    """Of the session that the generation belongs to, if it does: with `prompt_cache: auto`, what a
+    key of the provider's prompt cache is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +244,6 @@ class GenerateRequest:
     service_tier: str = ""
     user: str = ""
     prompt_cache_key: str = ""
-    prompt_cache: Literal["", "auto", "off"] = ""
-    """Where the provider caches nothing unless told what: `auto` places its cache breakpoints for
-    clients that know nothing of them, `off` places none, empty does what the provider's row says.
-    Breakpoints that a client set itself are honoured in any case, and `auto` adds none to them."""
     want_reasoning: bool = True
     """Reasoning deltas count as content and are delivered."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -388,10 +394,11 @@ class Usage(StreamEvent, frozen=True, gc=False):
     """The provider's own usage object, or empty."""
 
 
-class ProviderFailed(StreamEvent, frozen=True):
+class ProviderFailed(StreamEvent, frozen=True, gc=True):
     """The provider reported an error, or its bytes broke the format; nothing follows.
 
     An event and not an exception, so that content decoded before it in the same chunk is kept.
+    Tracked by the garbage collector, unlike the others: an exception may lead back to its event.
     """
 
     error: RelayError

@@ -75,6 +75,8 @@ class Services:
     is_draining: bool = False
     live: Live = field(default_factory=Live)
     states: TargetStates = field(default_factory=TargetStates)
+    prewarms: int = 0
+    """Prefixes sent ahead since the worker began."""
 
 
 @dataclass(slots=True)

@@ -405,6 +405,7 @@ class Worker:
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             "draining": services.is_draining,
             "generations": len(services.live),
+            "prewarms": services.prewarms,
             "background": len(services.reaper),
             "tasks": len(asyncio.all_tasks()),
             "origins": [

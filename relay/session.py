@@ -29,6 +29,7 @@ from relay.errors import (
 from relay.generation import Generation
 from relay.outbox import Lane, Outbox
 from relay.outcome import GenerationEnd, refused
+from relay.prewarm import Prewarm
 
 _log = structlog.get_logger("relay.session")
 
@@ -74,6 +75,7 @@ class Session:
         self._live: dict[str, Generation] = {}
         self._used: dict[str, None] = {}  # a dict keeps the order in which ids are forgotten
         self._tasks: set[asyncio.Task[None]] = set()
+        self._prewarm: Prewarm | None = None
 
     def start(
         self,
@@ -158,6 +160,18 @@ class Session:
                     drop_pending=isinstance(end.error, ClientCancelled),
                 )
 
+    def prewarm(self, request: GenerateRequest, request_id: str) -> None:
+        """Have a provider cache the beginning of the session's prompts; once a session."""
+        self._prewarm = Prewarm(self._services, request, request_id)
+        if (task := self._prewarm.task) is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def end_prewarm(self) -> None:
+        """No start will come any more. Idempotent."""
+        if self._prewarm is not None:
+            self._prewarm.stop()
+
     def cancel(self, generation_id: str, why: CancelReason) -> None:
         """Stop one generation; unknown and ended ids do nothing."""
         generation = self._live.get(generation_id)
@@ -180,5 +194,6 @@ class Session:
 
     async def aclose(self) -> None:
         """Stop everything and wait for it: for a client that is gone. Idempotent."""
+        self.end_prewarm()
         self.cancel_all(CancelReason.SESSION_END)
         await self.finished()

@@ -5,9 +5,9 @@ else (a JSON string may hold U+2028 or U+0085). Whole lines are used up at once,
 between two chunks is one unfinished line, which has no line end in it: a new chunk is searched
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
-read (`Codec.mended_events`). A complete event alone in its chunk, `data: ...` or `event: ...` and
-`data: ...`, which is what providers send, takes a path of its own, whether its lines end in LF
-or, at Google, in CRLF.
+read (`Codec.mended_events`). A complete event alone in its chunk with the name of the one before
+and one `data: ...` line, which is what providers send, takes a path of its own; so does one
+without a name whose lines end in CRLF, as Google's do.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -38,12 +38,12 @@ class SseParser:
         "_after_cr",
         "_at_start",
         "_data",
+        "_head",
+        "_head_name",
         "_is_idle",
         "_line",
         "_max_event_bytes",
         "_name",
-        "_noted_line",
-        "_noted_name",
         "is_too_large",
     )
 
@@ -52,11 +52,11 @@ class SseParser:
         self._line = bytearray()  # unfinished line, without any line end
         self._data = bytearray()  # data lines of the open event, each followed by LF
         self._name = b""
-        self._noted_line = b""  # the line that named an event last, and that name
-        self._noted_name = ""
         self._after_cr = False  # the last chunk ended in CR: an LF now belongs to it
         self._at_start = True  # a byte order mark may still come
         self._is_idle = False  # nothing is kept: the fast path may be tried
+        self._head = b"data: "  # what an event begins with if it is like the last one
+        self._head_name = ""
         self.is_too_large = False
         """An event went over the cap; everything from there on is dropped."""
 
@@ -64,30 +64,21 @@ class SseParser:
         """The events that these bytes complete, in order."""
         if type(chunk) is not bytes:
             chunk = bytes(chunk)
-        if not self._is_idle:
-            return self._feed_any(chunk)
-        if chunk.startswith(b"data: "):
-            # One event and nothing else, its lines ended by LF or, at Google, by CRLF.
-            line_end, size, end = chunk.find(b"\n"), len(chunk), 0
-            if line_end == size - 2 and chunk.endswith(b"\n") and b"\r" not in chunk:
-                end = size - 2
-            elif chunk.endswith(b"\r\n\r\n") and chunk.find(b"\r") == size - 4 == line_end - 1:
-                end = size - 4
-            if end and end <= self._max_event_bytes:
-                return [("", chunk[6:end])] if end > 6 else []
-            return self._feed_any(chunk)
-        lines = chunk.splitlines()
-        if (
-            len(lines) == 3
-            and lines[0] == self._noted_line
-            and (data := lines[1]).startswith(b"data: ")
-            and len(data) > 6
-            and not lines[2]
-            and chunk[-1] == 0x0A
-            and len(chunk) <= self._max_event_bytes
-        ):
-            return [(self._noted_name, data[6:])]
-        return self._feed_any(chunk, lines)
+        if self._is_idle and chunk.startswith(self._head):
+            begin, end = len(self._head), len(chunk) - 2
+            line_end = chunk.find(b"\n", begin)
+            if line_end == end and chunk[-1] == 0x0A:
+                is_plain = chunk.find(b"\r", begin) < 0
+            else:
+                end -= 2
+                is_plain = (
+                    line_end == end + 1
+                    and chunk.endswith(b"\r\n\r\n")
+                    and chunk.find(b"\r", begin) == end
+                )
+            if is_plain and end <= self._max_event_bytes:
+                return [(self._head_name, chunk[begin:end])] if end > begin else []
+        return self._feed_any(chunk)
 
     def end(self) -> SseEvent | None:
         """The stream is over: the event that still lacks its blank line, if there is one.
@@ -107,8 +98,7 @@ class SseParser:
         """Bytes kept for an event or a line that is not complete yet."""
         return len(self._line) + len(self._data) + len(self._name)
 
-    def _feed_any(self, chunk: bytes, lines: list[bytes] | None = None) -> list[SseEvent]:
-        """As `feed`; with the lines of the chunk where they are known and nothing is kept."""
+    def _feed_any(self, chunk: bytes) -> list[SseEvent]:
         events: list[SseEvent] = []
         if self.is_too_large or not chunk:
             return events
@@ -129,8 +119,7 @@ class SseParser:
             return events
 
         # bytes.splitlines, unlike str.splitlines, knows just CR, LF and CRLF.
-        if lines is None:
-            lines = chunk.splitlines()
+        lines = chunk.splitlines()
         last_byte = chunk[-1]
         self._after_cr = last_byte == 0x0D
         rest = b"" if last_byte in (0x0A, 0x0D) else lines.pop()
@@ -149,6 +138,9 @@ class SseParser:
             self._overflow()
             return events
         self._is_idle = not (self._line or self._data or self._name or self._after_cr)
+        if events and events[-1][0] != self._head_name:
+            self._head_name = name = events[-1][0]
+            self._head = b"event: %b\ndata: " % name.encode() if name else b"data: "
         return events
 
     def _take_line(self, line: bytes) -> bool:
@@ -164,9 +156,6 @@ class SseParser:
             self._data += b"\n"
         elif field == b"event":
             self._name = value
-            if line != self._noted_line:
-                self._noted_line = line
-                self._noted_name = "" if value == b"message" else value.decode("utf-8", "replace")
         # A comment (empty field), `id`, `retry` and unknown fields mean nothing to a relay.
         return True
 
@@ -179,7 +168,9 @@ class SseParser:
         self._data.clear()
         if not data:
             return None
-        return (self._noted_name if name else "", data)
+        if not name or name == b"message":
+            return ("", data)
+        return (name.decode("utf-8", "replace"), data)
 
     def _overflow(self) -> None:
         self.is_too_large = True

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from relay import config as config_module
 from relay.cli import app
 from relay.config import (
     MAX_FILE_BYTES,
@@ -471,6 +472,44 @@ def test_another_address_keeps_the_dialect_of_the_name() -> None:
 def test_quirks_of_a_known_row_are_those_of_its_wire() -> None:
     given = {**ROW, "wire": "other"}
     assert parse({"providers": {"openai": given}}).providers["openai"].quirks == {}
+
+
+@pytest.mark.parametrize("name", ["openai", "xai", "deepseek"])
+def test_another_wire_of_a_known_provider_brings_its_own_quirks(name: str) -> None:
+    given: dict[str, Any] = {"wire": "openai_responses"}
+    config = parse({"providers": {name: given}})
+    row, known = config.providers[name], known_providers()[name]
+    assert row.quirks == known["other_wires"]["openai_responses"]["quirks"]
+    assert (row.base_url, row.auth, row.models) == (
+        known["base_url"],
+        known["auth"],
+        tuple(known["models"]),
+    )
+    endpoint = Catalog(config).endpoints[name]
+    assert endpoint.make_codec().wire == "openai_responses"
+    more = parse({"providers": {name: {**given, "quirks": {"passes": ["x"]}}}}).providers[name]
+    assert more.quirks == {**row.quirks, "passes": ["x"]}
+
+
+def test_ollama_has_its_own_surface_beside_its_v1() -> None:
+    given = {"ollama": {"wire": "ollama"}}
+    endpoint = Catalog(parse({"providers": given})).endpoints["ollama"]
+    assert endpoint.make_codec().wire == "ollama"
+    assert (endpoint.base_path, endpoint.probe_path) == ("", "/api/version")
+
+
+def test_another_wire_may_be_at_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {**known_providers()["openai"], "other_wires": {"other": {"base_url": "http://x/y"}}}
+    monkeypatch.setattr(config_module, "known_providers", lambda: {"openai": row})
+    given = {"wire": "other"}
+    assert parse({"providers": {"openai": given}}).providers["openai"].base_url == "http://x/y"
+    given["base_url"] = "http://z"
+    assert parse({"providers": {"openai": given}}).providers["openai"].base_url == "http://z"
+
+
+@pytest.mark.parametrize("wire", [None, [], {}, 1])
+def test_wire_of_a_known_provider_that_is_no_name(wire: object) -> None:
+    assert fault_of({"providers": {"openai": {"wire": wire}}}).startswith("providers.openai.wire")
 
 
 @pytest.mark.parametrize("quirks", [["a"], "a", 1])

@@ -72,7 +72,8 @@ MAY_USE: dict[str, set[str]] = {
     | {"race", "attempt", "routing", "governance", "target_state", "transport.base"},
     "generation": LEAVES | {"dispatch", "attempt"},
     "outbox": LEAVES,
-    "session": LEAVES | {"generation", "dispatch", "outbox"},
+    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog", "routing.plan"},
+    "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES | {"session", "outbox", "generation", "dispatch", "config"},
     # a worker, and what starts it
     "server": LEAVES | {"frontends", "dispatch", "routing", "governance", "config", "transport"},

@@ -40,7 +40,6 @@ LEFT_OUT = {
         "last_seq_received",
         "system_instruction",
         "tools",
-        "prewarm_prompt",
     },
     "Start": {"base_revision", "prefix_hash", "context_delta", "cache", "priority", "hedge"},
     "Cancel": {"heard_chars"},

@@ -109,6 +109,37 @@ def test_an_event_alone_in_its_chunk_is_read_like_any(data: bytes, blank: bytes)
     assert [found for piece in pieces for found in parser.feed(piece)] == parse(body, 1)
 
 
+ONE_A_CHUNK = [
+    (b"event: a\ndata: {}\n\n", [("a", b"{}")]),
+    (b"event: a\ndata: {}\n\n", [("a", b"{}")]),
+    (b"event: b\ndata: x\n\n", [("b", b"x")]),
+    (b"event: \ndata: x\n\n", [("", b"x")]),
+    (b"event: message\ndata: x\n\n", [("", b"x")]),
+    (b"event:  b\ndata:  x \n\n", [(" b", b" x ")]),
+    (b"event: \xff\ndata: x\n\n", [("\ufffd", b"x")]),
+    (b"event: a\ndata: \n\n", []),
+    (b"event: a\ndata:x\n\n", [("a", b"x")]),
+    (b"event: a\nid: 1\n\n", []),
+    (b"event: a\n\n", []),
+    (b"event: a\ndata: x\ndata: y\n\n", [("a", b"x\ny")]),
+    (b"event: a\ndata: x\n\nevent: b\ndata: y\n\n", [("a", b"x"), ("b", b"y")]),
+    (b"event: a\r\ndata: x\r\n\r\n", [("a", b"x")]),
+    (b"event: a\ndata: x\ry\n\n", [("a", b"x")]),
+    (b"event: a\ndata: x\n", []),
+    (b"\nevent: b\ndata: y\n\n", [("a", b"x"), ("b", b"y")]),
+]
+"""Chunks of one stream, each with what it completes."""
+
+
+def test_an_event_alone_in_its_chunk_follows_the_same_rules() -> None:
+    parser = SseParser()
+    parser.feed(b"data: begins\n\n")
+    for chunk, expected in ONE_A_CHUNK:
+        assert parser.feed(chunk) == expected, chunk
+    body = b"".join(chunk for chunk, _ in ONE_A_CHUNK)
+    assert parse(body, 1) == [event for _, events in ONE_A_CHUNK for event in events]
+
+
 def test_memoryview_is_taken() -> None:
     assert SseParser().feed(memoryview(b"data: a\n\n")) == [("", b"a")]
 
@@ -138,6 +169,15 @@ def test_memory_is_bounded_without_a_blank_line(piece: bytes) -> None:
         parser.feed(piece)
         assert parser.held_bytes <= 1000
     assert parser.is_too_large or piece.startswith(b"event")
+
+
+@pytest.mark.parametrize("head", [b"data: ", b"event: e\ndata: "])
+def test_cap_holds_for_an_event_alone_in_its_chunk(head: bytes) -> None:
+    for size, is_taken in ((900, True), (1000, False)):
+        parser = SseParser(max_event_bytes=1000)
+        parser.feed(b"data: begins\n\n")
+        assert bool(parser.feed(head + b"x" * size + b"\n\n")) == is_taken
+        assert parser.is_too_large != is_taken
 
 
 def test_comments_without_end_are_not_kept() -> None:

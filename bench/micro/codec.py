@@ -20,7 +20,9 @@ from relay.codecs import openai_hot_chunk
 from relay.codecs.anthropic_messages import AnthropicMessagesCodec
 from relay.codecs.base import Codec
 from relay.codecs.gemini import GeminiCodec
+from relay.codecs.ollama import OllamaCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
+from relay.codecs.openai_responses import ResponsesCodec
 from relay.sse import SseParser
 
 HEAD = (
@@ -71,17 +73,27 @@ ANTHROPIC_START = (
     b'"content_block":{"type":"text","text":""}}\n\n'
 )
 
+RESPONSES_PAYLOAD = (
+    b'{"type":"response.output_text.delta","sequence_number":8,"item_id":"msg_'
+    b'00000000000000000000000000000000000000000000000000","output_index":0,"content_index":0,'
+    b'"delta":" token","logprobs":[],"obfuscation":"xxxxxxxxxx"}'
+)
+RESPONSES_EVENT = b"event: response.output_text.delta\n" + _event(RESPONSES_PAYLOAD)
+
+OLLAMA_LINE = (
+    b'{"model":"qwen3:14b","created_at":"2026-01-01T00:00:00.000000Z",'
+    b'"message":{"role":"assistant","content":" token"},"done":false}\n'
+)
+
 
 def _anthropic_event(payload: bytes) -> bytes:
     return b"event: content_block_delta\ndata: %b\n\n" % payload
 
 
-def _reference(name: str) -> str:
-    """The figure that a figure is compared with."""
-    wire = name.partition("_")[0]
-    return (
-        f"{wire}_loads_reference" if wire in ("anthropic", "gemini") else "orjson_loads_reference"
-    )
+def _reference(name: str, figures: dict[str, float]) -> float:
+    """The figure that a figure is compared with: a wire with a payload of its own has its own."""
+    own = f"{name.partition('_')[0]}_loads_reference"
+    return figures.get(own, figures["orjson_loads_reference"])
 
 
 def _fed(
@@ -156,6 +168,10 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
     work |= {
         "gemini_loads_reference": (lambda: orjson.loads(GEMINI), 1),
         "gemini_feed_one_event_a_chunk": (two_of_gemini, 2),
+        "responses_loads_reference": (lambda: orjson.loads(RESPONSES_PAYLOAD), 1),
+        "responses_one_event_a_chunk": (_fed(RESPONSES_EVENT, RESPONSES_EVENT, ResponsesCodec), 1),
+        "ollama_loads_reference": (lambda: orjson.loads(OLLAMA_LINE), 1),
+        "ollama_one_line_a_chunk": (_fed(OLLAMA_LINE, OLLAMA_LINE, OllamaCodec), 1),
     }
     best = {
         name: min(timeit.repeat(call, repeat=rounds, number=number // events)) / number * 1e6
@@ -179,7 +195,7 @@ def main() -> None:
         return
     print(f"payload of {len(PAYLOAD)} bytes; microseconds for one event")
     for name, value in figures.items():
-        print(f"  {name:28} {value:7.2f}   {value / figures[_reference(name)]:5.2f} x orjson.loads")
+        print(f"  {name:29} {value:7.2f}   {value / _reference(name, figures):5.2f} x orjson.loads")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs import error_body, openai_errors
-from relay.codecs.error_text import MAX_ID_CHARS, provider_request_id, public_text
+from relay.codecs.error_text import MAX_ID_CHARS, public_text
 from relay.codecs.openai_errors import Headers
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.codecs.retry_hints import MAX_HINT_S, retry_after_s
@@ -74,22 +74,20 @@ def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
     own = _own_error(document)
     if status < 400 or own is None:
         return openai_errors.decode_error(status, headers, body)
-    headers = list(headers)
-    return _to_error(own, document, http_status=status, headers=headers, hints=headers)
+    return _to_error(own, document, http_status=status, headers=list(headers))
 
 
-def decode_inner_error(document: object, headers: Headers) -> UpstreamError:
+def decode_inner_error(document: object) -> UpstreamError:
     """The error reported inside a response that began as a success.
 
     Args:
-        document: the whole object that holds the error.
-        headers: of that response; they name the request, and what they say of retrying speaks of
-            the success.
+        document: the whole object that holds the error. What the response's headers say of
+            retrying speaks of the success.
     """
     own = _own_error(document)
     if own is None:
         return openai_errors.decode_inner_error(document)
-    return _to_error(own, document, http_status=200, headers=headers, hints=())
+    return _to_error(own, document, http_status=200, headers=())
 
 
 def _own_error(document: object) -> dict[str, Any] | None:
@@ -103,7 +101,7 @@ def _own_error(document: object) -> dict[str, Any] | None:
 
 
 def _to_error(
-    error: dict[str, Any], document: object, *, http_status: int, headers: Headers, hints: Headers
+    error: dict[str, Any], document: object, *, http_status: int, headers: Headers
 ) -> UpstreamStatus:
     kind: str = error["type"]
     message = _text(error.get("message"))
@@ -116,8 +114,8 @@ def _to_error(
         http_status=http_status,
         provider_type=kind,
         provider_code=public_text(detail)[:MAX_ID_CHARS],
-        provider_request_id=_request_id(document) or provider_request_id(headers),
-        retry_after_s=_hint_s(hints, message) if reason in _WORTH_WAITING else None,
+        provider_request_id=_request_id(document),
+        retry_after_s=_hint_s(headers, message) if reason in _WORTH_WAITING else None,
     )
 
 

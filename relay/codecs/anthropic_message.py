@@ -28,7 +28,6 @@ from typing import Any, ClassVar, Final
 
 from relay.codecs import anthropic_usage, lenient_json
 from relay.codecs.anthropic_errors import decode_inner_error
-from relay.codecs.openai_errors import Headers
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
     ChoiceFinished,
@@ -99,7 +98,6 @@ class MessageReader:
         "_held_chars",
         "_tool_calls",
         "_usage",
-        "headers",
         "is_done",
         "is_in_text",
         "stop_reason",
@@ -107,8 +105,6 @@ class MessageReader:
     )
 
     def __init__(self) -> None:
-        self.headers: Headers = ()
-        """Of the response, set by its owner; an error inside it is named by them."""
         self.is_done = False
         """`message_stop` has come."""
         self.is_in_text = False
@@ -129,7 +125,7 @@ class MessageReader:
             raise RemoteProtocolError("the provider sent JSON that is no event of a message")
         kind = document.get("type")
         if kind == "error" or document.get("error"):
-            raise decode_inner_error(document, self.headers)
+            raise decode_inner_error(document)
         handler = self._EVENTS.get(kind) if type(kind) is str else None
         if handler is not None:
             handler(self, document, events)
@@ -141,7 +137,7 @@ class MessageReader:
             StreamTruncated: it has no stop reason.
         """
         if type(document) is dict and (document.get("type") == "error" or document.get("error")):
-            raise decode_inner_error(document, self.headers)
+            raise decode_inner_error(document)
         if type(document) is not dict or document.get("type") != "message":
             raise RemoteProtocolError("the provider sent JSON that is no message")
         self._on_info(document, events)

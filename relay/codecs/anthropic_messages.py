@@ -20,26 +20,15 @@ from typing import Any, ClassVar, Final
 import msgspec
 import orjson
 
-from relay.codecs import anthropic_errors, lenient_json
+from relay.codecs import anthropic_errors
 from relay.codecs.anthropic_hot_event import MAX_MISSES, decode_text_event
 from relay.codecs.anthropic_message import MessageReader
 from relay.codecs.anthropic_quirks import AnthropicQuirks
 from relay.codecs.anthropic_request import WIRE, encode_body
-from relay.codecs.base import CodecFactory, EncodedRequest
-from relay.codecs.body_kind import BodyKind, begin_body
-from relay.content import Events, GenerateRequest, ProviderFailed, StreamEvent, TextDelta
+from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
+from relay.codecs.streamed_body import DOCUMENT, OVER, StreamedBody
+from relay.content import Events, GenerateRequest, StreamEvent, TextDelta
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
-from relay.sse import MAX_EVENT_BYTES, SseParser
-
-MAX_ERROR_BYTES: Final = 64 * 1024
-"""Of an error body; the rest is dropped."""
-
-# How the body is read.
-_SNIFFING: Final = 0
-_STREAM: Final = 1
-_DOCUMENT: Final = 2
-_ERROR: Final = 3
-_OVER: Final = 4
 
 _KNOWN_NAMES: Final = frozenset(
     {
@@ -55,37 +44,20 @@ _KNOWN_NAMES: Final = frozenset(
 """Names of events whose data must be JSON; what others carry is nothing to us."""
 
 
-class AnthropicMessagesCodec:
+class AnthropicMessagesCodec(StreamedBody):
     """One attempt at one provider of the Messages API."""
 
     wire: ClassVar[str] = WIRE
+    decode_error: ClassVar[ErrorDecoder] = staticmethod(anthropic_errors.decode_error)
 
-    __slots__ = (
-        "_body",
-        "_headers",
-        "_hot_misses",
-        "_mode",
-        "_parser",
-        "_provider",
-        "_quirks",
-        "_reader",
-        "_status",
-        "mended_events",
-    )
+    __slots__ = ("_hot_misses", "_provider", "_quirks", "_reader")
 
     def __init__(self, quirks: AnthropicQuirks | None = None, provider: str = WIRE) -> None:
+        super().__init__()
         self._quirks = quirks or AnthropicQuirks()
         self._provider = provider
-        self._mode = _SNIFFING
-        self._status = 200
-        self._headers: list[tuple[str, str]] = []
-        self._parser = SseParser()
-        self._body = bytearray()  # sniffed bytes, a document or an error
         self._reader = MessageReader()
         self._hot_misses = 0
-        self.mended_events = 0
-
-    # --- the Codec protocol -----------------------------------------------------------------
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         quirks = self._quirks
@@ -101,63 +73,6 @@ class AnthropicMessagesCodec:
             headers=headers,
             body=encode_body(request, model, quirks, self._provider),
         )
-
-    def decode_headers(self, status: int, headers: list[tuple[str, str]]) -> None:
-        self._status = status
-        self._headers = self._reader.headers = headers
-        if status >= 300:
-            self._mode = _ERROR
-
-    def feed(self, chunk: bytes | memoryview) -> Events:
-        if self._mode == _STREAM:
-            return self._feed_stream(chunk)
-        if self._mode == _SNIFFING:
-            return self._sniff(chunk)
-        if self._mode == _DOCUMENT:
-            if len(self._body) + len(chunk) > MAX_EVENT_BYTES:
-                return self._failed(EventTooLarge("the provider's answer is too large"))
-            self._body += chunk
-        elif self._mode == _ERROR:
-            self._body += chunk[: MAX_ERROR_BYTES - len(self._body)]
-        return ()
-
-    def end(self) -> Events:
-        mode = self._mode
-        events: list[StreamEvent] = []
-        if mode == _OVER:
-            return ()
-        if mode == _ERROR:
-            body = bytes(self._body)
-            return self._failed(anthropic_errors.decode_error(self._status, self._headers, body))
-        try:
-            if mode == _DOCUMENT:
-                self._reader.read_whole(self._whole_document(), events)
-            else:
-                if mode == _STREAM and (tail := self._parser.end()) is not None:
-                    self._on_tail(*tail, events)
-                if not self._reader.is_done:
-                    raise StreamTruncated("the provider's answer ended before its end")
-        except UpstreamError as error:
-            events.extend(self._failed(error))
-        self._mode = _OVER
-        return events
-
-    @property
-    def is_finished(self) -> bool:
-        return self._reader.is_done
-
-    # --- which kind of body -----------------------------------------------------------------
-
-    def _sniff(self, chunk: bytes | memoryview) -> Events:
-        self._body += chunk
-        kind, head = begin_body(self._body)
-        if kind is BodyKind.UNKNOWN:
-            return ()
-        if kind is BodyKind.MARKUP:
-            error = "the provider answered with markup instead of a message"
-            return self._failed(RemoteProtocolError(error))
-        self._mode = _DOCUMENT if kind is BodyKind.DOCUMENT else _STREAM
-        return self.feed(head)
 
     # --- an event stream --------------------------------------------------------------------
 
@@ -179,7 +94,7 @@ class AnthropicMessagesCodec:
                         continue
                 self._on_event(name, data, events)
                 if reader.is_done:
-                    self._mode = _OVER  # OpenRouter adds `[DONE]`; nothing counts any more
+                    self._mode = OVER  # OpenRouter adds `[DONE]`; nothing counts any more
                     break
             if parser.is_too_large and not reader.is_done:
                 raise EventTooLarge("an event of the provider's stream is too large")
@@ -205,38 +120,31 @@ class AnthropicMessagesCodec:
                     raise RemoteProtocolError(text) from None
                 else:
                     return
+        self._read(name, document, events)
+
+    def _read(self, name: str, document: Any, events: list[StreamEvent]) -> None:
         if name == "error":
-            raise anthropic_errors.decode_inner_error(document, self._headers)
+            raise anthropic_errors.decode_inner_error(document)
         if type(document) is dict or name in _KNOWN_NAMES:
             self._reader.read(document, events)
+            self._is_done = self._reader.is_done
 
     def _on_tail(self, name: str, data: bytes, events: list[StreamEvent]) -> None:
-        """The last event, without its blank line: whole if it is JSON, else it was cut."""
         try:
-            lenient_json.loads(data)
+            document = self._read_lenient(data)
         except ValueError:
-            return
-        self._on_event(name, data, events)
+            return  # it was cut
+        self._read(name, document, events)
 
-    def _whole_document(self) -> Any:
-        try:
-            return self._read_lenient(bytes(self._body))
-        except ValueError:
-            raise StreamTruncated("the provider's answer is not a whole JSON document") from None
+    # --- the end ------------------------------------------------------------------------------
 
-    def _read_lenient(self, data: bytes) -> Any:
-        """
-        Raises:
-            ValueError: it is not JSON.
-        """
-        value, is_mended = lenient_json.read(data)
-        self.mended_events += is_mended
-        return value
+    def _on_document(self, document: Any, events: list[StreamEvent]) -> None:
+        self._reader.read_whole(document, events)
 
-    def _failed(self, error: UpstreamError) -> list[StreamEvent]:
-        self._mode = _OVER
-        self._body.clear()
-        return [ProviderFailed(error)]
+    def _check_ending(self) -> None:
+        # A whole message has no end but its own, which its reader has judged.
+        if self._mode != DOCUMENT and not self._is_done:
+            raise StreamTruncated("the provider's answer ended before its end")
 
 
 def build_anthropic_messages(quirks: Mapping[str, Any], provider: str) -> CodecFactory:

@@ -50,7 +50,7 @@ import orjson
 from relay.codecs.anthropic_conversation import WIRE, Block, Conversation
 from relay.codecs.anthropic_quirks import AnthropicQuirks, is_among
 from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking
-from relay.codecs.request_json import dump_body, read_object, spliced
+from relay.codecs.request_json import CHAT_ONLY, dump_body, read_object, refuse_asked, spliced
 from relay.content import GenerateRequest, ResponseFormat, Tool, ToolChoice, ToolChoiceMode
 from relay.errors import UnsupportedFeature
 
@@ -64,17 +64,6 @@ _OWN_EXTRA: Final = (
     "speed",
     "cache_control",
 )
-
-# Extra fields that cannot be said, with the values that say nothing beside null and empty ones.
-_REFUSED_EXTRA: Final[Mapping[str, tuple[object, ...]]] = {
-    "logit_bias": (),
-    "prediction": (),
-    "functions": (),
-    "function_call": ("auto", "none"),
-    "modalities": (["text"],),
-    "audio": (),
-    "web_search_options": (),
-}
 
 _SERVICE_TIERS: Final[Mapping[str, str]] = {
     "auto": "auto",
@@ -162,12 +151,10 @@ class _BodyBuilder:
             "top_logprobs": bool(sampling.top_logprobs),
             "tools": bool(self._request.tools) and "tools" in self._quirks.refuses,
         }
-        for name, harmless in _REFUSED_EXTRA.items():
-            value = self._request.extra.get(name)
-            unsaid[name] = bool(value) and value not in harmless
         for name, is_asked in unsaid.items():
             if is_asked:
                 raise UnsupportedFeature(name, self._provider)
+        refuse_asked(self._request.extra, CHAT_ONLY, self._provider)
 
     def _sampling(self, plan: ThinkingPlan) -> dict[str, float]:
         if is_among(self._model, self._quirks.fixed_sampling_models):
@@ -270,7 +257,7 @@ class _BodyBuilder:
     # --- prompt caching -----------------------------------------------------------------------
 
     def _place_cache_marks(self, tools: list[Block], talk: Conversation) -> None:
-        mode = self._request.prompt_cache or self._quirks.cache
+        mode = self._request.policy.prompt_cache or self._quirks.cache
         if mode != "auto" or self._has_marks:
             return
         users = [turn for turn in talk.turns if turn.role == "user"]

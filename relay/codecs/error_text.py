@@ -14,14 +14,15 @@ from typing import Final
 MAX_MESSAGE_CHARS: Final = 2000
 MAX_ID_CHARS: Final = 200
 
-_REQUEST_ID_HEADERS: Final = frozenset(
-    {
-        "request-id",  # Anthropic
-        "x-request-id",  # OpenAI, Groq, Mistral, xAI
-        "apim-request-id",  # Azure
-        "x-amzn-requestid",  # Bedrock
-    }
+_REQUEST_ID_HEADERS: Final = (
+    "x-request-id",  # OpenAI, Groq, Mistral, xAI
+    "request-id",  # Anthropic
+    "apim-request-id",  # Azure
+    "x-amzn-requestid",  # Bedrock
+    "x-ds-trace-id",  # DeepSeek
+    "mistral-correlation-id",
 )
+"""Where providers name the request by what their support can find it; the first one counts."""
 
 # Checked against documented key formats: OpenAI and OpenRouter sk-, TokenMix sk-tm-, Anthropic
 # sk-ant-, Groq gsk_, xAI xai-, Perplexity pplx-, Cerebras csk-, Hugging Face hf_, Google AIza.
@@ -54,8 +55,9 @@ def provider_request_id(headers: Iterable[tuple[str, str]]) -> str:
     Args:
         headers: lower-case names.
     """
-    for name, value in headers:
-        if name in _REQUEST_ID_HEADERS:
+    found = {name: value for name, value in headers if name in _REQUEST_ID_HEADERS}
+    for name in _REQUEST_ID_HEADERS:
+        if (value := found.get(name, "")) and value.isprintable():
             return public_text(value)[:MAX_ID_CHARS]
     return ""
 

@@ -133,7 +133,7 @@ _UNKNOWN_LOGPROB: Final = -9999.0
 class _Candidate:
     """What is known of one alternative."""
 
-    __slots__ = ("call_count", "calls", "is_finished", "opaque_count", "partial")
+    __slots__ = ("call_count", "calls", "is_finished", "opaque_count", "partial", "signature")
 
     def __init__(self, index: int, id_seed: str) -> None:
         self.is_finished = False
@@ -141,6 +141,7 @@ class _Candidate:
         self.call_count = 0
         self.partial: PartialArgs | None = None  # of the call that is still coming in pieces
         self.opaque_count = 0  # entries of lists that clients join by their index
+        self.signature = ""  # of its text: the last one, told when the candidate is finished
 
 
 class AnswerReader:
@@ -319,6 +320,7 @@ class AnswerReader:
             self._close_partial(candidate, events, by_length=reason is FinishReason.LENGTH)
         if candidate.call_count and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
+        self._tell_signature(index, candidate, events)
         events.append(ChoiceFinished(reason, raw, index))
         if raw in FAILED_FINISHES and self._failed_finish is None:
             said = f"the provider broke off its answer ({raw})"
@@ -356,18 +358,29 @@ class AnswerReader:
             if text:
                 events.append(TextDelta(text, index))
             if signature:
-                self._on_signature(signature, index, events)
+                self._on_signature(signature, index, candidate, events)
         elif type(blob := part.get("inlineData")) is dict and self._on_blob(
             blob, index, candidate, events, is_draft=is_thought
         ):
             if signature:
-                self._on_signature(signature, index, events)
+                self._on_signature(signature, index, candidate, events)
         elif part.keys() - _BESIDE_A_PART:
             self._on_listed("gemini_parts", {"part": part}, index, candidate, events)
 
-    def _on_signature(self, signature: str, index: int, events: list[StreamEvent]) -> None:
-        extra = lenient_json.dumps(_extra_content(signature))
-        events.append(OpaqueDelta("extra_content", extra, index))
+    def _on_signature(
+        self, signature: str, index: int, candidate: _Candidate, events: list[StreamEvent]
+    ) -> None:
+        """The text of an answer goes back as one part with one signature. It is told once, since
+        OpenAI's own client would join two of them to one text."""
+        candidate.signature = signature
+        if candidate.is_finished:
+            self._tell_signature(index, candidate, events)
+
+    def _tell_signature(self, index: int, candidate: _Candidate, events: list[StreamEvent]) -> None:
+        if candidate.signature:
+            extra = lenient_json.dumps(_extra_content(candidate.signature))
+            events.append(OpaqueDelta("extra_content", extra, index))
+            candidate.signature = ""
 
     def _on_blob(
         self,

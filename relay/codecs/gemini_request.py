@@ -19,6 +19,7 @@ from relay.codecs import gemini_models
 from relay.codecs.gemini_answer import REASONING_FORMAT
 from relay.codecs.gemini_quirks import GeminiQuirks
 from relay.codecs.gemini_schema import to_openapi
+from relay.codecs.request_json import CHAT_ONLY, dump_body, read_object, refuse_asked
 from relay.content import (
     AudioPart,
     FilePart,
@@ -52,17 +53,6 @@ _API_DEFAULTS: Final[Mapping[str, object]] = {
     "parallel_tool_calls": True,
 }
 """Sending these says nothing, so they are left out even where the field is refused."""
-
-# Fields of an OpenAI body that change the answer and have no counterpart, with the values by
-# which they say nothing.
-_REFUSED_EXTRA: Final[Mapping[str, tuple[object, ...]]] = {
-    "logit_bias": ({},),
-    "modalities": ([], ["text"]),
-    "prediction": (),
-    "functions": ([],),
-    "function_call": ("auto", "none"),
-    "web_search_options": (),
-}
 
 _SERVER_TOOLS: Final = frozenset(
     {
@@ -145,7 +135,7 @@ class _BodyBuilder:
     def build(self) -> bytes:
         request = self._request
         extra = request.extra
-        self._check_extra()
+        refuse_asked(extra, CHAT_ONLY, self._provider)
         for at, message in enumerate(request.messages):
             self._add_message(message, f"messages[{at}]")
         self._flush_results()
@@ -163,11 +153,7 @@ class _BodyBuilder:
             "serviceTier": self._field("service_tier", _SERVICE_TIERS.get(request.service_tier)),
         }
         body.update((name, value) for name, value in fields.items() if value)
-        try:
-            return orjson.dumps(body)
-        except orjson.JSONEncodeError as error:
-            # Half a surrogate pair in a text, most likely: no provider could read it either.
-            raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+        return dump_body(body)
 
     # --- what is refused and left out --------------------------------------------------------
 
@@ -187,12 +173,6 @@ class _BodyBuilder:
     def _check_refused(self, name: str) -> None:
         if name in self._quirks.refuses:
             raise UnsupportedFeature(name, self._provider)
-
-    def _check_extra(self) -> None:
-        for name, harmless in _REFUSED_EXTRA.items():
-            value = self._request.extra.get(name)
-            if value is not None and value not in harmless:
-                raise UnsupportedFeature(name, self._provider)
 
     def _native(self, name: str) -> Json:
         """An object that the caller gave in the wire's own words."""
@@ -364,7 +344,7 @@ class _BodyBuilder:
         if tool.description:
             declaration["description"] = tool.description
         if tool.parameters_json:
-            schema = _schema_object(tool.parameters_json, f"{path}.parameters")
+            schema = read_object(tool.parameters_json, f"{path}.parameters")
             # An object without properties is refused by some models, and says nothing.
             if schema.get("properties") or schema.keys() - {"type", "properties", "required"}:
                 if self._quirks.schemas == "openapi":
@@ -459,7 +439,7 @@ class _BodyBuilder:
         config["responseMimeType"] = "application/json"
         if wanted.kind == "json_schema" and wanted.schema_json:
             field = "response_format.json_schema.schema"
-            schema = _schema_object(wanted.schema_json, field)
+            schema = read_object(wanted.schema_json, field)
             if self._quirks.schemas == "openapi":
                 config["responseSchema"] = to_openapi(schema, self._provider)
             else:
@@ -523,20 +503,6 @@ def _object_or(text: str, name: str) -> orjson.Fragment | Json:
     except ValueError:
         is_object = False
     return orjson.Fragment(text) if is_object else {name: text}
-
-
-def _schema_object(schema_json: bytes, field: str) -> Json:
-    """
-    Raises:
-        InvalidRequest: it is not one JSON object.
-    """
-    try:
-        schema = orjson.loads(schema_json)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest(f"{field} is not JSON", field=field) from None
-    if not isinstance(schema, dict):
-        raise InvalidRequest(f"{field} must be a JSON object", field=field)
-    return schema
 
 
 def _inline(media_type: str, data_base64: str) -> Json:

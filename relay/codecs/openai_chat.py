@@ -20,67 +20,38 @@ by `bench/micro/codec.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import msgspec
 import orjson
 
-from relay.codecs import lenient_json, openai_errors, openai_hot_chunk
-from relay.codecs.base import CodecFactory, EncodedRequest
-from relay.codecs.body_kind import BodyKind, begin_body
+from relay.codecs import openai_errors, openai_hot_chunk
+from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.openai_chat_request import WIRE, encode_body
 from relay.codecs.openai_completion import CompletionReader
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.content import Events, GenerateRequest, ProviderFailed, StreamEvent
-from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
-from relay.sse import MAX_EVENT_BYTES, SseParser
-
-MAX_ERROR_BYTES: Final = 64 * 1024
-"""Of an error body; the rest is dropped."""
-
-# How the body is read.
-_SNIFFING: Final = 0
-_STREAM: Final = 1
-_DOCUMENT: Final = 2
-_ERROR: Final = 3
-_OVER: Final = 4
+from relay.codecs.streamed_body import OVER, StreamedBody
+from relay.content import Events, GenerateRequest, StreamEvent
+from relay.errors import EventTooLarge, RemoteProtocolError, UpstreamError
 
 
-class OpenAIChatCodec:
+class OpenAIChatCodec(StreamedBody):
     """One attempt at one OpenAI-compatible provider."""
 
     wire: ClassVar[str] = WIRE
+    decode_error: ClassVar[ErrorDecoder] = staticmethod(openai_errors.decode_error)
 
-    __slots__ = (
-        "_asked_choices",
-        "_body",
-        "_headers",
-        "_hot_misses",
-        "_is_done",
-        "_mode",
-        "_parser",
-        "_provider",
-        "_quirks",
-        "_reader",
-        "_status",
-        "mended_events",
-    )
+    __slots__ = ("_asked_choices", "_hot_misses", "_provider", "_quirks", "_reader")
 
     def __init__(self, quirks: OpenAIChatQuirks | None = None, provider: str = WIRE) -> None:
+        super().__init__()
         self._quirks = quirks or OpenAIChatQuirks()
         self._provider = provider
         self._asked_choices = 1
-        self._mode = _SNIFFING
-        self._status = 200
-        self._headers: list[tuple[str, str]] = []
-        self._parser = SseParser()
-        self._body = bytearray()  # sniffed bytes, a document or an error
         self._reader = CompletionReader()
         self._hot_misses = 0
-        self._is_done = False
-        self.mended_events = 0
 
-    # --- the Codec protocol -----------------------------------------------------------------
+    # --- the request ------------------------------------------------------------------------
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         self._asked_choices = request.sampling.choices or 1
@@ -89,61 +60,6 @@ class OpenAIChatCodec:
             headers=[("content-type", "application/json"), ("accept", "text/event-stream")],
             body=encode_body(request, model, self._quirks, self._provider),
         )
-
-    def decode_headers(self, status: int, headers: list[tuple[str, str]]) -> None:
-        self._status = status
-        if status >= 300:
-            self._mode = _ERROR
-            self._headers = headers
-
-    def feed(self, chunk: bytes | memoryview) -> Events:
-        if self._mode == _STREAM:
-            return self._feed_stream(chunk)
-        if self._mode == _SNIFFING:
-            return self._sniff(chunk)
-        if self._mode == _DOCUMENT:
-            if len(self._body) + len(chunk) > MAX_EVENT_BYTES:
-                return self._failed(EventTooLarge("the provider's answer is too large"))
-            self._body += chunk
-        elif self._mode == _ERROR:
-            self._body += chunk[: MAX_ERROR_BYTES - len(self._body)]
-        return ()
-
-    def end(self) -> Events:
-        mode = self._mode
-        events: list[StreamEvent] = []
-        if mode == _OVER:
-            return ()
-        if mode == _ERROR:
-            body = bytes(self._body)
-            return self._failed(openai_errors.decode_error(self._status, self._headers, body))
-        try:
-            if mode == _DOCUMENT:
-                self._reader.read(self._whole_document(), events, is_whole=True)
-            elif mode == _STREAM and (tail := self._parser.end()) is not None:
-                self._on_tail(*tail, events)
-            self._check_ending()
-        except UpstreamError as error:
-            events.extend(self._failed(error))
-        self._mode = _OVER
-        return events
-
-    @property
-    def is_finished(self) -> bool:
-        return self._is_done
-
-    # --- which kind of body -----------------------------------------------------------------
-
-    def _sniff(self, chunk: bytes | memoryview) -> Events:
-        self._body += chunk
-        kind, head = begin_body(self._body)
-        if kind is BodyKind.UNKNOWN:
-            return ()
-        if kind is BodyKind.MARKUP:
-            error = "the provider answered with markup instead of a completion"
-            return self._failed(RemoteProtocolError(error))
-        self._mode = _DOCUMENT if kind is BodyKind.DOCUMENT else _STREAM
-        return self.feed(head)
 
     # --- an event stream --------------------------------------------------------------------
 
@@ -225,45 +141,15 @@ class OpenAIChatCodec:
     def _on_done(self) -> None:
         self._is_done = True
         self._check_ending()
-        self._mode = _OVER
+        self._mode = OVER
 
-    def _whole_document(self) -> Any:
-        try:
-            return self._read_lenient(bytes(self._body))
-        except ValueError:
-            raise StreamTruncated("the provider's answer is not a whole JSON document") from None
-
-    def _read_lenient(self, data: bytes) -> Any:
-        """
-        Raises:
-            ValueError: it is not JSON.
-        """
-        value, is_mended = lenient_json.read(data)
-        self.mended_events += is_mended
-        return value
+    def _on_document(self, document: Any, events: list[StreamEvent]) -> None:
+        self._reader.read(document, events, is_whole=True)
 
     # --- the end ------------------------------------------------------------------------------
 
     def _check_ending(self) -> None:
-        """The wire's own end must have come.
-
-        Raises:
-            StreamTruncated: it has not.
-        """
-        reader = self._reader
-        if not reader.has_begun:
-            raise StreamTruncated("the provider's answer ended before it began")
-        # With [DONE] fewer choices than asked for are the provider's will, else they were cut.
-        may_be_cut = self._mode == _STREAM and not self._is_done
-        if reader.has_open_choices or (
-            may_be_cut and reader.finished_choices < self._asked_choices
-        ):
-            raise StreamTruncated("the provider's answer ended without a finish reason")
-
-    def _failed(self, error: UpstreamError) -> list[StreamEvent]:
-        self._mode = _OVER
-        self._body.clear()
-        return [ProviderFailed(error)]
+        self._check_choices(self._reader, self._asked_choices)
 
 
 def build_openai_chat(quirks: Mapping[str, Any], provider: str) -> CodecFactory:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.codecs.request_json import dump_body, spliced
+from relay.codecs.request_json import cache_key, data_url, dump_body, spliced
 from relay.content import (
     AudioPart,
     FilePart,
@@ -128,7 +128,7 @@ class _BodyBuilder:
             **self._reasoning(),
             "service_tier": request.service_tier or None,
             "user": request.user or None,
-            "prompt_cache_key": request.prompt_cache_key or None,
+            "prompt_cache_key": self._cache_key() or None,
         }
 
     # --- messages ---------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class _BodyBuilder:
                 return {"type": "text", "text": part.text}
             case ImagePart():
                 self._check_part("image parts")
-                image = {"url": part.url or _data_url(part.media_type, part.data_base64)}
+                image = {"url": part.url or data_url(part.media_type, part.data_base64)}
                 if part.detail:
                     image["detail"] = part.detail
                 return {"type": "image_url", "image_url": image}
@@ -197,7 +197,7 @@ class _BodyBuilder:
                 if part.filename:
                     file["filename"] = part.filename
                 if part.data_base64:
-                    file["file_data"] = _data_url(part.media_type, part.data_base64)
+                    file["file_data"] = data_url(part.media_type, part.data_base64)
                 return {"type": "file", "file": file}
             case RefusalPart():
                 return {"type": "refusal", "refusal": part.text}
@@ -276,6 +276,10 @@ class _BodyBuilder:
             schema["strict"] = wanted.strict
         return {"type": "json_schema", "json_schema": schema}
 
+    def _cache_key(self) -> str:
+        request = self._request
+        return cache_key(request) if self._quirks.has_cache_key else request.prompt_cache_key
+
     def _reasoning(self) -> dict[str, Any]:
         effort, budget = self._request.reasoning.effort, self._request.reasoning.budget_tokens
         if not effort and budget is None:
@@ -296,7 +300,3 @@ class _BodyBuilder:
                 }
             case "none":
                 return {}
-
-
-def _data_url(media_type: str, data_base64: str) -> str:
-    return f"data:{media_type};base64,{data_base64}"

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from relay.codecs import error_body
-from relay.codecs.error_text import looks_like_markup, provider_request_id, public_text
+from relay.codecs.error_text import looks_like_markup, public_text
 from relay.codecs.retry_hints import retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 
@@ -44,7 +44,9 @@ _BY_WORD: Final[Mapping[str, Reason]] = {
         ),
         Reason.UPSTREAM_CONTENT_BLOCKED: (
             "contentfilter datainspectionfailed responsibleaipolicyviolation "
-            "contentpolicyviolation contentmoderation"
+            "contentpolicyviolation contentmoderation imagecontentpolicyviolation "
+            # Responses: "your prompt was flagged as potentially violating our usage policy".
+            "invalidprompt"
         ),
         Reason.UPSTREAM_PERMISSION_DENIED: (
             "unsupportedcountryregionterritory permissiondenied requestforbidden "
@@ -127,6 +129,7 @@ _BY_VAGUE_WORD: Final[tuple[tuple[str, Reason], ...]] = (
     ("timeout", Reason.FIRST_TOKEN_TIMEOUT),
     ("unauthorized", Reason.UPSTREAM_MISCONFIGURED),
     ("badrequest", Reason.UPSTREAM_REJECTED),
+    ("image", Reason.UPSTREAM_REJECTED),  # Responses: image_too_large, image_file_not_found, ...
     ("invalid", Reason.UPSTREAM_REJECTED),
     ("notfound", Reason.UPSTREAM_MODEL_NOT_FOUND),
 )
@@ -262,7 +265,6 @@ def _to_error(facts: ErrorFacts, *, http_status: int, headers: Headers) -> Upstr
         provider_type=facts.type,
         provider_code=facts.code,
         provider_param=facts.param,
-        provider_request_id=provider_request_id(headers),
         retry_after_s=hint,
     )
 

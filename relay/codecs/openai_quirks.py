@@ -86,6 +86,9 @@ class OpenAIChatQuirks:
     """Whether role `developer` exists; else it is sent as `system`."""
     has_stream_options: bool = True
     """Whether `stream_options: {include_usage: true}` may be sent; strict hosts refuse it."""
+    has_cache_key: bool = False
+    """Whether `prompt_cache_key` may be sent though the client gave none (`prompt_cache: auto`):
+    strict hosts answer 400 to it. The client's own is sent to any."""
     seed_field: str = "seed"
     """Mistral calls it `random_seed`."""
     required_word: RequiredWord = "required"
@@ -126,6 +129,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "max_tokens_field": one_of(get_args(MaxTokensField)),
     "has_developer_role": flag,
     "has_stream_options": flag,
+    "has_cache_key": flag,
     "seed_field": text,
     "required_word": one_of(get_args(RequiredWord)),
     "tool_call_ids": one_of(get_args(ToolCallIds)),

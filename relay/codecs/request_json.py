@@ -1,13 +1,44 @@
-"""JSON that passes through a request: checked, and spliced in as it is."""
+"""What wires share in writing a request: JSON spliced in as it is once it is checked, and what a
+chat body may ask for that no other wire can say."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from relay.errors import InvalidRequest
+from relay.content import GenerateRequest
+from relay.errors import InvalidRequest, UnsupportedFeature
+
+CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
+    "audio": (),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "modalities": ([], ["text"]),
+    "prediction": (),
+    "web_search_options": (),
+}
+"""Extra fields of a chat body that change the answer and that other wires have no word for, with
+the values that ask for nothing beside null."""
+
+
+def refuse_asked(
+    extra: Mapping[str, Any], fields: Mapping[str, tuple[object, ...]], provider: str
+) -> None:
+    """
+    Args:
+        fields: like `CHAT_ONLY`.
+
+    Raises:
+        UnsupportedFeature: one of the fields asks for something; named.
+    """
+    for name, nothing in fields.items():
+        value = extra.get(name)
+        if value is not None and value not in nothing:
+            raise UnsupportedFeature(name, provider)
 
 
 def read_object(text: bytes, field: str) -> dict[str, Any]:
@@ -49,3 +80,21 @@ def dump_body(body: Mapping[str, Any]) -> bytes:
     except orjson.JSONEncodeError as error:
         # Half a surrogate pair in a text, most likely: no provider could read it either.
         raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+
+
+def cache_key(request: GenerateRequest) -> str:
+    """`prompt_cache_key` for providers that know it: the client's own, else with
+    `prompt_cache: auto` one made of its session, else none.
+
+    A session's id is the client's to choose and may say who calls: the provider sees a hash.
+    """
+    policy = request.policy
+    if request.prompt_cache_key or policy.prompt_cache != "auto" or not policy.session_id:
+        return request.prompt_cache_key
+    session_id = policy.session_id.encode("utf-8", "replace")
+    return hashlib.blake2b(session_id, digest_size=16).hexdigest()
+
+
+def data_url(media_type: str, data_base64: str) -> str:
+    """Inline bytes as a URL."""
+    return f"data:{media_type};base64,{data_base64}"

@@ -45,8 +45,7 @@ class ToolCallAssembler:
 
     Args:
         choice: index of the choice, for the events.
-        id_seed: made ids are `call_<checksum of seed and choice>_<n>`, n from 0: the same bytes
-            give the same ids, and ids of other responses differ. For providers without ids.
+        id_seed: of the ids that are made where the provider gives none (`made_call_id`).
 
     Raises (all methods):
         RemoteProtocolError: deltas that contradict each other, or too many calls.
@@ -119,7 +118,7 @@ class ToolCallAssembler:
         """The wire says that the open call is over, before it says how the choice ends: complete
         it if its arguments are whole, else leave that to the next call or to `finish`, which
         knows whether they were cut."""
-        if self._open is not None and _is_json("".join(self._open.arguments)):
+        if self._open is not None and is_json("".join(self._open.arguments)):
             self._complete_open(events)
 
     def finish(self, events: list[StreamEvent], *, by_length: bool) -> None:
@@ -158,8 +157,7 @@ class ToolCallAssembler:
 
     def _start(self, call: _Call, events: list[StreamEvent]) -> None:
         if not call.id:
-            seed = zlib.crc32(f"{self._id_seed}/{self._choice}".encode("utf-8", "replace"))
-            call.id = f"call_{seed:08x}_{call.index}"
+            call.id = made_call_id(self._id_seed, self._choice, call.index)
         call.is_started = True
         events.append(ToolCallStart(call.index, call.id, call.name, self._choice, call.kind))
         if call.arguments:
@@ -183,7 +181,7 @@ class ToolCallAssembler:
                 arguments,
                 self._choice,
                 call.kind,
-                by_length and call.kind == "function" and not _is_json(arguments),
+                by_length and call.kind == "function" and not is_json(arguments),
                 orjson.dumps(call.extra) if call.extra else b"",
             )
         )
@@ -192,7 +190,17 @@ class ToolCallAssembler:
         call.extra.clear()
 
 
-def _is_json(text: str) -> bool:
+def made_call_id(id_seed: str, choice: int, index: int) -> str:
+    """An id for a call without one: `call_<checksum of seed and choice>_<index>`.
+
+    The same bytes give the same ids, and ids of other responses differ.
+    """
+    seed = zlib.crc32(f"{id_seed}/{choice}".encode("utf-8", "replace"))
+    return f"call_{seed:08x}_{index}"
+
+
+def is_json(text: str) -> bool:
+    """Whether arguments are whole."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -90,6 +90,10 @@ _MESSAGE_KEYS = frozenset(
 )
 _CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
 
+_SAID_IN_EACH_PIECE = ("format", "id")
+"""Of an entry of `reasoning_details`."""
+_MAX_REPEATED_CHARS = 16_384
+
 
 def decode_json(body: bytes) -> dict[str, Any]:
     """The body as a JSON object.
@@ -283,8 +287,30 @@ def _message(item: object, path: str, allowance: Allowance) -> Message:
         ),
         tool_call_id=_typed(item, "tool_call_id", str, "a string", path) or "",
         reasoning=_typed(item, "reasoning_content", str, "a string", path) or "",
-        extra={k: v for k, v in item.items() if k not in _MESSAGE_KEYS and v is not None},
+        extra=_message_extra(item),
     )
+
+
+def _message_extra(item: Mapping[str, Any]) -> dict[str, Any]:
+    extra = {k: v for k, v in item.items() if k not in _MESSAGE_KEYS and v is not None}
+    if isinstance(details := extra.get("reasoning_details"), list):
+        extra["reasoning_details"] = [_said_once(entry) for entry in details]
+    return extra
+
+
+def _said_once(entry: object) -> object:
+    """An entry without what clients do to it that put pieces of one together, as OpenAI's own does:
+    they join its texts, and with them the words that each piece repeats."""
+    if not isinstance(entry, dict):
+        return entry
+    mended: dict[str, str] = {}
+    for name in _SAID_IN_EACH_PIECE:
+        word = entry.get(name)
+        if isinstance(word, str) and 0 < len(word) <= _MAX_REPEATED_CHARS:
+            period = (word + word).find(word, 1)  # the length of the word, unless it repeats
+            if period < len(word):
+                mended[name] = word[:period]
+    return {**entry, **mended} if mended else entry
 
 
 def _parts(content: object, path: str, allowance: Allowance) -> tuple[Part, ...]:

@@ -51,6 +51,7 @@ from relay.frontends.proto_in import (
     check_labels,
     parse,
     to_generate_request,
+    to_prewarm_request,
 )
 from relay.frontends.proto_out import FrameEncoder
 from relay.generation import Generation
@@ -61,7 +62,7 @@ from relay.session import Session, check_acceptable, log_refusal
 _log = structlog.get_logger("relay.grpc")
 
 SERVICE = "rtrelay.v1.RelayService"
-CAPABILITIES = ("openai_chat_body",)
+CAPABILITIES = ("openai_chat_body", "prewarm_prompt")
 
 HARD_LIMIT_FACTOR = 4
 """Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""
@@ -240,6 +241,7 @@ class _Conversation:
             scope.leave()
             # Reached in passing, or because the RPC is gone: then nothing can be told any more,
             # a pending write fails by itself and the upstreams are reset here.
+            session.end_prewarm()
             session.cancel_all(CancelReason.SESSION_END)
             outbox.close()
             if not writer.done():
@@ -255,6 +257,7 @@ class _Conversation:
             await self._end_with(fatal, writer)
         finally:
             self._is_reading = False
+        self._session.end_prewarm()
         if self._is_closed_by_client:
             self._session.cancel_all(CancelReason.SESSION_END)
         await self._session.finished()
@@ -347,6 +350,9 @@ class _Conversation:
             ),
         )
         self._outbox.control(relay_pb.ConverseResponse(ready=ready).SerializeToString())
+        prefix = to_prewarm_request(setup, self._traceparent, self._id)
+        if prefix is not None:
+            self._session.prewarm(prefix, _new_id("pre"))
 
     def _on_start(self, start: relay_pb.Start, received_s: float) -> None:
         generation_id = start.generation_id
@@ -357,7 +363,7 @@ class _Conversation:
                 generation_id,
                 request_id,
                 FrameEncoder(generation_id, request_id, start.turn_id, start.output),
-                lambda: to_generate_request(start, self._setup, self._traceparent),
+                lambda: to_generate_request(start, self._setup, self._traceparent, self._id),
                 received_s,
             )
         except RelayError as error:

@@ -30,6 +30,7 @@ from relay.content import (
     OpaquePart,
     Part,
     Policy,
+    PromptCache,
     ReasoningOptions,
     RefusalPart,
     ResponseFormat,
@@ -114,19 +115,23 @@ def check_generation_id(generation_id: str) -> None:
 
 
 def to_generate_request(
-    start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: str = ""
+    start: relay_pb.Start,
+    setup: relay_pb.Setup | None,
+    traceparent: str = "",
+    session_id: str = "",
 ) -> GenerateRequest:
     """The neutral request of a start, with the session's defaults filled in.
 
     Args:
         traceparent: of the RPC's metadata, for starts that have none of their own.
+        session_id: of the session, if there is one.
 
     Raises:
         InvalidRequest: a field is missing or wrong.
         NotImplementedYet: a field asks for what this version does not serve.
     """
     _refuse_unserved(start, setup)
-    policy = _policy(start, setup, traceparent)
+    policy = _policy(start, setup, traceparent, session_id)
     model = start.model
     kind = start.WhichOneof("input")
     if kind == "openai_chat_body":
@@ -146,12 +151,35 @@ def to_generate_request(
         raise InvalidRequest(
             "start.model is required when the setup names none", field="start.model"
         )
-    prompt = start.prompt
+    return _of_prompt(start.prompt, "start.prompt", model, policy, start.output.reasoning)
+
+
+def to_prewarm_request(
+    setup: relay_pb.Setup, traceparent: str, session_id: str
+) -> GenerateRequest | None:
+    """What warms the cache of a session's prompts, None where nothing is to be warmed.
+
+    Raises:
+        InvalidRequest: a field is missing or wrong.
+    """
+    if not setup.HasField("prewarm_prompt"):
+        return None
+    if not setup.model:
+        raise InvalidRequest("setup.model is required with prewarm_prompt", field="setup.model")
+    policy = _policy(relay_pb.Start(), setup, traceparent, session_id)
+    if policy.prompt_cache == "off":
+        field = "setup.prompt_cache"
+        raise InvalidRequest(f"{field} is off, so there is nothing to prewarm", field=field)
+    return _of_prompt(
+        setup.prewarm_prompt, "setup.prewarm_prompt", setup.model, policy, want_reasoning=False
+    )
+
+
+def _of_prompt(
+    prompt: content_pb.Prompt, path: str, model: str, policy: Policy, want_reasoning: bool
+) -> GenerateRequest:
     if not prompt.messages:
-        raise InvalidRequest(
-            "start.prompt.messages must not be empty", field="start.prompt.messages"
-        )
-    path = "start.prompt"
+        raise InvalidRequest(f"{path}.messages must not be empty", field=f"{path}.messages")
     check_count(len(prompt.messages), MAX_MESSAGES, f"{path}.messages")
     check_count(len(prompt.tools), MAX_TOOLS, f"{path}.tools")
     allowance = Allowance()
@@ -164,16 +192,16 @@ def to_generate_request(
         tools=tuple(
             _tool(item, f"{path}.tools[{i}]", allowance) for i, item in enumerate(prompt.tools)
         ),
-        tool_choice=_tool_choice(prompt.tool_choice, allowance)
+        tool_choice=_tool_choice(prompt.tool_choice, f"{path}.tool_choice", allowance)
         if prompt.HasField("tool_choice")
         else None,
-        parallel_tool_calls=prompt.parallel_tool_calls
-        if prompt.HasField("parallel_tool_calls")
-        else None,
-        response_format=_response_format(prompt.response_format, allowance)
+        parallel_tool_calls=_optional(prompt, "parallel_tool_calls"),
+        response_format=_response_format(
+            prompt.response_format, f"{path}.response_format", allowance
+        )
         if prompt.HasField("response_format")
         else None,
-        sampling=_sampling(prompt.sampling),
+        sampling=_sampling(prompt.sampling, f"{path}.sampling"),
         reasoning=ReasoningOptions(
             effort=prompt.reasoning.effort,
             budget_tokens=_optional(prompt.reasoning, "budget_tokens"),
@@ -181,7 +209,7 @@ def to_generate_request(
         service_tier=prompt.service_tier,
         user=prompt.user,
         prompt_cache_key=prompt.prompt_cache_key,
-        want_reasoning=start.output.reasoning,
+        want_reasoning=want_reasoning,
         extra=_json_object(prompt.extra_json, f"{path}.extra_json", allowance),
         policy=policy,
     )
@@ -229,7 +257,16 @@ def check_labels(labels: Mapping[str, str], field: str) -> None:
             )
 
 
-def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: str) -> Policy:
+_PROMPT_CACHE: Mapping[int, PromptCache] = {
+    relay_pb.PROMPT_CACHE_OFF: "off",
+    relay_pb.PROMPT_CACHE_AUTO: "auto",
+}
+"""Unknown values say nothing, like the unspecified one."""
+
+
+def _policy(
+    start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: str, session_id: str
+) -> Policy:
     labels: dict[str, str] = dict(setup.labels) if setup else {}
     if start.labels:
         check_labels(start.labels, "start.labels")
@@ -258,7 +295,17 @@ def _policy(start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: st
         labels=labels,
         client=client,
         traceparent=valid_traceparent(start.traceparent or traceparent),
+        prompt_cache=_PROMPT_CACHE.get(start.prompt_cache) or _session_cache(setup),
+        session_id=session_id,
     )
+
+
+def _session_cache(setup: relay_pb.Setup | None) -> PromptCache:
+    """What holds for the starts of a session; a prefix that was sent ahead must be asked for."""
+    if setup is None:
+        return ""
+    unsaid: PromptCache = "auto" if setup.HasField("prewarm_prompt") else ""
+    return _PROMPT_CACHE.get(setup.prompt_cache, unsaid)
 
 
 def _budget(start: relay_pb.Start, setup: relay_pb.Setup | None, name: str) -> float | None:
@@ -420,8 +467,7 @@ _TOOL_CHOICES = {
 }
 
 
-def _tool_choice(choice: content_pb.ToolChoice, allowance: Allowance) -> ToolChoice:
-    path = "start.prompt.tool_choice"
+def _tool_choice(choice: content_pb.ToolChoice, path: str, allowance: Allowance) -> ToolChoice:
     mode = _TOOL_CHOICES.get(choice.mode)
     if mode is None:
         raise InvalidRequest(f"{path}.mode is not set or not known", field=f"{path}.mode")
@@ -433,8 +479,9 @@ def _tool_choice(choice: content_pb.ToolChoice, allowance: Allowance) -> ToolCho
     return ToolChoice(mode, name=choice.name, opaque=opaque)
 
 
-def _response_format(wanted: content_pb.ResponseFormat, allowance: Allowance) -> ResponseFormat:
-    path = "start.prompt.response_format"
+def _response_format(
+    wanted: content_pb.ResponseFormat, path: str, allowance: Allowance
+) -> ResponseFormat:
     if wanted.kind == content_pb.RESPONSE_FORMAT_KIND_TEXT:
         return ResponseFormat("text")
     if wanted.kind == content_pb.RESPONSE_FORMAT_KIND_JSON_OBJECT:
@@ -451,20 +498,20 @@ def _response_format(wanted: content_pb.ResponseFormat, allowance: Allowance) ->
     )
 
 
-def _sampling(sampling: content_pb.Sampling) -> Sampling:
+def _sampling(sampling: content_pb.Sampling, path: str) -> Sampling:
     for name, (low, high) in SAMPLING_RANGES.items():
         value = _optional(sampling, name)
         if value is not None and not low <= value <= high:  # NaN is not either
-            field = f"start.prompt.sampling.{name}"
+            field = f"{path}.{name}"
             raise InvalidRequest(f"{field} must be between {low} and {high}", field=field)
-    check_count(len(sampling.stop), MAX_STOPS, "start.prompt.sampling.stop")
+    check_count(len(sampling.stop), MAX_STOPS, f"{path}.stop")
     choices = _optional(sampling, "choices")
     if choices is not None and not 1 <= choices <= MAX_CHOICES:
-        field = "start.prompt.sampling.choices"
+        field = f"{path}.choices"
         raise InvalidRequest(f"{field} must be between 1 and {MAX_CHOICES}", field=field)
     limit = _optional(sampling, "max_output_tokens")
     if limit == 0:
-        field = "start.prompt.sampling.max_output_tokens"
+        field = f"{path}.max_output_tokens"
         raise InvalidRequest(f"{field} must be at least 1", field=field)
     return Sampling(
         temperature=_optional(sampling, "temperature"),

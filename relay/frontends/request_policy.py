@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relay.content import Budgets, Policy
+from relay.content import Budgets, Policy, PromptCache
 from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
@@ -23,7 +23,16 @@ _MILLISECONDS = {
     "inter-token-ms": "inter_token_s",
     "total-ms": "total_s",
 }
-_NAMES = (*_MILLISECONDS, "route", "model", "tags", "turn-id", "timeline")
+_NAMES = (
+    *_MILLISECONDS,
+    "route",
+    "model",
+    "tags",
+    "turn-id",
+    "timeline",
+    "prompt-cache",
+    "session-id",
+)
 POLICY_KEYS = ("relay", "x_relay")
 """Fields of the body that are the relay's own and go no further."""
 _NOTHING_ASKED = Policy()
@@ -60,7 +69,8 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         return (Policy(traceparent=traceparent) if traceparent else _NOTHING_ASKED), ""
 
     limits: dict[str, float] = {}
-    model, turn_id, timeline = "", "", False
+    model, turn_id, session_id, timeline = "", "", "", False
+    prompt_cache: PromptCache = ""
     tags: tuple[str, ...] = ()
     for name, (field, value) in entries.items():
         if name in _MILLISECONDS:
@@ -73,6 +83,10 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
             tags = _tags(field, value)
         elif name == "timeline":
             timeline = _yes_or_no(field, value)
+        elif name == "prompt-cache":
+            prompt_cache = _prompt_cache(field, value)
+        elif name == "session-id":
+            session_id = _text(field, value)
         else:
             field = shown(field)
             raise InvalidRequest(
@@ -85,6 +99,8 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
             tags=tags,
             timeline=timeline,
             traceparent=traceparent,
+            prompt_cache=prompt_cache,
+            session_id=session_id,
         ),
         model,
     )
@@ -104,6 +120,14 @@ def _yes_or_no(field: str, value: object) -> bool:
     if value in (False, "0", "false", "no"):
         return False
     raise InvalidRequest(f"{field} must be true or false", field=field)
+
+
+def _prompt_cache(field: str, value: object) -> PromptCache:
+    if value == "auto":
+        return "auto"
+    if value == "off":
+        return "off"
+    raise InvalidRequest(f"{field} must be auto or off", field=field)
 
 
 def _text(field: str, value: object) -> str:

@@ -67,6 +67,8 @@ class Endpoint:
     tpm: int | None
     """Tokens a minute, likewise."""
     models: tuple[str, ...]
+    caches_prompts: bool
+    """Whether sending the beginning of a prompt ahead makes the prompt cheaper and faster."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.provider} at {self.origin.url}{self.base_path})"
@@ -261,6 +263,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         rpm=row.rpm,
         tpm=row.tpm,
         models=row.models,
+        caches_prompts=row.caches_prompts,
     )
 
 

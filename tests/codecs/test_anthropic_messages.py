@@ -474,9 +474,11 @@ def test_error_inside_the_stream(before: bytes) -> None:
 
 
 def test_error_inside_the_stream_is_named_by_the_response() -> None:
-    events = run(AnthropicMessagesCodec(), [OVERLOADED], headers=[("request-id", "req_1")])
+    headers = [("request-id", "req_1"), ("retry-after", "7")]
+    events = run(AnthropicMessagesCodec(), [OVERLOADED], headers=headers)
     assert isinstance(events[-1], ProviderFailed)
     assert events[-1].error.metadata["provider_request_id"] == "req_1"
+    assert events[-1].error.retry_after_s is None, "that header speaks of the success"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from relay.content import (
     ImagePart,
     Message,
     OpaquePart,
+    Policy,
     ReasoningOptions,
     RefusalPart,
     ResponseFormat,
@@ -44,7 +45,8 @@ HOUR = {"type": "ephemeral", "ttl": "1h"}
 def body_of(
     *messages: Message, model: str = "claude-sonnet-4-6", quirks: AnthropicQuirks = ROW, **more: Any
 ) -> dict[str, Any]:
-    request = GenerateRequest("alias", messages or (USER,), **more)
+    policy = Policy(prompt_cache=more.pop("prompt_cache", ""))
+    request = GenerateRequest("alias", messages or (USER,), policy=policy, **more)
     encoded = AnthropicMessagesCodec(quirks, "anthropic").encode_request(request, model)
     body = orjson.loads(encoded.body)
     assert isinstance(body, dict)

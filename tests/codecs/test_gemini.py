@@ -554,15 +554,24 @@ def test_thoughts() -> None:
     assert (choice.reasoning, choice.text) == ("hm", "a")
 
 
-def test_signatures_of_text_and_of_what_is_empty() -> None:
-    choice = decode_choice(
-        answer({"text": "a", "thoughtSignature": "S1"}),
-        answer({"text": "", "thoughtSignature": "S2"}),
-        answer({"thoughtSignature": "S3"}, finish="STOP"),
-    )
-    assert choice.opaque == [
-        ("extra_content", {"google": {"thought_signature": name}}) for name in ("S1", "S2", "S3")
-    ]
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [answer({"text": "a", "thoughtSignature": "S"}), text("b", finish="STOP")],
+        [answer({"text": "", "thoughtSignature": "S"}, finish="STOP")],
+        [answer({"thoughtSignature": "S"}, finish="STOP")],
+        [text("a", finish="STOP"), answer({"thoughtSignature": "S"})],
+        # One text goes back, with one signature; clients would join two of them.
+        [
+            answer({"text": "a", "thoughtSignature": "S1"}),
+            answer({"text": "b", "thoughtSignature": "S2"}),
+            answer({"thoughtSignature": "S"}, finish="STOP"),
+        ],
+    ],
+)
+def test_signature_of_the_text_is_told_once(chunks: list[bytes]) -> None:
+    choice = decode_choice(*chunks)
+    assert choice.opaque == [("extra_content", {"google": {"thought_signature": "S"}})]
 
 
 def test_signed_thought() -> None:
@@ -598,8 +607,8 @@ def test_sound_and_images() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}, "index": 0}
     assert choice.opaque == [
         ("images", [image]),
-        ("extra_content", {"google": {"thought_signature": "S"}}),
         ("gemini_parts", [{"part": blob("text/csv"), "index": 1}]),
+        ("extra_content", {"google": {"thought_signature": "S"}}),
     ]
 
 

@@ -103,14 +103,6 @@ def test_facts_are_kept_beside_the_class() -> None:
     assert (error.status_code, error.retry) == (Code.INVALID_ARGUMENT, Retry.NO)
 
 
-@pytest.mark.parametrize("header", ["x-request-id", "request-id", "apim-request-id"])
-def test_name_of_the_request_is_kept(header: str) -> None:
-    error = decode(500, b"", (header, "req_1"))
-    assert error.metadata == {"upstream_status": "500", "provider_request_id": "req_1"}
-    error = decode(500, b"", (header, "x" * 300))
-    assert error.metadata["provider_request_id"] == "x" * 200
-
-
 def test_our_key_refused_is_not_the_clients_fault() -> None:
     error = decode(401, openai(code="invalid_api_key"))
     assert (error.status_code, error.retry) == (Code.UNAVAILABLE, Retry.BEFORE_COMMIT)

@@ -10,23 +10,30 @@ import pytest
 import yaml
 
 import relay
+from relay.codecs.anthropic_quirks import AnthropicQuirks
+from relay.codecs.gemini_quirks import GeminiQuirks
 from relay.codecs.openai_quirks import OpenAIChatQuirks
 from relay.codecs.registry import BUILDERS
+from relay.codecs.responses_quirks import ResponsesQuirks
 
 ROWS: dict[str, dict[str, Any]] = yaml.safe_load(
     (Path(relay.__file__).parent / "providers.yaml").read_text("utf-8")
 )
-LATER_WIRES = {"anthropic_messages", "gemini"}
 
 
 def test_empty_row_is_the_default() -> None:
     assert OpenAIChatQuirks.from_mapping({}, "p") == OpenAIChatQuirks()
 
 
-def test_every_quirk_has_its_check() -> None:
-    for entry in fields(OpenAIChatQuirks):
+@pytest.mark.parametrize(
+    "quirks", [AnthropicQuirks, GeminiQuirks, OpenAIChatQuirks, ResponsesQuirks]
+)
+def test_every_quirk_has_its_check(
+    quirks: type[AnthropicQuirks | GeminiQuirks | OpenAIChatQuirks | ResponsesQuirks],
+) -> None:
+    for entry in fields(quirks):
         with pytest.raises(ValueError, match="must "):
-            OpenAIChatQuirks.from_mapping({entry.name: object()}, "p")
+            quirks.from_mapping({entry.name: object()}, "p")
 
 
 @pytest.mark.parametrize(
@@ -67,19 +74,30 @@ def test_known_provider(name: str) -> None:
         "api_key_env",
         "auth",
         "cancel_billing",
+        "caches_prompts",
         "probe_path",
         "quirks",
         "models",
+        "other_wires",
     }
     assert row["base_url"].startswith(("https://", "http://127.0.0.1:"))
     assert not row["base_url"].endswith("/")
     assert row["auth"] in {"bearer", "x-api-key", "api-key", "x-goog-api-key", "none"}
     assert row["cancel_billing"] in {"stops", "used_tokens", "full", "unknown"}
     assert all("/" not in model for model in row["models"])
-    if row["wire"] in LATER_WIRES and row["wire"] not in BUILDERS:
-        return
     codec = BUILDERS[row["wire"]](row["quirks"], name)()
     assert codec.wire == row["wire"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [(name, wire) for name, row in ROWS.items() for wire in row.get("other_wires", {})],
+)
+def test_other_wire_of_a_known_provider(name: str, wire: str) -> None:
+    row = ROWS[name]["other_wires"][wire]
+    assert wire != ROWS[name]["wire"]
+    assert set(row) <= {"base_url", "auth", "cancel_billing", "quirks", "models", "probe_path"}
+    assert BUILDERS[wire](row["quirks"], name)().wire == wire
 
 
 def test_well_known_variables_have_their_rows() -> None:

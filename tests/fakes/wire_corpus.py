@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from relay.emulator.shared_data import wire_corpus
@@ -66,24 +67,33 @@ class Case:
         """Whether the body is one JSON document a line."""
         return self._body_file.endswith(".ndjson")
 
-    @property
+    @cached_property
     def meta(self) -> dict[str, Any]:
         """The whole description: request, response, where it came from."""
         meta: dict[str, Any] = json.loads((CORPUS / self._meta_file).read_bytes())
         return meta
 
     @property
+    def body_path(self) -> Path:
+        """Where the provider's bytes lie."""
+        return CORPUS / self._body_file
+
+    @cached_property
     def body(self) -> bytes:
         """The provider's bytes."""
-        return (CORPUS / self._body_file).read_bytes()
+        return self.body_path.read_bytes()
+
+    @cached_property
+    def headers_as_sent(self) -> list[tuple[str, str]]:
+        """The provider's headers as far as they were kept."""
+        return [(name.lower(), value) for name, value in self.meta["response"]["headers"]]
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """The provider's headers as far as they were kept, fit to be sent again over HTTP/2."""
-        kept = [(name.lower(), value) for name, value in self.meta["response"]["headers"]]
+        """Those headers that are fit to be sent again over HTTP/2."""
         return [
             (name, value)
-            for name, value in kept
+            for name, value in self.headers_as_sent
             if name
             not in ("content-length", "content-encoding", "transfer-encoding", "connection", "te")
             and value.isprintable()
@@ -156,10 +166,13 @@ def all_cases() -> tuple[Case, ...]:
 @cache
 def cases() -> tuple[Case, ...]:
     """Every chat case of the OpenAI family; none where the corpus is absent."""
-    return tuple(
-        case
-        for case in all_cases()
-        if case.provider in PROVIDERS
+    return tuple(case for case in all_cases() if is_chat_case(case))
+
+
+def is_chat_case(case: Case) -> bool:
+    """Whether a case is one of the OpenAI family."""
+    return (
+        case.provider in PROVIDERS
         # Ollama's own surface is another wire: NDJSON, or documents without choices.
         and not case.is_ndjson
         and ("choices" in case.expected or "error" in case.expected)
@@ -194,6 +207,8 @@ class Said:
     """Text, a refusal, reasoning or the name of a tool has come."""
     is_whole: bool
     """Every choice has finished, or `[DONE]` came, and nothing failed."""
+    has_failed: bool = False
+    """The provider has reported a failure, or given up."""
 
 
 def said(prefix: bytes, asked_choices: int) -> Said:
@@ -207,13 +222,13 @@ def said(prefix: bytes, asked_choices: int) -> Said:
             break
         chunk = json.loads(data) if data else {}
         if chunk.get("error"):
-            return Said(has_content, is_whole=False)
+            return Said(has_content, is_whole=False, has_failed=True)
         for choice in chunk.get("choices") or ():
             index = choice.get("index") or 0
             seen.add(index)
             has_content = has_content or _has_content(choice)
             if choice.get("finish_reason") in _BROKEN_OFF:
-                return Said(has_content, is_whole=False)
+                return Said(has_content, is_whole=False, has_failed=True)
             if choice.get("finish_reason"):
                 finished.add(index)
     is_whole = finished >= seen and (len(finished) >= asked_choices or (is_done and bool(seen)))

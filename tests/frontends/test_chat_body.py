@@ -563,3 +563,24 @@ def test_any_json_is_read_or_refused_and_can_be_sent_on(value: Any) -> None:
         build_openai_chat({}, "p")().encode_request(request, "m")
     except RelayError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("entry", "kept"),
+    [
+        ({"format": "f-v1f-v1f-v1", "id": "r1r1"}, {"format": "f-v1", "id": "r1"}),
+        (
+            {"format": "f-v1", "id": None, "text": "aa"},
+            {"format": "f-v1", "id": None, "text": "aa"},
+        ),
+        ({"format": "", "id": "x"}, {"format": "", "id": "x"}),
+        ({"format": "ab" * 20_000}, {"format": "ab" * 20_000}),
+        ({"format": 7}, {"format": 7}),
+        ("no entry", "no entry"),
+    ],
+)
+def test_words_that_a_client_has_joined_are_said_once(entry: object, kept: object) -> None:
+    message = {"role": "assistant", "content": "a", "reasoning_details": [entry]}
+    request = to_request({"model": "m", "messages": [message]})
+    assert request.messages[0].extra == {"reasoning_details": [kept]}
+    assert message["reasoning_details"] == [entry]

@@ -6,9 +6,22 @@ import asyncio
 from typing import Any, NoReturn
 
 import grpc
+import orjson
 import pytest
 from google.rpc import status_pb2
-from rtrelay.v1 import Close, ConverseRequest, ConverseResponse, GenerateRequest, Ping, Setup
+from rtrelay.v1 import (
+    Close,
+    ConverseRequest,
+    ConverseResponse,
+    GenerateRequest,
+    Message,
+    Part,
+    Ping,
+    Prompt,
+    PromptCache,
+    Role,
+    Setup,
+)
 from structlog.testing import capture_logs
 
 from relay.codecs.openai_chat import OpenAIChatCodec
@@ -95,8 +108,12 @@ START = ConverseRequest(start=start("g1"))
 class Relay:
     """A service in front of one provider."""
 
-    def __init__(self) -> None:
-        self.scenario = Scenario({"a": SPEAKS})
+    def __init__(self, **row: Any) -> None:
+        """
+        Args:
+            row: further keys of the provider's row.
+        """
+        self.scenario = Scenario({"a": SPEAKS}, rows_more={"a": row})
         self.service = RelayService(
             self.scenario.services, GrpcListener(max_request_bytes=MAX_BYTES)
         )
@@ -170,6 +187,73 @@ async def test_request_of_generate_over_the_limit_is_refused() -> None:
 def test_hard_limit_is_a_multiple_that_grpc_can_hold() -> None:
     assert hard_limit_bytes(GrpcListener(max_request_bytes=1024)) == 1024 * HARD_LIMIT_FACTOR
     assert hard_limit_bytes(GrpcListener(max_request_bytes=2**30)) == 2**31 - 1
+
+
+# --- a prefix that is sent ahead ----------------------------------------------------------------
+
+PREFIX = Prompt(messages=[Message(role=Role.ROLE_SYSTEM, parts=[Part(text="Be brief.")])])
+
+
+@on_virtual_time
+async def test_prefix_is_sent_with_the_setup_and_nothing_of_it_comes_back() -> None:
+    relay = Relay(caches_prompts=True)
+    rpc = Rpc(ConverseRequest(setup=Setup(model="fast", prewarm_prompt=PREFIX)), ends=False)
+    task = asyncio.get_running_loop().create_task(relay.converse(rpc))
+    await asyncio.sleep(3.0)
+    assert rpc.kinds == ["ready"]
+    assert "prewarm_prompt" in rpc.frames[0].ready.capabilities
+    (prefix,) = relay.scenario.transport.attempts
+    assert b"Be brief." in prefix.request.body
+    assert prefix.ended_s is not None
+    rpc.incoming.put_nowait(_bytes_of(START))
+    rpc.incoming.put_nowait(grpc.aio.EOF)
+    await task
+    assert rpc.kinds == ["ready", "started", "delta", "delta", "end"]
+    assert len(relay.scenario.transport.attempts) == 2
+
+
+@pytest.mark.parametrize("last", [grpc.aio.EOF, ConverseRequest(close=Close())])
+def test_prefix_is_given_up_with_its_session(last: Any) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        relay = Relay(caches_prompts=True)
+        rpc = Rpc(ConverseRequest(setup=Setup(model="fast", prewarm_prompt=PREFIX)), ends=False)
+        task = asyncio.get_running_loop().create_task(relay.converse(rpc))
+        await asyncio.sleep(0.375)
+        rpc.incoming.put_nowait(last if last is grpc.aio.EOF else _bytes_of(last))
+        await task
+        assert relay.scenario.aborted == [("a", 0.375)]
+
+    check()
+
+
+@on_virtual_time
+async def test_prefix_that_is_wrong_ends_the_session() -> None:
+    rpc = Rpc(ConverseRequest(setup=Setup(prewarm_prompt=PREFIX)))
+    relay = Relay(caches_prompts=True)
+    await relay.converse(rpc)
+    assert rpc.status is not None
+    assert (reason_of(rpc.status), field_of(rpc.status)) == ("INVALID_REQUEST", "setup.model")
+    assert relay.scenario.transport.attempts == []
+
+
+@on_virtual_time
+async def test_session_gives_its_starts_a_cache_key() -> None:
+    relay = Relay(quirks={"has_cache_key": True})
+    cached = PromptCache.PROMPT_CACHE_AUTO
+    rpc = Rpc(
+        ConverseRequest(setup=Setup(model="fast", prompt_cache=cached)),
+        ConverseRequest(start=start("g1")),
+        ConverseRequest(start=start("g2")),
+    )
+    await relay.converse(rpc)
+    keys = [
+        orjson.loads(attempt.request.body)["prompt_cache_key"]
+        for attempt in relay.scenario.transport.attempts
+    ]
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+    assert rpc.frames[0].ready.session_id not in keys[0]
 
 
 # --- a client that asks and does not read -----------------------------------------------------

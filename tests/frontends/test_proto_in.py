@@ -48,6 +48,7 @@ from relay.frontends.proto_in import (
     check_generation_id,
     parse,
     to_generate_request,
+    to_prewarm_request,
 )
 from relay.frontends.proto_scan import MAX_FIELDS
 from tests.fakes.properties import examples
@@ -119,6 +120,92 @@ def test_whose_generation_it_is() -> None:
     assert (policy.tags, policy.traceparent) == (("eu",), TRACE)
     assert to_generate_request(start(), setup, OTHER_TRACE).policy.traceparent == OTHER_TRACE
     assert to_generate_request(start(traceparent="x"), None).policy.traceparent == ""
+
+
+CACHE = relay_pb.PromptCache
+WARM = content_pb.Prompt(
+    messages=[
+        content_pb.Message(
+            role=content_pb.ROLE_SYSTEM, parts=[content_pb.Part(text="You are brief.")]
+        )
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "session", "has_prefix", "found"),
+    [
+        (0, None, False, ""),
+        (0, 0, False, ""),
+        (CACHE.PROMPT_CACHE_AUTO, None, False, "auto"),
+        (CACHE.PROMPT_CACHE_OFF, CACHE.PROMPT_CACHE_AUTO, False, "off"),
+        (0, CACHE.PROMPT_CACHE_AUTO, False, "auto"),
+        (0, CACHE.PROMPT_CACHE_OFF, False, "off"),
+        (99, 99, False, ""),
+        # What was sent ahead must be asked for in the same way.
+        (0, 0, True, "auto"),
+        (CACHE.PROMPT_CACHE_OFF, 0, True, "off"),
+    ],
+)
+def test_prompt_cache(asked: int, session: int | None, has_prefix: bool, found: str) -> None:
+    setup = None
+    if session is not None:
+        setup = relay_pb.Setup(
+            prompt_cache=session,  # type: ignore[arg-type]
+            prewarm_prompt=WARM if has_prefix else None,
+        )
+    request = to_generate_request(start(prompt_cache=asked), setup, session_id="ses_1")
+    assert request.policy.prompt_cache == found
+    assert request.policy.session_id == "ses_1"
+
+
+def test_prefix_to_warm() -> None:
+    assert to_prewarm_request(relay_pb.Setup(model="fast"), "", "ses_1") is None
+    setup = relay_pb.Setup(model="fast", prewarm_prompt=WARM, labels={"call": "c"})
+    request = to_prewarm_request(setup, TRACE, "ses_1")
+    assert request is not None
+    assert (request.model, request.messages[0].parts) == ("fast", (TextPart("You are brief."),))
+    policy = request.policy
+    assert (policy.prompt_cache, policy.session_id) == ("auto", "ses_1")
+    assert (policy.labels, policy.traceparent) == ({"call": "c"}, TRACE)
+
+
+@pytest.mark.parametrize(
+    ("setup", "field"),
+    [
+        (relay_pb.Setup(prewarm_prompt=WARM), "setup.model"),
+        (
+            relay_pb.Setup(model="m", prewarm_prompt=content_pb.Prompt()),
+            "setup.prewarm_prompt.messages",
+        ),
+        (
+            relay_pb.Setup(model="m", prewarm_prompt=WARM, prompt_cache=CACHE.PROMPT_CACHE_OFF),
+            "setup.prompt_cache",
+        ),
+        (
+            relay_pb.Setup(
+                model="m",
+                prewarm_prompt=content_pb.Prompt(
+                    messages=WARM.messages, sampling=content_pb.Sampling(temperature=-1)
+                ),
+            ),
+            "setup.prewarm_prompt.sampling.temperature",
+        ),
+        (
+            relay_pb.Setup(
+                model="m",
+                prewarm_prompt=content_pb.Prompt(
+                    messages=WARM.messages, tool_choice=content_pb.ToolChoice()
+                ),
+            ),
+            "setup.prewarm_prompt.tool_choice.mode",
+        ),
+    ],
+)
+def test_prefix_that_is_wrong_is_named(setup: relay_pb.Setup, field: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        to_prewarm_request(setup, "", "ses_1")
+    assert raised.value.field == field
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,27 @@ def test_headers() -> None:
         tags="eu, cheap",
         turn_id="t1",
         timeline="true",
+        prompt_cache="auto",
+        session_id="call 7",
     )
-    assert policy == Policy(Budgets(0.8, 0.5, 9.0), "t1", ("eu", "cheap"), timeline=True)
+    assert policy == Policy(
+        Budgets(0.8, 0.5, 9.0),
+        "t1",
+        ("eu", "cheap"),
+        timeline=True,
+        prompt_cache="auto",
+        session_id="call 7",
+    )
     assert model == "slow"
+
+
+@pytest.mark.parametrize("word", ["", "AUTO", "on", True, None])
+def test_prompt_cache_has_two_words(word: object) -> None:
+    for right in ("auto", "off"):
+        assert policy_of({"prompt_cache": right})[0].prompt_cache == right
+    with pytest.raises(InvalidRequest) as raised:
+        policy_of({"prompt_cache": word})
+    assert raised.value.field == "x_relay.prompt_cache"
 
 
 @pytest.mark.parametrize("key", ["relay", "x_relay"])

@@ -35,6 +35,38 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _PromptCache:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PromptCacheEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PromptCache.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PROMPT_CACHE_UNSPECIFIED: _PromptCache.ValueType  # 0
+    """As the operator's row says."""
+    PROMPT_CACHE_OFF: _PromptCache.ValueType  # 1
+    """The relay adds nothing."""
+    PROMPT_CACHE_AUTO: _PromptCache.ValueType  # 2
+    """Where the provider must be told, the relay says what to cache: Anthropic's breakpoints. Where
+    it takes a key, one made of the session's id groups the session's prompts, unless the prompt
+    has a key of its own (`Prompt.prompt_cache_key`).
+    """
+
+class PromptCache(_PromptCache, metaclass=_PromptCacheEnumTypeWrapper):
+    """Whether the relay sees to it that the provider caches prompts. Breakpoints that a client sets
+    itself (`cache_control`) hold in any case.
+    """
+
+PROMPT_CACHE_UNSPECIFIED: PromptCache.ValueType  # 0
+"""As the operator's row says."""
+PROMPT_CACHE_OFF: PromptCache.ValueType  # 1
+"""The relay adds nothing."""
+PROMPT_CACHE_AUTO: PromptCache.ValueType  # 2
+"""Where the provider must be told, the relay says what to cache: Anthropic's breakpoints. Where
+it takes a key, one made of the session's id groups the session's prompts, unless the prompt
+has a key of its own (`Prompt.prompt_cache_key`).
+"""
+Global___PromptCache: typing_extensions.TypeAlias = PromptCache
+
 class _TextMode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -329,12 +361,18 @@ class Setup(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     BUDGETS_FIELD_NUMBER: builtins.int
+    PROMPT_CACHE_FIELD_NUMBER: builtins.int
+    PREWARM_PROMPT_FIELD_NUMBER: builtins.int
     client_name: builtins.str
     """Name of the client software, for logs and metrics."""
     client_version: builtins.str
     """Its version."""
     model: builtins.str
     """Model of starts that name none: an alias, `provider/model`, or a model's own name."""
+    prompt_cache: Global___PromptCache.ValueType
+    """Prompt caching of starts that do not say; with a `prewarm_prompt` PROMPT_CACHE_AUTO if
+    unspecified, and never OFF.
+    """
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Labels of the session (call id, room, ...); each start adds its own. At most 16."""
@@ -342,6 +380,16 @@ class Setup(google.protobuf.message.Message):
     @property
     def budgets(self) -> Global___Budgets:
         """Time limits of starts that do not set them, field by field."""
+
+    @property
+    def prewarm_prompt(self) -> rtrelay.v1.content_pb2.Prompt:
+        """What all prompts of the session begin with (instructions, tools, perhaps messages), to be put
+        into the provider's prompt cache now, while the phone rings; needs `model`. The relay asks the
+        model's first candidate once, for an answer of a few tokens that nobody sees, provided that the
+        operator's row says that it caches prompts. It fails silently, never delays a start, counts as
+        no generation of the session, and ends with the session or after 20 s. Its tokens are booked
+        and logged like others' (`frontend: prewarm`).
+        """
 
     def __init__(
         self,
@@ -351,9 +399,11 @@ class Setup(google.protobuf.message.Message):
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         model: builtins.str = ...,
         budgets: Global___Budgets | None = ...,
+        prompt_cache: Global___PromptCache.ValueType = ...,
+        prewarm_prompt: rtrelay.v1.content_pb2.Prompt | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["budgets", b"budgets"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "client_name", b"client_name", "client_version", b"client_version", "labels", b"labels", "model", b"model"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["budgets", b"budgets", "prewarm_prompt", b"prewarm_prompt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "client_name", b"client_name", "client_version", b"client_version", "labels", b"labels", "model", b"model", "prewarm_prompt", b"prewarm_prompt", "prompt_cache", b"prompt_cache"]) -> None: ...
 
 Global___Setup: typing_extensions.TypeAlias = Setup
 
@@ -392,6 +442,7 @@ class Start(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
+    PROMPT_CACHE_FIELD_NUMBER: builtins.int
     generation_id: builtins.str
     """Made by the client, unique in the session, 1 to 128 bytes; short ids cost less, since each
     delta carries it. In Generate it may be empty, then the relay makes one.
@@ -416,6 +467,8 @@ class Start(google.protobuf.message.Message):
     """
     traceparent: builtins.str
     """W3C trace context of this generation; empty: that of the RPC's metadata."""
+    prompt_cache: Global___PromptCache.ValueType
+    """Prompt caching; unspecified: as the setup says."""
     @property
     def prompt(self) -> rtrelay.v1.content_pb2.Prompt:
         """The full context in this contract's own terms."""
@@ -458,9 +511,10 @@ class Start(google.protobuf.message.Message):
         tags: collections.abc.Iterable[builtins.str] | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         traceparent: builtins.str = ...,
+        prompt_cache: Global___PromptCache.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["budgets", b"budgets", "input", b"input", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "generation_id", b"generation_id", "hold_until_commit", b"hold_until_commit", "input", b"input", "labels", b"labels", "model", b"model", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt", "speculative", b"speculative", "supersedes", b"supersedes", "tags", b"tags", "traceparent", b"traceparent", "turn_id", b"turn_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "generation_id", b"generation_id", "hold_until_commit", b"hold_until_commit", "input", b"input", "labels", b"labels", "model", b"model", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt", "prompt_cache", b"prompt_cache", "speculative", b"speculative", "supersedes", b"supersedes", "tags", b"tags", "traceparent", b"traceparent", "turn_id", b"turn_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["prompt", "openai_chat_body"] | None: ...
 
 Global___Start: typing_extensions.TypeAlias = Start
@@ -710,7 +764,8 @@ class Ready(google.protobuf.message.Message):
     @property
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Optional parts of the contract that this relay serves: `openai_chat_body`, `segments`,
-        `commit_on_first_segment`, `speculation`, `hold_until_commit`. What is not listed is refused
+        `commit_on_first_segment`, `speculation`, `hold_until_commit`, `prewarm_prompt` (ignored by
+        relays that do not list it). What else is not listed is refused
         with ERROR_REASON_NOT_IMPLEMENTED: a start that asks for it by its `end`, also when the setup
         asks in its name, any other frame by a `notice`.
         """

@@ -1,0 +1,49 @@
+"""Every fuzz target runs: a moment in `make test`, long in `make nightly` (`RELAY_FULL=1`).
+
+Recordings are read in place as seeds where the corpus is present; what is found goes to a temporary
+directory and is printed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.codecs.registry import BUILDERS
+from tests.corpus.wires import WIRES
+
+SECONDS = 600 if os.environ.get("RELAY_FULL") == "1" else 3
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="atheris has no wheel for this machine or this Python",
+)
+
+
+def seeds(wire: str, into: Path) -> None:
+    """Link the bodies of the wire's cases there."""
+    into.mkdir()
+    for case in next(one for one in WIRES if one.name == wire).cases:
+        (into / case.name.replace("/", "--")).symlink_to(case.body_path)
+
+
+@pytest.mark.parametrize("wire", sorted(BUILDERS))
+@pytest.mark.timeout(SECONDS + 120)
+def test_target_finds_nothing(wire: str, tmp_path: Path) -> None:
+    seeds(wire, tmp_path / "seeds")
+    (tmp_path / "found").mkdir()
+    command = [sys.executable, "-m", "tests.fuzz.target", wire, f"-max_total_time={SECONDS}"]
+    command += ["-max_len=16384", "-print_final_stats=1", f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "found"), str(tmp_path / "seeds")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+    assert "number_of_executed_units" in done.stderr
