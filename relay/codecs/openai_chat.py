@@ -119,7 +119,8 @@ class OpenAIChatCodec:
             return self._failed(openai_errors.decode_error(self._status, self._headers, body))
         try:
             if mode == _DOCUMENT:
-                self._reader.read(self._whole_document(), events, is_whole=True)
+                document = self._whole_document()
+                self.mended_events += self._reader.read(document, events, is_whole=True)
             elif mode == _STREAM and (tail := self._parser.end()) is not None:
                 self._on_tail(*tail, events)
             self._check_ending()
@@ -167,7 +168,7 @@ class OpenAIChatCodec:
                     document = self._odd_data(name, data)
                 if name == "error":
                     raise openai_errors.decode_inner_error(document)
-                self._reader.read(document, events)
+                self.mended_events += self._reader.read(document, events)
                 if self._is_done:
                     self._on_done()
                     break
@@ -220,7 +221,7 @@ class OpenAIChatCodec:
             return
         if name == "error":
             raise openai_errors.decode_inner_error(document)
-        self._reader.read(document, events)
+        self.mended_events += self._reader.read(document, events)
 
     def _on_done(self) -> None:
         self._is_done = True
