@@ -39,6 +39,7 @@ from relay.errors import (
 )
 from relay.outcome import AttemptOutcome, AttemptRecord
 from relay.reaper import Reaper
+from relay.redaction import redact
 from relay.resilience.headroom import Headroom
 from relay.routing.catalog import Target, Timeouts
 from relay.timeline import AttemptMarks
@@ -59,9 +60,6 @@ MAX_UNHEARD_CHARS = 256 * 1024
 
 EVENT_BYTES = 64
 """What a held event is counted with beside its content: the object and its place."""
-
-MIN_SECRET_CHARS = 6
-"""Shorter header values are words, not keys."""
 
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
 
@@ -303,7 +301,7 @@ class Attempt:
         self._fail(error)
 
     def _fail(self, error: RelayError) -> None:
-        self._redact(error)
+        redact(error, self.target.endpoint.headers)
         if not self._is_over:
             self._is_over = True
             outcome = (
@@ -317,16 +315,6 @@ class Attempt:
     def spent(self, tokens: int) -> None:
         """What the attempt cost in tokens, as far as it is known; once, when it is over."""
         self._headroom.spend(tokens, self._clock())
-
-    def _redact(self, error: RelayError) -> None:
-        """Take our own credentials out of what the provider said; some quote the whole key."""
-        for _, value in self.target.endpoint.headers:
-            secret = value.removeprefix("Bearer ")
-            if len(secret) >= MIN_SECRET_CHARS and secret in f"{error} {error.metadata}":
-                error.public_message = error.public_message.replace(secret, "***")
-                error.args = (error.public_message,)
-                for key, text in error.metadata.items():
-                    error.metadata[key] = text.replace(secret, "***")
 
     def _release(self) -> None:
         stream, self._stream = self._stream, None

@@ -13,6 +13,8 @@ import pytest
 
 from relay.attempt import MAX_UNHEARD_CHARS, TAIL_GRACE_S, Attempt
 from relay.codecs.base import EncodedRequest
+from relay.codecs.error_text import MAX_MESSAGE_CHARS
+from relay.codecs.openai_errors import MAX_WORD_CHARS
 from relay.content import (
     ChoiceFinished,
     Events,
@@ -377,6 +379,34 @@ def test_total_limit_that_is_shorter_says_so() -> None:
     error, at_s = at_first_content(FakeEndpoint(headers_s=math.inf), total_ms=1500)
     assert isinstance(error, AttemptTimeout)
     assert at_s == 1.5
+
+
+def test_no_error_shows_the_credential_that_was_sent() -> None:
+    """Not even the part of it that is left where a codec cuts long texts."""
+    key = "0123456789abcdef-fedcba"
+    said = "x" * (MAX_MESSAGE_CHARS - len(key) + 1) + key + " is wrong"
+    code = "z" * (MAX_WORD_CHARS - len(key) + 1) + key
+    body = orjson.dumps({"error": {"message": said, "code": code, "type": key, "param": key}})
+
+    @on_virtual_time
+    async def check() -> None:
+        scenario = Scenario({"a": FakeEndpoint(status=400, chunks=[(0.0, body)])})
+        (step,) = scenario.plan().attempts
+        endpoint = replace(step.target.endpoint, headers=[("authorization", f"Bearer {key}")])
+        target = replace(step.target, endpoint=endpoint)
+        attempt = scenario.start(PlannedAttempt(target, is_fallback=False))
+        with pytest.raises(UpstreamStatus) as raised:
+            await attempt.run_until_ready()
+        error = raised.value
+        texts = [str(error), error.public_message, error.provider_code, error.provider_type]
+        for text in [*texts, error.provider_param, *error.metadata.values()]:
+            assert key[:6] not in text
+        assert error.public_message.endswith("x***")
+        assert error.provider_code.endswith("z***")
+        assert (error.provider_type, error.metadata["provider_param"]) == ("***", "***")
+        await scenario.settled()
+
+    check()
 
 
 def test_no_stream_slot_becomes_free() -> None:

@@ -148,6 +148,9 @@ _WORTH_WAITING: Final = frozenset(
 MAX_DEPTH: Final = 8
 """How far down a message is looked for: validation errors are three levels deep."""
 
+MAX_WORD_CHARS: Final = 200
+"""Of a type, a code or a parameter's name."""
+
 _MAX_READ_CHARS: Final = 2 * MAX_MESSAGE_CHARS
 """Of a message: the patterns must not run over a megabyte."""
 
@@ -320,9 +323,9 @@ def _innermost_code(error: Mapping[str, Any]) -> object:
 
 def _word_of(value: object) -> str:
     if isinstance(value, str):
-        return public_text(value)[:200]
+        return public_text(value[: 2 * MAX_WORD_CHARS])[:MAX_WORD_CHARS]
     if type(value) is int:
-        return str(value)[:200]
+        return str(value)
     return ""
 
 
