@@ -132,6 +132,7 @@ class AnthropicMessagesCodec:
         try:
             if mode == _DOCUMENT:
                 self._reader.read_whole(self._whole_document(), events)
+                self.mended_events += self._reader.left_out > 0
             else:
                 if mode == _STREAM and (tail := self._parser.end()) is not None:
                     self._on_tail(*tail, events)
@@ -208,7 +209,9 @@ class AnthropicMessagesCodec:
         if name == "error":
             raise anthropic_errors.decode_inner_error(document, self._headers)
         if type(document) is dict or name in _KNOWN_NAMES:
+            left_out = self._reader.left_out
             self._reader.read(document, events)
+            self.mended_events += self._reader.left_out > left_out
 
     def _on_tail(self, name: str, data: bytes, events: list[StreamEvent]) -> None:
         """The last event, without its blank line: whole if it is JSON, else it was cut."""

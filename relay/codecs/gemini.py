@@ -265,7 +265,9 @@ class GeminiCodec:
     def _on_document(self, name: str, document: Any, events: list[StreamEvent]) -> None:
         if name == "error":
             raise gemini_errors.decode_inner_error(document)
+        left_out = self._reader.left_out
         self._reader.read(document, events)
+        self.mended_events += self._reader.left_out > left_out
 
     # --- the end ------------------------------------------------------------------------------
 

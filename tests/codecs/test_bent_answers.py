@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rtrelay.v1 import ConverseResponse, OutputOptions
 
+from relay.codecs.anthropic_messages import AnthropicMessagesCodec
 from relay.codecs.base import Codec
+from relay.codecs.gemini import GeminiCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import GenerateRequest, ProviderFailed, StreamEvent
@@ -72,6 +74,118 @@ OPENAI_ERRORS = [
     {"detail": [{"loc": ["body", 0], "msg": "m", "type": "missing"}]},
     {"object": "error", "message": {"detail": [{"msg": "m"}]}, "code": 1},
     [{"error": {"message": "m", "status": "UNAVAILABLE", "code": 503}}],
+]
+
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": []}
+TOKENS = {"input_tokens": 1, "output_tokens": 2, "service_tier": "standard"}
+
+
+def _block(block: dict[str, Any], index: int = 0) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def _delta(delta: dict[str, Any], index: int = 0) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+SEARCH = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}}
+ANTHROPIC_EVENTS = [
+    {"type": "message_start", "message": {**MESSAGE, "usage": TOKENS}},
+    {"type": "ping"},
+    _block({"type": "text", "text": ""}),
+    _delta({"type": "text_delta", "text": "hi"}),
+    _delta({"type": "citations_delta", "citation": {"type": "char_location", "url": "u"}}),
+    _block({"type": "thinking", "thinking": "", "signature": ""}),
+    _delta({"type": "thinking_delta", "thinking": "hm"}),
+    _delta({"type": "signature_delta", "signature": "s"}),
+    _block({"type": "redacted_thinking", "data": "d"}),
+    _block({"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}),
+    _delta({"type": "input_json_delta", "partial_json": "{}"}),
+    _block(SEARCH),
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None, "container": {"id": "c"}},
+        "usage": TOKENS,
+    },
+    {"type": "message_stop"},
+    {"type": "error", "error": {"type": "overloaded_error", "message": "m"}},
+]
+ANTHROPIC_DOCUMENTS = [
+    {
+        **MESSAGE,
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "text", "text": "a", "citations": [{"type": "char_location"}]},
+            {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
+            SEARCH,
+        ],
+        "stop_reason": "tool_use",
+        "usage": TOKENS,
+    }
+]
+ANTHROPIC_ERRORS = [
+    {
+        "type": "error",
+        "error": {"type": "rate_limit_error", "message": "m", "details": {"error_code": "c"}},
+        "request_id": "r",
+    },
+    *OPENAI_ERRORS,
+]
+
+
+def _candidate(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    candidate = {"index": 0, "content": {"role": "model", "parts": list(parts)}, **more}
+    return {"candidates": [candidate], "modelVersion": "m", "responseId": "r"}
+
+
+FUNCTION_CALL = {"functionCall": {"id": "c", "name": "f", "args": {"a": 1}}}
+GEMINI_CHUNKS = [
+    _candidate({"text": "hi"}),
+    _candidate({"text": "hi", "thoughtSignature": "s"}),
+    _candidate({"text": "hm", "thought": True, "thoughtSignature": "s"}),
+    _candidate({**FUNCTION_CALL, "thoughtSignature": "s"}),
+    _candidate({"functionCall": {"name": "f", "willContinue": True}}),
+    _candidate(
+        {"functionCall": {"partialArgs": [{"jsonPath": "$.a", "stringValue": "b"}]}},
+    ),
+    _candidate({"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}),
+    _candidate({"executableCode": {"language": "PYTHON", "code": "1"}}),
+    _candidate(
+        {"text": "a"},
+        finishReason="STOP",
+        groundingMetadata={"webSearchQueries": ["q"]},
+        citationMetadata={"citations": [{"uri": "u"}]},
+        logprobsResult={"chosenCandidates": [{"token": "a", "logProbability": -0.1}]},
+    ),
+    {
+        **_candidate({"text": ""}, finishReason="MAX_TOKENS"),
+        "usageMetadata": {
+            "promptTokenCount": 1,
+            "candidatesTokenCount": 2,
+            "totalTokenCount": 3,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 1}],
+        },
+    },
+    {"promptFeedback": {"blockReason": "SAFETY"}},
+]
+GEMINI_ERRORS = [
+    {
+        "error": {
+            "code": 429,
+            "message": "m",
+            "status": "RESOURCE_EXHAUSTED",
+            "details": [
+                {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "R"},
+                {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"},
+                {
+                    "@type": "type.googleapis.com/google.rpc.BadRequest",
+                    "fieldViolations": [{"field": "f"}],
+                },
+            ],
+        }
+    },
+    *OPENAI_ERRORS,
 ]
 
 HEADERS = st.lists(
@@ -145,11 +259,15 @@ def check_what_clients_get(batches: Sequence[list[StreamEvent]], error: RelayErr
 
 @pytest.mark.parametrize(
     ("make_codec", "chunks", "done"),
-    [pytest.param(OpenAIChatCodec, OPENAI_CHUNKS, b"data: [DONE]\n\n", id="openai_chat")],
+    [
+        pytest.param(OpenAIChatCodec, OPENAI_CHUNKS, b"data: [DONE]\n\n", id="openai_chat"),
+        pytest.param(AnthropicMessagesCodec, ANTHROPIC_EVENTS, b"", id="anthropic_messages"),
+        pytest.param(GeminiCodec, GEMINI_CHUNKS, b"", id="gemini"),
+    ],
 )
 def test_bent_streams(make_codec: Callable[[], Codec], chunks: list[Any], done: bytes) -> None:
     @given(body=streams(chunks, done), cut=st.sampled_from([1, 7, 1 << 20]))
-    @examples(300)
+    @examples(200)
     def check(body: bytes, cut: int) -> None:
         batches, error, mended = decoded(make_codec, pieces_of(body, cut), 200, [])
         assert mended >= 0
@@ -160,7 +278,11 @@ def test_bent_streams(make_codec: Callable[[], Codec], chunks: list[Any], done: 
 
 @pytest.mark.parametrize(
     ("make_codec", "documents"),
-    [pytest.param(OpenAIChatCodec, OPENAI_DOCUMENTS, id="openai_chat")],
+    [
+        pytest.param(OpenAIChatCodec, OPENAI_DOCUMENTS, id="openai_chat"),
+        pytest.param(AnthropicMessagesCodec, ANTHROPIC_DOCUMENTS, id="anthropic_messages"),
+        pytest.param(GeminiCodec, GEMINI_CHUNKS, id="gemini"),
+    ],
 )
 def test_bent_documents(make_codec: Callable[[], Codec], documents: list[Any]) -> None:
     @given(body=bodies(documents))
@@ -173,7 +295,12 @@ def test_bent_documents(make_codec: Callable[[], Codec], documents: list[Any]) -
 
 
 @pytest.mark.parametrize(
-    ("make_codec", "errors"), [pytest.param(OpenAIChatCodec, OPENAI_ERRORS, id="openai_chat")]
+    ("make_codec", "errors"),
+    [
+        pytest.param(OpenAIChatCodec, OPENAI_ERRORS, id="openai_chat"),
+        pytest.param(AnthropicMessagesCodec, ANTHROPIC_ERRORS, id="anthropic_messages"),
+        pytest.param(GeminiCodec, GEMINI_ERRORS, id="gemini"),
+    ],
 )
 def test_bent_errors(make_codec: Callable[[], Codec], errors: list[Any]) -> None:
     @given(
@@ -181,7 +308,7 @@ def test_bent_errors(make_codec: Callable[[], Codec], errors: list[Any]) -> None
         status=st.sampled_from([200, 302, 400, 401, 404, 429, 500, 503, 529]),
         headers=HEADERS,
     )
-    @examples(150)
+    @examples(100)
     def check(body: bytes, status: int, headers: list[tuple[str, str]]) -> None:
         batches, error, _ = decoded(make_codec, [body], status, headers)
         assert status == 200 or error is not None

@@ -23,7 +23,10 @@ transcript expires_at logprobs reasoning_details annotations extra_content image
 search_results x_groq service_tier system_fingerprint type code param status detail metadata raw
 prompt_tokens completion_tokens total_tokens prompt_tokens_details cached_tokens
 completion_tokens_details reasoning_tokens text thinking msg loc innererror function_call
-status_code
+status_code content_block input_tokens output_tokens stop_reason signature citation partial_json
+container request_id details candidates parts functionCall args partialArgs jsonPath stringValue
+willContinue inlineData mimeType thought thoughtSignature finishReason groundingMetadata
+usageMetadata promptTokenCount totalTokenCount logprobsResult modelVersion responseId
 """
 
 KEYS = st.sampled_from(_WORDS.split())
