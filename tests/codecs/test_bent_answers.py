@@ -18,7 +18,9 @@ from rtrelay.v1 import ConverseResponse, OutputOptions
 from relay.codecs.anthropic_messages import AnthropicMessagesCodec
 from relay.codecs.base import Codec
 from relay.codecs.gemini import GeminiCodec
+from relay.codecs.ollama import OllamaCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
+from relay.codecs.openai_responses import ResponsesCodec
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import GenerateRequest, ProviderFailed, StreamEvent
 from relay.errors import RelayError
@@ -188,6 +190,54 @@ GEMINI_ERRORS = [
     *OPENAI_ERRORS,
 ]
 
+_ITEM = {"id": "i", "type": "message", "role": "assistant", "status": "completed"}
+_CALL_ITEM = {"id": "f", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+_RESPONSE = {"id": "r", "model": "m", "created_at": 1, "status": "completed", "output": []}
+_OUTPUT: list[dict[str, Any]] = [
+    {"id": "z", "type": "reasoning", "summary": [], "encrypted_content": "s"},
+    {**_ITEM, "content": [{"type": "output_text", "text": "a", "annotations": [{"url": "u"}]}]},
+    _CALL_ITEM,
+    {"id": "w", "type": "web_search_call", "status": "completed", "action": {"query": "q"}},
+]
+_WHOLE = {
+    **_RESPONSE,
+    "output": _OUTPUT,
+    "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+}
+
+
+def _of_item(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", "output_index": 0, "item_id": "i", **more}
+
+
+RESPONSES_EVENTS = [
+    {"type": "response.created", "response": {**_RESPONSE, "status": "in_progress"}},
+    _of_item("output_item.added", item=_ITEM),
+    _of_item("content_part.added", content_index=0, part={"type": "output_text", "text": ""}),
+    _of_item("output_text.delta", content_index=0, delta="hi", logprobs=[{"token": "a"}]),
+    _of_item("output_text.annotation.added", content_index=0, annotation={"url": "u"}),
+    _of_item("reasoning_summary_text.delta", summary_index=0, delta="hm"),
+    _of_item("output_item.added", item=_CALL_ITEM),
+    _of_item("function_call_arguments.delta", delta="{}"),
+    _of_item("output_item.done", item=_CALL_ITEM),
+    _of_item("output_item.done", item=_OUTPUT[0]),
+    _of_item("output_item.done", item=_OUTPUT[3]),
+    {"type": "response.completed", "response": _WHOLE},
+    {"type": "error", "code": "server_error", "message": "m"},
+]
+OLLAMA_LINES = [
+    {"model": "m", "created_at": "2026-01-01T00:00:00Z", "message": {"content": "hi"}},
+    {
+        "model": "m",
+        "message": {
+            "thinking": "hm",
+            "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}],
+        },
+        "logprobs": [{"token": "a"}],
+    },
+    {"model": "m", "done": True, "done_reason": "stop", "prompt_eval_count": 1, "eval_count": 2},
+]
+
 HEADERS = st.lists(
     st.tuples(
         st.sampled_from(
@@ -263,6 +313,7 @@ def check_what_clients_get(batches: Sequence[list[StreamEvent]], error: RelayErr
         pytest.param(OpenAIChatCodec, OPENAI_CHUNKS, b"data: [DONE]\n\n", id="openai_chat"),
         pytest.param(AnthropicMessagesCodec, ANTHROPIC_EVENTS, b"", id="anthropic_messages"),
         pytest.param(GeminiCodec, GEMINI_CHUNKS, b"", id="gemini"),
+        pytest.param(ResponsesCodec, RESPONSES_EVENTS, b"", id="openai_responses"),
     ],
 )
 def test_bent_streams(make_codec: Callable[[], Codec], chunks: list[Any], done: bytes) -> None:
@@ -282,6 +333,8 @@ def test_bent_streams(make_codec: Callable[[], Codec], chunks: list[Any], done: 
         pytest.param(OpenAIChatCodec, OPENAI_DOCUMENTS, id="openai_chat"),
         pytest.param(AnthropicMessagesCodec, ANTHROPIC_DOCUMENTS, id="anthropic_messages"),
         pytest.param(GeminiCodec, GEMINI_CHUNKS, id="gemini"),
+        pytest.param(ResponsesCodec, [_WHOLE], id="openai_responses"),
+        pytest.param(OllamaCodec, OLLAMA_LINES, id="ollama"),
     ],
 )
 def test_bent_documents(make_codec: Callable[[], Codec], documents: list[Any]) -> None:
