@@ -64,6 +64,8 @@ bench: install-dev ## added latency, CPU per event, cancels, memory; writes benc
 nightly: install-dev ## the long forms: every cut of every recording, full benches
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
 	$(BIN)/python -m bench run
+	$(BIN)/python -m bench run loser_leaks
+	$(BIN)/python -m bench run hedge_tail --sockets
 
 lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv

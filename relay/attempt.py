@@ -23,31 +23,39 @@ from relay import __version__
 from relay.codecs.base import Codec
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import (
+    AudioDelta,
+    ChoiceFinished,
     Events,
     GenerateRequest,
     OpaqueDelta,
     ProviderFailed,
     ReasoningDelta,
     StreamEvent,
+    TextDelta,
+    ToolCallDone,
     Usage,
 )
 from relay.deadline import Clock, Scope, Timer
 from relay.errors import (
     AttemptTimeout,
+    ConnectError,
     EventTooLarge,
     FirstTokenTimeout,
     LocalProtocolError,
     Reason,
     RelayError,
     RemoteProtocolError,
+    StreamRefused,
     StreamReset,
-    TargetLimited,
+    UpstreamStatus,
 )
-from relay.outcome import AttemptOutcome, AttemptRecord
+from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
+from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
 from relay.reaper import Reaper
 from relay.redaction import redact
-from relay.resilience.headroom import Headroom
 from relay.routing.catalog import Target, Timeouts
+from relay.segments import Segmenter
+from relay.target_state import TargetState, Ticket
 from relay.timeline import AttemptMarks
 from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
 
@@ -69,6 +77,9 @@ MAX_UNHEARD_CHARS = 256 * 1024
 EVENT_BYTES = 64
 """What a held event is counted with beside its content: the object and its place."""
 
+LEARN_FROM_1_IN = 50
+"""Losers that are stopped at once for each that runs on to its first content."""
+
 SLICE_BYTES = 16 * 1024
 """Of the wire, decoded in one turn of the loop: an HTTP/2 frame. A chunk is mostly one event of
 some hundred bytes; this is a few milliseconds of CPU at worst, but for one event that is larger."""
@@ -78,6 +89,11 @@ MAX_BATCH_EVENTS = 1024
 
 _CHUNK_BYTES = 64
 """What a chunk that completes no event counts with beside its bytes."""
+
+_AS_GOOD_AS_SAID = frozenset({ToolCallDone, ChoiceFinished, AudioDelta})
+"""Events after which nobody waits for a sentence."""
+
+_COSTS_NOTHING = (UpstreamStatus, ConnectError, StreamRefused)
 
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
 
@@ -95,8 +111,20 @@ class Attempt:
         reaper: Reaper,
         clock: Clock,
         received_s: float,
-        headroom: Headroom,
+        state: TargetState,
+        role: AttemptRole = AttemptRole.PRIMARY,
+        estimated_prompt_tokens: int = 0,
+        cached_tokens: int = 0,
+        is_forced: bool = False,
     ) -> None:
+        """
+        Args:
+            received_s: when the generation was received; the record counts from there.
+            state: of the target; asked for a ticket before anything is sent.
+            estimated_prompt_tokens: from bytes, not corrected for this target yet.
+            cached_tokens: how many of them the provider is believed to have in its cache.
+            is_forced: nobody else may be asked: the breaker does not keep it away.
+        """
         self.target = target
         self.timeouts = timeouts
         self._request = request
@@ -104,12 +132,19 @@ class Attempt:
         self._reaper = reaper
         self._clock = clock
         self._received_s = received_s
-        self._headroom = headroom
+        self._state = state
+        self._estimated_prompt_tokens = estimated_prompt_tokens
+        self._cached_tokens = cached_tokens
+        self._is_forced = is_forced
+        self._ticket: Ticket | None = None
+        self._runs_on = False
+        self._usage: Usage | None = None
         self.marks = AttemptMarks(clock())
         self.record = AttemptRecord(
             provider=target.endpoint.provider,
             model=target.model,
             started_us=round((self.marks.started_s - received_s) * 1e6),
+            role=role,
         )
         self._codec: Codec = target.endpoint.make_codec()
         self._stream: UpstreamStream | None = None
@@ -144,6 +179,8 @@ class Attempt:
         timer = Timer(scope, limit_s, self._first_token_timeout)
         try:
             await self._until_first_content()
+            if self._runs_on:
+                self._end_of_a_loser()
         except asyncio.CancelledError:
             cause = scope.caught()
             if cause is None:
@@ -161,6 +198,18 @@ class Attempt:
             timer.stop()
             scope.leave()
 
+    def _end_of_a_loser(self) -> None:
+        """It has shown its first content, which is all that was wanted of it."""
+        if not self._is_over:
+            self._is_over = True
+            outcome = AttemptOutcome.SUCCESS if self._is_probe else AttemptOutcome.IGNORED
+            self._close_record(outcome, None)
+        self._release()
+
+    @property
+    def _is_probe(self) -> bool:
+        return self._ticket is not None and self._ticket.is_probe
+
     def _first_token_timeout(self) -> RelayError:
         if self.timeouts.total_s <= self.timeouts.first_token_s:
             return AttemptTimeout(f"{self.target.name} took longer than its total limit")
@@ -171,11 +220,14 @@ class Attempt:
     async def _until_first_content(self) -> None:
         endpoint = self.target.endpoint
         codec = self._codec
-        wait_s = self._headroom.take(self._clock())
-        if wait_s > 0:
-            raise TargetLimited(
-                f"{self.target.name} is held to the rpm and tpm of its row", retry_after_s=wait_s
-            )
+        state = self._state
+        self._ticket = state.admit(
+            self._clock(),
+            name=self.target.name,
+            prompt_tokens=state.prompt_tokens(self._estimated_prompt_tokens),
+            cached_tokens=self._cached_tokens,
+            forced=self._is_forced,
+        )
         encoded = codec.encode_request(self._request, self.target.model)
         self._stream = stream = await self._transport.open(
             endpoint.origin,
@@ -199,7 +251,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - see `_unreadable`
             raise self._unreadable(error) from None
         if windows:
-            self._headroom.observe(windows, self._clock())
+            state.headroom.observe(windows, self._clock())
         self._chunks = stream.chunks()
         want_reasoning = self._request.want_reasoning
         while not self._is_over:
@@ -207,13 +259,45 @@ class Attempt:
             for event in events:
                 if event.is_content or (want_reasoning and type(event) is ReasoningDelta):
                     self._mark("first_content")
+                    self._ticket.ready(self.marks.at_s["first_content"])
                     self._hold_the_rest()
                     self.prelude += events
+                    if self._request.policy.commit_on == "first_segment":
+                        await self._until_first_segment(events)
                     return
             self._hold(events)
             if self._pending_error is not None:
                 raise self._pending_error
         self._hold_the_rest()
+        self._mark("first_content")
+
+    async def _until_first_segment(self, events: Events) -> None:
+        """Go on until there is something to say whole: a sentence, a tool call, the end.
+
+        A stall or a reset inside the first sentence is then never heard: another attempt can
+        still give the answer. What is held is bounded by the longest segment, and by
+        `MAX_PRELUDE_BYTES` of reasoning beside it, after which it is handed over as it is.
+        """
+        segmenter = Segmenter()
+        held_chars = 0
+        while True:
+            for event in events:
+                if type(event) is TextDelta and event.choice == 0:
+                    if segmenter.feed(event.text):
+                        break
+                elif type(event) in _AS_GOOD_AS_SAID:
+                    break
+                elif type(event) is ReasoningDelta:
+                    held_chars += len(event.text)
+            else:
+                if self._pending_error is not None:
+                    raise self._pending_error
+                if self._is_over or held_chars > MAX_PRELUDE_BYTES:
+                    break
+                events = await self.read()
+                self.prelude += events
+                continue
+            break
         self._mark("first_content")
 
     def _hold(self, events: Events) -> None:
@@ -228,7 +312,7 @@ class Attempt:
                 self._unheard.write(event.text[:room])
                 continue
             if type(event) is Usage:  # some providers count in every chunk; the last word stands
-                self._early_usage = event
+                self._early_usage = self._usage = event
                 continue
             self._held_bytes += EVENT_BYTES
             if type(event) is OpaqueDelta:
@@ -297,6 +381,8 @@ class Attempt:
             raise
         except Exception as error:  # noqa: BLE001 - see `_unreadable`
             raise self._unreadable(error) from None
+        if type(events[-1]) is Usage:
+            self._usage = events[-1]
         return events
 
     async def _read_waiting(self) -> Events:
@@ -377,6 +463,9 @@ class Attempt:
             self._fail(error)
             raise error
         if is_end:
+            for event in events:
+                if type(event) is Usage:
+                    self._usage = event
             self._finish()
         elif self._codec.is_finished:
             return self._settle([*events, *self._last_events()], is_end=True)
@@ -405,6 +494,36 @@ class Attempt:
             self._close_record(AttemptOutcome.IGNORED, None)
         self._release()
 
+    def lose(self) -> bool:
+        """Another attempt won: book that, and stop. Idempotent, never waits.
+
+        Returns whether it runs on to its first content: a probe, whose loss would say nothing of
+        whether its target is well again; where the provider bills the whole answer anyhow; and one
+        loser in `LEARN_FROM_1_IN`, since an age at a cancel is only a lower bound of the latency.
+        """
+        record = self.record
+        if self._is_over or record.is_loser:
+            record.is_loser = True
+            return False
+        record.is_loser = True
+        ticket = self._ticket
+        if (
+            ticket is not None
+            and "request_sent" in self.marks.at_s
+            and "first_content" not in self.marks.at_s
+            and (
+                ticket.is_probe
+                or self.target.endpoint.cancel_billing == "full"
+                or self._state.is_loser_to_learn_from(LEARN_FROM_1_IN)
+            )
+        ):
+            self._runs_on = True
+            self._estimate_cost(AttemptOutcome.IGNORED, None)
+            record.ended_us = round((self._clock() - self._received_s) * 1e6)
+            return True
+        self.abort()
+        return False
+
     def fail(self, error: RelayError) -> None:
         """Stop now because of an error that its owner found (a stall, a limit)."""
         self._fail(error)
@@ -413,17 +532,27 @@ class Attempt:
         redact(error, self.target.endpoint.headers)
         if not self._is_over:
             self._is_over = True
-            outcome = (
-                AttemptOutcome.OVERLOAD if error.reason in _OVERLOADED else AttemptOutcome.FAILURE
-            )
-            self._close_record(outcome, error)
-            if error.reason is Reason.UPSTREAM_RATE_LIMITED:
-                self._headroom.refused(error.retry_after_s, self._clock())
+            if error.reason in _OVERLOADED:
+                self._close_record(AttemptOutcome.OVERLOAD, error)
+            elif self._runs_on and not self._is_probe:
+                # The good ends of losers do not count for the breaker, so the bad ones do not.
+                self._close_record(AttemptOutcome.IGNORED, None)
+            else:
+                self._close_record(AttemptOutcome.FAILURE, error)
         self._release()
 
-    def spent(self, tokens: int) -> None:
-        """What the attempt cost in tokens, as far as it is known; once, when it is over."""
-        self._headroom.spend(tokens, self._clock())
+    def spent(self, usage: Usage) -> None:
+        """What the attempt cost, as far as it is known; once, when it is over."""
+        state = self._state
+        price, record = state.price, self.record
+        if price is not None:
+            cached = self._cached_tokens if usage.cached_tokens is None else usage.cached_tokens
+            record.cost = price.of(usage.prompt_tokens, cached, usage.completion_tokens)
+            if record.outcome is AttemptOutcome.SUCCESS:
+                record.cost_upper = record.cost
+        state.headroom.spend(usage.total_tokens, self._clock())
+        if not usage.is_estimated:
+            state.calibrate(self._estimated_prompt_tokens, usage.prompt_tokens)
 
     def _release(self) -> None:
         self._rest, self._queued = b"", ()  # whoever waits for his turn with them finds it over
@@ -437,11 +566,44 @@ class Attempt:
         record.outcome = outcome
         record.error = error
         record.mended_events = self._codec.mended_events
-        record.ended_us = round((self._clock() - self._received_s) * 1e6)
+        now_s = self._clock()
+        self._estimate_cost(outcome, error)
+        record.ended_us = round((now_s - self._received_s) * 1e6)
+        if self._ticket is not None:
+            usage = self._usage
+            self._ticket.end(
+                outcome,
+                now_s,
+                error=error,
+                prompt_tokens=usage.prompt_tokens if usage else None,
+                cached_tokens=usage.cached_tokens if usage else None,
+            )
+            counted = usage.cached_tokens if usage else None
+            record.cached_tokens = self._cached_tokens if counted is None else counted
         begin_s = self.marks.started_s
         for phase, at_s in self.marks.at_s.items():
             record.phases_us[phase] = round((at_s - begin_s) * 1e6)
             begin_s = at_s
+
+    def _estimate_cost(self, outcome: AttemptOutcome, error: RelayError | None) -> None:
+        """What an attempt cost of which the provider gave no account.
+
+        An error answer costs nothing. One that was left is paid for its prompt and what it had
+        written; where the provider is not known to stop, for the whole answer it may have written.
+        """
+        state, record = self._state, self.record
+        if state.price is None or self._ticket is None or "request_sent" not in self.marks.at_s:
+            return
+        if outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING):
+            record.cost = record.cost_upper = 0.0
+            return
+        prompt = state.prompt_tokens(self._estimated_prompt_tokens)
+        most = self._request.sampling.max_output_tokens or UNSET_OUTPUT_TOKENS
+        upper = state.price.of(prompt, self._cached_tokens, most)
+        seen = LOSER_OUTPUT_TOKENS if "first_content" in self.marks.at_s else 0
+        stopped = state.price.of(prompt, self._cached_tokens, seen)
+        record.cost = stopped if self.target.endpoint.stops_billing else upper
+        record.cost_upper = upper
 
 
 async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryview]) -> None:

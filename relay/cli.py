@@ -29,6 +29,8 @@ from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
 from relay.commands.check import find, print_probe, print_routes, probe
 from relay.commands.demo import demo as run_demo
+from relay.commands.replay import ReplayError
+from relay.commands.replay import replay as run_replay
 from relay.config import ConfigError, json_schema
 from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
@@ -156,6 +158,30 @@ def emulate(
         )
     except (EmulatorConfigError, EmulatorStartError) as error:
         raise _fail(str(error)) from None
+
+
+@app.command()
+def replay(
+    policy: Annotated[Path, typer.Option(help="configuration to try: what it says of models")],
+    log: Annotated[
+        list[Path], typer.Option("--from", help="structured log of the relay; may be given again")
+    ],
+    alias: Annotated[str | None, typer.Option(help="this one alone; else all that were asked")] = (
+        None
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="replays, each with its draws")] = 5,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+) -> None:
+    """Say what a policy would have done to latency, dead air and money, from a recorded log."""
+    try:
+        found = run_replay(policy, log, alias=alias, runs=runs, seed=seed)
+    except (ConfigError, ReplayError) as error:
+        raise _fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        found.show(_out)
 
 
 @app.command()

@@ -284,6 +284,9 @@ def _split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:
 AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 
+CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
+
+
 class ProviderConfig(_Model):
     """One account at one provider. A known name brings its wire, address and quirks along."""
 
@@ -314,8 +317,11 @@ class ProviderConfig(_Model):
         None, description="asked to keep a connection warm; default: the list of models"
     )
     models: tuple[str, ...] = ()
+    prices: dict[str, PriceConfig] = Field(
+        default_factory=dict, description="by model, where the published ones are not yours"
+    )
     quirks: dict[str, Any] = Field(default_factory=dict)
-    cancel_billing: Literal["stops", "used_tokens", "full", "unknown"] = "unknown"
+    cancel_billing: CancelBilling = "unknown"
     caches_prompts: bool = Field(
         False, description="keeps prefixes of prompts, so that a session's is sent ahead"
     )
@@ -424,19 +430,57 @@ TIMEOUT_CLASSES_MS: Mapping[str, Mapping[str, int]] = {
 }
 
 
+class PriceConfig(_Model):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0, description="default: as `input`")
+    output: float = Field(ge=0)
+
+
 class CandidateConfig(_Model):
     provider: str
     model: str
 
 
 class HedgeConfig(_Model):
-    """Read and checked; hedging itself comes with a later version (a warning says so)."""
+    """When a second attempt is started beside a slow one, and what that may cost."""
 
-    mode: Literal["active", "shadow", "disabled"] = "disabled"
-    delay: Literal["auto"] | int = "auto"
-    max_attempts: int = Field(2, ge=1, le=5)
+    mode: Literal["active", "shadow", "disabled"] = Field(
+        "disabled", description="shadow: decide and record, send nothing"
+    )
+    delay: Literal["auto"] | int = Field(
+        "auto", description="milliseconds after the first attempt; auto: learned from its latency"
+    )
+    default_delay_ms: int = Field(
+        2_000, ge=1, description="of `auto` while a target has too few samples"
+    )
+    max_attempts: int = Field(2, ge=1, le=5, description="beside each other, the first included")
     max_extra_requests: float = Field(0.05, ge=0, le=1)
-    max_extra_cost: float = Field(0.20, ge=0, le=1)
+    max_extra_cost: float = Field(0.20, ge=0, le=10)
+
+    @field_validator("delay")
+    @classmethod
+    def _positive(cls, value: Literal["auto"] | int) -> Literal["auto"] | int:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("a delay is at least 1 ms")
+        return value
+
+
+class ChooseConfig(_Model):
+    """Who is asked first."""
+
+    mode: Literal["ordered", "balanced", "tail"] = Field(
+        "ordered",
+        description="ordered: as listed; balanced: by present latency and load; tail: by the p99 of"
+        " first and second together (experimental)",
+    )
+    sort: Literal["configured", "cheapest", "fastest"] = Field(
+        "configured", description="the order of `ordered`"
+    )
+    sticky: bool = Field(
+        True, description="a session stays where its prompt cache is, while that target is well"
+    )
 
 
 class AliasConfig(_Model):
@@ -447,6 +491,7 @@ class AliasConfig(_Model):
     fallbacks: tuple[CandidateConfig, ...] = ()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     hedge: HedgeConfig = HedgeConfig()
+    choose: ChooseConfig = ChooseConfig()
 
 
 class Config(_Model):
@@ -493,9 +538,9 @@ class Config(_Model):
     def warnings(self) -> list[str]:
         """What is accepted and has no effect yet, for `relay check` and the log."""
         found = [
-            f"models.{alias}.hedge.mode is {row.hedge.mode}, but this version does not hedge yet"
+            f"models.{alias}.hedge is {row.hedge.mode}, but there is only one candidate to ask"
             for alias, row in self.models.items()
-            if row.hedge.mode != "disabled"
+            if row.hedge.mode != "disabled" and len(set(row.candidates)) < 2
         ]
         found += [
             f"providers.{name}: several keys are given, this version uses the first"
@@ -504,8 +549,8 @@ class Config(_Model):
         ]
         if not self.providers:
             found.append("no provider is configured: every request will be answered with 404")
-        if self.store is not None:
-            found.append("store is configured, but this version stores nothing yet")
+        if self.store is not None and not self.store.url.get_secret_value().startswith("sqlite:"):
+            found.append("store.url: this version keeps what it learns in SQLite only")
         return found
 
 
@@ -616,8 +661,11 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where there is one: a tenth of the time."""
 
 
-def load(path: Path) -> Config:
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     """Read and validate a file. Relative paths in it start from its folder.
+
+    Args:
+        environment: as of `parse`.
 
     Raises:
         ConfigError: it cannot be read, is empty, too large or no YAML, or has faults. An empty file
@@ -641,7 +689,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path.name} is no valid YAML{where}") from error
     if document is None:
         raise ConfigError(f"{path.name} is empty; write {{}} for a configuration of nothing")
-    return parse(document, folder=path.parent)
+    return parse(document, environment, folder=path.parent)
 
 
 def _check_shape(text: str, name: str) -> None:

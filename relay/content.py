@@ -206,6 +206,17 @@ PromptCache = Literal["", "auto", "off"]
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeWish:
+    """What a request asks of the race, within what the operator allows."""
+
+    mode: Literal["auto", "off", "race"] = "auto"
+    """auto: as the alias says; off: one attempt at a time; race: all that are allowed at once."""
+    delay_s: float | None = None
+    """Instead of a learned delay."""
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the client asks of the relay itself, not of the model."""
 
@@ -218,6 +229,13 @@ class Policy:
     """The client's own words for logs and usage records (call id, room, ...)."""
     client: str = ""
     """Name and version of the client software, as it calls itself."""
+    hedge: HedgeWish = field(default_factory=HedgeWish)
+    commit_on: Literal["first_content", "first_segment"] = "first_content"
+    """What decides a race: the first content, or the first that can be spoken whole."""
+    speculative: bool = False
+    """The client may yet discard the answer: it is not hedged."""
+    tenant: str = ""
+    """Who pays; empty while there are no keys."""
     traceparent: str = ""
     """W3C trace context that the generation belongs to: valid, or empty."""
     prompt_cache: PromptCache = ""
@@ -225,8 +243,9 @@ class Policy:
     clients that know nothing of them, `off` places none, empty does what the provider's row says.
     Breakpoints that a client set itself are honoured in any case, and `auto` adds none to them."""
     session_id: str = ""
-    """Of the session that the generation belongs to, if it does: with `prompt_cache: auto`, what a
-    key of the provider's prompt cache is made of."""
+    """Of the session that the generation is a turn of, if it is: its turns stay at one provider
+    while that is well, where their prompt cache is warm, and with `prompt_cache: auto` a key of
+    that cache is made of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,16 @@ from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
 from relay.governance.ledger import Ledger, LedgerEntry
-from relay.outcome import AttemptRecord
+from relay.outcome import AttemptRecord, AttemptRole
+from relay.planner import Planner
 from relay.race import run_race
+from relay.race_plan import RacePlan
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
-from relay.routing.plan import PlannedAttempt, make_plan
+from relay.routing.plan import PlannedAttempt
 from relay.target_state import TargetStates
 from relay.timeline import AttemptMarks, Timeline
+from relay.tokens import estimate_prompt_tokens
 from relay.transport.base import Transport
 
 
@@ -74,9 +77,13 @@ class Services:
     lane_bytes: int = 65_536
     is_draining: bool = False
     live: Live = field(default_factory=Live)
-    states: TargetStates = field(default_factory=TargetStates)
+    planner: Planner = field(init=False)
+    """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0
     """Prefixes sent ahead since the worker began."""
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(TargetStates(), self.clock)
 
 
 @dataclass(slots=True)
@@ -85,6 +92,8 @@ class Progress:
 
     records: list[AttemptRecord] = field(default_factory=list)
     """Every attempt started."""
+    plan: RacePlan | None = None
+    """Told of the end by whoever ends the generation."""
     last: AttemptMarks | None = None
     """Where the attempt that started last has come to."""
     entry: LedgerEntry | None = None
@@ -113,15 +122,17 @@ async def commit(
     catalog = services.catalog
     progress.entry = entry = await services.ledger.admit(generation_id, request)
     timeline.close("admission")
-    states, now_s = services.states, services.clock()
-    plan = make_plan(
+    now_s = services.clock()
+    progress.plan = plan = services.planner.plan(
         catalog.resolve(request.model),
         request,
-        lambda target: states.of(target).headroom.wait_s(now_s),
+        prompt_tokens=estimate_prompt_tokens(request),
+        elapsed_s=now_s - timeline.received_s,
     )
     timeline.close("route")
+    states = services.planner.states
 
-    def start(step: PlannedAttempt) -> Attempt:
+    def start(step: PlannedAttempt, role: AttemptRole) -> Attempt:
         attempt = Attempt(
             step.target,
             request,
@@ -130,13 +141,20 @@ async def commit(
             reaper=services.reaper,
             clock=services.clock,
             received_s=timeline.received_s,
-            headroom=states.of(step.target).headroom,
+            state=states.of(step.target, now_s),
+            role=role,
+            estimated_prompt_tokens=plan.prompt_tokens,
+            cached_tokens=plan.cached_tokens(step.target),
+            is_forced=plan.is_forced(step),
         )
         progress.records.append(attempt.record)
         progress.last = attempt.marks
         return attempt
 
-    attempt = await run_race(plan.attempts, start)
+    attempt = await run_race(
+        plan.attempts, start, hedges=plan.hedges, gate=plan, reaper=services.reaper
+    )
+    plan.committed()
     timeline.adopt(attempt.marks)
     try:
         if entry is not None:

@@ -325,6 +325,12 @@ class TargetLimited(AdmissionError):
     reason = Reason.LIMIT_EXCEEDED
 
 
+class BreakerOpen(AdmissionError):
+    """The target has failed too often lately; `retry_after_s` says when it is tried again."""
+
+    reason = Reason.BREAKER_OPEN
+
+
 class PoolExhausted(AdmissionError):
     """No stream slot to the origin became free in time."""
 
@@ -544,9 +550,11 @@ def leading_failure(failures: Sequence[RelayError]) -> RelayError:
 
     A refusal of the request itself says most (the client can mend it); then the last failure,
     which is the freshest word from the last resort. That one wire cannot say something is no word
-    on the request while another wire could: it leads only when there is nothing else.
+    on the request while another wire could: it leads only when there is nothing else. Nor does a
+    target that was not asked at all, by our own limits or its breaker, speak for one that failed.
     """
     asked = [one for one in failures if not isinstance(one, UnsupportedFeature)] or failures
+    asked = [one for one in asked if not isinstance(one, AdmissionError)] or asked
     for failure in asked:
         if failure.retry is Retry.NO:
             return failure

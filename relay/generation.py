@@ -17,6 +17,7 @@ other task or callback at any moment; also while the frontend is writing.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +56,8 @@ from relay.errors import (
     StreamStalled,
     UpstreamError,
 )
-from relay.outcome import GenerationEnd
+from relay.outcome import GenerationEnd, HedgeRecord
+from relay.race_plan import RacePlan
 from relay.timeline import Timeline
 from relay.tokens import count_bytes, estimate_usage
 from relay.trace_context import trace_id
@@ -79,6 +81,7 @@ _OF_A_CHOICE = (
     OpaqueDelta,
 )
 """With `TextDelta`, what a choice begins with."""
+_HEDGE_FIELDS = tuple(field.name for field in fields(HedgeRecord))
 
 _BROKEN_OFF = (ConnectError, StreamReset, StreamStalled)
 """Endings that say nothing about an answer which was whole before."""
@@ -367,8 +370,8 @@ class Generation:
         if usage is None and attempt is not None:
             usage = estimate_usage(self.request, self._output_bytes)
         if usage is not None and attempt is not None:
-            attempt.spent(usage.total_tokens)
-        finish = self._finish
+            attempt.spent(usage)
+        finish, plan = self._finish, self._progress.plan
         self.end = end = GenerationEnd(
             error=error,
             finish_reasons={choice: event.reason for choice, event in finish.items()},
@@ -383,10 +386,18 @@ class Generation:
             model=attempt.target.model if attempt else "",
             response_id=self.info.response_id if self.info else "",
             has_output=self._has_output,
+            hedge=plan.hedge if plan is not None else None,
         )
+        if plan is not None:
+            plan.ended(end)
         if self._progress.entry is not None:
             self._progress.entry.settle(end)
         _log_end(self, self._frontend, end)
+
+    @property
+    def plan(self) -> RacePlan | None:
+        """What the race might do; None before it was planned."""
+        return self._progress.plan
 
     @property
     def winner(self) -> Attempt | None:
@@ -408,6 +419,34 @@ def _no_content(budget_s: float | None) -> DeadlineExceeded:
         f"no content within the generation's {budget_s or 0:g} s",
         reason=Reason.FIRST_TOKEN_TIMEOUT,
     )
+
+
+def _hedge_fields(hedge: HedgeRecord | None) -> dict[str, object] | None:
+    """What the log tells of a hedge: None where nothing was to be decided."""
+    if hedge is None or hedge.reason == "disabled":
+        return None
+    values = ((name, getattr(hedge, name)) for name in _HEDGE_FIELDS)
+    return {name: value for name, value in values if value not in (None, "", False)}
+
+
+def _wish(generation: Generation) -> dict[str, object] | None:
+    """What the request asked of the plan: all of it that `relay replay` needs beside the answer.
+    None where it asked for nothing and nothing was sent."""
+    request, policy, plan = generation.request, generation.request.policy, generation.plan
+    hedge = policy.hedge
+    fields: dict[str, object] = {
+        "prompt_estimate": plan.prompt_tokens if plan is not None else None,
+        "max_output_tokens": request.sampling.max_output_tokens,
+        "first_token_s": policy.budgets.first_token_s,
+        "session": policy.session_id[:MAX_SHOWN_CHARS],
+        "tenant": policy.tenant,
+        "commit_on": policy.commit_on if policy.commit_on != "first_content" else None,
+        "speculative": policy.speculative,
+        "hedge": hedge.mode if hedge.mode != "auto" else None,
+        "delay_s": hedge.delay_s,
+        "max_attempts": hedge.max_attempts,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", False)} or None
 
 
 def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
@@ -434,13 +473,24 @@ def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
         attempts=[
             {
                 "target": f"{record.provider}/{record.model}",
-                "outcome": record.outcome.value,
+                "role": record.role.value,
+                "outcome": "lost" if record.is_loser else record.outcome.value,
                 "reason": record.error.reason.name if record.error else None,
                 "status": record.http_status or None,
                 "mended": record.mended_events or None,
+                "started_us": record.started_us,
+                "ended_us": record.ended_us,
+                "first_content_us": sum(record.phases_us.values())
+                if "first_content" in record.phases_us
+                else None,
+                "cached_tokens": record.cached_tokens or None,
+                "cost": record.cost,
+                "cost_upper": record.cost_upper,
             }
             for record in end.attempts
         ],
+        hedge=_hedge_fields(end.hedge),
+        wish=_wish(generation),
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
         usage_estimated=usage.is_estimated if usage else None,

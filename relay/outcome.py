@@ -20,6 +20,18 @@ class AttemptOutcome(enum.Enum):
     """Ended by us: a lost race, a client's cancel."""
 
 
+class AttemptRole(enum.Enum):
+    """Why an attempt was started."""
+
+    PRIMARY = "primary"
+    HEDGE = "hedge"
+    """Beside one that runs."""
+    FAILOVER = "failover"
+    """In place of one that failed."""
+    RETRY = "retry"
+    """Once more at the same target: its connection was stale, and the provider saw nothing."""
+
+
 @dataclass(slots=True)
 class AttemptRecord:
     """One try at one target, filled while it runs, final when the generation ended."""
@@ -32,14 +44,56 @@ class AttemptRecord:
     outcome: AttemptOutcome = AttemptOutcome.IGNORED
     error: RelayError | None = None
     is_winner: bool = False
+    is_loser: bool = False
+    """Another attempt won while this one ran."""
     http_version: str = ""
     http_status: int = 0
     mended_events: int = 0
     """Events that could not be passed on as they were (`Codec.mended_events`): the provider's
     fault, told in the log."""
+    role: AttemptRole = AttemptRole.PRIMARY
+    cost: float | None = None
+    """Estimated, micro-dollars; None where no price is known."""
+    cost_upper: float | None = None
+    """The most it can have cost: as if the provider had not stopped when it was cancelled."""
+    cached_tokens: int = 0
+    """Of the prompt, in the provider's cache: as it counted, else as was believed."""
     phases_us: dict[str, int] = field(default_factory=dict)
     """pool_wait, request_sent, response_headers, first_content, each from the one before; those
     that it came to."""
+
+
+@dataclass(slots=True)
+class HedgeRecord:
+    """What was decided about a second attempt for one generation, and what came of it."""
+
+    reason: str
+    """Why it was timed as it was, or why there was none (`HedgeReason`)."""
+    delay_us: int | None = None
+    """After the first attempt's start; None for no timed hedge."""
+    second: str | None = None
+    """`provider/model` that would be asked."""
+    is_shadow: bool = False
+    """Nothing was sent: what would have been is below."""
+    fired: int = 0
+    """Further attempts that were started by the timer."""
+    won: bool = False
+    """One of them gave the answer."""
+    refused: str = ""
+    """Why it did not start when its time had come."""
+    cost: float | None = None
+    """Estimated for one that loses, micro-dollars."""
+    would_fire: bool | None = None
+    """In shadow mode: its time came before the first content, and everything that is asked before
+    a hedge starts (credit, room, throttle, common mode) said yes."""
+    would_win: float | None = None
+    """In shadow mode, had it fired: the probability that it would have been first; None while the
+    second target is not known well enough."""
+    would_cost: float | None = None
+    """In shadow mode, had it fired: what the attempt that lost would be booked with, micro-dollars,
+    expected over who that is."""
+    would_cost_upper: float | None = None
+    """The same as if no provider stopped when it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +120,8 @@ class GenerationEnd:
     response_id: str
     has_output: bool
     """Whether any event was handed to the frontend."""
+    hedge: HedgeRecord | None = None
+    """None where there was no plan."""
 
     @property
     def wall_us(self) -> int:

@@ -21,7 +21,6 @@ from relay.dispatch import Services
 from relay.errors import CancelReason, ClientCancelled, RelayError
 from relay.generation import Generation
 from relay.routing.catalog import Target
-from relay.routing.plan import make_plan
 
 _log = structlog.get_logger("relay.prewarm")
 
@@ -75,13 +74,8 @@ class Prewarm:
         Raises:
             UnknownModel: nothing has the request's name of a model.
         """
-        services, now_s = self._services, self._services.clock()
-        plan = make_plan(
-            services.catalog.resolve(request.model),
-            request,
-            lambda target: services.states.of(target).headroom.wait_s(now_s),
-        )
-        return plan.attempts[0].target
+        services = self._services
+        return services.planner.first(services.catalog.resolve(request.model))
 
     async def _run(self, generation: Generation) -> None:
         async with generation:

@@ -34,6 +34,10 @@ LOSER_OUTPUT_TOKENS: Final = 20
 """What a hedge that loses has written by the time its reset arrives: some hundred milliseconds."""
 
 
+UNSET_OUTPUT_TOKENS: Final = 300
+"""What an answer is reckoned to be where the request sets no limit."""
+
+
 class Price(NamedTuple):
     """Micro-dollars per token, which is dollars per million tokens."""
 

@@ -1,27 +1,107 @@
 """The race for the first content event.
 
 The model is happy eyeballs (RFC 8305) as trio writes it: start an attempt, start the next when it
-fails, commit to the first that is ready and move the ownership of its stream to the caller. A
-failed attempt has released everything by the time it raises.
+fails or when its delay has passed, commit to the first that is ready and move the ownership of its
+stream to the caller. Three things differ from connecting sockets. A failure of the request itself
+(`Retry.NO`) ends the race, since every provider would say the same. While another attempt lives, a
+failed one is not replaced: the one that lives is its replacement. And a second attempt costs money,
+so a gate is asked when the moment has come, not before.
 
-This version runs one attempt at a time: the next starts at once when one fails and never before.
-Hedging adds the second trigger, a timer, at the place marked below; commit, order and the report
-of failures stay as they are.
+Without hedges the attempts run in the caller's own task, one after another: a request that may not
+be hedged pays for no task and no wake-up. With them each attempt has a task; if several are ready
+in one turn of the loop, the one that started first wins (its prompt cache is the warm one).
+
+Losers are booked as losers before they are stopped, so that no breaker and no log takes them for
+failures or for a client that went away; the reaper waits for them, never the winner.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from relay.attempt import Attempt
-from relay.errors import AllAttemptsFailed, RelayError, Retry, UnsupportedFeature
+from relay.errors import AdmissionError, AllAttemptsFailed, RelayError, Retry, UnsupportedFeature
+from relay.outcome import AttemptRecord, AttemptRole
+from relay.reaper import Reaper
 from relay.routing.plan import PlannedAttempt
 
 
+class Contender(Protocol):
+    """An attempt as the race sees it."""
+
+    record: AttemptRecord
+
+    async def run_until_ready(self) -> None:
+        """Start, and return when there is content to hand over.
+
+        Raises:
+            RelayError: it failed, and has released everything.
+
+        Cancelled: it has released everything.
+        """
+        ...
+
+    def lose(self) -> bool:
+        """Another won: note that, and stop. Idempotent, never waits.
+
+        Returns whether it runs on instead, for what is learnt of it: `run_until_ready` then ends by
+        itself, in bounded time, and leaves nothing behind.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Nobody wants it any more: stop, also if it is ready. Idempotent, never waits."""
+        ...
+
+
+C = TypeVar("C", bound=Contender)
+
+
+class TimedStart(NamedTuple):
+    """A further attempt to be started beside those that run."""
+
+    delay_s: float
+    """After the start of the attempt before it."""
+    step: PlannedAttempt | None
+    """Where; if it has been tried already, or None, the next candidate that has not."""
+
+
+class Gate(Protocol):
+    """Whether a further attempt may be paid for; asked when it would start."""
+
+    def may_hedge(self, step: PlannedAttempt) -> bool:
+        """A second attempt beside one that runs; True has paid for it."""
+        ...
+
+    def may_fail_over(self, step: PlannedAttempt) -> bool:
+        """An attempt in place of one that failed; True has paid for it."""
+        ...
+
+
+class OpenGate:
+    """Pays for everything."""
+
+    def may_hedge(self, step: PlannedAttempt) -> bool:
+        return True
+
+    def may_fail_over(self, step: PlannedAttempt) -> bool:
+        return True
+
+
+OPEN_GATE = OpenGate()
+
+
 async def run_race(
-    planned: Sequence[PlannedAttempt], start: Callable[[PlannedAttempt], Attempt]
-) -> Attempt:
-    """Try the planned attempts in order until one is ready, and return it.
+    planned: Sequence[PlannedAttempt],
+    start: Callable[[PlannedAttempt, AttemptRole], C],
+    *,
+    hedges: Sequence[TimedStart] = (),
+    gate: Gate = OPEN_GATE,
+    reaper: Reaper | None = None,
+) -> C:
+    """Try the planned attempts until one is ready, and return it.
 
     An attempt on a reused connection that broke before any response byte is tried once more at
     the same target, free: the provider never saw the request.
@@ -29,35 +109,223 @@ async def run_race(
     Args:
         planned: at least one, in the order to try.
         start: makes the attempt's object; called once for each attempt that starts.
+        hedges: when further attempts start although none has failed, in order.
+        gate: asked before a hedge and before a failover.
+        reaper: takes the losers; needed with `hedges`.
 
     Raises:
         AllAttemptsFailed: every attempt failed, or one failed in a way that no other can mend.
 
-    Cancelled: the running attempt is aborted; none is left behind.
+    Cancelled: what runs is aborted; it is gone within this turn of the loop or the next.
     """
+    if not hedges or reaper is None:
+        return await _one_by_one(planned, start, gate)
+    return await _Race(planned, start, hedges, gate, reaper).run()
+
+
+async def _one_by_one(
+    planned: Sequence[PlannedAttempt],
+    start: Callable[[PlannedAttempt, AttemptRole], C],
+    gate: Gate,
+) -> C:
     failures: list[RelayError] = []
+    role = AttemptRole.PRIMARY
     for step in planned:
-        is_free_retry = False
+        if failures and not gate.may_fail_over(step):
+            break
+        reset: RelayError | None = None
         while True:
-            attempt = start(step)
+            attempt = start(step, role)
+            role = AttemptRole.FAILOVER
             try:
-                # A hedge would start the next step beside this await when its delay has passed.
                 await attempt.run_until_ready()
-            except UnsupportedFeature as error:
-                failures.append(error)  # this wire cannot say it; the next one may
-                break
             except RelayError as error:
-                if error.retry is Retry.IF_REUSED and not is_free_retry:
-                    is_free_retry = True
+                if error.retry is Retry.IF_REUSED and reset is None:
+                    reset = error
+                    role = AttemptRole.RETRY
                     continue
-                failures.append(error)
-                if error.retry is Retry.NO:
-                    raise AllAttemptsFailed(failures) from _group(failures)
+                failures.append(_telling(reset, error))
+                if _ends_the_race(error):
+                    raise _all_failed(failures) from _group(failures)
                 break
             attempt.record.is_winner = True
             return attempt
-    raise AllAttemptsFailed(failures) from _group(failures)
+    raise _all_failed(failures) from _group(failures)
+
+
+def _telling(reset: RelayError | None, error: RelayError) -> RelayError:
+    """Of a free retry: if it was not even admitted, the reset before it is what happened."""
+    return reset if reset is not None and isinstance(error, AdmissionError) else error
+
+
+def _ends_the_race(error: RelayError) -> bool:
+    """Whether no other target can mend it. What one wire cannot say, the next one may."""
+    return error.retry is Retry.NO and not isinstance(error, UnsupportedFeature)
+
+
+def _all_failed(failures: Sequence[RelayError]) -> AllAttemptsFailed:
+    return AllAttemptsFailed(failures)
 
 
 def _group(failures: Sequence[RelayError]) -> BaseException:
     return failures[0] if len(failures) == 1 else ExceptionGroup("attempts", failures)
+
+
+class _Runner(NamedTuple, Generic[C]):
+    attempt: C
+    step: PlannedAttempt
+    reset: RelayError | None
+    """What it is the free retry after."""
+
+
+class _Race(Generic[C]):
+    """One race whose attempts run beside each other; bound to the task that runs it."""
+
+    def __init__(
+        self,
+        planned: Sequence[PlannedAttempt],
+        start: Callable[[PlannedAttempt, AttemptRole], C],
+        hedges: Sequence[TimedStart],
+        gate: Gate,
+        reaper: Reaper,
+    ) -> None:
+        self._left = deque(planned)
+        self._start = start
+        self._hedges = deque(hedges)
+        self._gate = gate
+        self._reaper = reaper
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[asyncio.Task[None], _Runner[C]] = {}  # in the order of their starts
+        self._failures: list[RelayError] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_hedge_due = False
+        self._changed: asyncio.Future[None] | None = None
+
+    async def run(self) -> C:
+        """See `run_race`."""
+        winner: C | None = None
+        try:
+            self._launch(self._left.popleft(), AttemptRole.PRIMARY)
+            while winner is None:
+                await self._until_changed()
+                winner = self._ready()
+                if winner is None:
+                    self._bury()
+                    self._go_on()
+            winner.record.is_winner = True
+            return winner
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for task, runner in self._running.items():
+                attempt = runner.attempt
+                if attempt is winner:
+                    continue
+                if winner is None:
+                    # Also what is ready and was not taken: its task is over, its stream is not.
+                    attempt.abort()
+                    task.cancel()
+                elif not attempt.lose():
+                    task.cancel()
+                self._reaper.take(_gone(task))
+
+    # --- waiting ----------------------------------------------------------------------------
+
+    async def _until_changed(self) -> None:
+        """Return when an attempt has ended, or a hedge is due."""
+        if self._is_hedge_due or any(task.done() for task in self._running):
+            return
+        self._changed = self._loop.create_future()
+        try:
+            await self._changed
+        finally:
+            self._changed = None
+
+    def _wake(self, _: object = None) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._is_hedge_due = True
+        self._wake()
+
+    # --- what has happened ------------------------------------------------------------------
+
+    def _ready(self) -> C | None:
+        """The attempt that wins: of those that are ready, the one that started first."""
+        for task, runner in self._running.items():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                return runner.attempt
+        return None
+
+    def _bury(self) -> None:
+        """Take out what has failed.
+
+        Raises:
+            AllAttemptsFailed: a failure that ends the race.
+            BaseException: a bug in an attempt.
+        """
+        for task in [task for task in self._running if task.done()]:
+            runner = self._running.pop(task)
+            error = task.exception()  # a cancelled one raises: nobody cancels them but us
+            if not isinstance(error, RelayError):
+                raise error or RuntimeError("an attempt is ready and was not taken")
+            if error.retry is Retry.IF_REUSED and runner.reset is None:
+                self._launch(runner.step, AttemptRole.RETRY, error)
+                continue
+            self._failures.append(_telling(runner.reset, error))
+            if _ends_the_race(error):
+                raise _all_failed(self._failures) from _group(self._failures)
+
+    def _go_on(self) -> None:
+        """Start what is due: a hedge whose time has come, or the next one when none lives.
+
+        Raises:
+            AllAttemptsFailed: none lives and none may be started.
+        """
+        if self._running:
+            if self._is_hedge_due:
+                self._is_hedge_due = False
+                self._hedge(self._hedges.popleft())
+            return
+        self._is_hedge_due = False
+        if not self._left or not self._gate.may_fail_over(self._left[0]):
+            raise _all_failed(self._failures) from _group(self._failures)
+        self._launch(self._left.popleft(), AttemptRole.FAILOVER)
+
+    def _hedge(self, hedge: TimedStart) -> None:
+        step = hedge.step
+        if step is None or (step.is_planned and step not in self._left):
+            # Fallbacks are another class of answer: they come when all candidates have failed.
+            step = next((left for left in self._left if not left.is_fallback), None)
+        if step is not None and self._gate.may_hedge(step):
+            if step in self._left:
+                self._left.remove(step)
+            self._launch(step, AttemptRole.HEDGE)
+        else:
+            self._arm()
+
+    def _launch(
+        self, step: PlannedAttempt, role: AttemptRole, reset: RelayError | None = None
+    ) -> None:
+        attempt = self._start(step, role)
+        task = self._loop.create_task(attempt.run_until_ready())
+        self._running[task] = _Runner(attempt, step, reset)
+        task.add_done_callback(self._wake)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer of the next hedge anew; it counts from the last start."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._hedges:
+            self._timer = self._loop.call_later(self._hedges[0].delay_s, self._on_timer)
+
+
+async def _gone(task: asyncio.Task[None]) -> None:
+    """Wait for a loser that was told to go; what it raises on the way is no news."""
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

@@ -37,8 +37,10 @@ from relay.frontends.surfaces.chat_completions import ChatSettings
 from relay.governance.ledger import NullLedger
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
+from relay.store.learned import sqlite_path
 from relay.transport import TransportSettings, make_transport
 from relay.transport.base import Origin
+from relay.upkeep import Upkeep
 
 _log = structlog.get_logger("relay.server")
 
@@ -133,6 +135,7 @@ class Worker:
         self._reload_config = reload_config
         self._reuse_port = worker is not None
         self._is_first = not worker
+        self._number = worker or 0
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -142,6 +145,7 @@ class Worker:
         self._service: RelayService | None = None
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
+        self._upkeep: Upkeep | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -170,6 +174,13 @@ class Worker:
             lane_bytes=server.lane_bytes,
         )
         await self._warm(self._catalog)
+        store = self._config.store
+        self._upkeep = Upkeep(
+            services,
+            None if store is None else sqlite_path(store.url.get_secret_value()),
+            self._number,
+        )
+        await self._upkeep.start()
         await self._start_grpc(services)
         self.http_port = await self._start_http(
             server.http,
@@ -382,6 +393,8 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._tasks.clear()
+        if self._upkeep is not None:
+            await self._upkeep.aclose()
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
@@ -408,6 +421,7 @@ class Worker:
             "prewarms": services.prewarms,
             "background": len(services.reaper),
             "tasks": len(asyncio.all_tasks()),
+            "hedging": services.planner.describe(services.catalog.routes),
             "origins": [
                 {
                     "origin": row.origin.url,

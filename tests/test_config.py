@@ -649,7 +649,7 @@ def test_what_has_no_effect_yet_is_warned_of(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MY_KEY", SECRET)
     document = {
         **provider(api_keys=["${MY_KEY}", "${MY_KEY}"]),
-        "store": {"url": "sqlite:///x.db"},
+        "store": {"url": "postgresql://db/relay"},
         "models": {
             "fast": {
                 "candidates": [{"provider": "p", "model": "m"}],

@@ -8,6 +8,7 @@ import pytest
 
 from relay.errors import (
     AllAttemptsFailed,
+    BreakerOpen,
     ClientCancelled,
     Code,
     ConnectError,
@@ -47,6 +48,7 @@ def test_only_what_reached_nobody_is_safe_to_try_again() -> None:
     safe = {kind.__name__ for kind in classes() if kind.retry is Retry.SAFE}
     assert safe == {
         "AdmissionError",
+        "BreakerOpen",
         "ConnectError",
         "ConnectTimeout",
         "Draining",
@@ -147,3 +149,9 @@ def test_errors_name_what_they_are_about() -> None:
 def test_long_names_of_models_are_cut() -> None:
     """A name comes from the caller, and a message goes into trailers with a limit."""
     assert len(UnknownModel("x" * 1_000_000).public_message) < 300
+
+
+def test_a_target_that_was_not_asked_does_not_speak_for_one_that_failed() -> None:
+    reset, refused = StreamReset("broke off"), BreakerOpen("left alone", retry_after_s=1.0)
+    assert AllAttemptsFailed([reset, refused]).reason is reset.reason
+    assert AllAttemptsFailed([refused]).reason is Reason.BREAKER_OPEN

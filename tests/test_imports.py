@@ -31,6 +31,7 @@ LEAVES = {
     "prices",
     "reaper",
     "sse",
+    "segments",
     "logs",
 }
 """What every layer may use. They know of each other only what is listed below."""
@@ -47,6 +48,7 @@ MAY_USE: dict[str, set[str]] = {
     "prices": set(),
     "reaper": set(),
     "sse": set(),
+    "segments": set(),
     "logs": set(),
     "redaction": {"errors"},
     # parts that do not know each other. Routing makes targets out of the seams of the other two:
@@ -56,6 +58,8 @@ MAY_USE: dict[str, set[str]] = {
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
     "governance": LEAVES,
     "resilience": set(),
+    "store": set(),
+    "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
     # the way of one generation
@@ -65,24 +69,61 @@ MAY_USE: dict[str, set[str]] = {
         "codecs.base",
         "codecs.rate_limit_headers",
         "transport.base",
-        "resilience",
+        "target_state",
         "redaction",
     },
-    "target_state": LEAVES | {"resilience", "routing.catalog"},
-    "race": LEAVES | {"attempt", "routing.plan"},
+    "target_state": LEAVES | {"resilience", "routing.catalog", "routing.choose"},
+    # The race knows attempts by a protocol of its own, so that it can be run over simulated ones.
+    "race": LEAVES | {"routing.plan"},
+    "hedge_counters": LEAVES,
+    "race_plan": LEAVES | {"hedge_counters", "race", "resilience", "routing", "target_state"},
+    "planner": LEAVES | {"race", "race_plan", "resilience", "routing", "target_state"},
     "dispatch": LEAVES
-    | {"race", "attempt", "routing", "governance", "target_state", "transport.base"},
-    "generation": LEAVES | {"dispatch", "attempt"},
+    | {
+        "race",
+        "race_plan",
+        "planner",
+        "attempt",
+        "routing",
+        "governance",
+        "target_state",
+        "transport.base",
+    },
+    "generation": LEAVES | {"dispatch", "attempt", "race_plan"},
     "outbox": LEAVES,
-    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog", "routing.plan"},
+    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES | {"session", "outbox", "generation", "dispatch", "config"},
     # a worker, and what starts it
-    "server": LEAVES | {"frontends", "dispatch", "routing", "governance", "config", "transport"},
+    "server": LEAVES
+    | {
+        "frontends",
+        "dispatch",
+        "routing",
+        "governance",
+        "config",
+        "transport",
+        "store",
+        "upkeep",
+    },
     "emulated": LEAVES | {"config"},
     "supervisor": set(),
     "serving": LEAVES | {"server", "supervisor", "emulated", "config"},
-    "commands": LEAVES | {"server", "emulated", "config", "routing", "transport"},
+    # what another policy would have done: the real planner and race, over recorded requests
+    "whatif": LEAVES
+    | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
+    "commands": LEAVES
+    | {
+        "server",
+        "emulated",
+        "config",
+        "routing",
+        "transport",
+        "planner",
+        "resilience",
+        "target_state",
+        "whatif",
+    },
     "cli": LEAVES | {"commands", "serving", "server", "supervisor", "emulator", "config"},
     # shares nothing with what it tests, so that mistakes cannot cancel out
     "emulator": set(),
@@ -96,8 +137,8 @@ OUTSIDE: dict[str, set[str]] = {
     "rtrelay": {"frontends", "commands"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
-    "httpx2": {"transport"},
-    "ssl": {"transport"},
+    "httpx2": {"transport", "commands"},
+    "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
     "trustme": {"emulator"},
     "granian": {"emulator"},

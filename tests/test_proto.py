@@ -41,7 +41,7 @@ LEFT_OUT = {
         "system_instruction",
         "tools",
     },
-    "Start": {"base_revision", "prefix_hash", "context_delta", "cache", "priority", "hedge"},
+    "Start": {"base_revision", "prefix_hash", "context_delta", "cache", "priority"},
     "Cancel": {"heard_chars"},
     "Ready": {"resume_token"},
     "ToolCallDone": {"result"},

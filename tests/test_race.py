@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,8 +29,8 @@ from relay.errors import (
     UpstreamStatus,
     leading_failure,
 )
-from relay.outcome import AttemptOutcome
-from relay.race import run_race
+from relay.outcome import AttemptOutcome, AttemptRole
+from relay.race import OPEN_GATE, Gate, TimedStart, run_race
 from relay.routing.plan import PlannedAttempt
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import chunk
@@ -62,7 +63,183 @@ class Row:
     refuses: dict[str, list[str]] = field(default_factory=dict)
     with_top_k: bool = False
     timeouts: dict[str, int] = field(default_factory=dict)
+    hedges: list[tuple[float, str]] = field(default_factory=list)
+    """Delay after the last start, and at whom ("" for the next in line)."""
+    gate: Gate = OPEN_GATE
+    losers: str = ""
+    """Who ran when another won, in the order of their starts."""
 
+
+class Shut:
+    """A gate that pays for nothing."""
+
+    def may_hedge(self, step: PlannedAttempt) -> bool:
+        return False
+
+    def may_fail_over(self, step: PlannedAttempt) -> bool:
+        return False
+
+
+SLOW = FakeEndpoint(headers_s=0.25, chunks=answer("Hi", first_s=2.75))
+
+HEDGED_ROWS = [
+    Row(
+        "a hedge whose time does not come costs nothing",
+        {"a": FAST, "b": FAST},
+        [("a", 0.0)],
+        winner="a",
+        at_s=0.5,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "the hedge overtakes a slow first",
+        {"a": SLOW, "b": FAST},
+        [("a", 0.0), ("b", 1.0)],
+        aborted=[("a", 1.5)],
+        winner="b",
+        losers="a",
+        at_s=1.5,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "the first overtakes its hedge",
+        {"a": SLOW, "b": FAST},
+        [("a", 0.0), ("b", 2.75)],
+        aborted=[("b", 3.0)],
+        winner="a",
+        losers="b",
+        at_s=3.0,
+        hedges=[(2.75, "b")],
+    ),
+    Row(
+        "ready in the same moment, the first wins",
+        {"a": SLOW, "b": FAST},
+        [("a", 0.0), ("b", 2.5)],
+        aborted=[("b", 3.0)],
+        winner="a",
+        losers="b",
+        at_s=3.0,
+        hedges=[(2.5, "b")],
+    ),
+    Row(
+        "who is second is the plan's to say",
+        {"a": SLOW, "b": FAST, "c": FAST},
+        [("a", 0.0), ("c", 1.0)],
+        aborted=[("a", 1.5)],
+        winner="c",
+        losers="a",
+        at_s=1.5,
+        hedges=[(1.0, "c")],
+    ),
+    Row(
+        "a failure starts the next at once, and no other hedge is left then",
+        {"a": REFUSED, "b": SLOW},
+        [("a", 0.0), ("b", 0.125)],
+        winner="b",
+        at_s=3.125,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "the hedge that was meant for one who runs already goes to the next",
+        {"a": REFUSED, "b": SLOW, "c": FAST},
+        [("a", 0.0), ("b", 0.125), ("c", 1.125)],
+        aborted=[("b", 1.625)],
+        winner="c",
+        losers="b",
+        at_s=1.625,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "the hedge is the replacement of a first that fails beside it",
+        {"a": FakeEndpoint(headers_s=1.25, status=503), "b": FAST, "c": FAST},
+        [("a", 0.0), ("b", 1.0)],
+        winner="b",
+        at_s=1.5,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "a hedge that fails leaves the first alone",
+        {"a": SLOW, "b": REFUSED, "c": FAST},
+        [("a", 0.0), ("b", 1.0)],
+        winner="a",
+        at_s=3.0,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "when both have failed the next starts at once",
+        {"a": FakeEndpoint(headers_s=1.5, status=503), "b": REFUSED, "c": FAST},
+        [("a", 0.0), ("b", 1.0), ("c", 1.5)],
+        winner="c",
+        at_s=2.0,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "what refuses the request ends the race for all",
+        {"a": SLOW, "b": REJECTS, "c": FAST},
+        [("a", 0.0), ("b", 1.0)],
+        aborted=[("a", 1.25)],
+        error=Reason.UPSTREAM_REJECTED,
+        at_s=1.25,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "a gate that does not pay",
+        {"a": SLOW, "b": FAST},
+        [("a", 0.0)],
+        winner="a",
+        at_s=3.0,
+        hedges=[(1.0, "b")],
+        gate=Shut(),
+    ),
+    Row(
+        "a gate that does not pay for the next either",
+        {"a": REFUSED, "b": FAST},
+        [("a", 0.0)],
+        error=Reason.UPSTREAM_UNREACHABLE,
+        at_s=0.125,
+        hedges=[(1.0, "b")],
+        gate=Shut(),
+    ),
+    Row(
+        "fallbacks are never hedged to",
+        {"x": FAST, "a": SLOW},
+        [("a", 0.0)],
+        winner="a",
+        at_s=3.0,
+        fallbacks=("x",),
+        hedges=[(1.0, "")],
+    ),
+    Row(
+        "three at once",
+        {"a": SLOW, "b": SLOW, "c": FAST},
+        [("a", 0.0), ("b", 0.0), ("c", 0.0)],
+        aborted=[("a", 0.5), ("b", 0.5)],
+        winner="c",
+        losers="ab",
+        at_s=0.5,
+        hedges=[(0.0, "b"), (0.0, "c")],
+    ),
+    Row(
+        "a further hedge counts from the one before",
+        {"a": SILENT, "b": SILENT, "c": FAST},
+        [("a", 0.0), ("b", 1.0), ("c", 1.5)],
+        aborted=[("a", 2.0), ("b", 2.0)],
+        winner="c",
+        losers="ab",
+        at_s=2.0,
+        hedges=[(1.0, ""), (0.5, "")],
+    ),
+    Row(
+        "a stale connection of the hedge is tried again, free",
+        {"a": SLOW, "b": [STALE, FAST]},
+        [("a", 0.0), ("b", 1.0), ("b", 1.5)],
+        aborted=[("a", 2.0)],
+        winner="b",
+        losers="a",
+        at_s=2.0,
+        hedges=[(1.0, "b")],
+    ),
+]
 
 ROWS = [
     Row("the first answers", {"a": FAST, "b": FAST}, [("a", 0.0)], winner="a", at_s=0.5),
@@ -205,33 +382,55 @@ ROWS = [
 ]
 
 
-async def race(scenario: Scenario, *, with_top_k: bool = False) -> tuple[Attempt, list[Attempt]]:
+async def race(
+    scenario: Scenario,
+    *,
+    with_top_k: bool = False,
+    hedges: Sequence[tuple[float, str]] = (),
+    gate: Gate = OPEN_GATE,
+    made: list[Attempt] | None = None,
+) -> tuple[Attempt, list[Attempt]]:
     wanted = request(sampling=WITH_TOP_K) if with_top_k else request()
-    made: list[Attempt] = []
+    made = [] if made is None else made
 
-    def start(step: PlannedAttempt) -> Attempt:
-        made.append(scenario.start(step, wanted))
+    def start(step: PlannedAttempt, role: AttemptRole) -> Attempt:
+        made.append(scenario.start(step, wanted, role))
         return made[-1]
 
-    return await run_race(scenario.plan(wanted).attempts, start), made
+    plan = scenario.plan(wanted)
+    steps = {step.target.endpoint.provider: step for step in plan.attempts}
+    timed = [TimedStart(delay_s, steps.get(name)) for delay_s, name in hedges]
+    winner = await run_race(plan.attempts, start, hedges=timed, gate=gate, reaper=scenario.reaper)
+    return winner, made
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ROWS + HEDGED_ROWS, ids=lambda row: row.name)
 def test_race(row: Row) -> None:
     @on_virtual_time
     async def check() -> None:
         scenario = Scenario(
             row.endpoints, fallbacks=row.fallbacks, refuses=row.refuses, timeouts=row.timeouts
         )
-        winner, reason = "", None
+        winner, reason, made = "", None, list[Attempt]()
         try:
-            attempt, made = await race(scenario, with_top_k=row.with_top_k)
+            attempt, _ = await race(
+                scenario,
+                with_top_k=row.with_top_k,
+                hedges=row.hedges,
+                gate=row.gate,
+                made=made,
+            )
         except AllAttemptsFailed as error:
             reason = error.reason
         else:
             winner = attempt.target.endpoint.provider
             assert [one for one in made if one.record.is_winner] == [attempt]
             assert all(one.is_over for one in made if one is not attempt)
+        lost = [one for one in made if one.record.is_loser]
+        assert "".join(one.target.endpoint.provider for one in lost) == row.losers
+        assert {one.record.outcome for one in lost} <= {AttemptOutcome.IGNORED}
+        for _ in range(2):  # those that had no stream yet are told through their tasks
+            await asyncio.sleep(0)
         assert (winner, reason) == (row.winner, row.error)
         assert since_start_s() == row.at_s
         assert scenario.started == row.started
@@ -332,11 +531,46 @@ def test_cancelled_race_leaves_nothing_behind(
     check()
 
 
+def cancelled_in(step: int) -> tuple[Scenario, list[Attempt], bool]:
+    """A race of two that is cancelled in that iteration of the loop; whether it was over before."""
+    scenario = Scenario({"a": SLOW, "b": FAST})
+    made: list[Attempt] = []
+    tasks: list[asyncio.Task[tuple[Attempt, list[Attempt]]]] = []
+
+    async def main() -> bool:
+        tasks.append(asyncio.ensure_future(race(scenario, hedges=[(1.0, "b")], made=made)))
+        await asyncio.wait(tasks)
+        if not tasks[0].cancelled():
+            tasks[0].result()[0].abort()
+        await scenario.settled()
+        return not tasks[0].cancelled()
+
+    def strike() -> None:
+        tasks[0].cancel()
+
+    was_over = run(main(), at_step={step: strike})
+    return scenario, made, was_over
+
+
+def test_cancelled_in_any_turn_of_the_loop_both_are_gone() -> None:
+    for step in range(2, 100):
+        scenario, made, was_over = cancelled_in(step)
+        scenario.check()
+        assert all(one.is_over for one in made), step
+        if was_over:
+            break
+        assert not any(one.record.is_winner or one.record.is_loser for one in made)
+        assert all(one.record.ended_us >= one.record.started_us for one in made)
+    else:
+        raise AssertionError("never over")
+    assert step > 8
+
+
 @on_virtual_time
 async def test_bug_in_one_attempt_ends_the_race() -> None:
     scenario = Scenario({"a": FAST, "b": FAST})
 
-    def start(step: PlannedAttempt) -> Attempt:
+    def start(step: PlannedAttempt, role: AttemptRole) -> Attempt:
         raise KeyError(step.target.name)
 
     with pytest.raises(KeyError):

@@ -92,7 +92,7 @@ def test_states_are_bounded_and_outlive_a_reload() -> None:
 
     def target(model: str, **limits: int) -> object:
         catalog = Catalog(parse({"providers": {"a": {**row, **limits}}}))
-        return states.of(catalog.resolve(f"a/{model}").candidates[0])
+        return states.of(catalog.resolve(f"a/{model}").candidates[0], 0.0)
 
     first = target("x")
     assert target("x", rpm=7) is first

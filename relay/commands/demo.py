@@ -30,10 +30,13 @@ from rtrelay.v1 import (
 )
 
 from relay import __version__
+from relay.commands import demo_outage
 from relay.commands.timeline_view import own_time_us, print_end
 from relay.config import Config, parse
 from relay.emulated import start_emulator
+from relay.planner import Planner
 from relay.server import Worker
+from relay.target_state import TargetStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,11 @@ SCENES = (
         "Just book me for nine o'clock.",
         "unlucky",
     ),
+    Scene(
+        "4. The provider is slow: a second one is asked beside it, and overtakes",
+        "And remind me the evening before.",
+        "sluggish",
+    ),
 )
 
 
@@ -81,6 +89,13 @@ MODELS: dict[str, dict[str, object]] = {
         "itl": "18",
         "text": "Nine o'clock on Saturday is yours. I will send you a message the day before.",
     },
+    "slow": {"ttft": "2600", "itl": "18", "text": "Certainly."},
+    "reminder": {
+        "ttft": "180",
+        "itl": "18",
+        "text": "I have put a reminder down for Friday at six in the evening.",
+    },
+    **demo_outage.MODELS,
 }
 """How the emulated models behave: latencies of a quick hosted model, and what they say."""
 
@@ -94,13 +109,15 @@ def _config(tls_port: int, ca_file: str) -> Config:
     }
     providers = ("north", "south")
 
-    def alias(*models: str) -> dict[str, object]:
+    def alias(*models: str, hedge_ms: int | None = None) -> dict[str, object]:
+        hedge = {} if hedge_ms is None else {"hedge": {"mode": "active", "delay": hedge_ms}}
         return {
+            **hedge,
             "candidates": [
                 {"provider": provider, "model": model}
                 for provider, model in zip(providers, models, strict=False)
             ],
-            "timeouts": {"first_token_ms": 600},
+            "timeouts": {"first_token_ms": 600 if hedge_ms is None else 4000},
         }
 
     return parse(
@@ -115,6 +132,10 @@ def _config(tls_port: int, ca_file: str) -> Config:
                 "receptionist": alias("hours"),
                 "talkative": alias("doctors"),
                 "unlucky": alias("hangs", "booking"),
+                "sluggish": alias("slow", "reminder", hedge_ms=400),
+                demo_outage.ALIAS: alias(
+                    demo_outage.MODEL_OF_FIRST, demo_outage.MODEL_OF_SECOND, hedge_ms=1000
+                ),
             },
         }
     )
@@ -146,6 +167,11 @@ async def demo(console: Console) -> int:
                     console.print()
                     ends.append(end)
                 await agent.close()
+            services = worker.services
+            states = TargetStates(breaker=demo_outage.QUICK_BREAKER)
+            services.planner = Planner(states, services.clock)
+            await demo_outage.play(console, worker.grpc_port, emulator.tls_port, emulator.ca_file)
+            console.print()
         finally:
             await worker.aclose()
     finally:

@@ -62,7 +62,7 @@ from relay.session import Session, check_acceptable, log_refusal
 _log = structlog.get_logger("relay.grpc")
 
 SERVICE = "rtrelay.v1.RelayService"
-CAPABILITIES = ("openai_chat_body", "prewarm_prompt")
+CAPABILITIES = ("openai_chat_body", "hedge", "commit_on_first_segment", "prewarm_prompt")
 
 HARD_LIMIT_FACTOR = 4
 """Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""

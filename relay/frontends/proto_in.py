@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 from google.protobuf.message import DecodeError
@@ -25,6 +25,7 @@ from relay.content import (
     Budgets,
     FilePart,
     GenerateRequest,
+    HedgeWish,
     ImagePart,
     Message,
     OpaquePart,
@@ -231,8 +232,6 @@ def _refuse_unserved(start: relay_pb.Start, setup: relay_pb.Setup | None) -> Non
         "start.supersedes": bool(start.supersedes),
         "start.output.text_mode": output.text_mode
         not in (relay_pb.TEXT_MODE_UNSPECIFIED, relay_pb.TEXT_MODE_DELTAS),
-        "start.output.commit_on": output.commit_on
-        not in (relay_pb.COMMIT_ON_UNSPECIFIED, relay_pb.COMMIT_ON_FIRST_CONTENT),
         "start.budgets.first_segment_ms": wants_segment and is_own,
         # A default of starts like any other, so it is each start's to fail of it.
         "setup.budgets.first_segment_ms": wants_segment and not is_own,
@@ -257,11 +256,29 @@ def check_labels(labels: Mapping[str, str], field: str) -> None:
             )
 
 
+_HEDGE_MODES: Mapping[int, Literal["auto", "off", "race"]] = {
+    relay_pb.HEDGE_MODE_UNSPECIFIED: "auto",
+    relay_pb.HEDGE_MODE_AUTO: "auto",
+    relay_pb.HEDGE_MODE_OFF: "off",
+    relay_pb.HEDGE_MODE_RACE: "race",
+}
+
 _PROMPT_CACHE: Mapping[int, PromptCache] = {
     relay_pb.PROMPT_CACHE_OFF: "off",
     relay_pb.PROMPT_CACHE_AUTO: "auto",
 }
 """Unknown values say nothing, like the unspecified one."""
+
+
+def _hedge_wish(wish: relay_pb.HedgePolicy) -> HedgeWish:
+    mode = _HEDGE_MODES.get(wish.mode)
+    if mode is None:
+        raise InvalidRequest("start.hedge.mode is not known", field="start.hedge.mode")
+    return HedgeWish(
+        mode=mode,
+        delay_s=wish.delay_ms / 1000 if wish.delay_ms else None,
+        max_attempts=wish.max_attempts or None,
+    )
 
 
 def _policy(
@@ -294,6 +311,10 @@ def _policy(
         timeline=True,
         labels=labels,
         client=client,
+        hedge=_hedge_wish(start.hedge) if start.HasField("hedge") else HedgeWish(),
+        commit_on="first_segment"
+        if start.output.commit_on == relay_pb.COMMIT_ON_FIRST_SEGMENT
+        else "first_content",
         traceparent=valid_traceparent(start.traceparent or traceparent),
         prompt_cache=_PROMPT_CACHE.get(start.prompt_cache) or _session_cache(setup),
         session_id=session_id,

@@ -10,6 +10,7 @@ every delta says where its text begins.
 from __future__ import annotations
 
 import binascii
+import math
 import re
 from collections.abc import Sequence
 
@@ -33,7 +34,7 @@ from relay.content import (
 from relay.errors import ClientCancelled, RelayError
 from relay.frontends.grpc_status import to_status
 from relay.generation import Generation
-from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
+from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd, HedgeRecord
 
 _Response = relay_pb.ConverseResponse
 _Delta = relay_pb.Delta
@@ -185,6 +186,8 @@ class FrameEncoder:
             request_id=self._request_id,
             turn_id=self._turn_id,
         )
+        if end.hedge is not None and end.hedge.reason != "disabled":
+            frame.hedge.CopyFrom(_hedge(end.hedge))
         error = end.error
         if error is None:
             frame.outcome = relay_pb.OUTCOME_COMPLETED
@@ -296,6 +299,13 @@ def _usage(usage: Usage) -> content_pb.Usage:
     )
 
 
+_KINDS = {
+    AttemptRole.PRIMARY: relay_pb.ATTEMPT_KIND_PRIMARY,
+    AttemptRole.HEDGE: relay_pb.ATTEMPT_KIND_HEDGE,
+    AttemptRole.FAILOVER: relay_pb.ATTEMPT_KIND_FAILOVER,
+    AttemptRole.RETRY: relay_pb.ATTEMPT_KIND_RETRY,
+}
+
 _OUTCOMES = {
     AttemptOutcome.SUCCESS: relay_pb.ATTEMPT_OUTCOME_COMPLETED,
     AttemptOutcome.FAILURE: relay_pb.ATTEMPT_OUTCOME_FAILED,
@@ -308,14 +318,14 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
     record = end.attempts[index]
     outcome = _OUTCOMES[record.outcome]
     error = record.error
-    if record.outcome is AttemptOutcome.IGNORED and not record.is_winner and end.provider:
+    if record.is_loser and record.outcome is AttemptOutcome.IGNORED:
         outcome = relay_pb.ATTEMPT_OUTCOME_LOST
     elif record.outcome is AttemptOutcome.IGNORED:
         error = end.error  # it was stopped with its generation
     attempt = relay_pb.Attempt(
         provider=record.provider,
         model=record.model,
-        kind=_attempt_kind(end.attempts, index),
+        kind=_KINDS[record.role],
         outcome=outcome,
         reason=_reason(error),
         is_winner=record.is_winner,
@@ -323,6 +333,8 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
         upstream_status=record.http_status,
         start_us=record.started_us,
         duration_us=max(0, record.ended_us - record.started_us),
+        cost_micro_usd=_micro(record.cost),
+        cost_upper_micro_usd=_micro(record.cost_upper),
     )
     if record.is_winner and end.usage is not None:
         attempt.usage.CopyFrom(_usage(end.usage))
@@ -333,14 +345,23 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
     return attempt
 
 
-def _attempt_kind(records: Sequence[AttemptRecord], index: int) -> relay_pb.AttemptKind.ValueType:
-    """The same target follows itself only in the free try on a new connection."""
-    if index == 0:
-        return relay_pb.ATTEMPT_KIND_PRIMARY
-    before, record = records[index - 1 : index + 1]
-    if (before.provider, before.model) == (record.provider, record.model):
-        return relay_pb.ATTEMPT_KIND_RETRY
-    return relay_pb.ATTEMPT_KIND_FAILOVER
+def _micro(cost: float | None) -> int | None:
+    """Whole micro-dollars, rounded up: what is shown is never less than what was spent."""
+    return None if cost is None else math.ceil(cost)
+
+
+def _hedge(hedge: HedgeRecord) -> relay_pb.Hedge:
+    return relay_pb.Hedge(
+        reason=hedge.reason,
+        delay_us=hedge.delay_us,
+        second=hedge.second or "",
+        is_shadow=hedge.is_shadow,
+        fired=hedge.fired,
+        won=hedge.won,
+        refused=hedge.refused,
+        would_fire=bool(hedge.would_fire),
+        would_win=hedge.would_win or 0.0,
+    )
 
 
 def _reason(error: RelayError | None) -> relay_pb.errors_pb2.ErrorReason.ValueType:  # type: ignore[name-defined]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relay.content import Budgets, Policy, PromptCache
+from relay.content import Budgets, HedgeWish, Policy, PromptCache
 from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
@@ -29,9 +29,11 @@ _NAMES = (
     "model",
     "tags",
     "turn-id",
-    "timeline",
-    "prompt-cache",
     "session-id",
+    "hedge",
+    "commit-on",
+    "prompt-cache",
+    "timeline",
 )
 POLICY_KEYS = ("relay", "x_relay")
 """Fields of the body that are the relay's own and go no further."""
@@ -72,6 +74,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
     model, turn_id, session_id, timeline = "", "", "", False
     prompt_cache: PromptCache = ""
     tags: tuple[str, ...] = ()
+    hedge, on_segment = HedgeWish(), False
     for name, (field, value) in entries.items():
         if name in _MILLISECONDS:
             limits[_MILLISECONDS[name]] = _milliseconds(field, value) / 1000
@@ -81,6 +84,12 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
             turn_id = _text(field, value)
         elif name == "tags":
             tags = _tags(field, value)
+        elif name == "commit-on":
+            if value not in ("first_content", "first_segment"):
+                raise InvalidRequest(f"{field} must be first_content or first_segment", field=field)
+            on_segment = value == "first_segment"
+        elif name == "hedge":
+            hedge = _hedge(field, value)
         elif name == "timeline":
             timeline = _yes_or_no(field, value)
         elif name == "prompt-cache":
@@ -98,6 +107,8 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
             turn_id=turn_id,
             tags=tags,
             timeline=timeline,
+            hedge=hedge,
+            commit_on="first_segment" if on_segment else "first_content",
             traceparent=traceparent,
             prompt_cache=prompt_cache,
             session_id=session_id,
@@ -112,6 +123,21 @@ def _milliseconds(field: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_MS:
         raise InvalidRequest(f"{field} must be 1 to {_MAX_MS} milliseconds", field=field)
     return value
+
+
+def _hedge(field: str, value: object) -> HedgeWish:
+    """`off`, `auto`, `race`, or the delay of the second attempt in milliseconds."""
+    if value == "off":
+        return HedgeWish(mode="off")
+    if value == "race":
+        return HedgeWish(mode="race")
+    if value == "auto":
+        return HedgeWish()
+    if isinstance(value, str) and not value.isdigit():
+        raise InvalidRequest(
+            f"{field} must be off, auto, race or a delay in milliseconds", field=field
+        )
+    return HedgeWish(delay_s=_milliseconds(field, value) / 1000)
 
 
 def _yes_or_no(field: str, value: object) -> bool:

@@ -87,7 +87,10 @@ class Headroom:
 
     def wait_s(self, now_s: float) -> float:
         """How long the target is certain to refuse, by either source; 0 if it may be asked."""
-        return max(self.upstream_wait_s(now_s), self.own_wait_s(now_s))
+        wait_s = self._full_until_s - now_s
+        if self._rpm is not None or self._tpm is not None:
+            wait_s = max(wait_s, self.own_wait_s(now_s))
+        return wait_s if wait_s > 0.0 else 0.0
 
     def take(self, now_s: float) -> float:
         """Count one request if the operator's limits admit it; how long to wait otherwise (0:

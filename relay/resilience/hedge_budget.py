@@ -27,6 +27,7 @@ _PART: Final = 100
 MIN_HARD_COUNT: Final = 10
 """Hedges that are allowed before the window holds enough requests to have earned them."""
 DEADLINE_SHARE: Final = 0.4
+_DEADLINE_CAP: Final = DEADLINE_SHARE * CAP_REQUESTS
 _MEAN_DECAY: Final = 0.99
 MAX_TENANTS: Final = 10_000
 
@@ -87,11 +88,10 @@ class HedgeBudget:
         """A primary was admitted whose estimated cost this is."""
         self.requests += 1
         self._count(0)
-        self._credit = min(CAP_REQUESTS, self._credit + self.max_extra_requests)
-        self._deadline_credit = min(
-            DEADLINE_SHARE * CAP_REQUESTS,
-            self._deadline_credit + DEADLINE_SHARE * self.max_extra_requests,
-        )
+        credit = self._credit + self.max_extra_requests
+        self._credit = credit if credit < CAP_REQUESTS else CAP_REQUESTS
+        credit = self._deadline_credit + DEADLINE_SHARE * self.max_extra_requests
+        self._deadline_credit = credit if credit < _DEADLINE_CAP else _DEADLINE_CAP
         if cost > 0:
             if self._money is None:
                 self._mean_cost = cost
@@ -156,6 +156,14 @@ class HedgeBudget:
     def credit(self) -> float:
         """Hedges that could be paid now, by their number."""
         return self._credit
+
+    @property
+    def fullness(self) -> float:
+        """Credit as a part of the most there may be: of requests or of money, whichever is less."""
+        part = self._credit / CAP_REQUESTS
+        if self._money is not None and self._mean_cost > 0:
+            part = min(part, self._money / (CAP_REQUESTS * self._mean_cost))
+        return part
 
     @property
     def money(self) -> float | None:

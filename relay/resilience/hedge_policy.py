@@ -3,7 +3,8 @@
 The rule is that of gRPC A6 and Finagle's backup requests: hedge at the percentile of the primary
 that the budget leaves open, so that a budget of B extra requests fires on the slowest B of them.
 It aims at 0.8 B and is capped at B: firing at exactly B empties the credit just when it is needed.
-The delay is never below 1.2 medians of the primary, which would be racing by accident.
+While the credit is full it aims at 0.95 B, for what is earned beyond the bucket is lost. The delay
+is never below 1.2 medians of the primary, which would be racing by accident.
 
 A client's own time limit for the first token moves the hedge earlier: the second must start early
 enough that it usually (p75) makes it, but not before the primary's own p75. Such hedges are told
@@ -19,6 +20,17 @@ from typing import Final, NamedTuple, Protocol
 
 AIM: Final = 0.8
 """Of the budget, as a share of requests on which the timer fires."""
+_FULLNESS_AIMS: Final = ((0.75, 0.95), (0.5, 0.9))
+
+
+def aim(fullness: float) -> float:
+    """The part of the budget to aim at, with so much of the most credit there may be.
+
+    In steps, since a quantile is worked out for each.
+    """
+    return next((value for least, value in _FULLNESS_AIMS if fullness >= least), AIM)
+
+
 MIN_DELAY_MEDIANS: Final = 1.2
 DEADLINE_MARGIN_S: Final = 0.030
 UNHEARD_OF_DELAY_S: Final = 2.0
@@ -73,12 +85,13 @@ class TargetView(NamedTuple):
     is_learned: bool
 
 
-def view(sketch: Quantiles, scale: float, max_extra_requests: float) -> TargetView:
-    """A target for a request whose prompt stretches its TTFT by `scale`."""
+def view(sketch: Quantiles, scale: float, aimed_share: float) -> TargetView:
+    """A target for a request whose prompt stretches its TTFT by `scale`, if the timer is to fire on
+    `aimed_share` of requests."""
     return TargetView(
         p50_s=sketch.quantile_s(0.5) * scale,
         p75_s=sketch.quantile_s(0.75) * scale,
-        trigger_s=sketch.quantile_s(1.0 - AIM * max_extra_requests) * scale * sketch.drift(),
+        trigger_s=sketch.quantile_s(1.0 - aimed_share) * scale * sketch.drift(),
         is_learned=sketch.is_learned,
     )
 

@@ -7,15 +7,16 @@ would have been with an empty prompt, `ttft / (1 + k * uncached / 1000)`, and `k
 off the hot path.
 
 The sketch counts in logarithmic buckets (DDSketch, Masson et al., VLDB 2019: relative error 2 %).
-It slides as a ring of six parts: a part closes after 150 samples, or after a minute if it has 25;
+It slides as a ring of six parts: a part closes after 150 samples, or after a minute if it has 50;
 the oldest goes when a seventh opens. So busy targets forget within minutes and quiet ones keep
 their last samples for hours; what is older than six hours goes in any case. Insertion is O(1),
 reading a quantile is a walk over 300 integers: done every few seconds, never per request.
 
 Attempts that were cancelled before their first token are *censored*: all that is known is that
-they would have taken longer than their age. For a trigger at a delay below every such age that is
-all it needs (the rank of the sample stays above the trigger); reports use `survival`, which treats
-them by Kaplan and Meier's estimator (JASA 1958).
+they would have taken longer than their age. Every quantile treats them by Kaplan and Meier's
+estimator (JASA 1958). Counted at their age they would be harmless for a primary, which is given up
+late; but a target that is mostly second is given up after some 50 ms, as soon as the primary
+answers, and would pass for the fastest of all. How much is known is counted in finished samples.
 
 A pure state machine: times are arguments, seconds of a monotonic clock.
 """
@@ -38,7 +39,7 @@ _BUCKETS: Final = math.ceil(math.log(MAX_S / MIN_S) / _LOG_GROWTH) + 2
 PARTS: Final = 6
 PART_SAMPLES: Final = 150
 PART_S: Final = 60.0
-PART_MIN_SAMPLES: Final = 25
+PART_MIN_SAMPLES: Final = 50
 """A part with fewer stays open beyond its minute, so that low traffic learns too."""
 KEEP_S: Final = 6 * 3600.0
 
@@ -84,11 +85,12 @@ class Prior(NamedTuple):
 class _Part:
     """A stretch of time: counts by bucket, finished and censored apart."""
 
-    __slots__ = ("censored", "finished", "opened_s", "samples")
+    __slots__ = ("censored", "finished", "known", "opened_s", "samples")
 
     def __init__(self, opened_s: float) -> None:
         self.opened_s = opened_s
         self.samples = 0
+        self.known = 0  # of them finished
         self.finished: dict[int, int] = {}
         self.censored: dict[int, int] = {}
 
@@ -115,6 +117,7 @@ class LatencySketch:
         "_parts",
         "_recent",
         "_sums",
+        "known",
         "prior",
         "samples",
         "slope",
@@ -127,6 +130,8 @@ class LatencySketch:
         self._censored = [0] * _BUCKETS
         self.samples = 0
         """How many the window holds, censored ones included."""
+        self.known = 0
+        """And without them."""
         self.slope = DEFAULT_SLOPE
         """Relative growth per 1,000 uncached prompt tokens; changed by `refit` alone."""
         self._sums = [0.0] * 5  # weighted: 1, x, y, x*x, x*y
@@ -170,8 +175,8 @@ class LatencySketch:
         part = parts[-1] if parts else None
         if (
             part is None
-            or part.samples >= PART_SAMPLES
-            or (now_s - part.opened_s >= PART_S and part.samples >= PART_MIN_SAMPLES)
+            or part.known >= PART_SAMPLES
+            or (now_s - part.opened_s >= PART_S and part.known >= PART_MIN_SAMPLES)
         ):
             part = _Part(now_s)
             parts.append(part)
@@ -185,6 +190,9 @@ class LatencySketch:
         merged[bucket] += 1
         part.samples += 1
         self.samples += 1
+        if not is_censored:
+            part.known += 1
+            self.known += 1
         self._recent.append(value_s)
 
     def _drop(self, part: _Part) -> None:
@@ -193,6 +201,7 @@ class LatencySketch:
         for bucket, count in part.censored.items():
             self._censored[bucket] -= count
         self.samples -= part.samples
+        self.known -= part.known
 
     def expire(self, now_s: float) -> None:
         """Forget what is older than `KEEP_S`. Off the hot path."""
@@ -222,21 +231,27 @@ class LatencySketch:
     # --- reading ----------------------------------------------------------------------------
 
     def raw_quantile_s(self, share: float) -> float | None:
-        """The normalised TTFT that `share` of the window lies at or below; None if it is empty.
+        """The normalised TTFT that `share` of first tokens come within; None if nothing is known.
 
-        A censored sample counts at its age: right for every quantile below it.
+        Where all that would tell was given up earlier: the longest that is known.
         """
-        if self.samples == 0:
+        at_risk = self.samples
+        if self.known == 0:
             return None
-        rank = share * (self.samples - 1)
-        seen = 0
+        left = 1.0 - share * (at_risk - 1) / at_risk - 1e-12
+        alive, latest = 1.0, 0
         for bucket, (finished, censored) in enumerate(
             zip(self._finished, self._censored, strict=True)
         ):
-            seen += finished + censored
-            if seen > rank:
-                return _value_s(bucket)
-        return _value_s(_BUCKETS - 1)
+            if finished:
+                alive *= 1.0 - finished / at_risk
+                latest = bucket
+                if alive < left:
+                    break
+            elif censored:
+                latest = bucket
+            at_risk -= finished + censored
+        return _value_s(latest)
 
     def quantile_s(self, share: float) -> float:
         """The same, drawn to the prior while samples are few (weighted geometric mean)."""
@@ -244,8 +259,8 @@ class LatencySketch:
         prior_s = self.prior.quantile_s(share)
         if own_s is None:
             return prior_s
-        belief = PRIOR_SAMPLES * max(0.0, 1.0 - self.samples / PRIOR_ENDS)
-        weight = self.samples / (self.samples + belief)
+        belief = PRIOR_SAMPLES * max(0.0, 1.0 - self.known / PRIOR_ENDS)
+        weight = self.known / (self.known + belief)
         return math.exp(weight * math.log(own_s) + (1 - weight) * math.log(prior_s))
 
     def drift(self) -> float:
@@ -266,7 +281,7 @@ class LatencySketch:
     @property
     def is_learned(self) -> bool:
         """Whether the window has enough samples of its own for a trigger."""
-        return self.samples >= PRIOR_SAMPLES
+        return self.known >= PRIOR_SAMPLES
 
     def survival(self, after_s: float) -> float:
         """Share of first tokens that take longer than `after_s` (normalised); Kaplan-Meier.
@@ -346,7 +361,9 @@ class LatencySketch:
                         counts[bucket] = count
                         merged[bucket] += count
                         part.samples += count
+                        part.known += count if name == "finished" else 0
                 sketch.samples += part.samples
+                sketch.known += part.known
                 sketch._parts.append(part)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no sketch: {error}") from error

@@ -15,7 +15,8 @@ import contextlib
 import difflib
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -24,19 +25,26 @@ from relay.codecs.base import CodecFactory
 from relay.codecs.registry import BUILDERS
 from relay.config import (
     TIMEOUT_CLASSES_MS,
+    AliasConfig,
+    CancelBilling,
+    ChooseConfig,
     Config,
     ConfigError,
+    HedgeConfig,
     ProviderConfig,
     ProxyUrl,
     TimeoutsConfig,
 )
 from relay.content import GenerateRequest
 from relay.errors import MAX_SHOWN_CHARS, UnknownModel
+from relay.prices import Price, known_price
 from relay.transport.base import Headers, Origin
 
 _DEFAULT_TIMEOUTS = TimeoutsConfig()
 """For models asked for by their own name; building one costs 20 us."""
 
+_NO_HEDGE = HedgeConfig()
+_AS_LISTED = ChooseConfig()
 MAX_NEAREST = 3
 """How many names a client is told that asked for an unknown one."""
 
@@ -62,6 +70,10 @@ class Endpoint:
     warm_connections: int
     max_streams: int
     probe_path: str
+    prices: Mapping[str, Price]
+    """By model, where the operator gives his own."""
+    cancel_billing: CancelBilling
+    """What a cancelled stream costs."""
     rpm: int | None
     """Requests a minute that the operator allows each model; None for no limit of ours."""
     tpm: int | None
@@ -69,6 +81,15 @@ class Endpoint:
     models: tuple[str, ...]
     caches_prompts: bool
     """Whether sending the beginning of a prompt ahead makes the prompt cheaper and faster."""
+
+    def price_of(self, model: str) -> Price | None:
+        """What the operator says, else what is published, else None."""
+        return self.prices.get(model) or known_price(self.provider, model)
+
+    @property
+    def stops_billing(self) -> bool:
+        """Whether a cancelled stream is known to cost no more than what it had sent."""
+        return self.cancel_billing in ("stops", "used_tokens")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.provider} at {self.origin.url}{self.base_path})"
@@ -80,11 +101,14 @@ class Target:
 
     endpoint: Endpoint
     model: str
+    name: str = field(init=False, compare=False)
+    """`provider/model`, for people and metrics."""
+    price: Price | None = field(init=False, compare=False)
+    """See `Endpoint.price_of`."""
 
-    @property
-    def name(self) -> str:
-        """`provider/model`, for people and metrics."""
-        return f"{self.endpoint.provider}/{self.model}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.endpoint.provider}/{self.model}")
+        object.__setattr__(self, "price", self.endpoint.price_of(self.model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +128,13 @@ class Route:
     alias: str
     """The alias, or the name as it was asked for."""
     candidates: tuple[Target, ...]
+    """Each once."""
     fallbacks: tuple[Target, ...]
+    """Each once, none that is a candidate."""
     timeouts: TimeoutsConfig
     tags: tuple[str, ...] = ()
+    hedge: HedgeConfig = _NO_HEDGE
+    choose: ChooseConfig = _AS_LISTED
 
     def timeouts_for(self, request: GenerateRequest) -> Timeouts:
         """Limits of each attempt at this route, by its class and what the request asks."""
@@ -117,14 +145,31 @@ class Route:
 
     def timeouts_of(self, timeout_class: str) -> Timeouts:
         """The same of a class: fields left out come from it."""
-        row = TIMEOUT_CLASSES_MS[timeout_class]
         given = self.timeouts
-        return Timeouts(
-            connect_s=(given.connect_ms or row["connect_ms"]) / 1000,
-            first_token_s=(given.first_token_ms or row["first_token_ms"]) / 1000,
-            inter_token_s=(given.inter_token_ms or row["inter_token_ms"]) / 1000,
-            total_s=(given.total_ms or row["total_ms"]) / 1000,
+        return _timeouts(
+            timeout_class,
+            given.connect_ms,
+            given.first_token_ms,
+            given.inter_token_ms,
+            given.total_ms,
         )
+
+
+@lru_cache(maxsize=1024)
+def _timeouts(
+    timeout_class: str,
+    connect_ms: int | None,
+    first_token_ms: int | None,
+    inter_token_ms: int | None,
+    total_ms: int | None,
+) -> Timeouts:
+    row = TIMEOUT_CLASSES_MS[timeout_class]
+    return Timeouts(
+        connect_s=(connect_ms or row["connect_ms"]) / 1000,
+        first_token_s=(first_token_ms or row["first_token_ms"]) / 1000,
+        inter_token_s=(inter_token_ms or row["inter_token_ms"]) / 1000,
+        total_s=(total_ms or row["total_ms"]) / 1000,
+    )
 
 
 def _asks_for_reasoning(request: GenerateRequest) -> bool:
@@ -144,14 +189,7 @@ class Catalog:
             name: _endpoint(name, row) for name, row in config.providers.items()
         }
         self._routes: dict[str, Route] = {
-            alias: Route(
-                alias=alias,
-                candidates=tuple(self._target(c.provider, c.model) for c in row.candidates),
-                fallbacks=tuple(self._target(c.provider, c.model) for c in row.fallbacks),
-                timeouts=row.timeouts,
-                tags=row.tags,
-            )
-            for alias, row in config.models.items()
+            alias: self._route(alias, row) for alias, row in config.models.items()
         }
         listed: dict[str, list[str]] = {}
         for name, endpoint in self.endpoints.items():
@@ -173,6 +211,19 @@ class Catalog:
         for target in named:
             for text in (target.name, target.model):
                 self._near.setdefault(text.lower(), []).append(target.name)
+
+    def _route(self, alias: str, row: AliasConfig) -> Route:
+        candidates = {c: self._target(c.provider, c.model) for c in row.candidates}
+        fallbacks = {c: self._target(c.provider, c.model) for c in row.fallbacks}
+        return Route(
+            alias=alias,
+            candidates=tuple(candidates.values()),
+            fallbacks=tuple(target for c, target in fallbacks.items() if c not in candidates),
+            timeouts=row.timeouts,
+            tags=row.tags,
+            hedge=row.hedge,
+            choose=row.choose,
+        )
 
     def _target(self, provider: str, model: str) -> Target:
         return Target(self.endpoints[provider], model)
@@ -260,6 +311,15 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         warm_connections=row.warm_connections,
         max_streams=row.max_streams,
         probe_path=row.probe_path or f"{base_path}/models",
+        prices={
+            model: Price(
+                price.input,
+                price.input if price.cached_input is None else price.cached_input,
+                price.output,
+            )
+            for model, price in row.prices.items()
+        },
+        cancel_billing=row.cancel_billing,
         rpm=row.rpm,
         tpm=row.tpm,
         models=row.models,

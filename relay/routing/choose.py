@@ -5,8 +5,8 @@ first; a target that is being brought back gets only its share of first places; 
 mode decides:
 
     ordered    the operator's order, or sorted by price (`cheapest`) or by median (`fastest`)
-    balanced   the lowest present level times requests in flight, with a tenth of hysteresis for
-               whoever was first the last time
+    balanced   the lowest present level, with a tenth of hysteresis for whoever was first the last
+               time; one whose concurrency limit is more than half used counts as slower
     tail       the pair, and its delay, with the lowest estimated p99 together (`best_pair`), if it
                was worked out; else balanced
 
@@ -26,6 +26,11 @@ from typing import Final, NamedTuple
 
 HYSTERESIS: Final = 0.9
 """Another must be better by a tenth to take the first place."""
+HOT: Final = 0.5
+"""Of a concurrency limit, in flight: below it, load says nothing about a provider (Prequal's cold),
+and a penalty for it would only spread requests over slower ones."""
+HOT_COST: Final = 4.0
+"""A target at its limit counts as three times as slow."""
 P50_SLACK: Final = 1.25
 """In tail mode the first's median may be at most so much over the best median."""
 
@@ -56,8 +61,9 @@ class TargetStats(NamedTuple):
     p50_s: float = 0.6
     """For this request's prompt."""
     level_s: float = 0.6
-    """Its TTFT at present (peak-EWMA), for this request's prompt."""
-    in_flight: int = 0
+    """Its TTFT at present, for this request's prompt."""
+    utilisation: float = 0.0
+    """Requests in flight as a part of its concurrency limit."""
     price: float = 0.0
     """Estimated cost of the request there, in any one unit; 0 if unknown."""
     is_warm: bool = False
@@ -94,22 +100,21 @@ def rank(
         only = stats[0]
         return Ranking((0,), only.wait_s > 0 or only.share <= 0)
 
-    def admitted(row: TargetStats) -> bool:
+    able: list[int] = []
+    ramping: list[int] = []
+    refusing: list[int] = []
+    for index in indices:
+        row = stats[index]
         if row.wait_s > 0 or row.share <= 0:
-            return False
-        return row.share >= 1 or draw() < row.share
-
-    able = [index for index in indices if admitted(stats[index])]
-    ramping = [
-        index
-        for index in indices
-        if index not in able and stats[index].wait_s <= 0 and stats[index].share > 0
-    ]
-    refusing = sorted(
-        (index for index in indices if index not in able and index not in ramping),
-        key=lambda index: stats[index].wait_s,
-    )
-    able.sort(key=_key(stats, mode, sort, last_first))
+            refusing.append(index)
+        elif row.share >= 1 or draw() < row.share:
+            able.append(index)
+        else:
+            ramping.append(index)
+    if len(refusing) > 1:
+        refusing.sort(key=lambda index: stats[index].wait_s)
+    if mode is not Mode.ORDERED or sort is not Sort.CONFIGURED:
+        able.sort(key=_key(stats, mode, sort, last_first))
     if mode is Mode.TAIL and tail_first in able:
         able.remove(tail_first)
         able.insert(0, tail_first)
@@ -129,13 +134,11 @@ def _key(
         if sort is Sort.CHEAPEST:
             # An unknown price is no bargain.
             return lambda index: stats[index].price or float("inf")
-        if sort is Sort.FASTEST:
-            return lambda index: stats[index].p50_s
-        return lambda index: index
+        return lambda index: stats[index].p50_s
 
     def load(index: int) -> float:
         row = stats[index]
-        cost = row.level_s * (1 + row.in_flight / 8)
+        cost = row.level_s * (1 + HOT_COST * max(0.0, row.utilisation - HOT))
         return cost * HYSTERESIS if index == last_first else cost
 
     return load
@@ -231,25 +234,15 @@ def best_pair(
     return best
 
 
-def pick_second(
-    primary: Survival,
-    others: Sequence[tuple[int, Survival, float]],
-    delay_s: float,
-    *,
-    tolerance: float = 0.05,
-) -> int | None:
-    """Who should be asked second: the lowest estimated p99 of the pair; among those within
-    `tolerance` of it, the cheapest, then the first listed.
+def pick_second(rated: Sequence[tuple[float, float]], *, tolerance: float = 0.05) -> int | None:
+    """Who should be asked second, by its place: the lowest estimated p99 of the pair; among those
+    within `tolerance` of it, the cheapest, then the first listed.
 
     Args:
-        others: `(index, survival, price)` of those that may be asked.
+        rated: `(p99 of the pair, price)` of those that may be asked.
     """
-    if not others:
+    if not rated:
         return None
-    rated = [
-        (hedged_quantile_s(primary, survival, delay_s), price, at, index)
-        for at, (index, survival, price) in enumerate(others)
-    ]
-    best_s = min(rated)[0]
-    close = [row for row in rated if row[0] <= best_s * (1 + tolerance)]
-    return min(close, key=lambda row: (row[1], row[0], row[2]))[3]
+    bound_s = min(p99_s for p99_s, _ in rated) * (1 + tolerance)
+    close = [(price, p99_s, at) for at, (p99_s, price) in enumerate(rated) if p99_s <= bound_s]
+    return min(close)[2]

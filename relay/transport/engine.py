@@ -44,6 +44,11 @@ class TransportSettings:
     max_requests: int = 900
     """A connection that has carried so many is replaced; below nginx's default of 1,000, after
     which it sends GOAWAY."""
+    max_reset_share: float = 0.4
+    """An HTTP/2 connection of whose streams we reset more is replaced: servers take many resets for
+    an attack. Envoy closes a connection at 250 early ones, or half of 500 streams."""
+    judged_from: int = 100
+    """Streams of a connection from which on that share counts."""
     jitter: float = 0.2
     """Relative spread of intervals, ages and counts, so that connections do not move together."""
     backoff_initial_s: float = 0.1

@@ -503,10 +503,25 @@ class OriginPool:
             for sibling in self._slots.usable:
                 if now_s - sibling.alive_s > _STALE_AFTER_S:
                     sibling.alive_s = 0.0
+        if lease.how is StreamEnd.ABORTED and self._is_reset_too_often(connection):
+            now_s = self.now_s()
+            if connection.retire_at_s > now_s:  # else it only waits for its replacement
+                connection.retire_at_s = now_s
+                self._schedule(now_s)
         if connection.draining or (self.is_released and not connection.leases):
             self.tick()
         elif not connection.leases:
             self._schedule(connection.idle_since_s + self._settings.idle_timeout_s)
+
+    def _is_reset_too_often(self, connection: PooledConnection[EngineConnection]) -> bool:
+        """Whether the provider may soon take us for an attacker."""
+        settings = self._settings
+        return (
+            connection.is_http2
+            and not connection.draining
+            and connection.requests >= settings.judged_from
+            and connection.resets > settings.max_reset_share * connection.requests
+        )
 
     def _close_drained(self) -> None:
         for connection in self._slots.take_drained():

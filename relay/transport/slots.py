@@ -41,6 +41,7 @@ class PooledConnection(Generic[C]):
         "probing",
         "raw",
         "requests",
+        "resets",
         "retire_at_s",
     )
 
@@ -66,6 +67,8 @@ class PooledConnection(Generic[C]):
         self.opened_s = self.alive_s = self.idle_since_s = now_s
         self.leases: set[Lease[C]] = set()
         self.requests = 0
+        self.resets = 0
+        """Streams that we left before their end."""
         self.draining = False
         self.probing = False
 
@@ -189,6 +192,7 @@ class OriginSlots(Generic[C, W]):
         connection.leases.discard(lease)
         if lease.counts and lease.how is StreamEnd.ABORTED:
             self.streams_aborted += 1
+            connection.resets += 1
         # Over HTTP/1.1 a stream that was not read to its end takes the connection with it.
         if lease.how is StreamEnd.LOST or (
             lease.how is not StreamEnd.DONE and not connection.is_http2

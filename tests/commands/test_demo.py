@@ -15,7 +15,7 @@ async def test_the_call_is_played_to_its_end() -> None:
     assert (ran.status, ran.errors) == (0, "")
     titles = [ran.output.index(scene.title) for scene in demo.SCENES]
     assert titles == sorted(titles)
-    turn, barged, failed_over = (
+    turn, barged, failed_over, hedged = (
         ran.output[start:end] for start, end in zip(titles, [*titles[1:], None], strict=True)
     )
     assert str(demo.MODELS["hours"]["text"]) in turn
@@ -32,5 +32,12 @@ async def test_the_call_is_played_to_its_end() -> None:
     assert "south/booking" in attempts[1]
     assert attempts[1].endswith("won")
     assert "completed after" in failed_over
-    assert "the relay's own time before the first word" in failed_over
+    assert str(demo.MODELS["reminder"]["text"]) in hedged
+    attempts = [line for line in hedged.splitlines() if line.startswith("  attempt ")]
+    assert "north/slow" in attempts[0]
+    assert attempts[0].endswith("stopped")
+    assert attempts[1].endswith("won")
+    assert "320 turns, 0 failed" in hedged
+    assert "all traffic back at north" in hedged
+    assert "the relay's own time before the first word" in hedged
     assert "cyan" not in ran.output, "a pipe has no colours"

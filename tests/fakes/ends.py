@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from relay.content import ChoiceFinished, StreamEvent, Usage
 from relay.errors import RelayError
-from relay.outcome import AttemptRecord, GenerationEnd
+from relay.outcome import AttemptRecord, GenerationEnd, HedgeRecord
 from relay.timeline import PHASES
 
 
@@ -17,6 +17,7 @@ def end_of(
     attempts: Sequence[AttemptRecord] = (),
     provider: str = "a",
     usage: Usage | None = None,
+    hedge: HedgeRecord | None = None,
 ) -> GenerationEnd:
     """The end that a generation would have after these events."""
     finished = [event for event in events if isinstance(event, ChoiceFinished)]
@@ -36,4 +37,5 @@ def end_of(
         model="m",
         response_id="chatcmpl-1",
         has_output=bool(events),
+        hedge=hedge,
     )

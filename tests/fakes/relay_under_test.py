@@ -14,6 +14,7 @@ import orjson
 from rtrelay.v1 import RelayServiceStub, Start
 
 from relay.config import parse
+from relay.planner import Planner
 from relay.server import Worker
 from relay.target_state import TargetStates
 from tests.fakes.converse_client import Conversation, Generated, generate
@@ -66,7 +67,8 @@ class RelayUnderTest:
     def forget(self) -> None:
         """Drop what the worker has learnt of its targets (an empty rate limit, say), so that a
         test does not depend on those before it."""
-        self.worker.services.states = TargetStates()
+        services = self.worker.services
+        services.planner = Planner(TargetStates(), services.clock)
 
     async def settled(self) -> None:
         """Wait until nothing runs: no generation, no upstream stream, no background task.

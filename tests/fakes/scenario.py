@@ -31,10 +31,11 @@ from relay.content import (
 from relay.dispatch import Services
 from relay.generation import Generation
 from relay.governance.ledger import Ledger, NullLedger
-from relay.outcome import GenerationEnd
+from relay.outcome import AttemptRole, GenerationEnd
+from relay.race_plan import RacePlan
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
-from relay.routing.plan import PlannedAttempt, RoutePlan, make_plan
+from relay.routing.plan import PlannedAttempt
 from tests.fakes.memory_transport import FakeEndpoint, MemoryTransport
 from tests.fakes.relay_under_test import DONE, chunk
 from tests.fakes.virtual_time import START_S, now_s
@@ -85,6 +86,7 @@ class Scenario:
         timeouts: Mapping[str, int] | None = None,
         refuses: Mapping[str, Sequence[str]] | None = None,
         rows_more: Mapping[str, Mapping[str, Any]] | None = None,
+        alias_more: Mapping[str, Any] | None = None,
         ledger: Ledger | None = None,
         slow_consumer_s: float = 30.0,
     ) -> None:
@@ -93,6 +95,7 @@ class Scenario:
             timeouts: of the alias, in milliseconds.
             refuses: by provider, what its wire cannot say.
             rows_more: by provider, further keys of its row (`rpm`).
+            alias_more: further keys of the alias (`hedge`, `choose`).
         """
         refused = refuses or {}
         document = {
@@ -119,6 +122,7 @@ class Scenario:
                         "total_ms": 60_000,
                         **(timeouts or {}),
                     },
+                    **(alias_more or {}),
                 }
             },
         }
@@ -133,21 +137,22 @@ class Scenario:
             slow_consumer_s=slow_consumer_s,
         )
 
-    def plan(self, wanted: GenerateRequest | None = None) -> RoutePlan:
+    def plan(self, wanted: GenerateRequest | None = None) -> RacePlan:
         """Where the request may go."""
         wanted = wanted or request()
-        states = self.services.states
-        return make_plan(
-            self.services.catalog.resolve(wanted.model),
-            wanted,
-            lambda target: states.of(target).headroom.wait_s(now_s()),
-        )
+        route = self.services.catalog.resolve(wanted.model)
+        return self.services.planner.plan(route, wanted, prompt_tokens=10, elapsed_s=0.0)
 
     def attempt(self, wanted: GenerateRequest | None = None, step: int = 0) -> Attempt:
         """The attempt at one step of the plan."""
         return self.start(self.plan(wanted).attempts[step], wanted)
 
-    def start(self, step: PlannedAttempt, wanted: GenerateRequest | None = None) -> Attempt:
+    def start(
+        self,
+        step: PlannedAttempt,
+        wanted: GenerateRequest | None = None,
+        role: AttemptRole = AttemptRole.PRIMARY,
+    ) -> Attempt:
         """Make one planned attempt, as dispatch does."""
         wanted = wanted or request()
         return Attempt(
@@ -158,7 +163,9 @@ class Scenario:
             reaper=self.reaper,
             clock=now_s,
             received_s=now_s(),
-            headroom=self.services.states.of(step.target).headroom,
+            state=self.services.planner.states.of(step.target, now_s()),
+            role=role,
+            estimated_prompt_tokens=10,
         )
 
     def generation(self, wanted: GenerateRequest | None = None, **more: Any) -> Generation:

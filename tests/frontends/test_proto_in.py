@@ -17,6 +17,7 @@ from relay.content import (
     AudioPart,
     Budgets,
     FilePart,
+    HedgeWish,
     ImagePart,
     Message,
     OpaquePart,
@@ -206,6 +207,39 @@ def test_prefix_that_is_wrong_is_named(setup: relay_pb.Setup, field: str) -> Non
     with pytest.raises(InvalidRequest) as raised:
         to_prewarm_request(setup, "", "ses_1")
     assert raised.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "wish"),
+    [
+        ({}, HedgeWish()),
+        ({"mode": relay_pb.HEDGE_MODE_AUTO}, HedgeWish()),
+        ({"mode": relay_pb.HEDGE_MODE_OFF}, HedgeWish("off")),
+        ({"mode": relay_pb.HEDGE_MODE_RACE, "max_attempts": 3}, HedgeWish("race", None, 3)),
+        ({"delay_ms": 400}, HedgeWish(delay_s=0.4)),
+    ],
+)
+def test_what_is_asked_of_the_race(fields: dict[str, Any], wish: HedgeWish) -> None:
+    asked = start(hedge=relay_pb.HedgePolicy(**fields))
+    assert to_generate_request(asked, None).policy.hedge == wish
+
+
+def test_what_decides_the_race() -> None:
+    output = relay_pb.OutputOptions(commit_on=relay_pb.COMMIT_ON_FIRST_SEGMENT)
+    asked = to_generate_request(start(output=output), None)
+    assert asked.policy.commit_on == "first_segment"
+    assert to_generate_request(start(), None).policy.commit_on == "first_content"
+
+
+def test_an_unknown_way_to_race_is_refused() -> None:
+    asked = start(hedge=relay_pb.HedgePolicy.FromString(b"\x08\x63"))
+    with pytest.raises(InvalidRequest) as raised:
+        to_generate_request(asked, None)
+    assert raised.value.field == "start.hedge.mode"
+
+
+def test_turns_of_a_session_know_of_each_other() -> None:
+    assert to_generate_request(start(), None, session_id="ses_1").policy.session_id == "ses_1"
 
 
 @pytest.mark.parametrize(
@@ -673,10 +707,6 @@ def test_frame_of_too_many_fields_is_not_parsed() -> None:
         (
             {"output": relay_pb.OutputOptions(text_mode=relay_pb.TEXT_MODE_SEGMENTS)},
             "start.output.text_mode",
-        ),
-        (
-            {"output": relay_pb.OutputOptions(commit_on=relay_pb.COMMIT_ON_FIRST_SEGMENT)},
-            "start.output.commit_on",
         ),
         ({"budgets": relay_pb.Budgets(first_segment_ms=1)}, "start.budgets.first_segment_ms"),
     ],

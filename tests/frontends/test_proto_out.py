@@ -40,7 +40,7 @@ from relay.errors import (
     UpstreamStatus,
 )
 from relay.frontends.proto_out import FrameEncoder
-from relay.outcome import AttemptOutcome, AttemptRecord, refused
+from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole, HedgeRecord, refused
 from relay.timeline import PHASES
 from tests.fakes.collect import collect
 from tests.fakes.ends import end_of
@@ -404,46 +404,45 @@ def test_refused_start_has_an_end_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "expected"),
+    ("role", "kind"),
     [
-        (
-            [("a", AttemptOutcome.SUCCESS, True)],
-            [(relay_pb.ATTEMPT_KIND_PRIMARY, relay_pb.ATTEMPT_OUTCOME_COMPLETED)],
-        ),
-        (
-            [("a", AttemptOutcome.FAILURE, False), ("b", AttemptOutcome.SUCCESS, True)],
-            [
-                (relay_pb.ATTEMPT_KIND_PRIMARY, relay_pb.ATTEMPT_OUTCOME_FAILED),
-                (relay_pb.ATTEMPT_KIND_FAILOVER, relay_pb.ATTEMPT_OUTCOME_COMPLETED),
-            ],
-        ),
-        (
-            [
-                ("a", AttemptOutcome.FAILURE, False),
-                ("a", AttemptOutcome.OVERLOAD, False),
-                ("b", AttemptOutcome.SUCCESS, True),
-            ],
-            [
-                (relay_pb.ATTEMPT_KIND_PRIMARY, relay_pb.ATTEMPT_OUTCOME_FAILED),
-                (relay_pb.ATTEMPT_KIND_RETRY, relay_pb.ATTEMPT_OUTCOME_FAILED),
-                (relay_pb.ATTEMPT_KIND_FAILOVER, relay_pb.ATTEMPT_OUTCOME_COMPLETED),
-            ],
-        ),
-        (
-            [("a", AttemptOutcome.IGNORED, False), ("b", AttemptOutcome.SUCCESS, True)],
-            [
-                (relay_pb.ATTEMPT_KIND_PRIMARY, relay_pb.ATTEMPT_OUTCOME_LOST),
-                (relay_pb.ATTEMPT_KIND_FAILOVER, relay_pb.ATTEMPT_OUTCOME_COMPLETED),
-            ],
-        ),
+        (AttemptRole.PRIMARY, relay_pb.ATTEMPT_KIND_PRIMARY),
+        (AttemptRole.HEDGE, relay_pb.ATTEMPT_KIND_HEDGE),
+        (AttemptRole.FAILOVER, relay_pb.ATTEMPT_KIND_FAILOVER),
+        (AttemptRole.RETRY, relay_pb.ATTEMPT_KIND_RETRY),
     ],
 )
-def test_why_an_attempt_was_made_and_how_it_ended(
-    outcomes: list[tuple[str, AttemptOutcome, bool]], expected: list[tuple[int, int]]
-) -> None:
-    records = [record(name, outcome, is_winner=won) for name, outcome, won in outcomes]
-    end = end_frame(encoder(), [STOP], attempts=records)
-    assert [(attempt.kind, attempt.outcome) for attempt in end.attempts] == expected
+def test_why_an_attempt_was_made(role: AttemptRole, kind: int) -> None:
+    end = end_frame(encoder(), [STOP], attempts=[record("a", AttemptOutcome.SUCCESS, role=role)])
+    assert [attempt.kind for attempt in end.attempts] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_loser", "expected"),
+    [
+        (AttemptOutcome.SUCCESS, False, relay_pb.ATTEMPT_OUTCOME_COMPLETED),
+        (AttemptOutcome.FAILURE, False, relay_pb.ATTEMPT_OUTCOME_FAILED),
+        (AttemptOutcome.OVERLOAD, False, relay_pb.ATTEMPT_OUTCOME_FAILED),
+        (AttemptOutcome.IGNORED, True, relay_pb.ATTEMPT_OUTCOME_LOST),
+        (AttemptOutcome.IGNORED, False, relay_pb.ATTEMPT_OUTCOME_CANCELLED),
+    ],
+)
+def test_how_an_attempt_ended(outcome: AttemptOutcome, is_loser: bool, expected: int) -> None:
+    end = end_frame(encoder(), [STOP], attempts=[record("a", outcome, is_loser=is_loser)])
+    assert [attempt.outcome for attempt in end.attempts] == [expected]
+
+
+def test_money_and_the_hedge_are_told() -> None:
+    lost = record("a", AttemptOutcome.IGNORED, is_loser=True, cost=1.2, cost_upper=30.0)
+    won = record("b", AttemptOutcome.SUCCESS, is_winner=True, role=AttemptRole.HEDGE)
+    decided = HedgeRecord("learned", delay_us=700_000, second="b/m", fired=1, won=True)
+    end = end_frame(encoder(), [STOP], attempts=[lost, won], hedge=decided)
+    assert (end.attempts[0].cost_micro_usd, end.attempts[0].cost_upper_micro_usd) == (2, 30)
+    assert not end.attempts[1].HasField("cost_micro_usd")
+    assert end.hedge == relay_pb.Hedge(
+        reason="learned", delay_us=700_000, second="b/m", fired=1, won=True
+    )
+    assert not end_frame(encoder(), [STOP]).HasField("hedge")
 
 
 @pytest.mark.parametrize(

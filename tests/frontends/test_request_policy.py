@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.content import Budgets, Policy
+from relay.content import Budgets, HedgeWish, Policy
 from relay.errors import MAX_SHOWN_CHARS, InvalidRequest, RelayError
 from relay.frontends.request_policy import read_policy
 from tests.fakes.properties import examples
@@ -76,6 +76,28 @@ def test_body_field_has_two_names(key: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         read_policy({"headers": []}, {key: {"rout": "slow"}})
     assert raised.value.field == f"{key}.rout"
+
+
+@pytest.mark.parametrize(
+    ("value", "wish"),
+    [
+        ("off", HedgeWish("off")),
+        ("race", HedgeWish("race")),
+        ("auto", HedgeWish()),
+        ("700", HedgeWish(delay_s=0.7)),
+        (700, HedgeWish(delay_s=0.7)),
+    ],
+)
+def test_what_is_asked_of_the_race(value: Any, wish: HedgeWish) -> None:
+    policy, _ = policy_of({"hedge": value, "session_id": "call-1"})
+    assert (policy.hedge, policy.session_id) == (wish, "call-1")
+
+
+@pytest.mark.parametrize("value", ["on", "0", "-1", "", True, 0, 1.5, None, "9" * 30])
+def test_what_is_no_way_to_race(value: Any) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        policy_of({"hedge": value})
+    assert raised.value.field == "x_relay.hedge"
 
 
 def test_trace_context_is_kept_if_it_is_one() -> None:

@@ -20,7 +20,6 @@ from rtrelay.v1 import (
     Budgets,
     Cancel,
     Commit,
-    CommitOn,
     ConverseRequest,
     GenerateRequest,
     Message,
@@ -418,10 +417,6 @@ UNSERVED = [
         {"output": OutputOptions(text_mode=TextMode.TEXT_MODE_DELTAS_AND_SEGMENTS)},
         id="deltas_and_segments",
     ),
-    pytest.param(
-        {"output": OutputOptions(commit_on=CommitOn.COMMIT_ON_FIRST_SEGMENT)},
-        id="commit_on_first_segment",
-    ),
     pytest.param({"budgets": {"first_segment_ms": 100}}, id="first_segment_ms"),
 ]
 
@@ -430,7 +425,12 @@ UNSERVED = [
 async def test_what_is_not_served_yet_is_said_so(world: World, more: dict[str, Any]) -> None:
     async with world.session() as talk:
         assert talk.ready is not None
-        assert list(talk.ready.capabilities) == ["openai_chat_body"]
+        assert list(talk.ready.capabilities) == [
+            "openai_chat_body",
+            "hedge",
+            "commit_on_first_segment",
+            "prewarm_prompt",
+        ]
         await talk.start("later", **more)
         end = (await talk.ended("later")).end
         assert end is not None

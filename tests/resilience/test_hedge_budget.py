@@ -166,3 +166,13 @@ class BudgetMachine(RuleBasedStateMachine):
 
 BudgetMachine.TestCase.settings = settings(max_examples=60, deadline=None)
 TestBudgetMachine = BudgetMachine.TestCase
+
+
+def test_fullness_is_that_of_the_scarcer_credit() -> None:
+    budget = HedgeBudget(0.05, 0.2)
+    assert budget.fullness == 0.5
+    for _ in range(400):
+        budget.earn(10.0)
+    assert budget.fullness == 1.0
+    assert budget.take(150.0) is not None
+    assert budget.fullness == 0.25  # 50 of 200 are left, and 19 of 20 requests

@@ -10,6 +10,7 @@ from relay.resilience.hedge_policy import (
     DEADLINE_MARGIN_S,
     HedgeReason,
     TargetView,
+    aim,
     time_hedge,
     view,
 )
@@ -55,11 +56,19 @@ def test_delay(
     assert timing.by_deadline is (reason is HedgeReason.DEADLINE)
 
 
+@pytest.mark.parametrize(
+    ("fullness", "part"),
+    [(-0.1, 0.8), (0.0, 0.8), (0.49, 0.8), (0.5, 0.9), (0.75, 0.95), (1.0, 0.95)],
+)
+def test_it_aims_higher_with_more_credit(fullness: float, part: float) -> None:
+    assert aim(fullness) == part
+
+
 def test_a_target_is_seen_through_its_sketch_and_the_prompt() -> None:
     sketch = LatencySketch()
     for at in range(1000):
         sketch.record(0.5 + (at * 617 % 1000) / 1000, 0, 0, at / 10)
-    seen = view(sketch, 2.0, 0.05)
+    seen = view(sketch, 2.0, 0.04)
     assert seen.p50_s == pytest.approx(2 * sketch.quantile_s(0.5))
     assert seen.trigger_s == pytest.approx(2 * sketch.quantile_s(0.96))
     assert seen.is_learned

@@ -71,7 +71,8 @@ def test_balanced_by_level_and_load_with_hysteresis() -> None:
     assert first([SLOW, WELL]) == 1
     assert first([TargetStats(level_s=0.60), TargetStats(level_s=0.57)], last_first=0) == 0
     assert first([TargetStats(level_s=0.60), TargetStats(level_s=0.50)], last_first=0) == 1
-    assert first([TargetStats(in_flight=16), TargetStats(level_s=1.0)]) == 1
+    assert first([TargetStats(utilisation=0.5), TargetStats(level_s=0.61)]) == 0
+    assert first([TargetStats(utilisation=0.9), TargetStats(level_s=1.0)]) == 1
 
 
 def test_a_warm_cache_holds_a_session_until_there_is_trouble() -> None:
@@ -133,7 +134,8 @@ def test_second_is_the_one_that_cuts_the_tail_and_the_cheaper_of_equals() -> Non
     primary = survival_of(heavy(rng, 0.5, 8.0))
     fast = survival_of([0.6 * (0.9 + 0.2 * rng.random()) for _ in range(2000)])
     slow = survival_of([3.0 * (0.9 + 0.2 * rng.random()) for _ in range(2000)])
-    assert pick_second(primary, [(1, slow, 1.0), (2, fast, 5.0)], 1.0) == 2
-    assert pick_second(primary, [(1, fast, 9.0), (2, fast, 5.0)], 1.0) == 2
-    assert pick_second(primary, [(1, fast, 5.0), (2, fast, 5.0)], 1.0) == 1
-    assert pick_second(primary, [], 1.0) is None
+    with_slow, with_fast = (hedged_quantile_s(primary, other, 1.0) for other in (slow, fast))
+    assert pick_second([(with_slow, 1.0), (with_fast, 5.0)]) == 1
+    assert pick_second([(with_fast, 9.0), (with_fast * 1.04, 5.0)]) == 1
+    assert pick_second([(with_fast, 5.0), (with_fast, 5.0)]) == 0
+    assert pick_second([]) is None

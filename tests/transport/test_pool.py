@@ -465,6 +465,87 @@ async def test_a_much_used_connection_is_replaced() -> None:
     await transport.aclose()
 
 
+async def used(transport: PooledTransport, streams: int, resets: int) -> None:
+    """So many streams one after another, some of them left before their end."""
+    for number in range(streams):
+        stream = await opened(transport)
+        if number < resets:
+            stream.abort()
+        else:
+            stream.finish()
+
+
+@pytest.mark.parametrize(
+    ("streams", "resets", "is_replaced"),
+    [(99, 99, False), (100, 40, False), (100, 41, True), (200, 80, False), (140, 140, True)],
+)
+def test_a_connection_of_many_resets_is_replaced_before_it_is_taken_for_an_attack(
+    streams: int, resets: int, is_replaced: bool
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        engine = FakeEngine()
+        transport = pooled(engine)
+        await transport.warm(H2, 1)
+        await used(transport, streams - resets, 0)
+        await used(transport, resets, resets)
+        await asyncio.sleep(1)
+        assert (len(engine.made) > 1) is is_replaced
+        await transport.aclose()
+
+    check()
+
+
+@on_virtual_time
+async def test_what_is_replaced_for_its_resets_serves_until_the_new_one_is_there() -> None:
+    engine = FakeEngine(dial_s=0.5)
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    long = await opened(transport)
+    await used(transport, 99, 99)
+    assert since_start_s() == 0.5
+    await asyncio.sleep(0.25)
+    await used(transport, 50, 50)  # no wait, and no second dial
+    await asyncio.sleep(0.5)
+    assert engine.dials_s == [0.0, 0.5]
+    assert not engine.made[0].is_closed, "a stream of it is still read"
+    long.finish()
+    assert engine.made[0].closed_s == 1.25
+    (await opened(transport)).finish()
+    assert len(engine.made[1].streams) == 1
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_an_origin_that_always_loses_is_dialled_once_in_a_hundred() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 2)
+    for _ in range(2000):
+        (await opened(transport)).abort()
+        await asyncio.sleep(0.01)
+    assert 20 <= len(engine.made) <= 22
+    assert all(len(connection.streams) <= 101 for connection in engine.made)
+    assert sum(connection.is_closed for connection in engine.made) == len(engine.made) - 2
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_third_of_resets_replaces_no_more_than_use_does() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine, replace(STEADY, max_requests=900))
+    await transport.warm(H2, 2)
+    for number in range(1800):
+        stream = await opened(transport)
+        if number % 3 == 0:
+            stream.abort()
+        else:
+            stream.finish()
+        await asyncio.sleep(0.01)
+    assert len(engine.made) == 4
+    await transport.aclose()
+
+
 @on_virtual_time
 async def test_connections_of_an_origin_nobody_warms_go_when_idle() -> None:
     engine = FakeEngine()

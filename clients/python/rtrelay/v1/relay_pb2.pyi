@@ -67,6 +67,34 @@ has a key of its own (`Prompt.prompt_cache_key`).
 """
 Global___PromptCache: typing_extensions.TypeAlias = PromptCache
 
+class _HedgeMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _HedgeModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_HedgeMode.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    HEDGE_MODE_UNSPECIFIED: _HedgeMode.ValueType  # 0
+    """As the alias says."""
+    HEDGE_MODE_AUTO: _HedgeMode.ValueType  # 1
+    """As the alias says."""
+    HEDGE_MODE_OFF: _HedgeMode.ValueType  # 2
+    """One attempt at a time."""
+    HEDGE_MODE_RACE: _HedgeMode.ValueType  # 3
+    """All that are allowed, at once."""
+
+class HedgeMode(_HedgeMode, metaclass=_HedgeModeEnumTypeWrapper):
+    """How a generation may be hedged."""
+
+HEDGE_MODE_UNSPECIFIED: HedgeMode.ValueType  # 0
+"""As the alias says."""
+HEDGE_MODE_AUTO: HedgeMode.ValueType  # 1
+"""As the alias says."""
+HEDGE_MODE_OFF: HedgeMode.ValueType  # 2
+"""One attempt at a time."""
+HEDGE_MODE_RACE: HedgeMode.ValueType  # 3
+"""All that are allowed, at once."""
+Global___HedgeMode: typing_extensions.TypeAlias = HedgeMode
+
 class _TextMode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -443,6 +471,7 @@ class Start(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
     PROMPT_CACHE_FIELD_NUMBER: builtins.int
+    HEDGE_FIELD_NUMBER: builtins.int
     generation_id: builtins.str
     """Made by the client, unique in the session, 1 to 128 bytes; short ids cost less, since each
     delta carries it. In Generate it may be empty, then the relay makes one.
@@ -495,6 +524,10 @@ class Start(google.protobuf.message.Message):
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Labels for usage records and logs. At most 16."""
 
+    @property
+    def hedge(self) -> Global___HedgePolicy:
+        """How to race for this generation, within what the operator allows; unset: as the alias says."""
+
     def __init__(
         self,
         *,
@@ -512,12 +545,41 @@ class Start(google.protobuf.message.Message):
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         traceparent: builtins.str = ...,
         prompt_cache: Global___PromptCache.ValueType = ...,
+        hedge: Global___HedgePolicy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["budgets", b"budgets", "input", b"input", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "generation_id", b"generation_id", "hold_until_commit", b"hold_until_commit", "input", b"input", "labels", b"labels", "model", b"model", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt", "prompt_cache", b"prompt_cache", "speculative", b"speculative", "supersedes", b"supersedes", "tags", b"tags", "traceparent", b"traceparent", "turn_id", b"turn_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["budgets", b"budgets", "hedge", b"hedge", "input", b"input", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "generation_id", b"generation_id", "hedge", b"hedge", "hold_until_commit", b"hold_until_commit", "input", b"input", "labels", b"labels", "model", b"model", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt", "prompt_cache", b"prompt_cache", "speculative", b"speculative", "supersedes", b"supersedes", "tags", b"tags", "traceparent", b"traceparent", "turn_id", b"turn_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["prompt", "openai_chat_body"] | None: ...
 
 Global___Start: typing_extensions.TypeAlias = Start
+
+@typing.final
+class HedgePolicy(google.protobuf.message.Message):
+    """What a client asks of the race. It can ask for less than the operator's settings, or spend the
+    operator's budget sooner; it can never spend more than that.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: builtins.int
+    DELAY_MS_FIELD_NUMBER: builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: builtins.int
+    mode: Global___HedgeMode.ValueType
+    """How."""
+    delay_ms: builtins.int
+    """Start the second attempt after so long, instead of a learned delay. 0: as learned."""
+    max_attempts: builtins.int
+    """At most so many attempts beside each other, the first included. 0: as the operator allows."""
+    def __init__(
+        self,
+        *,
+        mode: Global___HedgeMode.ValueType = ...,
+        delay_ms: builtins.int = ...,
+        max_attempts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delay_ms", b"delay_ms", "max_attempts", b"max_attempts", "mode", b"mode"]) -> None: ...
+
+Global___HedgePolicy: typing_extensions.TypeAlias = HedgePolicy
 
 @typing.final
 class Budgets(google.protobuf.message.Message):
@@ -1138,6 +1200,7 @@ class End(google.protobuf.message.Message):
     SYSTEM_FINGERPRINT_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TURN_ID_FIELD_NUMBER: builtins.int
+    HEDGE_FIELD_NUMBER: builtins.int
     generation_id: builtins.str
     """Which."""
     outcome: Global___Outcome.ValueType
@@ -1184,6 +1247,10 @@ class End(google.protobuf.message.Message):
     def timeline(self) -> Global___Timeline:
         """Where the time went."""
 
+    @property
+    def hedge(self) -> Global___Hedge:
+        """What was decided about a second attempt; unset where the operator has not set hedging up."""
+
     def __init__(
         self,
         *,
@@ -1204,11 +1271,68 @@ class End(google.protobuf.message.Message):
         system_fingerprint: builtins.str = ...,
         request_id: builtins.str = ...,
         turn_id: builtins.str = ...,
+        hedge: Global___Hedge | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["error", b"error", "timeline", b"timeline", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "cancel_reason", b"cancel_reason", "choices", b"choices", "created_s", b"created_s", "error", b"error", "generation_id", b"generation_id", "model", b"model", "outcome", b"outcome", "provider", b"provider", "request_id", b"request_id", "response_id", b"response_id", "service_tier", b"service_tier", "system_fingerprint", b"system_fingerprint", "timeline", b"timeline", "turn_id", b"turn_id", "usage", b"usage", "usage_final", b"usage_final"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "hedge", b"hedge", "timeline", b"timeline", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "cancel_reason", b"cancel_reason", "choices", b"choices", "created_s", b"created_s", "error", b"error", "generation_id", b"generation_id", "hedge", b"hedge", "model", b"model", "outcome", b"outcome", "provider", b"provider", "request_id", b"request_id", "response_id", b"response_id", "service_tier", b"service_tier", "system_fingerprint", b"system_fingerprint", "timeline", b"timeline", "turn_id", b"turn_id", "usage", b"usage", "usage_final", b"usage_final"]) -> None: ...
 
 Global___End: typing_extensions.TypeAlias = End
+
+@typing.final
+class Hedge(google.protobuf.message.Message):
+    """Whether and when a second attempt was started beside a slow first one, and what came of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    SECOND_FIELD_NUMBER: builtins.int
+    IS_SHADOW_FIELD_NUMBER: builtins.int
+    FIRED_FIELD_NUMBER: builtins.int
+    WON_FIELD_NUMBER: builtins.int
+    REFUSED_FIELD_NUMBER: builtins.int
+    WOULD_FIRE_FIELD_NUMBER: builtins.int
+    WOULD_WIN_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why it was timed as it was, or why there was none: `learned`, `default`, `fixed`, `deadline`,
+    `probe`; `alone`, `speculative`, `too_late`.
+    """
+    delay_us: builtins.int
+    """After the first attempt's start; unset for no timed hedge."""
+    second: builtins.str
+    """Who would be asked, `provider/model`."""
+    is_shadow: builtins.bool
+    """The operator only observes: nothing was sent, `would_fire` and `would_win` tell the rest."""
+    fired: builtins.int
+    """Attempts that it started."""
+    won: builtins.bool
+    """One of them gave the answer."""
+    refused: builtins.str
+    """Why it did not start when its time had come: `budget_requests`, `budget_money`,
+    `budget_deadline_share`, `common_mode`, `throttled`, `no_headroom`.
+    """
+    would_fire: builtins.bool
+    """In shadow: its time came before the first content, and there was credit for it."""
+    would_win: builtins.float
+    """In shadow: the probability that it would have been first."""
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        delay_us: builtins.int | None = ...,
+        second: builtins.str = ...,
+        is_shadow: builtins.bool = ...,
+        fired: builtins.int = ...,
+        won: builtins.bool = ...,
+        refused: builtins.str = ...,
+        would_fire: builtins.bool = ...,
+        would_win: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_delay_us", b"_delay_us", "delay_us", b"delay_us"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_delay_us", b"_delay_us", "delay_us", b"delay_us", "fired", b"fired", "is_shadow", b"is_shadow", "reason", b"reason", "refused", b"refused", "second", b"second", "won", b"won", "would_fire", b"would_fire", "would_win", b"would_win"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_delay_us", b"_delay_us"]) -> typing.Literal["delay_us"] | None: ...
+
+Global___Hedge: typing_extensions.TypeAlias = Hedge
 
 @typing.final
 class ChoiceEnd(google.protobuf.message.Message):
@@ -1258,6 +1382,8 @@ class Attempt(google.protobuf.message.Message):
     DURATION_US_FIELD_NUMBER: builtins.int
     PHASES_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
+    COST_MICRO_USD_FIELD_NUMBER: builtins.int
+    COST_UPPER_MICRO_USD_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """Provider as the operator calls it."""
     model: builtins.str
@@ -1278,6 +1404,10 @@ class Attempt(google.protobuf.message.Message):
     """When it began, counted like the timeline."""
     duration_us: builtins.int
     """How long it took."""
+    cost_micro_usd: builtins.int
+    """Estimated cost in micro-dollars (1e-6 USD), rounded up; unset where no price is known."""
+    cost_upper_micro_usd: builtins.int
+    """The most it can have cost: as if the provider had gone on when it was stopped."""
     @property
     def phases(self) -> Global___AttemptPhases:
         """Its phases, with `OutputOptions.attempt_phases`."""
@@ -1301,9 +1431,15 @@ class Attempt(google.protobuf.message.Message):
         duration_us: builtins.int = ...,
         phases: Global___AttemptPhases | None = ...,
         usage: rtrelay.v1.content_pb2.Usage | None = ...,
+        cost_micro_usd: builtins.int | None = ...,
+        cost_upper_micro_usd: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["phases", b"phases", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["duration_us", b"duration_us", "http_version", b"http_version", "is_winner", b"is_winner", "kind", b"kind", "model", b"model", "outcome", b"outcome", "phases", b"phases", "provider", b"provider", "reason", b"reason", "start_us", b"start_us", "upstream_status", b"upstream_status", "usage", b"usage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_cost_upper_micro_usd", b"_cost_upper_micro_usd", "cost_micro_usd", b"cost_micro_usd", "cost_upper_micro_usd", b"cost_upper_micro_usd", "phases", b"phases", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_cost_upper_micro_usd", b"_cost_upper_micro_usd", "cost_micro_usd", b"cost_micro_usd", "cost_upper_micro_usd", b"cost_upper_micro_usd", "duration_us", b"duration_us", "http_version", b"http_version", "is_winner", b"is_winner", "kind", b"kind", "model", b"model", "outcome", b"outcome", "phases", b"phases", "provider", b"provider", "reason", b"reason", "start_us", b"start_us", "upstream_status", b"upstream_status", "usage", b"usage"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cost_micro_usd", b"_cost_micro_usd"]) -> typing.Literal["cost_micro_usd"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cost_upper_micro_usd", b"_cost_upper_micro_usd"]) -> typing.Literal["cost_upper_micro_usd"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt
 

@@ -1,0 +1,378 @@
+"""Makes the plan of one request: ranks the targets, and decides when a second attempt would start.
+
+Routing ranks from plain values, the policies in `relay/resilience/` say when and how much; here
+they are brought together with the state of the worker's targets and of each alias.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from relay.content import GenerateRequest
+from relay.deadline import Clock
+from relay.errors import DeadlineExceeded, Reason
+from relay.outcome import HedgeRecord
+from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
+from relay.race import TimedStart
+from relay.race_plan import AliasState, RacePlan, Shared, has_room
+from relay.resilience.common_mode import CommonMode, CommonModeSettings
+from relay.resilience.hedge_policy import AIM, HedgeReason, HedgeTiming, aim, time_hedge, view
+from relay.routing.catalog import Route, Target
+from relay.routing.choose import (
+    Mode,
+    Sort,
+    Survival,
+    TargetStats,
+    best_pair,
+    hedged_quantile_s,
+    pick_second,
+    rank,
+)
+from relay.routing.plan import PlannedAttempt
+from relay.routing.sticky import StickySessions, Warm
+from relay.target_state import TargetState, TargetStates
+
+HOPELESS_SHARE: Final = 0.01
+"""A first-token budget that only so many first tokens have ever met is refused at once."""
+MAX_ALIASES: Final = 4096
+MAX_PAIRS: Final = 256
+
+
+_MODES: Final = {mode.value: mode for mode in Mode}
+_SORTS: Final = {sort.value: sort for sort in Sort}
+
+
+class _Rated(NamedTuple):
+    """A candidate with what is known of it for one request."""
+
+    target: Target
+    state: TargetState
+    scale: float
+    stats: TargetStats
+    loser_cost: float
+    """See `RacePlan.hedge_cost`."""
+
+
+class Planner:
+    """Makes the plans of one worker; outlives reloads."""
+
+    def __init__(
+        self,
+        states: TargetStates,
+        clock: Clock,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.states = states
+        self.clock = clock
+        self.sticky = StickySessions()
+        self._shared = Shared(states, clock, CommonMode(CommonModeSettings()), self.sticky)
+        self._draw = draw
+        self._aliases: dict[str, AliasState] = {}
+
+    def alias(self, name: str) -> AliasState:
+        """The state of an alias, made when first asked for."""
+        state = self._aliases.get(name)
+        if state is None:
+            if len(self._aliases) >= MAX_ALIASES:  # `provider/model` names come from callers
+                self._aliases.pop(next(iter(self._aliases)))
+            state = self._aliases[name] = AliasState()
+        return state
+
+    def describe(self, names: Iterable[str]) -> dict[str, Any]:
+        """What hedging did for these aliases, and what it could pay for now: for people."""
+        now_s = self.clock()
+        shown: dict[str, Any] = {}
+        for name in names:
+            alias = self._aliases.get(name)
+            if alias is None:
+                continue
+            budget = alias.budgets.operator
+            money = budget.money
+            shown[name] = {
+                **alias.counters.to_dict(),
+                "credit_requests": round(budget.credit, 2),
+                "credit_usd": None if money is None else round(money / 1e6, 6),
+                "extra_share": round(budget.extra_share, 4),
+                "throttled": not alias.throttle.admits,
+            }
+        return {"aliases": shown, "common_mode": self._shared.common_mode.describe(now_s)}
+
+    def refresh_pair(self, route: Route, now_s: float) -> None:
+        """Work out who should be first and second in `tail` mode; every `REFRESH_S`."""
+        if route.choose.mode != "tail":
+            return
+        alias = self.alias(route.alias)
+        known = {
+            index: survival
+            for index, target in enumerate(route.candidates)
+            if (survival := self.states.of(target, now_s).survival) is not None
+        }
+        if not known:
+            alias.pair = None
+            return
+        share = 1.0 - AIM * route.hedge.max_extra_requests
+        pair = best_pair(list(known.values()), trigger_share=share)
+        indices = list(known)
+        pair = pair._replace(
+            first=indices[pair.first], second=None if pair.second is None else indices[pair.second]
+        )
+        names = tuple(target.name for target in route.candidates)
+        kept = alias.pair
+        # A tenth of hysteresis: the estimate of a p99 is noisy, and caches are warm here.
+        if (
+            kept is None
+            or kept[0] != names
+            or pair.p99_s < 0.9 * kept[1].p99_s
+            or pair.first == kept[1].first
+        ):
+            alias.pair = (names, pair)
+
+    def first(self, route: Route) -> Target:
+        """Who a request that comes next would most likely be asked of, by the order of the alias;
+        decides and counts nothing."""
+        now_s = self.clock()
+        targets = (*route.candidates, *route.fallbacks)
+        return min(targets, key=lambda target: self.states.of(target, now_s).wait_s(now_s))
+
+    def plan(
+        self, route: Route, request: GenerateRequest, *, prompt_tokens: int, elapsed_s: float
+    ) -> RacePlan:
+        """The plan of one request.
+
+        Args:
+            prompt_tokens: estimated from bytes.
+            elapsed_s: since the request was received.
+
+        Raises:
+            DeadlineExceeded: its time limit for the first token cannot be met by anybody.
+        """
+        now_s = self.clock()
+        policy, choose = request.policy, route.choose
+        alias = self.alias(route.alias)
+        session = policy.session_id if choose.sticky else ""
+        warm = self.sticky.of(session, now_s) if session else None
+        rated = [
+            self._rate(target, request, prompt_tokens, warm, now_s) for target in route.candidates
+        ]
+        is_ordered = choose.mode == "ordered"
+        names = () if is_ordered else [row.target.name for row in rated]
+        ranking = rank(
+            [row.stats for row in rated],
+            mode=_MODES[choose.mode],
+            sort=_SORTS[choose.sort],
+            last_first=names.index(alias.last_first) if alias.last_first in names else None,
+            tail_first=None if is_ordered else _tail_first(alias, names),
+            draw=self._draw,
+        )
+        ordered = [rated[index] for index in ranking.order]
+        probe = self._probe(ordered, route, now_s)
+        if probe is not None:
+            ordered.remove(probe)
+            ordered.insert(0, probe)
+        else:
+            alias.last_first = ordered[0].target.name
+        fallbacks = route.fallbacks and sorted(
+            route.fallbacks, key=lambda target: self.states.of(target, now_s).wait_s(now_s)
+        )
+        plan = RacePlan(
+            self._shared,
+            alias,
+            request,
+            (
+                *[PlannedAttempt(row.target, False) for row in ordered],
+                *[PlannedAttempt(target, True) for target in fallbacks],
+            ),
+            route.timeouts_for(request),
+            prompt_tokens=prompt_tokens,
+            is_last_resort=ranking.is_last_resort and not fallbacks,
+            warm=warm,
+        )
+        try:
+            left_s = self._first_token_left_s(request, ordered, elapsed_s)
+        except DeadlineExceeded:
+            plan.withdrawn()
+            raise
+        self._hedge(plan, route, ordered, alias, left_s, is_probe=probe is not None)
+        return plan
+
+    def _rate(
+        self,
+        target: Target,
+        request: GenerateRequest,
+        prompt_tokens: int,
+        warm: Warm | None,
+        now_s: float,
+    ) -> _Rated:
+        state = self.states.of(target, now_s)
+        is_warm = warm is not None and warm.target == target.name
+        cached = warm.tokens if warm is not None and is_warm else 0
+        prompt = state.prompt_tokens(prompt_tokens)
+        scale = state.latency.scale(prompt, cached)
+        price, p50_s = target.price, state.p50_s
+        cost = loser_cost = 0.0
+        if price is not None:
+            most = request.sampling.max_output_tokens or UNSET_OUTPUT_TOKENS
+            cost = loser_cost = price.of(prompt, cached, most)
+            if target.endpoint.stops_billing:
+                loser_cost = price.of(prompt, cached, LOSER_OUTPUT_TOKENS)
+        stats = TargetStats(
+            state.wait_s(now_s),
+            state.breaker.share(now_s),
+            p50_s * scale,
+            state.level.level_s(p50_s, now_s) * scale,
+            state.limiter.utilisation,
+            cost,
+            is_warm,
+        )
+        return _Rated(target, state, scale, stats, loser_cost)
+
+    def _probe(self, ordered: Sequence[_Rated], route: Route, now_s: float) -> _Rated | None:
+        """An ejected target that this request tries again, another standing by at once."""
+        if route.hedge.mode != "active" or len(ordered) < 2:
+            return None
+        for row in ordered:
+            if row.stats.share >= 1.0:
+                continue
+            if row.state.breaker.wants_probe(now_s) and row.state.headroom.wait_s(now_s) <= 0:
+                others = [o for o in ordered if o is not row and o.stats.wait_s <= 0]
+                return row if others else None
+        return None
+
+    @staticmethod
+    def _first_token_left_s(
+        request: GenerateRequest, ordered: Sequence[_Rated], elapsed_s: float
+    ) -> float | None:
+        """
+        Raises:
+            DeadlineExceeded: nobody has ever been that fast.
+        """
+        budget_s = request.policy.budgets.first_token_s
+        if budget_s is None:
+            return None
+        left_s = budget_s - elapsed_s
+        if all(row.state.is_learned for row in ordered):
+            best_s = min(row.state.quantile_s(HOPELESS_SHARE) * row.scale for row in ordered)
+            if left_s < best_s:
+                raise DeadlineExceeded(
+                    f"no target answers within the {budget_s:g} s to the first token"
+                    f" (the fastest takes {best_s:.3g} s at best)",
+                    reason=Reason.FIRST_TOKEN_TIMEOUT,
+                )
+        return left_s
+
+    def _hedge(
+        self,
+        plan: RacePlan,
+        route: Route,
+        ordered: Sequence[_Rated],
+        alias: AliasState,
+        left_s: float | None,
+        *,
+        is_probe: bool,
+    ) -> None:
+        """Decide whether and when a second attempt starts, and write it into the plan."""
+        settings, policy = route.hedge, plan.request.policy
+        if settings.mode == "disabled":
+            return
+        budgets = alias.budgets
+        budgets.operator.limit(settings.max_extra_requests, settings.max_extra_cost)
+        primary = ordered[0]
+        budgets.earn(policy.tenant, primary.stats.price)
+        wish = policy.hedge
+        most = min(settings.max_attempts, wish.max_attempts or settings.max_attempts)
+        if wish.mode == "off" or most < 2:
+            return
+        if policy.speculative:
+            plan.hedge = HedgeRecord(HedgeReason.SPECULATIVE.value)
+            return
+        now_s = self.clock()
+        others = [
+            row
+            for row in ordered[1:]
+            if row.stats.wait_s <= 0 and row.stats.share > 0 and has_room(row.state, now_s)
+        ]
+        if not others:
+            plan.hedge = HedgeRecord(HedgeReason.ALONE.value)
+            return
+        share = settings.max_extra_requests * aim(budgets.operator.fullness)
+        first_view = view(primary.state, primary.scale, share)
+        second = self._second(primary, others, first_view.trigger_s)
+        fixed_ms = settings.delay if isinstance(settings.delay, int) else None
+        fixed_s = wish.delay_s or (None if fixed_ms is None else fixed_ms / 1000)
+        if is_probe or wish.mode == "race":
+            # A probe may well fail: the healthy one stands by at once.
+            reason = HedgeReason.PROBE if is_probe else HedgeReason.FIXED
+            timing = HedgeTiming(0.0, reason)
+        else:
+            timing = time_hedge(
+                first_view,
+                # Only a limit of the client asks for it.
+                first_view if left_s is None else view(second.state, second.scale, share),
+                fixed_s=fixed_s,
+                default_s=settings.default_delay_ms / 1000,
+                first_token_left_s=left_s,
+            )
+        plan.hedge = HedgeRecord(
+            timing.reason.value,
+            delay_us=None if timing.delay_s is None else round(timing.delay_s * 1e6),
+            second=second.target.name,
+            is_shadow=settings.mode == "shadow",
+            cost=second.loser_cost,
+        )
+        if timing.delay_s is None:
+            return
+        step = next(step for step in plan.attempts if step.target is second.target)
+        starts = [TimedStart(timing.delay_s, step)]
+        if not plan.hedge.is_shadow:
+            starts += [TimedStart(timing.delay_s, None)] * (most - 2)
+        plan.hedges = tuple(starts)
+
+    @staticmethod
+    def _second(primary: _Rated, others: Sequence[_Rated], delay_s: float) -> _Rated:
+        if len(others) == 1:
+            return others[0]
+        survival = primary.state.survival
+        rated: list[tuple[float, float]] = []
+        for row in others:
+            known = row.state.survival
+            if known is None:
+                # A hedge is the cheapest way to get to know it: the least known one.
+                unknown = [other for other in others if other.state.survival is None]
+                return min(unknown, key=lambda other: other.state.latency.known)
+            if survival is not None:
+                p99_s = _pair_p99_s(primary, row, survival, known, delay_s)
+                rated.append((p99_s, row.loser_cost))
+        return others[pick_second(rated) or 0]
+
+
+def _pair_p99_s(
+    primary: _Rated, second: _Rated, survival: Survival, known: Survival, delay_s: float
+) -> float:
+    """Of the pair, over what the prompt makes of the primary's times.
+
+    It takes some 30 us: kept until the figures are refreshed.
+    """
+    ratio = round(second.scale / primary.scale, 1)
+    kept = primary.state.pair_p99_s
+    # To the millisecond: prompts differ, their normalised delays do not.
+    delay_s = round(delay_s / primary.scale, 3)
+    key = (second.target.name, delay_s, ratio)
+    found = kept.get(key)
+    if found is not None and found[0] is known:
+        return found[1]
+    if len(kept) >= MAX_PAIRS:
+        kept.clear()
+    other = known
+    if ratio != 1.0:  # a cold prompt beside a warm one
+        other = Survival(tuple(at_s * ratio for at_s in known.at_s), known.share)
+    p99_s = hedged_quantile_s(survival, other, delay_s)
+    kept[key] = (known, p99_s)
+    return p99_s
+
+
+def _tail_first(alias: AliasState, names: Sequence[str]) -> int | None:
+    pair = alias.pair
+    return pair[1].first if pair is not None and pair[0] == tuple(names) else None

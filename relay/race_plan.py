@@ -1,0 +1,351 @@
+"""One request's plan in a race: who is asked, and whether a further attempt can be paid for.
+
+The plan is made once, before anything is sent (`planner.py`); what depends on the moment (is there
+credit, is everybody slow) is asked through it, as the race's gate, when that moment has come. When
+the generation has ended the plan is told, and settles: budgets, the throttle, the session's place.
+
+In `shadow` mode the race keeps its timer and asks its gate as in `active`, which decides, pays and
+records as in `active`, and says no: what would have been is known from the very rules and the very
+moment, and no second attempt is sent. Of more than one further attempt only the first is weighed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from relay.content import GenerateRequest
+from relay.deadline import Clock
+from relay.errors import Reason
+from relay.hedge_counters import HedgeCounters
+from relay.outcome import (
+    AttemptOutcome,
+    AttemptRecord,
+    AttemptRole,
+    GenerationEnd,
+    HedgeRecord,
+)
+from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
+from relay.race import TimedStart
+from relay.resilience.common_mode import CommonMode
+from relay.resilience.hedge_budget import Charge, HedgeBudgets
+from relay.resilience.hedge_policy import HedgeReason
+from relay.resilience.throttle import Retry, RetryBudget, RetryThrottle
+from relay.routing.catalog import Target, Timeouts
+from relay.routing.choose import Pair, Survival
+from relay.routing.plan import PlannedAttempt
+from relay.routing.sticky import StickySessions, Warm
+from relay.target_state import TargetState, TargetStates
+
+MIN_FAILOVERS: Final = 10
+"""That may be in flight at once however little is asked. Envoy's 3 are for retries at the same
+service; here each goes to another one, and to refuse it is to fail the turn: at the beginning of an
+outage all requests of one round trip fail together."""
+MIN_HEADROOM: Final = 0.2
+"""No hedge to a target whose concurrency limit is used to more than the rest."""
+
+
+class Shared(NamedTuple):
+    """What the plans of one worker have in common."""
+
+    states: TargetStates
+    clock: Clock
+    common_mode: CommonMode
+    sticky: StickySessions
+
+
+class AliasState:
+    """What is kept for one alias, over reloads."""
+
+    __slots__ = ("budgets", "counters", "last_first", "pair", "retries", "throttle")
+
+    def __init__(self) -> None:
+        self.budgets = HedgeBudgets(0.0, 0.0)
+        self.counters = HedgeCounters()
+        self.throttle = RetryThrottle()
+        self.retries = RetryBudget(min_retries=MIN_FAILOVERS)
+        self.last_first: str = ""
+        self.pair: tuple[tuple[str, ...], Pair] | None = None
+        """Of `tail`, with the names of the candidates it was worked out for."""
+
+
+class _Shadow(NamedTuple):
+    """A hedge that would have been started, as of that moment."""
+
+    after_s: float
+    """The plan was made."""
+    target: Target
+    survival: Survival | None
+    """Of the target's normalised TTFT; None while it is not learned."""
+    scale: float
+    """How this prompt stretches it."""
+
+
+class RacePlan:
+    """What a race may do for one request; told of its end exactly once.
+
+    It is the race's gate: budgets are asked when an attempt would start.
+    """
+
+    __slots__ = (
+        "_alias",
+        "_charges",
+        "_clock",
+        "_common",
+        "_failovers",
+        "_is_judged",
+        "_is_over",
+        "_made_s",
+        "_prompt_tokens",
+        "_retries",
+        "_shadow",
+        "_shared",
+        "attempts",
+        "hedge",
+        "hedges",
+        "is_last_resort",
+        "request",
+        "timeouts",
+        "warm",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        alias: AliasState,
+        request: GenerateRequest,
+        attempts: tuple[PlannedAttempt, ...],
+        timeouts: Timeouts,
+        *,
+        prompt_tokens: int,
+        is_last_resort: bool,
+        warm: Warm | None,
+    ) -> None:
+        self._shared = shared
+        self._alias = alias
+        self.request = request
+        self._clock = shared.clock
+        self._common = shared.common_mode
+        self._prompt_tokens = prompt_tokens
+        self._charges: list[Charge] = []
+        self._retries: list[Retry] = []
+        self._failovers = 0
+        self._is_over = False
+        self._is_judged = False
+        self._made_s = shared.clock()
+        self._shadow: _Shadow | None = None
+        self.attempts = attempts
+        """In the order in which they are asked; never empty."""
+        self.timeouts = timeouts
+        self.hedges: tuple[TimedStart, ...] = ()
+        self.hedge = HedgeRecord(HedgeReason.DISABLED.value)
+        """What was decided, and what came of it."""
+        self.is_last_resort = is_last_resort
+        self.warm = warm
+        alias.retries.begin()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Estimated from bytes, the same for every target."""
+        return self._prompt_tokens
+
+    def cached_tokens(self, target: Target) -> int:
+        """How much of the prompt the target is believed to have in its cache."""
+        warm = self.warm
+        return warm.tokens if warm is not None and warm.target == target.name else 0
+
+    def is_forced(self, step: PlannedAttempt) -> bool:
+        """Whether the breaker does not keep this attempt away: nobody better is left."""
+        return self.is_last_resort and step is self.attempts[0]
+
+    # --- the gate ---------------------------------------------------------------------------
+
+    def may_hedge(self, step: PlannedAttempt) -> bool:
+        """A hedge would start now; see `relay.race.Gate`."""
+        now_s = self._clock()
+        alias, hedge = self._alias, self.hedge
+        state = self._shared.states.of(step.target, now_s)
+        self._judge(now_s, is_beyond=True)
+        if self._common.is_suspended(now_s) and hedge.reason != HedgeReason.PROBE.value:
+            hedge.refused = HedgeReason.COMMON_MODE.value
+        elif not alias.throttle.admits:
+            hedge.refused = HedgeReason.THROTTLED.value
+        elif not has_room(state, now_s):
+            hedge.refused = "no_headroom"
+        else:
+            cost = self.hedge_cost(step.target)
+            by_deadline = hedge.reason == HedgeReason.DEADLINE.value
+            tenant = self.request.policy.tenant
+            charge = alias.budgets.take(tenant, cost, by_deadline=by_deadline)
+            if charge is None:
+                hedge.refused = "budget_" + alias.budgets.refuses(
+                    tenant, cost, by_deadline=by_deadline
+                )
+                return False
+            self._charges.append(charge)
+            if not hedge.is_shadow:
+                hedge.fired += 1
+                return True
+            hedge.would_fire = True
+            hedge.second = step.target.name
+            scale = state.latency.scale(
+                state.prompt_tokens(self._prompt_tokens), self.cached_tokens(step.target)
+            )
+            self._shadow = _Shadow(now_s - self._made_s, step.target, state.survival, scale)
+        return False
+
+    def _judge(self, now_s: float, *, is_beyond: bool) -> None:
+        """Tell whether the first was later than its hedge's delay. Once."""
+        if not self._is_judged:
+            self._is_judged = True
+            provider = self.attempts[0].target.endpoint.provider
+            self._common.judged(provider, now_s, is_beyond=is_beyond)
+
+    def may_fail_over(self, step: PlannedAttempt) -> bool:
+        """An attempt would start in place of a failed one; see `relay.race.Gate`.
+
+        The first replacement is always made: it goes to a target that has not failed, whose own
+        limits protect it, and when a provider dies with a hundred requests in flight each of them
+        must be answered by another. What comes after it is held by the retry budget, or every
+        request would ask everybody when all are failing.
+        """
+        self._failovers += 1
+        if self._failovers == 1:
+            return True
+        retry = self._alias.retries.take()
+        if retry is None:
+            return False
+        self._retries.append(retry)
+        return True
+
+    # --- money ------------------------------------------------------------------------------
+
+    def full_cost(self, target: Target) -> float:
+        """Of a whole answer there, micro-dollars; 0 where no price is known."""
+        price = target.price
+        if price is None:
+            return 0.0
+        prompt = self._shared.states.of(target, self._clock()).prompt_tokens(self._prompt_tokens)
+        return price.of(prompt, self.cached_tokens(target), self._output_tokens())
+
+    def hedge_cost(self, target: Target) -> float:
+        """Of an attempt that loses there, micro-dollars; 0 where no price is known."""
+        price = target.price
+        if price is None:
+            return 0.0
+        if not target.endpoint.stops_billing:
+            return self.full_cost(target)
+        prompt = self._shared.states.of(target, self._clock()).prompt_tokens(self._prompt_tokens)
+        return price.of(prompt, self.cached_tokens(target), LOSER_OUTPUT_TOKENS)
+
+    def _lost_cost(self, target: Target) -> tuple[float, float]:
+        """What an attempt there is booked with that was cancelled before its first content, and
+        the most it can have cost; see `relay.attempt`."""
+        upper = self.full_cost(target)
+        price = target.endpoint.price_of(target.model)
+        if price is None or not target.endpoint.stops_billing:
+            return upper, upper
+        prompt = self._shared.states.of(target, self._clock()).prompt_tokens(self._prompt_tokens)
+        return price.of(prompt, self.cached_tokens(target), 0), upper
+
+    def _output_tokens(self) -> int:
+        return self.request.sampling.max_output_tokens or UNSET_OUTPUT_TOKENS
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def committed(self) -> None:
+        """An attempt is ready: retries are over, though the answer is yet to be read."""
+        for retry in self._retries:
+            retry.end()
+
+    def withdrawn(self) -> None:
+        """The request is refused before anything was sent: nothing is learnt of it."""
+        if not self._is_over:
+            self._is_over = True
+            self._alias.retries.end()
+
+    def ended(self, end: GenerationEnd) -> None:
+        """The generation is over: settle. Once."""
+        if self._is_over:
+            return
+        self._is_over = True
+        now_s = self._clock()
+        alias, request = self._alias, self.request
+        alias.retries.end()
+        for retry in self._retries:
+            retry.end()
+        first_name = self.attempts[0].target.name
+        for record in end.attempts:
+            if record.outcome is AttemptOutcome.SUCCESS or record.is_winner:
+                alias.throttle.success()
+            elif record.outcome is not AttemptOutcome.IGNORED and _tells_of_the_target(record):
+                alias.throttle.failure()
+        hedge = self.hedge
+        if hedge.is_shadow:
+            self._note_shadow(end, now_s)
+        tenant = request.policy.tenant
+        for charge in self._charges:
+            # The extra attempt is the one that lost, whichever that was.
+            lost = [r for r in end.attempts if r.is_loser]
+            cost = lost[0].cost if lost and lost[0].cost is not None else hedge.would_cost
+            alias.budgets.settle(tenant, charge, charge.cost if cost is None else cost)
+        winner = next((record for record in end.attempts if record.is_winner), None)
+        if winner is not None:
+            name = f"{winner.provider}/{winner.model}"
+            usage = end.usage
+            self._shared.sticky.won(
+                request.policy.session_id,
+                name,
+                now_s,
+                prompt_tokens=usage.prompt_tokens if usage else self._prompt_tokens,
+                was_first=name == first_name,
+            )
+            hedge.won = hedge.fired > 0 and winner.role is AttemptRole.HEDGE
+            if hedge.delay_us is not None and winner.role is AttemptRole.PRIMARY:
+                self._judge(now_s, is_beyond=False)
+        alias.counters.ended(end, hedge)
+
+    def _note_shadow(self, end: GenerationEnd, now_s: float) -> None:
+        """What would have come of the hedge that was not sent, if its time came."""
+        hedge, shadow = self.hedge, self._shadow
+        if shadow is None:
+            hedge.would_fire = False
+            return
+        records = end.attempts
+        first = records[0]
+        winner = next((record for record in records if record.is_winner), None)
+        if first.outcome is not AttemptOutcome.IGNORED and "first_content" not in first.phases_us:
+            # It failed, and the hedge would have been there to replace it.
+            hedge.would_win = 1.0
+            first_cost = first_upper = first.cost or 0.0
+        else:
+            if winner is not None:
+                ready_us = winner.started_us + sum(winner.phases_us.values())
+                left_s = (ready_us - first.started_us) / 1e6 - shadow.after_s
+            else:  # the client has left, and the second had time until now
+                left_s = now_s - self._made_s - shadow.after_s
+            if shadow.survival is not None:
+                # In a tie the one that started first wins.
+                hedge.would_win = 1.0 - shadow.survival.after(max(0.0, left_s) / shadow.scale)
+            first_cost, first_upper = self._lost_cost(self.attempts[0].target)
+        win = hedge.would_win or 0.0
+        second_cost, second_upper = self._lost_cost(shadow.target)
+        hedge.would_cost = win * first_cost + (1.0 - win) * second_cost
+        hedge.would_cost_upper = win * first_upper + (1.0 - win) * second_upper
+
+
+def _tells_of_the_target(record: AttemptRecord) -> bool:
+    """Whether an attempt's failure counts against hedging: not when the request was refused."""
+    return record.error is None or record.error.reason not in (
+        Reason.UPSTREAM_REJECTED,
+        Reason.UPSTREAM_CONTENT_BLOCKED,
+        Reason.UNSUPPORTED_FEATURE,
+    )
+
+
+def has_room(state: TargetState, now_s: float) -> bool:
+    """Whether a target may be asked for more than it must."""
+    return (
+        state.limiter.utilisation <= 1.0 - MIN_HEADROOM
+        and state.headroom.wait_s(now_s) <= 0
+        and state.push_back.admits(now_s)
+    )

@@ -1,0 +1,1 @@
+"""What outlives the process. Today: what was learnt of targets, in SQLite."""

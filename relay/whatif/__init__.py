@@ -1,0 +1,1 @@
+"""What another policy would have done: the real planner and race, over recorded requests."""

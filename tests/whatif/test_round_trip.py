@@ -1,0 +1,115 @@
+"""From the relay's own log lines to a replay, against the relay doing what was replayed."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from relay.content import Budgets, HedgeWish, Policy, Sampling
+from relay.whatif.draws import Draws
+from relay.whatif.recorded import Kind, Log, Recorded, read_log
+from relay.whatif.simulation import simulate
+from tests.fakes.memory_transport import FakeEndpoint
+from tests.fakes.scenario import Scenario, answer, request
+from tests.fakes.virtual_time import now_s, run
+
+PRICES = {"prices": {"m": {"input": 1.0, "output": 4.0}}}
+REQUESTS = 60
+HEAD_START = 100
+"""Requests that the second answers by itself, so that the log knows it."""
+
+
+def world(mode: str, billing: str, first_s: list[float]) -> Scenario:
+    return Scenario(
+        {
+            "a": [
+                FakeEndpoint(headers_s=time_s, chunks=answer("Hello", "you")) for time_s in first_s
+            ],
+            "b": FakeEndpoint(headers_s=0.25, chunks=answer("Hi", "there")),
+        },
+        rows_more={name: {**PRICES, "cancel_billing": billing} for name in "ab"},
+        alias_more={"hedge": {"mode": mode, "delay": 500, "max_extra_requests": 0.2}},
+    )
+
+
+def log_of(scenario: Scenario, *wanted: Any) -> Log:
+    """What the relay's log says of these requests, one after the other."""
+    lines: list[bytes] = []
+
+    async def play() -> None:
+        for one in wanted:
+            with capture_logs() as told:
+                await scenario.generate(one)
+            at = datetime.fromtimestamp(now_s(), tz=UTC).isoformat()
+            lines.extend(orjson.dumps({**line, "timestamp": at}) for line in told)
+        await scenario.settled()
+
+    run(play())
+    return read_log(lines)
+
+
+def turns(log: Log) -> list[Recorded]:
+    return [one for one in log.requests if one.asked == "fast"]
+
+
+@pytest.mark.parametrize("billing", ["stops", "unknown", "full"])
+def test_a_replay_of_shadow_mode_is_what_active_mode_does(billing: str) -> None:
+    draw = random.Random(3)
+    first_s = [draw.choice((0.2, 0.3, 0.7, 1.0)) for _ in range(REQUESTS)]
+    wanted = [request(model="b/m")] * HEAD_START + [request()] * REQUESTS
+    shadow, active = world("shadow", billing, first_s), world("active", billing, first_s)
+    recorded = log_of(shadow, *wanted)
+    truth = turns(log_of(active, *wanted))
+    replayed = [
+        one
+        for one in simulate(active.services.catalog, recorded.requests, Draws(recorded.requests))
+        if one.recorded.asked == "fast"
+    ]
+    assert [one.ttft_s for one in replayed] == [one.ttft_s for one in truth]
+    assert [one.winner for one in replayed] == [one.winner for one in truth]
+    assert any(one.hedges for one in replayed)
+    assert not all(one.hedges for one in replayed if one.ttft_s and one.ttft_s > 0.5)  # the budget
+    assert [[(r.role.value, r.cost, r.cost_upper) for r in one.attempts] for one in replayed] == [
+        [(t.role, t.cost, t.cost_upper) for t in one.tried] for one in truth
+    ]
+    # And what shadow mode noted by itself is the same.
+    noted = [one.shadow.would_fire for one in turns(recorded)]
+    assert noted == [bool(one.hedges) for one in replayed]
+    lost = sum(t.cost or 0.0 for one in truth for t in one.tried if t.outcome == "lost")
+    assert sum(one.shadow.would_cost for one in turns(recorded)) == pytest.approx(lost, rel=0.02)
+
+
+def test_a_line_of_the_log_has_all_that_a_request_asked() -> None:
+    wanted = request(
+        sampling=Sampling(max_output_tokens=77),
+        policy=Policy(
+            budgets=Budgets(first_token_s=9.0),
+            hedge=HedgeWish("race", 0.125, 2),
+            session_id="call-1",
+            tenant="t",
+        ),
+    )
+    scenario = world("active", "stops", [1.0])
+    (one,) = log_of(scenario, wanted).requests
+    assert (one.asked, one.max_output_tokens, one.first_token_s) == ("fast", 77, 9.0)
+    assert (one.hedge, one.delay_s, one.max_attempts) == ("race", 0.125, 2)
+    assert (one.session, one.tenant, one.prompt_estimate) == ("call-1", "t", 6)
+    assert [(t.target, t.role, t.kind) for t in one.tried] == [
+        ("a/m", "primary", Kind.LEFT),
+        ("b/m", "hedge", Kind.READY),
+    ]
+
+
+def test_a_request_that_asked_for_nothing_says_little() -> None:
+    (one,) = log_of(world("active", "stops", [0.2]), request()).requests
+    assert (one.session, one.hedge, one.is_speculative, one.commit_on) == (
+        "",
+        "auto",
+        False,
+        "first_content",
+    )
