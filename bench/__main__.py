@@ -1,6 +1,6 @@
 """The bench.
 
-python -m bench run [CASE ...] [--quick] [--out FILE]
+python -m bench run [CASE ...] [--quick] [--sockets] [--out FILE]
 python -m bench compare OLD NEW
 python -m bench baseline FILE        take the ratios of a result as the stored baseline
 python -m bench versions
@@ -27,7 +27,7 @@ BUSY_LOAD = 0.25
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    names = arguments.cases or list(suite.CASES)
+    names = arguments.cases or [name for name in suite.CASES if name not in suite.LONG]
     unknown = [name for name in names if name not in suite.CASES]
     if unknown:
         print(f"unknown case {unknown[0]!r}; there are: {', '.join(suite.CASES)}")
@@ -38,7 +38,8 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"[{time.monotonic() - began_s:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     try:
-        result = suite.run(names, QUICK if arguments.quick else FULL, say)
+        options = (QUICK if arguments.quick else FULL)._replace(sockets=arguments.sockets)
+        result = suite.run(names, options, say)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -85,9 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="measure; all cases if none is named")
+    run = commands.add_parser("run", help="measure; if none is named, all but the long ones")
     run.add_argument("cases", nargs="*", metavar="CASE")
     run.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    run.add_argument(
+        "--sockets", action="store_true", help="hedge_tail: check the simulation over sockets"
+    )
     run.add_argument("--out", type=Path, help="where the JSON goes (default: bench/results)")
     comparing = commands.add_parser("compare", help="figures that two files share")
     comparing.add_argument("old", type=Path)

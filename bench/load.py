@@ -4,6 +4,7 @@
     {"op": "leg", ...}      open loop: requests at intended times, at a stated rate
     {"op": "burst", ...}    many requests at one moment
     {"op": "cancel", ...}   requests that are cancelled, and when
+    {"op": "many", ...}     so many requests, at most so many a second, at most so many at once
     {"op": "sessions", ...} open or close idle Converse sessions
 
 A leg has a ramp of one stream's length, in which the number of parallel streams builds up, and a
@@ -79,6 +80,8 @@ class Load:
                 return await self.burst(request)
             case "cancel":
                 return await self.cancel(request)
+            case "many":
+                return await self.many(request)
             case "sessions":
                 return await self.sessions(request)
         raise LoadError(f"unknown op {request['op']!r}")
@@ -196,6 +199,36 @@ class Load:
                 await asyncio.sleep(0.001)
             cancelled[model] = await started.cancel()
         return {"cancelled_ns": cancelled}
+
+    # --- many -------------------------------------------------------------------------------
+
+    async def many(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Requests whose answers are only checked to have come, and to have ended."""
+        path = self._paths[request["path"]]
+        gap_ns = round(1e9 / request["rate"])
+        free = asyncio.Semaphore(int(request["parallel"]))
+        errors: list[str] = []
+
+        async def one() -> None:
+            seen: Seen = []
+            try:
+                async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                    await path.stream(request["model"], seen)
+                if not seen:
+                    errors.append("an empty answer")
+            except Exception as error:  # noqa: BLE001 - told to the bench
+                errors.append(f"{type(error).__name__}: {error}")
+            finally:
+                free.release()
+
+        at_ns = now_ns()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(int(request["count"])):
+                await self._pacer.until(at_ns)
+                await free.acquire()
+                group.create_task(one())
+                at_ns = max(at_ns + gap_ns, now_ns())
+        return {"error_count": len(errors), "errors": errors[:5]}
 
     # --- idle sessions ----------------------------------------------------------------------
 

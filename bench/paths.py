@@ -102,7 +102,7 @@ class HttpPath:
             wreq.Method.POST,
             self._url,
             headers={"content-type": "application/json"},
-            body=chat_body(self._prefix + model),
+            body=chat_body(_asked(self._prefix, model)),
         )
         if response.status.as_int() != 200:
             raise LoadError(f"status {response.status.as_int()}: {(await response.text())[:300]}")
@@ -115,6 +115,11 @@ class HttpPath:
 
     async def close(self) -> None:
         """The clients close with their last reference."""
+
+
+def _asked(prefix: str, model: str) -> str:
+    """A model of the emulator is asked at one row of the relay; other names are its aliases."""
+    return prefix + model if model.startswith("emu:") else model
 
 
 def chat_body(model: str) -> bytes:
@@ -186,7 +191,7 @@ class GeneratePath:
 
     def call(self, model: str) -> Any:
         """The RPC, for who wants to cancel it."""
-        start = _start("g", self._prefix + model)
+        start = _start("g", _asked(self._prefix, model))
         return next(self._methods)(relay_pb2.GenerateRequest(start=start).SerializeToString())
 
     async def close(self) -> None:
@@ -221,7 +226,7 @@ class ConversePath:
         self._next += 1
         self._number += 1
         generation_id = b"g%d" % self._number
-        await session.start(generation_id, self._prefix + model, seen)
+        await session.start(generation_id, _asked(self._prefix, model), seen)
         return session, generation_id
 
     async def close(self) -> None:

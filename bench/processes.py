@@ -9,6 +9,7 @@ processes measured here do not do.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -72,6 +74,11 @@ def rss_kib(pid: int) -> int:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
     raise BenchError(f"/proc/{pid}/status has no VmRSS")
+
+
+def open_files(pid: int) -> int:
+    """File descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def context_switches(pid: int) -> tuple[int, int]:
@@ -129,8 +136,8 @@ class Process:
         self, name: str, command: Sequence[str], directory: Path, *, with_stdin: bool = False
     ) -> None:
         self.name = name
-        self._error_file = directory / f"{name}.err"
-        with self._error_file.open("wb") as errors:
+        self.error_file = directory / f"{name}.err"
+        with self.error_file.open("wb") as errors:
             self._popen = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
@@ -178,7 +185,7 @@ class Process:
         return pipe
 
     def _last(self) -> str:
-        text = self._error_file.read_text(errors="replace").strip()
+        text = self.error_file.read_text(errors="replace").strip()
         return f"its last words: {text[-600:]}" if text else "it left no message"
 
     def stop(self) -> None:
@@ -220,24 +227,45 @@ class EmulatorProcess(Process):
 
 
 class RelayProcess(Process):
-    """`relay serve` with one provider, the emulator."""
+    """`relay serve` with the emulator as its providers.
 
-    def __init__(self, emulator: EmulatorProcess, directory: Path, name: str = "relay") -> None:
+    Args:
+        rows: names of providers, all of them the emulator, or what each has beside the usual keys.
+        models: aliases.
+    """
+
+    def __init__(
+        self,
+        emulator: EmulatorProcess,
+        directory: Path,
+        name: str = "relay",
+        *,
+        rows: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("lab",),
+        models: Mapping[str, Any] | None = None,
+    ) -> None:
+        more = rows if isinstance(rows, Mapping) else {row: {} for row in rows}
+        provider = {
+            "wire": "openai_chat",
+            "ca_file": emulator.ca_file,
+            "auth": "none",
+            "warm_connections": 2,
+            "probe_path": "/v1/models",
+        }
         document: dict[str, Any] = {
+            "models": dict(models or {}),
             "server": {
                 "grpc": {"address": "127.0.0.1:0"},
                 "http": {"address": "127.0.0.1:0"},
                 "admin": {"address": "127.0.0.1:0"},
             },
             "providers": {
-                "lab": {
-                    "wire": "openai_chat",
-                    "base_url": f"{emulator.base_url}/v1",
-                    "ca_file": emulator.ca_file,
-                    "auth": "none",
-                    "warm_connections": 2,
-                    "probe_path": "/v1/models",
+                row: {
+                    **provider,
+                    # Two rows each by a name of its own, so that they have their own connections.
+                    "base_url": f"https://{host}:{emulator.tls_port}/v1",
+                    **more[row],
                 }
+                for row, host in zip(more, itertools.cycle(("127.0.0.1", "localhost")))
             },
         }
         config = directory / f"{name}.yaml"
@@ -245,14 +273,23 @@ class RelayProcess(Process):
         super().__init__(
             name, [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)], directory
         )
-        self.grpc_port = self.http_port = 0
+        self.grpc_port = self.http_port = self.admin_port = 0
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not (self.grpc_port and self.http_port):
+        while not (self.grpc_port and self.http_port and self.admin_port):
             line = self.read_line(max(0.1, deadline_s - time.monotonic()))
             if found := re.search(r"gRPC\s+\S+:(\d+)", line):
                 self.grpc_port = int(found[1])
             elif found := re.search(r"HTTP\s+http://[^:/]+:(\d+)", line):
                 self.http_port = int(found[1])
+            elif found := re.search(r"admin\s+http://[^:/]+:(\d+)", line):
+                self.admin_port = int(found[1])
+
+    def state(self) -> dict[str, Any]:
+        """Its `/admin/state`."""
+        url = f"http://127.0.0.1:{self.admin_port}/admin/state"
+        with urllib.request.urlopen(url, timeout=10.0) as answer:
+            value: dict[str, Any] = json.load(answer)
+            return value
 
 
 _NGINX_CONF = """\

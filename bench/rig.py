@@ -35,6 +35,8 @@ class Options(NamedTuple):
     rounds: int
     window_s: float
     is_quick: bool
+    sockets: bool = False
+    """Of `hedge_tail`: check the simulation against relay and emulator."""
 
 
 FULL = Options(rounds=5, window_s=2.5, is_quick=False)

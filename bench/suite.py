@@ -17,9 +17,13 @@ from bench.cases import (
     burst,
     cancel,
     cpu_per_event,
+    hedge_cost,
+    hedge_tail,
     inter_token,
+    loser_leaks,
     memory_idle_session,
     micro,
+    shadow_check,
 )
 from bench.processes import nginx_version
 from bench.result import CaseResult
@@ -36,7 +40,13 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "burst": burst.run,
     "cancel": cancel.run,
     "memory_idle_session": memory_idle_session.run,
+    "hedge_cost": hedge_cost.run,
+    "loser_leaks": loser_leaks.run,
+    "shadow_check": shadow_check.run,
+    "hedge_tail": hedge_tail.run,
 }
+LONG = frozenset({"loser_leaks", "shadow_check", "hedge_tail"})
+"""Cases that run only when they are named, or in `make nightly`."""
 SUMMARIES = {
     "micro": micro.__doc__,
     "added_ttft": added_ttft.__doc__,
@@ -45,6 +55,10 @@ SUMMARIES = {
     "burst": burst.__doc__,
     "cancel": cancel.__doc__,
     "memory_idle_session": memory_idle_session.__doc__,
+    "shadow_check": shadow_check.__doc__,
+    "hedge_cost": hedge_cost.__doc__,
+    "loser_leaks": loser_leaks.__doc__,
+    "hedge_tail": hedge_tail.__doc__,
 }
 
 _PACKAGES = (
