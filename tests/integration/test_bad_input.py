@@ -430,7 +430,7 @@ UNSERVED = [
 async def test_what_is_not_served_yet_is_said_so(world: World, more: dict[str, Any]) -> None:
     async with world.session() as talk:
         assert talk.ready is not None
-        assert list(talk.ready.capabilities) == ["openai_chat_body"]
+        assert list(talk.ready.capabilities) == ["openai_chat_body", "prewarm_prompt"]
         await talk.start("later", **more)
         end = (await talk.ended("later")).end
         assert end is not None
