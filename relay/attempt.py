@@ -3,7 +3,9 @@
 An attempt is *ready* when its first content event exists; until then nothing of it is visible
 outside and another target may be tried. Afterwards its stream belongs to the generation, which
 calls `read` until the stream is over. Between upstream bytes and `read`'s caller there is no
-queue and no task.
+queue and no task, but for one thing: of a read that is out of all proportion no more than
+`SLICE_BYTES` are decoded, and no more than `MAX_BATCH_EVENTS` handed on, before others have had
+their turn of the loop.
 
 It ends in one of three ways: at the end of its stream, by an error, or by `abort`; each releases
 the stream at once and fills `record`.
@@ -14,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator
+
+import structlog
 
 from relay import __version__
 from relay.codecs.base import Codec
@@ -35,14 +39,19 @@ from relay.errors import (
     LocalProtocolError,
     Reason,
     RelayError,
+    RemoteProtocolError,
+    StreamReset,
     TargetLimited,
 )
 from relay.outcome import AttemptOutcome, AttemptRecord
 from relay.reaper import Reaper
+from relay.redaction import redact
 from relay.resilience.headroom import Headroom
 from relay.routing.catalog import Target, Timeouts
 from relay.timeline import AttemptMarks
 from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
+
+_log = structlog.get_logger("relay.attempt")
 
 _USER_AGENT = ("user-agent", f"rtrelay/{__version__}")
 
@@ -60,8 +69,15 @@ MAX_UNHEARD_CHARS = 256 * 1024
 EVENT_BYTES = 64
 """What a held event is counted with beside its content: the object and its place."""
 
-MIN_SECRET_CHARS = 6
-"""Shorter header values are words, not keys."""
+SLICE_BYTES = 16 * 1024
+"""Of the wire, decoded in one turn of the loop: an HTTP/2 frame. A chunk is mostly one event of
+some hundred bytes; this is a few milliseconds of CPU at worst, but for one event that is larger."""
+
+MAX_BATCH_EVENTS = 1024
+"""Handed on in one turn. One event of the wire may hold as many as fit into a megabyte."""
+
+_CHUNK_BYTES = 64
+"""What a chunk that completes no event counts with beside its bytes."""
 
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
 
@@ -98,8 +114,13 @@ class Attempt:
         self._codec: Codec = target.endpoint.make_codec()
         self._stream: UpstreamStream | None = None
         self._chunks: AsyncIterator[bytes | memoryview] | None = None
-        self._pending_error: RelayError | None = None
         self._is_over = False
+        self._has_waiting = False  # `read` has one of these three to see to first
+        self._queued: Events = ()  # of a large batch, not handed on yet
+        self._is_queue_end = False  # the wire's end comes after them
+        self._pending_error: RelayError | None = None
+        self._rest: bytes | memoryview = b""  # of a large chunk, not decoded yet
+        self._idle_bytes = 0  # decoded in vain since the loop's last turn
         self._held_bytes = 0
         self._unheard = io.StringIO()
         self._early_usage: Usage | None = None
@@ -170,8 +191,14 @@ class Attempt:
         self._mark("response_headers")
         self.record.http_version = stream.http_version
         self.record.http_status = stream.status
-        codec.decode_headers(stream.status, stream.headers)
-        if windows := read_rate_windows(stream.headers):
+        try:
+            codec.decode_headers(stream.status, stream.headers)
+            windows = read_rate_windows(stream.headers)
+        except RelayError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see `_unreadable`
+            raise self._unreadable(error) from None
+        if windows:
             self._headroom.observe(windows, self._clock())
         self._chunks = stream.chunks()
         want_reasoning = self._request.want_reasoning
@@ -237,52 +264,132 @@ class Attempt:
         """
         if self._is_over:
             return ()
-        if self._pending_error is not None:
-            self._fail(self._pending_error)
-            raise self._pending_error
         chunks, codec = self._chunks, self._codec
         if chunks is None:
             raise LocalProtocolError("read before the response head")
         try:
+            if self._has_waiting:
+                events = await self._read_waiting()
+                if events or self._is_over:
+                    return events
             while True:
-                events = codec.feed(await chunks.__anext__())
+                chunk = await chunks.__anext__()
+                if len(chunk) <= SLICE_BYTES:
+                    events = codec.feed(chunk)
+                else:
+                    events = await self._feed_slices(memoryview(chunk))
                 if events:
                     break
                 if codec.is_finished:
-                    return self._finish(codec.end())
+                    return self._settle(codec.end(), is_end=True)
+                self._idle_bytes += len(chunk) + _CHUNK_BYTES
+                if self._idle_bytes > SLICE_BYTES:
+                    self._idle_bytes = 0
+                    await self._turn()
+            if type(events[-1]) is ProviderFailed or len(events) > MAX_BATCH_EVENTS:
+                return self._settle(events, is_end=False)
+            if codec.is_finished:
+                return self._settle([*events, *codec.end()], is_end=True)
         except StopAsyncIteration:
-            return self._finish(codec.end())
+            return self._settle(self._last_events(), is_end=True)
         except RelayError as error:
             self._fail(error)
             raise
-        last = events[-1]
-        if type(last) is ProviderFailed:
-            self._pending_error = last.error
-            return self._before_failure(events)
-        if codec.is_finished:
-            return self._finish([*events, *codec.end()])
+        except Exception as error:  # noqa: BLE001 - see `_unreadable`
+            raise self._unreadable(error) from None
         return events
 
-    def _before_failure(self, events: Events) -> Events:
-        """What came before the failure; with nothing before it, the failure itself now."""
-        if len(events) == 1:
-            error = self._pending_error
-            if error is not None:
-                self._fail(error)
-                raise error
-        return events[:-1]
+    async def _read_waiting(self) -> Events:
+        """What has come already: the next events, or none if the rest completes no event."""
+        if self._pending_error is not None:
+            raise self._pending_error
+        await self._turn()
+        if self._queued:
+            queued, self._queued = self._queued, ()
+            self._has_waiting = bool(self._rest)
+            return self._settle(queued, is_end=self._is_queue_end)
+        events = await self._feed_slices(self._rest)
+        if events or self._codec.is_finished:
+            return self._settle(events, is_end=False)
+        return ()
 
-    def _finish(self, events: Events) -> Events:
-        """The wire is at its end: note the outcome, let go of the stream."""
+    async def _feed_slices(self, rest: bytes | memoryview) -> Events:
+        """Decode a large chunk piece by piece until there are events; what is left has to wait."""
+        codec = self._codec
+        while True:
+            events = codec.feed(rest[:SLICE_BYTES])
+            self._rest = rest = rest[SLICE_BYTES:]
+            self._has_waiting = bool(rest)
+            if events or not rest or codec.is_finished:
+                return events
+            await self._turn()
+
+    async def _turn(self) -> None:
+        """Let everything else run that is ready.
+
+        Raises:
+            StreamReset: the attempt was left meanwhile.
+        """
+        await asyncio.sleep(0)
+        if self._is_over:
+            raise StreamReset("the attempt was left before its end", headers_received=True)
+
+    def _last_events(self) -> Events:
+        """What the codec has left at the end of the body."""
+        try:
+            return self._codec.end()
+        except RelayError as error:
+            self._fail(error)
+            raise
+        except Exception as error:  # noqa: BLE001 - see `_unreadable`
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> RemoteProtocolError:
+        """A codec has raised for what a provider sent, which it promises not to: a bug of ours.
+
+        Only this provider's bytes bring it out, so that another one may well answer: the attempt
+        fails as if they broke the format.
+        """
+        target = self.target
+        _log.error(
+            "answer_unreadable",
+            provider=target.endpoint.provider,
+            model=target.model,
+            wire=self._codec.wire,
+            error=type(error).__name__,
+            exc_info=error,
+        )
+        failure = RemoteProtocolError(f"the answer of {target.name} could not be read")
+        self._fail(failure)
+        return failure
+
+    def _settle(self, events: Events, *, is_end: bool) -> Events:
+        """Hand on a batch that is large, that ends in a failure, or that ends the wire."""
+        if len(events) > MAX_BATCH_EVENTS:
+            self._queued, self._is_queue_end = events[MAX_BATCH_EVENTS:], is_end
+            self._has_waiting = True
+            return events[:MAX_BATCH_EVENTS]
         if events and type(events[-1]) is ProviderFailed:
-            self._pending_error = events[-1].error
-            return self._before_failure(events)
+            self._pending_error = error = events[-1].error
+            self._has_waiting = True
+            if len(events) > 1:
+                return events[:-1]
+            self._fail(error)
+            raise error
+        if is_end:
+            self._finish()
+        elif self._codec.is_finished:
+            return self._settle([*events, *self._last_events()], is_end=True)
+        return events
+
+    def _finish(self) -> None:
+        """The wire is at its end: note the outcome, let go of the stream."""
         self._is_over = True
+        self._rest = b""
         self._close_record(AttemptOutcome.SUCCESS, None)
         if self._stream is not None and self._chunks is not None:
             self._reaper.take(_drain(self._stream, self._chunks))
             self._stream = None
-        return events
 
     @property
     def is_over(self) -> bool:
@@ -303,7 +410,7 @@ class Attempt:
         self._fail(error)
 
     def _fail(self, error: RelayError) -> None:
-        self._redact(error)
+        redact(error, self.target.endpoint.headers)
         if not self._is_over:
             self._is_over = True
             outcome = (
@@ -318,17 +425,8 @@ class Attempt:
         """What the attempt cost in tokens, as far as it is known; once, when it is over."""
         self._headroom.spend(tokens, self._clock())
 
-    def _redact(self, error: RelayError) -> None:
-        """Take our own credentials out of what the provider said; some quote the whole key."""
-        for _, value in self.target.endpoint.headers:
-            secret = value.removeprefix("Bearer ")
-            if len(secret) >= MIN_SECRET_CHARS and secret in f"{error} {error.metadata}":
-                error.public_message = error.public_message.replace(secret, "***")
-                error.args = (error.public_message,)
-                for key, text in error.metadata.items():
-                    error.metadata[key] = text.replace(secret, "***")
-
     def _release(self) -> None:
+        self._rest, self._queued = b"", ()  # whoever waits for his turn with them finds it over
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.abort()

@@ -342,7 +342,8 @@ class ToolCallDone(StreamEvent, frozen=True, gc=False):
     kind: str = "function"
     is_partial: bool = False
     extra_json: bytes = b""
-    """JSON object of provider state that must go back with this call unchanged, or empty."""
+    """JSON object of provider state that must go back with this call unchanged, or empty (also
+    where it is nested too deeply to be written)."""
 
 
 class AudioDelta(StreamEvent, frozen=True, gc=False):

@@ -35,7 +35,8 @@ class AttemptRecord:
     http_version: str = ""
     http_status: int = 0
     mended_events: int = 0
-    """Events whose text was no Unicode: the provider's fault, told in the log."""
+    """Events that could not be passed on as they were (`Codec.mended_events`): the provider's
+    fault, told in the log."""
     phases_us: dict[str, int] = field(default_factory=dict)
     """pool_wait, request_sent, response_headers, first_content, each from the one before; those
     that it came to."""

@@ -26,6 +26,9 @@ MAX_EVENT_BYTES: Final = 1 << 20
 
 _BOM: Final = b"\xef\xbb\xbf"
 
+_FIELDS: Final = b"de"
+"""What the lines begin with that mean anything: `data` and `event`."""
+
 
 class SseParser:
     """Turns the bytes of one event stream into events, however they are cut.
@@ -127,12 +130,15 @@ class SseParser:
             self._line += lines[0]
             lines[0] = bytes(self._line)
             self._line.clear()
+        # What the cap leaves at least while this chunk is read: an event grows by no more than it.
+        room = self._max_event_bytes - len(self._data) - len(self._name) - 2 * len(chunk)
         for line in lines:
-            if line:
-                if not self._take_line(line):
-                    return events
-            elif (event := self._dispatch()) is not None:
-                events.append(event)
+            if not line:
+                if (self._data or self._name) and (event := self._dispatch()) is not None:
+                    events.append(event)
+            # A comment that fits is none of our work: there may be half a million.
+            elif (line[0] in _FIELDS or len(line) > room) and not self._take_line(line):
+                return events
         self._line += rest
         if self.held_bytes > self._max_event_bytes:
             self._overflow()

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from relay.attempt import MAX_UNHEARD_CHARS, TAIL_GRACE_S, Attempt
-from relay.codecs.base import EncodedRequest
+from relay.attempt import (
+    MAX_BATCH_EVENTS,
+    MAX_UNHEARD_CHARS,
+    SLICE_BYTES,
+    TAIL_GRACE_S,
+    Attempt,
+)
+from relay.codecs.base import Codec, EncodedRequest
+from relay.codecs.error_text import MAX_MESSAGE_CHARS
+from relay.codecs.openai_chat import OpenAIChatCodec
+from relay.codecs.openai_errors import MAX_WORD_CHARS
 from relay.content import (
     ChoiceFinished,
     Events,
@@ -36,6 +47,7 @@ from relay.errors import (
     PoolExhausted,
     Reason,
     RelayError,
+    RemoteProtocolError,
     Retry,
     StreamRefused,
     StreamReset,
@@ -45,6 +57,7 @@ from relay.errors import (
 )
 from relay.outcome import AttemptOutcome
 from relay.routing.plan import PlannedAttempt
+from relay.transport.base import MAX_READY_CHUNKS
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import DONE, chunk
 from tests.fakes.scenario import (
@@ -58,7 +71,7 @@ from tests.fakes.scenario import (
     request,
     text_of,
 )
-from tests.fakes.virtual_time import on_virtual_time, run, since_start_s
+from tests.fakes.virtual_time import VirtualLoop, on_virtual_time, run, since_start_s
 
 
 async def read_all(attempt: Attempt) -> list[StreamEvent]:
@@ -379,6 +392,34 @@ def test_total_limit_that_is_shorter_says_so() -> None:
     assert at_s == 1.5
 
 
+def test_no_error_shows_the_credential_that_was_sent() -> None:
+    """Not even the part of it that is left where a codec cuts long texts."""
+    key = "0123456789abcdef-fedcba"
+    said = "x" * (MAX_MESSAGE_CHARS - len(key) + 1) + key + " is wrong"
+    code = "z" * (MAX_WORD_CHARS - len(key) + 1) + key
+    body = orjson.dumps({"error": {"message": said, "code": code, "type": key, "param": key}})
+
+    @on_virtual_time
+    async def check() -> None:
+        scenario = Scenario({"a": FakeEndpoint(status=400, chunks=[(0.0, body)])})
+        (step,) = scenario.plan().attempts
+        endpoint = replace(step.target.endpoint, headers=[("authorization", f"Bearer {key}")])
+        target = replace(step.target, endpoint=endpoint)
+        attempt = scenario.start(PlannedAttempt(target, is_fallback=False))
+        with pytest.raises(UpstreamStatus) as raised:
+            await attempt.run_until_ready()
+        error = raised.value
+        texts = [str(error), error.public_message, error.provider_code, error.provider_type]
+        for text in [*texts, error.provider_param, *error.metadata.values()]:
+            assert key[:6] not in text
+        assert error.public_message.endswith("x***")
+        assert error.provider_code.endswith("z***")
+        assert (error.provider_type, error.metadata["provider_param"]) == ("***", "***")
+        await scenario.settled()
+
+    check()
+
+
 def test_no_stream_slot_becomes_free() -> None:
     @on_virtual_time
     async def check() -> None:
@@ -674,27 +715,235 @@ class ScriptedCodec:
         return ()
 
 
-def scripted(scenario: Scenario, codec: ScriptedCodec) -> Attempt:
+def scripted(scenario: Scenario, codec: Any) -> Attempt:
     (step,) = scenario.plan().attempts
     endpoint = replace(step.target.endpoint, make_codec=lambda: codec)
     target = replace(step.target, endpoint=endpoint)
     return scenario.start(PlannedAttempt(target, is_fallback=False))
 
 
-def broken(chunk: bytes) -> Events:
-    raise KeyError("a bug")
+class BrokenCodec(ScriptedCodec):
+    """Raises, at one of its calls, what no codec may raise for what a provider sends."""
+
+    def __init__(self, at: str, error: Exception) -> None:
+        super().__init__(lambda chunk: [TextDelta(chunk.decode())])
+        self._at = at
+        self._error = error
+
+    def decode_headers(self, status: int, headers: list[tuple[str, str]]) -> None:
+        if self._at == "decode_headers":
+            raise self._error
+
+    def feed(self, chunk: bytes | memoryview) -> Events:
+        if self._at == "feed" or (self._at == "second feed" and chunk == b"two"):
+            raise self._error
+        return super().feed(chunk)
+
+    def end(self) -> Events:
+        if self._at == "end":
+            raise self._error
+        return super().end()
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [("decode_headers", ""), ("feed", ""), ("second feed", "one"), ("end", "onetwo")],
+)
+@pytest.mark.parametrize("bug", [KeyError("a bug"), RecursionError(), TypeError("a bug")])
+def test_codec_that_raises_makes_its_provider_unreadable(
+    at: str, text: str, bug: Exception
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        chunks: Chunks = [(0.25, b"one"), (0.25, b"two")]
+        scenario = Scenario({"a": FakeEndpoint(chunks=chunks)})
+        attempt = scripted(scenario, BrokenCodec(at, bug))
+        events: list[StreamEvent] = []
+
+        async def everything() -> None:
+            await attempt.run_until_ready()
+            await read_into(attempt, events)
+
+        with capture_logs() as logged, pytest.raises(RemoteProtocolError) as raised:
+            await everything()
+        assert text_of(events) == text
+        error = raised.value
+        assert error.public_message == "the answer of a/m could not be read"
+        assert (error.reason, error.retry) == (Reason.UPSTREAM_PROTOCOL, Retry.BEFORE_COMMIT)
+        assert attempt.record.outcome is AttemptOutcome.FAILURE
+        assert attempt.record.error is error
+        (entry,) = logged
+        assert entry["event"] == "answer_unreadable"
+        assert (entry["provider"], entry["error"]) == ("a", type(bug).__name__)
+        assert entry["exc_info"] is bug
+        assert await attempt.read() == ()
+        await scenario.settled()
+        scenario.check()
+
+    check()
 
 
 @on_virtual_time
-async def test_stream_is_let_go_when_the_codec_has_a_bug() -> None:
-    scenario = Scenario({"a": FakeEndpoint(chunks=answer("Hi", gap_s=9.0))})
-    attempt = scripted(scenario, ScriptedCodec(broken))
-    with pytest.raises(KeyError):
-        await attempt.run_until_ready()
-    assert scenario.aborted == [("a", 0.0)]
-    assert attempt.record.outcome is AttemptOutcome.IGNORED, "the provider is not to blame"
+async def test_another_provider_answers_when_a_codec_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed = OpenAIChatCodec.feed
+
+    def broken_feed(self: OpenAIChatCodec, chunk: bytes | memoryview) -> Events:
+        if b"poison" in bytes(chunk):
+            raise TypeError("a bug")
+        return feed(self, chunk)
+
+    monkeypatch.setattr(OpenAIChatCodec, "feed", broken_feed)
+    scenario = Scenario(
+        {
+            "a": FakeEndpoint(chunks=[(0.5, ROLE), (0.5, chunk({"content": "poison"}))]),
+            "b": FakeEndpoint(chunks=answer("Hello", " there")),
+        }
+    )
+    batches, end = await scenario.generate()
+    assert "".join(map(text_of, batches)) == "Hello there"
+    assert end.error is None
+    failures = [record.error and record.error.reason for record in end.attempts]
+    assert failures == [Reason.UPSTREAM_PROTOCOL, None]
     await scenario.settled()
     scenario.check()
+
+
+# --- turns of the loop ----------------------------------------------------------------------
+
+
+class CountingCodec:
+    """A codec beside which it is counted what it decodes in each iteration of the loop."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.bytes_of_turn: Counter[int] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def feed(self, chunk: bytes | memoryview) -> Events:
+        self.bytes_of_turn[turn()] += len(chunk)
+        return self._codec.feed(chunk)
+
+
+def turn() -> int:
+    """The number of this iteration of the loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop.steps
+
+
+HELLO = chunk({"content": "Hello"})
+STOP = chunk(finish="stop")
+MEGABYTE = 1 << 20
+ARGUMENTS = chunk({"tool_calls": [{"index": 0, "function": {"arguments": "y"}}]})
+CALL = chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]})
+MANY_PARTS = chunk({"content": ["a"] * 100_000})
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        pytest.param([b":\n" * (MEGABYTE // 2)], 0, id="comments"),
+        pytest.param([b"\n" * MEGABYTE], 0, id="blank lines"),
+        pytest.param([b"data:{}\n\n" * (MEGABYTE // 9)], 0, id="empty events"),
+        pytest.param([b":\n"] * 20_000, 0, id="small chunks of comments"),
+        pytest.param([b": x\n" * 1000] * 100, 0, id="chunks of comments"),
+        pytest.param([chunk({"content": "x"}) * 6000], 6000, id="tokens"),
+        pytest.param([CALL, ARGUMENTS * 6000], 6001, id="pieces of arguments"),
+        pytest.param([MANY_PARTS], 100_000, id="an event of many parts"),
+        pytest.param([MANY_PARTS[:-1], b"\n" + b":\n" * MEGABYTE], 100_000, id="both"),
+    ],
+)
+def test_others_have_their_turn_while_much_is_decoded(body: list[bytes], events: int) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        chunks: Chunks = [(0.0, data) for data in [HELLO, *body, STOP]]
+        scenario = Scenario({"a": FakeEndpoint(chunks=chunks)})
+        codec = CountingCodec(OpenAIChatCodec())
+        attempt = scripted(scenario, codec)
+        await attempt.run_until_ready()
+        events_of_turn: Counter[int] = Counter()
+        while batch := await attempt.read():
+            events_of_turn[turn()] += len(batch)
+        assert attempt.record.outcome is AttemptOutcome.SUCCESS
+        assert events_of_turn.total() in range(events + 1, events + 4), "nothing is lost"
+        # At the border of two turns there may be the end of one piece and the beginning of another.
+        assert max(events_of_turn.values()) <= 2 * MAX_BATCH_EVENTS
+        assert max(codec.bytes_of_turn.values()) <= 2 * SLICE_BYTES
+        await scenario.settled()
+        scenario.check()
+
+    check()
+
+
+@on_virtual_time
+async def test_ordinary_chunks_wait_for_nothing_but_themselves() -> None:
+    scenario = Scenario({"a": FakeEndpoint(chunks=answer("Hello", *["x"] * 500))})
+    attempt = scenario.attempt()
+    await attempt.run_until_ready()
+    began = turn()
+    assert text_of(await read_all(attempt)) == "Hello" + "x" * 500
+    assert turn() - began <= 500 // MAX_READY_CHUNKS + 1, "the turns are the transport's"
+    await scenario.settled()
+
+
+def test_failure_that_ends_a_large_batch_comes_after_all_of_it() -> None:
+    @on_virtual_time
+    async def check() -> None:
+        body = chunk({"content": ["a"] * 5000})[:-2] + b"\n\n" + ERROR
+        scenario = Scenario({"a": FakeEndpoint(chunks=[(0.0, HELLO), (0.0, body)])})
+        attempt = scenario.attempt()
+        await attempt.run_until_ready()
+        events: list[StreamEvent] = []
+        with pytest.raises(UpstreamStatus):
+            await read_into(attempt, events)
+        assert text_of(events) == "Hello" + "a" * 5000
+        assert attempt.record.outcome is AttemptOutcome.FAILURE
+        await scenario.settled()
+        scenario.check()
+
+    check()
+
+
+def test_end_marker_in_a_large_chunk_ends_it_there() -> None:
+    @on_virtual_time
+    async def check() -> None:
+        body = chunk({"content": ["a"] * 5000}) + STOP + DONE + b":\n" * MEGABYTE
+        scenario = Scenario({"a": FakeEndpoint(chunks=[(0.0, HELLO), (0.0, body)])})
+        attempt = scenario.attempt()
+        await attempt.run_until_ready()
+        assert text_of(await read_all(attempt)) == "Hello" + "a" * 5000
+        assert attempt.record.outcome is AttemptOutcome.SUCCESS
+        await scenario.settled()
+        scenario.check()
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "body", [b":\n" * MEGABYTE, MANY_PARTS, MANY_PARTS + b":\n" * MEGABYTE], ids=[*"abc"]
+)
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_aborted_between_two_pieces(body: bytes, steps: int) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        scenario = Scenario({"a": FakeEndpoint(chunks=[(0.0, HELLO), (0.0, body), (9.0, STOP)])})
+        attempt = scenario.attempt()
+        await attempt.run_until_ready()
+        reading = asyncio.ensure_future(read_all(attempt))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        attempt.abort()
+        (failure,) = await asyncio.gather(reading, return_exceptions=True)
+        assert isinstance(failure, StreamReset)
+        assert attempt.record.outcome is AttemptOutcome.IGNORED
+        await scenario.settled()
+        scenario.check()
+
+    check()
 
 
 @on_virtual_time

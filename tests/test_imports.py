@@ -48,6 +48,7 @@ MAY_USE: dict[str, set[str]] = {
     "reaper": set(),
     "sse": set(),
     "logs": set(),
+    "redaction": {"errors"},
     # parts that do not know each other. Routing makes targets out of the seams of the other two:
     # an endpoint holds an origin and a way to make a codec, and nothing of what is behind them.
     "codecs": LEAVES,
@@ -65,6 +66,7 @@ MAY_USE: dict[str, set[str]] = {
         "codecs.rate_limit_headers",
         "transport.base",
         "resilience",
+        "redaction",
     },
     "target_state": LEAVES | {"resilience", "routing.catalog"},
     "race": LEAVES | {"attempt", "routing.plan"},

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Final
 
 from relay.codecs import anthropic_usage, lenient_json
 from relay.codecs.anthropic_errors import decode_inner_error
+from relay.codecs.opaque_field import pass_on
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
     ChoiceFinished,
@@ -100,6 +101,7 @@ class MessageReader:
         "_usage",
         "is_done",
         "is_in_text",
+        "left_out",
         "stop_reason",
         "text_chars",
     )
@@ -109,6 +111,8 @@ class MessageReader:
         """`message_stop` has come."""
         self.is_in_text = False
         """The block that began last is text."""
+        self.left_out = 0
+        """Fields and blocks so far that no JSON of ours can hold, left out."""
         self.stop_reason: str | None = None
         self.text_chars = 0
         """Of the answer so far; who takes text past the reader adds to it."""
@@ -196,7 +200,11 @@ class MessageReader:
         elif kind == "tool_use":
             self._on_tool_use(block, value, events)
         else:
-            self._hold(len(lenient_json.dumps(value)))
+            text = lenient_json.dumps(value)
+            self._hold(len(text))
+            if not text:
+                block.kind = ""
+                self.left_out += 1
 
     def _on_tool_use(self, block: _Block, value: dict[str, Any], events: list[StreamEvent]) -> None:
         calls = self._tool_calls
@@ -207,6 +215,8 @@ class MessageReader:
         # Almost always {} here, with the arguments to come; whole in a document, and from some
         # gateways.
         fragment = lenient_json.dumps(given).decode() if given else ""
+        if given and not fragment:
+            raise RemoteProtocolError("the arguments of a tool call are nested too deeply")
         block.call = calls.count
         calls.add(
             events,
@@ -263,11 +273,9 @@ class MessageReader:
                 self._settle_call(self._tool_calls, events, reason)
                 if reason is FinishReason.STOP and self._tool_calls.count:
                     reason = FinishReason.TOOL_CALLS  # gateways that forget to say so
-            events += [
-                OpaqueDelta(name, lenient_json.dumps(ending[name]))
-                for name in _PASSED_ON
-                if ending.get(name)
-            ]
+            for name in _PASSED_ON:
+                if value := ending.get(name):
+                    self.left_out += not pass_on(name, value, events)
             events.append(ChoiceFinished(reason, raw))
         self._on_usage(usage, events)
 
@@ -311,8 +319,11 @@ class MessageReader:
     def _on_citation(self, block: _Block, delta: dict[str, Any], events: list[StreamEvent]) -> None:
         citation = delta.get("citation")
         if type(citation) is dict:
-            self._hold(len(lenient_json.dumps(citation)))
-            block.citations.append(citation)
+            if text := lenient_json.dumps(citation):
+                self._hold(len(text))
+                block.citations.append(citation)
+            else:
+                self.left_out += 1
 
     def _on_compaction(
         self, block: _Block, delta: dict[str, Any], events: list[StreamEvent]
@@ -338,7 +349,7 @@ class MessageReader:
             return
         if block.kind == "text":
             if block.citations:
-                events.append(OpaqueDelta("annotations", self._annotated(block)))
+                pass_on("annotations", self._annotated(block), events)
         elif block.kind == "thinking":
             if block.signature:
                 entry = {
@@ -351,21 +362,21 @@ class MessageReader:
             entry = {"type": "reasoning.encrypted", "data": _text(block.value.get("data"))}
             events.append(_reasoning(entry, block.index))
         elif block.kind:
-            events.append(self._unread(block))
+            self.left_out += not pass_on("anthropic_blocks", self._unread(block), events)
         if not self._blocks:
             self._held_chars = 0
 
-    def _annotated(self, block: _Block) -> bytes:
+    def _annotated(self, block: _Block) -> list[dict[str, Any]]:
         found = []
         for citation in block.citations:
             kind = "url_citation" if citation.get("url") else _text(citation.get("type"))
             where = {"start_index": block.start_at, "end_index": self.text_chars}
             found.append({"index": self._annotations, "type": kind, kind: {**citation, **where}})
             self._annotations += 1
-        return lenient_json.dumps(found)
+        return found
 
     @staticmethod
-    def _unread(block: _Block) -> OpaqueDelta:
+    def _unread(block: _Block) -> list[dict[str, Any]]:
         value = block.value
         if block.pieces:
             text = "".join(block.pieces)
@@ -373,8 +384,7 @@ class MessageReader:
                 value["input"] = lenient_json.loads(text.encode("utf-8", "replace"))
             except ValueError:
                 value["input"] = {}  # cut; the block must stay an object to be taken back
-        entry = [{"index": block.index, "block": value}]
-        return OpaqueDelta("anthropic_blocks", lenient_json.dumps(entry))
+        return [{"index": block.index, "block": value}]
 
     @staticmethod
     def _settle_call(

@@ -126,7 +126,9 @@ class AnthropicMessagesCodec(StreamedBody):
         if name == "error":
             raise anthropic_errors.decode_inner_error(document)
         if type(document) is dict or name in _KNOWN_NAMES:
+            left_out = self._reader.left_out
             self._reader.read(document, events)
+            self.mended_events += self._reader.left_out > left_out
             self._is_done = self._reader.is_done
 
     def _on_tail(self, name: str, data: bytes, events: list[StreamEvent]) -> None:
@@ -140,6 +142,7 @@ class AnthropicMessagesCodec(StreamedBody):
 
     def _on_document(self, document: Any, events: list[StreamEvent]) -> None:
         self._reader.read_whole(document, events)
+        self.mended_events += self._reader.left_out > 0
 
     def _check_ending(self) -> None:
         # A whole message has no end but its own, which its reader has judged.

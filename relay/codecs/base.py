@@ -35,7 +35,8 @@ class Codec(Protocol):
     """Name in configuration, like `openai_chat`."""
 
     mended_events: int
-    """How many events so far held text that was no Unicode and was replaced by U+FFFD."""
+    """How many events so far could not be passed on as they were: text that was no Unicode was
+    replaced by U+FFFD, or a field nested too deeply to be written again was left out."""
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         """The request in this wire, always asking for a stream.

@@ -1,7 +1,9 @@
 """What a provider's error says, made fit to be shown: cut, and without secrets.
 
 Providers quote keys, account names and whole requests in their messages. Everything that looks
-like one of the first two is replaced; the rest is cut. HTML and other text that is not the
+like one of the first two is replaced; the rest is cut. Our own key, which may look like nothing, is
+known to the attempt alone (`relay.redaction`): it finds a beginning of it at the end of a text, so
+whoever cuts a text adds nothing behind the cut. HTML and other text that is not the
 provider's own error format is never shown at all (the caller sees to that).
 """
 

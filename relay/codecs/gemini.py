@@ -180,7 +180,9 @@ class GeminiCodec(StreamedBody):
     def _read(self, name: str, document: Any, events: list[StreamEvent]) -> None:
         if name == "error":
             raise gemini_errors.decode_inner_error(document)
+        left_out = self._reader.left_out
         self._reader.read(document, events)
+        self.mended_events += self._reader.left_out > left_out
 
     def _on_document(self, document: Any, events: list[StreamEvent]) -> None:
         self._reader.read(document, events)

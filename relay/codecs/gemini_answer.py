@@ -39,6 +39,7 @@ from relay.codecs import gemini_errors, gemini_usage, lenient_json
 from relay.codecs.error_text import public_text
 from relay.codecs.gemini_hot_chunk import HotChunk
 from relay.codecs.gemini_partial_args import PartialArgs, whole_args
+from relay.codecs.opaque_field import pass_on
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
     AudioDelta,
@@ -165,10 +166,13 @@ class AnswerReader:
         "_last_usage",
         "_response_id",
         "_service_tier",
+        "left_out",
     )
 
     def __init__(self, asked_choices: int = 1, service_tier: str = "") -> None:
         self._asked_choices = asked_choices
+        self.left_out = 0
+        """Fields so far that no JSON of ours can hold, left out."""
         self._service_tier = service_tier
         self._candidates: dict[int, _Candidate] = {}
         self._has_info = False
@@ -296,11 +300,9 @@ class AnswerReader:
                 self._on_part(part, index, candidate, events)
         if type(logprobs := entry.get("logprobsResult")) is dict:
             events.append(OpaqueDelta("logprobs", _logprobs(logprobs), index))
-        events += [
-            OpaqueDelta(key, lenient_json.dumps(entry[name]), index)
-            for name, key in _OPAQUE_FIELDS.items()
-            if entry.get(name)
-        ]
+        for name, key in _OPAQUE_FIELDS.items():
+            if value := entry.get(name):
+                self.left_out += not pass_on(key, value, events, index)
         if finish:
             self._on_finish(finish, _text(entry.get("finishMessage")), index, candidate, events)
 
@@ -355,7 +357,7 @@ class AnswerReader:
                     events,
                 )
         elif type(text) is str or (signature and not part.keys() - _BESIDE_A_PART):
-            if text:
+            if text and type(text) is str:
                 events.append(TextDelta(text, index))
             if signature:
                 self._on_signature(signature, index, candidate, events)
@@ -412,9 +414,10 @@ class AnswerReader:
         events: list[StreamEvent],
     ) -> None:
         """An entry of a list that clients add up: OpenAI's own client does so by `index`."""
-        listed = [{**entry, "index": candidate.opaque_count}]
-        candidate.opaque_count += 1
-        events.append(OpaqueDelta(key, lenient_json.dumps(listed), index))
+        if pass_on(key, [{**entry, "index": candidate.opaque_count}], events, index):
+            candidate.opaque_count += 1
+        else:
+            self.left_out += 1
 
     # --- function calls ----------------------------------------------------------------------
 

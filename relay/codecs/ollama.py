@@ -38,6 +38,7 @@ import orjson
 from relay.codecs import lenient_json, openai_errors, openai_usage, quirk_checks
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.ndjson import NdjsonParser
+from relay.codecs.opaque_field import pass_on
 from relay.codecs.quirk_checks import read_quirks
 from relay.codecs.request_json import CHAT_ONLY, dump_body, refuse_asked, spliced
 from relay.codecs.streamed_body import OVER, StreamedBody
@@ -49,7 +50,6 @@ from relay.content import (
     GenerateRequest,
     ImagePart,
     Message,
-    OpaqueDelta,
     OpaquePart,
     ReasoningDelta,
     RefusalPart,
@@ -210,7 +210,7 @@ class OllamaCodec(StreamedBody):
         if type(message) is dict:
             self._on_message(message, events)
         if logprobs := document.get("logprobs"):
-            events.append(OpaqueDelta("logprobs", lenient_json.dumps({"content": logprobs})))
+            self.mended_events += not pass_on("logprobs", {"content": logprobs}, events)
         if document.get("done") is True:
             self._on_done(document, events)
 
@@ -239,6 +239,8 @@ class OllamaCodec(StreamedBody):
         arguments = function.get("arguments")
         if type(arguments) is not str:
             arguments = lenient_json.dumps(arguments or {}).decode()
+            if not arguments:
+                raise RemoteProtocolError("the arguments of a tool call cannot be read")
         name, call_id = function.get("name"), call.get("id")
         self._calls.add(
             events,

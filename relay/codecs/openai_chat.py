@@ -83,7 +83,7 @@ class OpenAIChatCodec(StreamedBody):
                     document = self._odd_data(name, data)
                 if name == "error":
                     raise openai_errors.decode_inner_error(document)
-                self._reader.read(document, events)
+                self.mended_events += self._reader.read(document, events)
                 if self._is_done:
                     self._on_done()
                     break
@@ -136,7 +136,7 @@ class OpenAIChatCodec(StreamedBody):
             return
         if name == "error":
             raise openai_errors.decode_inner_error(document)
-        self._reader.read(document, events)
+        self.mended_events += self._reader.read(document, events)
 
     def _on_done(self) -> None:
         self._is_done = True
@@ -144,7 +144,7 @@ class OpenAIChatCodec(StreamedBody):
         self._mode = OVER
 
     def _on_document(self, document: Any, events: list[StreamEvent]) -> None:
-        self._reader.read(document, events, is_whole=True)
+        self.mended_events += self._reader.read(document, events, is_whole=True)
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs import lenient_json, openai_errors, openai_usage
+from relay.codecs.opaque_field import pass_on
 from relay.codecs.openai_hot_chunk import HotChoice
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
@@ -29,6 +30,9 @@ from relay.sse import MAX_EVENT_BYTES
 
 MAX_CHOICES: Final = 128
 """OpenAI's own limit of `n`."""
+
+MAX_EPOCH_S: Final = 1 << 40
+"""Later moments are nonsense (milliseconds, an overflow), and no 64-bit field must overflow."""
 
 # --- finish reasons -------------------------------------------------------------------------
 
@@ -92,7 +96,7 @@ class CompletionReader:
         RemoteProtocolError: it breaks the format.
     """
 
-    __slots__ = ("_choices", "_failed_finish", "_has_info", "_id_seed", "_last_opaque")
+    __slots__ = ("_choices", "_failed_finish", "_has_info", "_id_seed", "_last_opaque", "_left_out")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
@@ -100,6 +104,7 @@ class CompletionReader:
         self._id_seed = ""
         self._last_opaque: dict[str, bytes] = {}
         self._failed_finish: UpstreamStatus | None = None
+        self._left_out = 0  # fields that cannot be passed on
 
     @property
     def has_begun(self) -> bool:
@@ -125,11 +130,16 @@ class CompletionReader:
             events.append(TextDelta(content, entry.index))
         return True
 
-    def read(self, document: Any, events: list[StreamEvent], *, is_whole: bool = False) -> None:
-        """Take a chunk, or with `is_whole` the only document there is."""
+    def read(self, document: Any, events: list[StreamEvent], *, is_whole: bool = False) -> bool:
+        """Take a chunk, or with `is_whole` the only document there is.
+
+        Returns:
+            whether a field had to be left out, nested too deeply to be passed on.
+        """
         if type(document) is not dict:
             self._on_non_object(document)
-            return
+            return False
+        left_out_before = self._left_out
         choices = document.get("choices")
         usage = document.get("usage")
         if not usage and (groq := document.get("x_groq")) and type(groq) is dict:
@@ -146,7 +156,7 @@ class CompletionReader:
             events.append(counts)
         for key in _OPAQUE_TOP_FIELDS:
             if (value := document.get(key)) and self._has_info:
-                self._on_top_field(key, lenient_json.dumps(value), events)
+                self._on_top_field(key, value, events)
         if document.get("error"):
             raise openai_errors.decode_inner_error(document)
         if self._failed_finish is not None:
@@ -155,10 +165,14 @@ class CompletionReader:
             document.get("object") == "error" or document.get("type") == "error" or is_whole
         ):
             self._on_no_completion(document)
+        return self._left_out != left_out_before
 
-    def _on_top_field(self, key: str, value_json: bytes, events: list[StreamEvent]) -> None:
+    def _on_top_field(self, key: str, value: Any, events: list[StreamEvent]) -> None:
         """A field of the whole response, repeated with every chunk: told when it has changed."""
-        if value_json != self._last_opaque.get(key):
+        value_json = lenient_json.dumps(value)
+        if not value_json:
+            self._left_out += 1
+        elif value_json != self._last_opaque.get(key):
             self._last_opaque[key] = value_json
             events.append(OpaqueDelta(key, value_json))
 
@@ -177,11 +191,10 @@ class CompletionReader:
             raise RemoteProtocolError("the provider sent JSON that is not a completion")
 
     def _on_info(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
-        created = document.get("created")
         info = ResponseInfo(
             _text(document.get("id")),
             _text(document.get("model")),
-            created if type(created) is int and 0 <= created < 1 << 40 else 0,
+            _epoch_s(document.get("created")),
             _text(document.get("service_tier")),
             _text(document.get("system_fingerprint")),
         )
@@ -211,7 +224,7 @@ class CompletionReader:
             else:
                 self._on_delta(delta, index, choice, events)
         if logprobs := entry.get("logprobs"):
-            events.append(OpaqueDelta("logprobs", lenient_json.dumps(logprobs), index))
+            self._left_out += not pass_on("logprobs", logprobs, events, index)
         if finish := entry.get("finish_reason"):
             self._on_finish(finish, index, choice, events)
         if error := entry.get("error"):
@@ -238,11 +251,9 @@ class CompletionReader:
             events.append(_audio(audio, index))
         if calls := delta.get("tool_calls"):
             self._on_tool_calls(calls, index, choice, events)
-        events += [
-            OpaqueDelta(key, lenient_json.dumps(delta[key]), index)
-            for key in _OPAQUE_DELTA_FIELDS
-            if delta.get(key)
-        ]
+        for key in _OPAQUE_DELTA_FIELDS:
+            if value := delta.get(key):
+                self._left_out += not pass_on(key, value, events, index)
         if len(events) > count_before:
             choice.has_output = True
 
@@ -260,7 +271,7 @@ class CompletionReader:
             elif type(part.get("text")) is str:
                 text, thinking = part["text"], ""
             else:
-                events.append(OpaqueDelta("content_part", lenient_json.dumps(part), index))
+                self._left_out += not pass_on("content_part", part, events, index)
                 continue
             if thinking and not has_reasoning:
                 events.append(ReasoningDelta(thinking, index))
@@ -286,6 +297,8 @@ class CompletionReader:
                 arguments = ""
             elif type(arguments) is not str:
                 arguments = lenient_json.dumps(arguments).decode()
+                if not arguments:
+                    raise RemoteProtocolError("the arguments of a tool call are nested too deeply")
             extra = call.get("extra_content")
             assembler.add(
                 events,
@@ -329,6 +342,10 @@ def _text(value: object) -> str:
     return value if type(value) is str else ""
 
 
+def _epoch_s(value: object) -> int:
+    return value if type(value) is int and 0 <= value < MAX_EPOCH_S else 0
+
+
 def _thinking(value: object) -> str:
     if type(value) is list:
         return "".join(_text(part.get("text")) for part in value if type(part) is dict)
@@ -336,11 +353,10 @@ def _thinking(value: object) -> str:
 
 
 def _audio(audio: dict[str, Any], index: int) -> AudioDelta:
-    expires = audio.get("expires_at")
     return AudioDelta(
         _text(audio.get("id")),
         _text(audio.get("data")),
         _text(audio.get("transcript")),
-        expires if type(expires) is int else 0,
+        _epoch_s(audio.get("expires_at")),
         index,
     )

@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from relay.codecs import error_body
-from relay.codecs.error_text import looks_like_markup, public_text
+from relay.codecs import error_body, lenient_json
+from relay.codecs.error_text import MAX_MESSAGE_CHARS, looks_like_markup, public_text
 from relay.codecs.retry_hints import retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 
@@ -143,6 +143,15 @@ _WORTH_WAITING: Final = frozenset(
     }
 )
 
+MAX_DEPTH: Final = 8
+"""How far down a message is looked for: validation errors are three levels deep."""
+
+MAX_WORD_CHARS: Final = 200
+"""Of a type, a code or a parameter's name."""
+
+_MAX_READ_CHARS: Final = 2 * MAX_MESSAGE_CHARS
+"""Of a message: the patterns must not run over a megabyte."""
+
 _PUNCTUATION: Final = re.compile(r"[^a-z0-9]")
 
 
@@ -221,7 +230,7 @@ def _facts_of(error: Mapping[str, Any], outer: Mapping[str, Any]) -> ErrorFacts:
         if status := _status_of(value):
             break
     return ErrorFacts(
-        message=message,
+        message=message[:_MAX_READ_CHARS],
         type=_word_of(error.get("type")),
         code=_word_of(code) or _word_of(_innermost_code(error)),
         param=_word_of(error.get("param")),
@@ -269,18 +278,24 @@ def _to_error(facts: ErrorFacts, *, http_status: int, headers: Headers) -> Upstr
     )
 
 
-def _text_of(value: object) -> str:
+def _text_of(value: object, depth: int = 0) -> str:
     """A message, which is a text or, for validation errors, a list of complaints."""
     if isinstance(value, str):
         return value
+    if depth == MAX_DEPTH:
+        return ""
     if isinstance(value, dict):
         if "msg" in value:
-            where = value.get("loc")
-            path = ".".join(map(str, where)) if isinstance(where, list) else ""
-            return f"{path}: {value['msg']}" if path else str(value["msg"])
-        return _text_of(value.get("detail")) or _text_of(value.get("message"))
+            where, said = value.get("loc"), value["msg"]
+            if not isinstance(said, str):
+                said = lenient_json.dumps(said).decode()
+            steps = where if isinstance(where, list) else []
+            path = ".".join(str(step) for step in steps if isinstance(step, str | int))
+            return f"{path}: {said}" if path else said
+        found = _text_of(value.get("detail"), depth + 1)
+        return found or _text_of(value.get("message"), depth + 1)
     if isinstance(value, list):
-        return "; ".join(filter(None, map(_text_of, value[:8])))
+        return "; ".join(filter(None, (_text_of(item, depth + 1) for item in value[:8])))
     return ""
 
 
@@ -305,9 +320,9 @@ def _innermost_code(error: Mapping[str, Any]) -> object:
 
 def _word_of(value: object) -> str:
     if isinstance(value, str):
-        return public_text(value)[:200]
+        return public_text(value[: 2 * MAX_WORD_CHARS])[:MAX_WORD_CHARS]
     if type(value) is int:
-        return str(value)[:200]
+        return str(value)
     return ""
 
 

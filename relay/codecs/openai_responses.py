@@ -135,13 +135,16 @@ class ResponsesCodec(StreamedBody):
         self._read(name, document, events)
 
     def _read(self, name: str, document: Any, events: list[StreamEvent]) -> None:
+        left_out = self._reader.left_out
         self._reader.read(name, document, events)
+        self.mended_events += self._reader.left_out > left_out
         self._is_done = self._reader.is_finished
 
     # --- the end ------------------------------------------------------------------------------
 
     def _on_document(self, document: Any, events: list[StreamEvent]) -> None:
         self._reader.read_whole(document, events)
+        self.mended_events += self._reader.left_out > 0
 
     def _check_ending(self) -> None:
         if not self._reader.is_finished:

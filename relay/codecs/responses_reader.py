@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relay.codecs import lenient_json, openai_errors, openai_usage
+from relay.codecs import openai_errors, openai_usage
+from relay.codecs.opaque_field import pass_on
 from relay.codecs.responses_calls import KINDS, ResponseCalls
 from relay.codecs.responses_hot_event import HotEvent
 from relay.codecs.responses_state import (
@@ -26,7 +27,6 @@ from relay.codecs.responses_state import (
 from relay.content import (
     ChoiceFinished,
     FinishReason,
-    OpaqueDelta,
     ReasoningDelta,
     RefusalDelta,
     ResponseInfo,
@@ -161,11 +161,14 @@ class ResponseReader:
         "_reasoning_kinds",
         "_text_part",
         "is_finished",
+        "left_out",
     )
 
     def __init__(self, format_name: str) -> None:
         self._format = format_name
         self._calls = ResponseCalls()
+        self.left_out = 0
+        """Fields that could not be passed on."""
         self._parts: dict[tuple[str, int, int], _Part] = {}
         self._last_parts: dict[str, _Part] = {}  # by kind
         self._text_part = _Part(-1, -1)
@@ -304,7 +307,9 @@ class ResponseReader:
         if self._phase:
             # The messages go back as one, in the place of the last. Told once, since OpenAI's own
             # client would join two words to one.
-            events.append(_opaque("extra_content", {"openai": {"phase": self._phase}}))
+            self.left_out += not pass_on(
+                "extra_content", {"openai": {"phase": self._phase}}, events
+            )
         events.append(ChoiceFinished(reason, raw))
         if counts is not None:
             events.append(counts)
@@ -350,9 +355,11 @@ class ResponseReader:
             self._on_parts(index, item.get("content"), events)
             if entries := reasoning_entries(item, self._format, self._next_index):
                 self._next_index += len(entries)
-                events.append(_opaque(REASONING_KEY, entries))
+                self.left_out += not pass_on(REASONING_KEY, entries, events)
         elif kind:
-            events.append(_opaque(ITEMS_KEY, [opaque_entry(item, self._format, self._next_index)]))
+            self.left_out += not pass_on(
+                ITEMS_KEY, [opaque_entry(item, self._format, self._next_index)], events
+            )
             self._next_index += 1
 
     def _on_parts(self, index: int, parts: object, events: list[StreamEvent]) -> None:
@@ -373,7 +380,7 @@ class ResponseReader:
             self._say(kind, index, self._open_part(kind, index, part_index), text, events)
         if kind == _TEXT and (logprobs := document.get("logprobs")):
             self._part(kind, index, part_index).has_logprobs = True
-            events.append(_opaque("logprobs", {"content": logprobs}))
+            self.left_out += not pass_on("logprobs", {"content": logprobs}, events)
 
     def _on_part_done(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
         part = document.get("part")
@@ -385,7 +392,7 @@ class ResponseReader:
         if annotation := document.get("annotation"):
             place = _index(document, "output_index"), _index(document, "content_index")
             self._part(_TEXT, *place).annotations += 1
-            events.append(_opaque("annotations", [_annotation(annotation)]))
+            self.left_out += not pass_on("annotations", [_annotation(annotation)], events)
 
     def _on_whole_part(
         self,
@@ -414,10 +421,10 @@ class ResponseReader:
         if type(annotations) is list and len(annotations) > part.annotations:
             more = annotations[part.annotations :]
             part.annotations = len(annotations)
-            events.append(_opaque("annotations", [_annotation(one) for one in more]))
+            self.left_out += not pass_on("annotations", [_annotation(one) for one in more], events)
         if not part.has_logprobs and (logprobs := whole.get("logprobs")):
             part.has_logprobs = True
-            events.append(_opaque("logprobs", {"content": logprobs}))
+            self.left_out += not pass_on("logprobs", {"content": logprobs}, events)
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -502,10 +509,6 @@ def _annotation(annotation: Any) -> Any:
         facts = {key: value for key, value in annotation.items() if key != "type"}
         return {"type": "url_citation", "url_citation": facts}
     return annotation
-
-
-def _opaque(key: str, value: Any) -> OpaqueDelta:
-    return OpaqueDelta(key, lenient_json.dumps(value))
 
 
 def _index(document: dict[str, Any], field: str) -> int:

@@ -17,6 +17,7 @@ from typing import Final
 
 import orjson
 
+from relay.codecs import lenient_json
 from relay.content import StreamEvent, ToolArgumentsDelta, ToolCallDone, ToolCallStart
 from relay.errors import RemoteProtocolError
 
@@ -182,7 +183,7 @@ class ToolCallAssembler:
                 self._choice,
                 call.kind,
                 by_length and call.kind == "function" and not is_json(arguments),
-                orjson.dumps(call.extra) if call.extra else b"",
+                lenient_json.dumps(call.extra) if call.extra else b"",
             )
         )
         self.held_chars = 0

@@ -17,6 +17,9 @@ from typing import Literal, NamedTuple, Protocol
 Headers = list[tuple[str, str]]
 """Header names in lower case, in order of arrival; values as text (latin-1)."""
 
+MAX_READY_CHUNKS = 64
+"""How many chunks a stream may hand out without a turn of the loop, all being there already."""
+
 HttpMode = Literal["auto", "h1", "h2"]
 """`auto`: ALPN over TLS, HTTP/1.1 over plain text. `h2` over plain text: prior knowledge."""
 
@@ -62,7 +65,8 @@ class UpstreamStream(Protocol):
     def chunks(self) -> AsyncIterator[bytes | memoryview]:
         """The body as it arrives, one item a DATA frame or read; call once.
 
-        Empty frames are left out. Read to the end: over HTTP/1.1 a body that is left before its
+        Empty frames are left out. After `MAX_READY_CHUNKS` items that were there already the loop
+        has a turn. Read to the end: over HTTP/1.1 a body that is left before its
         end costs the connection.
 
         Raises:

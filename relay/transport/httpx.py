@@ -28,7 +28,7 @@ from relay.errors import (
     TlsFailed,
     UpstreamError,
 )
-from relay.transport.base import Origin, PhaseMark, UpstreamRequest
+from relay.transport.base import MAX_READY_CHUNKS, Origin, PhaseMark, UpstreamRequest
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.stream import EngineStream
 
@@ -147,7 +147,7 @@ class HttpxConnection:
 class HttpxStream(EngineStream):
     """A response whose body is read through httpx's generator."""
 
-    __slots__ = ("_body", "_engine", "_is_reading", "_response")
+    __slots__ = ("_body", "_count", "_engine", "_is_reading", "_response")
 
     def __init__(self, engine: HttpxEngine, response: httpx2.Response, owner: StreamOwner) -> None:
         super().__init__(
@@ -164,10 +164,15 @@ class HttpxStream(EngineStream):
         body = cast("AsyncIterable[bytes]", response.stream).__aiter__()
         self._body = cast("AsyncGenerator[bytes, None]", body)
         self._is_reading = False
+        self._count = 0
 
     async def __anext__(self) -> bytes:
         self._is_reading = True
         try:
+            # One read of the socket may hold thousands of HTTP/1.1 chunks.
+            self._count += 1
+            if not self._count % MAX_READY_CHUNKS:
+                await asyncio.sleep(0)
             return await self._body.__anext__()
         except StopAsyncIteration:
             await self._response.aclose()

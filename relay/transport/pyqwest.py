@@ -46,7 +46,7 @@ _FAILURES = (
     pyqwest.WriteError,
 )
 _TLS_WORDS = ("certificate", "corrupt message", "fatal alert", "handshake", "peer ")
-_CUT_WORDS = ("before message", "closed")
+_CUT_WORDS = ("before message", "closed", "unexpected EOF")
 
 
 class PyqwestEngine:

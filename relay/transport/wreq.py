@@ -56,6 +56,8 @@ _FAILURES = (
 
 _RESET = re.compile(r"kind: Reset\(StreamId\(\d+\), (\w+), (\w+)\)")
 _GOAWAY = re.compile(r'kind: GoAway\(b"(?:[^"\\]|\\.)*", (\w+), (\w+)\)')
+_CUT = "kind: UnexpectedEof"
+"""Between two chunks the text goes on with "unexpected EOF during chunk size line"."""
 _NOT_HTTP = re.compile(r"Parse\(|chunk size|InvalidInput")
 _FOREVER = timedelta(days=365)
 
@@ -262,7 +264,7 @@ def _mapped(
         # Streams at or below its last_stream_id go on; this one is above.
         refused = StreamRefused(f"the provider is leaving the connection ({code})")
         return refused, StreamEnd.LOST
-    if _NOT_HTTP.search(text):
+    if _CUT not in text and _NOT_HTTP.search(text):
         return RemoteProtocolError("the provider's answer is not HTTP"), StreamEnd.LOST
     return reset("the connection broke"), StreamEnd.LOST
 

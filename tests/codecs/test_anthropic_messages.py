@@ -448,6 +448,33 @@ def test_blocks_after_the_stop_reason_count() -> None:
     assert [(c.arguments, c.is_done) for c in choice.tool_calls] == [("{}", True)]
 
 
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"1" + b"]" * levels
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        block(0, {"type": "server_tool_use", "id": "s", "name": "n", "input": "DEEP"}) + stop(0),
+        block(0, {"type": "text", "text": ""})
+        + delta(0, "citations_delta", citation={"type": "char_location", "x": "DEEP"})
+        + stop(0),
+    ],
+)
+def test_what_cannot_be_written_again_is_left_out_and_counted(odd: bytes) -> None:
+    body = start() + odd.replace(b'"DEEP"', nested(300)) + text(1, "a") + ending() + STOP
+    codec = AnthropicMessagesCodec()
+    result = collect(run(codec, [body]))
+    assert (result.text, result.error, result.choices[0].opaque) == ("a", None, [])
+    assert codec.mended_events == 1
+
+
+def test_arguments_that_cannot_be_written_are_not_taken_for_none() -> None:
+    odd = block(0, {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "DEEP"}}) + stop(0)
+    body = start() + odd.replace(b'"DEEP"', nested(300)) + ending("tool_use") + STOP
+    assert isinstance(decode(body).failure, RemoteProtocolError)
+
+
 def test_text_that_is_no_unicode_is_mended_and_counted() -> None:
     body = start() + text(0, "é") + END
     broken = body.replace("é".encode(), b"\xff")

@@ -574,6 +574,25 @@ def test_signature_of_the_text_is_told_once(chunks: list[bytes]) -> None:
     assert choice.opaque == [("extra_content", {"google": {"thought_signature": "S"}})]
 
 
+@pytest.mark.parametrize("odd", [True, 1, ["a"]])
+def test_signature_beside_a_text_that_is_none(odd: Any) -> None:
+    choice = decode_choice(answer({"text": odd, "thoughtSignature": "S"}), text("a"), STOP)
+    assert choice.text == "a"
+    assert choice.opaque == [("extra_content", {"google": {"thought_signature": "S"}})]
+
+
+@pytest.mark.parametrize(
+    "odd", [answer({"brandNew": "DEEP"}), answer(groundingMetadata={"x": "DEEP"})]
+)
+def test_what_cannot_be_written_again_is_left_out_and_counted(odd: dict[str, Any]) -> None:
+    deep = b"[" * 300 + b"]" * 300
+    body = stream(odd, text("a"), STOP).replace(b'"DEEP"', deep)
+    codec = GeminiCodec()
+    result = collect(run(codec, [body]))
+    assert (result.text, result.error, result.choices[0].opaque) == ("a", None, [])
+    assert codec.mended_events == 1
+
+
 def test_signed_thought() -> None:
     choice = decode_choice(
         answer({"text": "hm", "thought": True, "thoughtSignature": "S"}, finish="STOP")

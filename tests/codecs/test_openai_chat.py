@@ -480,6 +480,75 @@ def test_not_a_number_is_taken() -> None:
     assert decode(stream(text("a"), odd, STOP)).text == "ab"
 
 
+def nested(depth: int) -> str:
+    return "[" * depth + "1" + "]" * depth
+
+
+DEEP = nested(300)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            f'"choices":[{{"index":0,"delta":{{"content":"b","{key}":{DEEP}}}}}]'
+            for key in ("reasoning_details", "annotations", "images", "extra_content")
+        ),
+        f'"choices":[{{"index":0,"delta":{{"content":"b"}},"logprobs":{DEEP}}}]',
+        f'"choices":[{{"index":0,"delta":{{"content":["b",{{"x":{DEEP}}}]}}}}]',
+        f'"choices":[{{"index":0,"delta":{{"content":"b"}}}}],"citations":{DEEP}',
+    ],
+)
+def test_field_that_cannot_be_written_again_is_left_out_and_counted(fields: str) -> None:
+    odd = f'data: {{"id":"r",{fields}}}\n\n'.encode()
+    codec = OpenAIChatCodec()
+    result = collect(run(codec, [stream(text("a"), odd, STOP)]))
+    assert (result.text, result.error, result.choices[0].opaque) == ("ab", None, [])
+    assert codec.mended_events == 1
+
+
+def test_field_that_is_nested_and_can_be_written_is_passed_on() -> None:
+    value = orjson.loads(nested(238))
+    result = decode(stream(chunk({"reasoning_details": value}), STOP))
+    assert result.choices[0].opaque == [("reasoning_details", value)]
+
+
+def test_provider_state_of_a_call_that_cannot_be_written_is_left_out() -> None:
+    entry = '{"index":0,"id":"c","function":{"name":"f","arguments":"{}"},"extra_content":%s}'
+    body = f'data: {{"choices":[{{"index":0,"delta":{{"tool_calls":[{entry % DEEP}]}}}}]}}\n\n'
+    result = decode(stream(body.encode(), STOP))
+    (one,) = result.choices[0].tool_calls
+    assert (one.name, one.arguments, one.is_done, one.extra) == ("f", "{}", True, None)
+
+
+def test_arguments_that_cannot_be_written_are_not_taken_for_none() -> None:
+    entry = '{"index":0,"id":"c","function":{"name":"f","arguments":{"a":%s}}}' % DEEP  # noqa: UP031
+    body = f'data: {{"choices":[{{"index":0,"delta":{{"tool_calls":[{entry}]}}}}]}}\n\n'
+    result = decode(stream(text("a"), body.encode(), STOP))
+    assert isinstance(result.failure, RemoteProtocolError)
+
+
+def test_integers_larger_than_any_field_are_taken() -> None:
+    """With a byte outside UTF-8 beside them, which orjson does not read."""
+    huge = b"9" * 30
+    odd = (
+        b'data: {"created":%b,"choices":[{"index":0,"delta":{"content":"\xff",'
+        b'"audio":{"id":"a","expires_at":%b},"reasoning_details":[%b]}}],'
+        b'"usage":{"prompt_tokens":%b,"x":%b}}\n\n'
+    ) % ((huge,) * 5)
+    result = decode(stream(odd, STOP))
+    assert result.info == ResponseInfo("", "", 0)
+    (choice,) = result.choices.values()
+    assert choice.opaque == [("reasoning_details", [1e30])]
+    assert [delta.expires_at_s for delta in choice.audio] == [0]
+
+
+@pytest.mark.parametrize("moment", [-1, 2**40, 2**64 - 1, 1.5, True, "1"])
+def test_moments_that_are_none_are_not_told(moment: Any) -> None:
+    result = decode(stream(chunk({"audio": {"id": "a", "expires_at": moment}}), STOP))
+    assert [delta.expires_at_s for delta in result.choices[0].audio] == [0]
+
+
 def test_largest_event_and_one_too_large() -> None:
     room = MAX_EVENT_BYTES - len(text("")) + len(b"\n\n")
     codec = OpenAIChatCodec()

@@ -178,6 +178,43 @@ def test_messages_are_cut() -> None:
     assert len(decode(400, openai("x" * 100_000)).public_message) == MAX_MESSAGE_CHARS
 
 
+DEPTHS = [8, 120, 510, 900, 1020]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ('{"detail":', "}"),
+        ('{"error":{"message":', "}}"),
+        ('{"detail":{"message":', "}}"),
+        ('{"detail":[', "]}"),
+        ('{"message":{"msg":[', "]}}"),
+        ('{"detail":[{"msg":"m","loc":[', "]}]}"),
+        ("[", "]"),
+    ],
+)
+def test_errors_nested_without_end_are_taken(opening: str, closing: str, depth: int) -> None:
+    body = (opening * depth + '"x"' + closing * depth).encode()
+    assert decode(503, body).reason is OVERLOADED
+
+
+def test_messages_are_found_some_levels_down() -> None:
+    body = {"detail": [{"message": {"detail": [{"loc": ["body", 0], "msg": "missing"}]}}]}
+    assert decode(422, body).public_message == "body.0: missing"
+
+
+def test_long_messages_are_cut_before_they_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def retry_after_s(headers: Any, message: str) -> None:
+        searched.append(len(message))
+
+    monkeypatch.setattr("relay.codecs.openai_errors.retry_after_s", retry_after_s)
+    decode(429, openai("x" * 60_000))
+    assert searched == [2 * MAX_MESSAGE_CHARS]
+
+
 @given(status=st.integers(300, 599), body=st.binary(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_any_body_is_taken(status: int, body: bytes) -> None:

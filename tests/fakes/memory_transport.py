@@ -32,7 +32,14 @@ from relay.errors import (
     RelayError,
     StreamReset,
 )
-from relay.transport.base import Headers, Origin, OriginState, PhaseMark, UpstreamRequest
+from relay.transport.base import (
+    MAX_READY_CHUNKS,
+    Headers,
+    Origin,
+    OriginState,
+    PhaseMark,
+    UpstreamRequest,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +325,8 @@ class MemoryStream:
             raise StopAsyncIteration from None
         if gap_s:
             await self._pause(gap_s)
+        elif attempt.chunks_read % MAX_READY_CHUNKS == MAX_READY_CHUNKS - 1:
+            await asyncio.sleep(0)
         if attempt.is_over:
             raise StreamReset("the stream was left before its end", headers_received=True)
         attempt.chunks_read += 1

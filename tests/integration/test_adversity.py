@@ -21,6 +21,7 @@ import orjson
 import pytest
 from rtrelay.v1 import Budgets, Outcome
 
+from tests.fakes import h1_server
 from tests.fakes.askers import ASKERS, Reply, ask_sse
 from tests.fakes.converse_client import details_of, reason_of, start, status_of
 from tests.fakes.h2_server import (
@@ -675,6 +676,30 @@ async def test_stream_left_open_after_done_holds_nobody_up(world: World) -> None
     # Its last frame is waited for, in the background and not for ever.
     await world.relay.settled()
     assert {stream.reset_code for stream in world.lab.requests(CHAT)} == {CANCEL}
+
+
+@pytest.mark.parametrize("engine", ["wreq", "pyqwest", "httpx"])
+async def test_http1_answer_that_was_whole_before_its_connection_broke_is_whole(
+    engine: str,
+) -> None:
+    """Cut between two chunks: all but the end marker had come."""
+
+    async def script(exchange: h1_server.Exchange) -> None:
+        head = ("content-type", "text/event-stream")
+        await exchange.head(200, head, ("transfer-encoding", "chunked"))
+        for part in answer_chunks("One", " two")[:-1]:
+            await exchange.chunk(part)
+        exchange.connection.close()
+
+    async with h1_server.H1Server() as server:
+        server.routes[CHAT] = script
+        row = provider(server.url, http="h1", warm_connections=0)
+        document = {"providers": {"lab": row}, "transport": {"engine": engine}}
+        async with relay_under_test(document) as relay:
+            for name, ask_it in ASKERS.items():
+                reply = await ask_it(relay, "lab/m")
+                assert reply.is_clean, f"{name}: {reply.reason} {reply.message}"
+                assert reply.text == "One two", name
 
 
 async def test_huge_token_passes_as_it_is(world: World) -> None:

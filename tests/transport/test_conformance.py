@@ -21,7 +21,7 @@ from relay.errors import (
     StreamReset,
     UpstreamError,
 )
-from relay.transport.base import UpstreamRequest, UpstreamStream
+from relay.transport.base import MAX_READY_CHUNKS, UpstreamRequest, UpstreamStream
 from relay.transport.engine import TransportSettings
 from tests.transport.conftest import QUIET, MakeWorld
 from tests.transport.worlds import KINDS, PRIVATE, SOCKET_KINDS, Play, World, WorldKind
@@ -116,6 +116,32 @@ async def test_a_large_body_is_whole(here: World) -> None:
     parts = [bytes([index]) * 50_000 for index in range(20)]
     stream = await here.open(here.play(Play(chunks=parts)))
     assert await body_of(stream) == b"".join(parts)
+
+
+@every_world
+async def test_the_loop_turns_between_chunks_that_are_all_there(here: World) -> None:
+    count = 2000
+    stream = await here.open(here.play(Play(chunks=[b"x"] * count)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.ensure_future(others())
+    last_turn, without_turn, most = 0, 0, 0
+    size = 0
+    async for chunk in stream.chunks():
+        size += len(chunk)
+        without_turn = without_turn + 1 if turns == last_turn else 1
+        most, last_turn = max(most, without_turn), turns
+    ticking.cancel()
+    await asyncio.wait([ticking])
+    await stream.aclose()
+    assert size == count
+    assert most <= MAX_READY_CHUNKS
 
 
 @socket_world

@@ -85,6 +85,50 @@ async def test_a_chunk_cut_in_the_middle(here: World) -> None:
 
 
 @h1_world
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        b"f",
+        b"f\r",
+        b"f;extension",
+        b"f\r\n",
+        b"f\r\nhalf",
+        b"3\r\nabc",
+        b"3\r\nabc\r",
+        b"0",
+        b"0\r\n",
+        b"0\r\n\r",
+        b"0\r\nx-trailer: half",
+        b"0\r\nx-trailer: whole\r\n",
+    ],
+    ids=repr,
+)
+async def test_a_chunked_body_cut_anywhere_is_broken_and_still_http(
+    here: World, rest: bytes
+) -> None:
+    server_of(here).routes["/cut"] = h1_server.raw(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n" + rest
+    )
+    stream = await here.open("/cut")
+    chunks = stream.chunks()
+    assert bytes(await anext(chunks)) == b"hello"
+    with pytest.raises(StreamReset):
+        await read_out(chunks)
+
+
+@h1_world
+@pytest.mark.parametrize("rest", [b"zz\r\nabc\r\n", b"3\r\nabcXX", b"3\nabc\r\n"], ids=repr)
+async def test_chunks_that_are_none_are_not_http(here: World, rest: bytes) -> None:
+    server_of(here).routes["/odd"] = h1_server.raw(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n" + rest
+    )
+    stream = await here.open("/odd")
+    with pytest.raises(RemoteProtocolError):
+        await read_out(stream.chunks())
+
+
+@h1_world
 async def test_a_chunk_with_a_broken_size(here: World) -> None:
     server_of(here).routes["/odd"] = h1_server.raw(
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n"
