@@ -5,9 +5,9 @@ else (a JSON string may hold U+2028 or U+0085). Whole lines are used up at once,
 between two chunks is one unfinished line, which has no line end in it: a new chunk is searched
 once and what is kept is never searched again, O(n) in all. Working in bytes makes a cut inside
 a UTF-8 sequence harmless; whether data is UTF-8 at all is found, mended and counted where it is
-read (`Codec.mended_events`). A complete event alone in its chunk with the name of the one before
-and one `data: ...` line, which is what providers send, takes a path of its own; so does one
-without a name whose lines end in CRLF, as Google's do.
+read (`Codec.mended_events`). Complete events with the name of the one before and one `data: ...`
+line, which is what providers send, take a path of their own, one alone in its chunk the shortest;
+so does one without a name whose lines end in CRLF, as Google's do.
 
 Implements WHATWG HTML section 9.2.6, with two differences: an event whose data is empty is
 dropped, and `end` hands out an event that lacks its final blank line, since some servers leave
@@ -81,7 +81,24 @@ class SseParser:
                 )
             if is_plain and end <= self._max_event_bytes:
                 return [(self._head_name, chunk[begin:end])] if end > begin else []
+            if 0 < line_end < end and (events := self._alike(chunk)) is not None:
+                return events
         return self._feed_any(chunk)
+
+    def _alike(self, chunk: bytes) -> list[SseEvent] | None:
+        """The events of a chunk that is nothing but whole ones like the last: tokens that came
+        together. None for any other chunk."""
+        if not chunk.endswith(b"\n\n") or b"\r" in chunk or len(chunk) > self._max_event_bytes:
+            return None
+        head, name = self._head, self._head_name
+        begin = len(head)
+        events: list[SseEvent] = []
+        for event in chunk[:-2].split(b"\n\n"):
+            if not event.startswith(head) or event.find(b"\n", begin) >= 0:
+                return None
+            if len(event) > begin:
+                events.append((name, event[begin:]))
+        return events
 
     def end(self) -> SseEvent | None:
         """The stream is over: the event that still lacks its blank line, if there is one.

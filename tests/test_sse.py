@@ -140,6 +140,47 @@ def test_an_event_alone_in_its_chunk_follows_the_same_rules() -> None:
     assert parse(body, 1) == [event for _, events in ONE_A_CHUNK for event in events]
 
 
+@pytest.mark.parametrize("name", [b"", b"event: a\n"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"",
+        b"data: {}\n\n",
+        b"data: \n\n",
+        b"data: x\ndata: y\n\n",
+        b"data: x\r\n\r\n",
+        b"data: x\ry\n\n",
+        b"event: b\ndata: x\n\n",
+        b": comment\n\n",
+        b"\n",
+        b"data:x\n\n",
+        b"data: x\n",
+        b"data: x",
+        b"data: \xff\xe2\x80\xa8\n\n",
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_events_that_came_together_are_read_like_any(name: bytes, odd: bytes, place: int) -> None:
+    event = name + b"data: x\n\n"
+    events = [event, event]
+    events.insert(place, odd if odd.startswith(b"event") else name + odd)
+    chunk = b"".join(events)
+    parser = SseParser()
+    found = parser.feed(event) + parser.feed(event) + parser.feed(chunk)
+    last = parser.end()
+    slow = parse(event + event + chunk, 1)
+    assert [*found, *([last] if last else ())] == slow
+
+
+def test_cap_holds_for_events_that_came_together() -> None:
+    parser = SseParser(max_event_bytes=100)
+    parser.feed(b"data: x\n\n")
+    small, large = b"data: " + b"x" * 90 + b"\n\n", b"data: " + b"x" * 101 + b"\n\n"
+    assert len(parser.feed(small + small)) == 2
+    assert len(parser.feed(small + large + small)) == 1
+    assert parser.is_too_large
+
+
 def test_memoryview_is_taken() -> None:
     assert SseParser().feed(memoryview(b"data: a\n\n")) == [("", b"a")]
 
