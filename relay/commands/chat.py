@@ -227,8 +227,11 @@ async def _interruptible(conversation: Conversation, text: str, console: Console
         barging.add(task)
         task.add_done_callback(barging.discard)
 
+    # The loop would put Python's own handler back, which raises wherever the loop just is.
+    before = signal.getsignal(signal.SIGINT)
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
     try:
         return await conversation.say(text, console)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
