@@ -66,4 +66,4 @@ def provider_request_id(headers: Iterable[tuple[str, str]]) -> str:
 
 def looks_like_markup(body: bytes | bytearray) -> bool:
     """Whether a body is HTML or XML, as the edges in front of providers send on errors."""
-    return body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    return body.lstrip().removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")

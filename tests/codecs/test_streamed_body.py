@@ -11,7 +11,7 @@ from relay.codecs.registry import BUILDERS
 from relay.content import ProviderFailed
 from relay.errors import RelayError, RemoteProtocolError
 from relay.sse import MAX_EVENT_BYTES
-from tests.fakes.collect import run
+from tests.fakes.collect import collect, run
 
 WIRES = sorted(BUILDERS)
 
@@ -84,6 +84,14 @@ def test_name_in_the_body_counts_more(wire: str, body: bytes, status: int) -> No
 def test_markup_is_no_answer(wire: str, before: bytes) -> None:
     for body in (b"<html>no</html>", b"<"):
         assert type(failure(wire, before + body)) is RemoteProtocolError
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_bytes_of_a_byte_order_mark_in_another_order_are_none(wire: str) -> None:
+    """The fuzzer found it: the same body, in one piece and in two, had two errors."""
+    pieces = [[b"\xbf<"], [b"\xbf", b"<"]]
+    whole, cut = (collect(run(BUILDERS[wire]({}, "p")(), each)) for each in pieces)
+    assert whole == cut
 
 
 @pytest.mark.parametrize("wire", WIRES)
