@@ -50,7 +50,7 @@ from relay.errors import (
     UpstreamStatus,
 )
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
-from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
+from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
 from relay.reaper import Reaper
 from relay.redaction import redact
 from relay.routing.catalog import Target, Timeouts
@@ -98,6 +98,9 @@ _COSTS_NOTHING = (UpstreamStatus, ConnectError, StreamRefused)
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
 
 
+_ANY_OUTPUT = OutputTokens(UNSET_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS)
+
+
 class Attempt:
     """One try. Created by the race's maker, started by `run_until_ready`, read by its owner."""
 
@@ -115,6 +118,7 @@ class Attempt:
         role: AttemptRole = AttemptRole.PRIMARY,
         estimated_prompt_tokens: int = 0,
         cached_tokens: int = 0,
+        output: OutputTokens = _ANY_OUTPUT,
         is_forced: bool = False,
     ) -> None:
         """
@@ -123,6 +127,7 @@ class Attempt:
             state: of the target; asked for a ticket before anything is sent.
             estimated_prompt_tokens: from bytes, not corrected for this target yet.
             cached_tokens: how many of them the provider is believed to have in its cache.
+            output: how long the answer may become, for what it costs if it is left.
             is_forced: nobody else may be asked: the breaker does not keep it away.
         """
         self.target = target
@@ -135,6 +140,7 @@ class Attempt:
         self._state = state
         self._estimated_prompt_tokens = estimated_prompt_tokens
         self._cached_tokens = cached_tokens
+        self._output = output
         self._is_forced = is_forced
         self._ticket: Ticket | None = None
         self._runs_on = False
@@ -524,6 +530,11 @@ class Attempt:
         self.abort()
         return False
 
+    def overdue(self) -> None:
+        """A further attempt is due beside it."""
+        if self._ticket is not None:
+            self._ticket.overdue(self._clock())
+
     def fail(self, error: RelayError) -> None:
         """Stop now because of an error that its owner found (a stall, a limit)."""
         self._fail(error)
@@ -544,7 +555,7 @@ class Attempt:
     def spent(self, usage: Usage) -> None:
         """What the attempt cost, as far as it is known; once, when it is over."""
         state = self._state
-        price, record = state.price, self.record
+        price, record = self.target.price, self.record
         if price is not None:
             cached = self._cached_tokens if usage.cached_tokens is None else usage.cached_tokens
             record.cost = price.of(usage.prompt_tokens, cached, usage.completion_tokens)
@@ -588,22 +599,25 @@ class Attempt:
     def _estimate_cost(self, outcome: AttemptOutcome, error: RelayError | None) -> None:
         """What an attempt cost of which the provider gave no account.
 
-        An error answer costs nothing. One that was left is paid for its prompt and what it had
-        written; where the provider is not known to stop, for the whole answer it may have written.
+        An error answer costs nothing, and what was not sent. One that was left is paid for its
+        prompt and what it had written; where the provider is not known to stop, for a whole answer.
         """
-        state, record = self._state, self.record
-        if state.price is None or self._ticket is None or "request_sent" not in self.marks.at_s:
+        record, price, at_s = self.record, self.target.price, self.marks.at_s
+        if price is None:
             return
-        if outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING):
-            record.cost = record.cost_upper = 0.0
-            return
-        prompt = state.prompt_tokens(self._estimated_prompt_tokens)
-        most = self._request.sampling.max_output_tokens or UNSET_OUTPUT_TOKENS
-        upper = state.price.of(prompt, self._cached_tokens, most)
-        seen = LOSER_OUTPUT_TOKENS if "first_content" in self.marks.at_s else 0
-        stopped = state.price.of(prompt, self._cached_tokens, seen)
-        record.cost = stopped if self.target.endpoint.stops_billing else upper
-        record.cost_upper = upper
+        if "request_sent" not in at_s or (
+            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
+        ):
+            cost = NO_COST
+        else:
+            cost = price.of_left(
+                self._state.prompt_tokens(self._estimated_prompt_tokens),
+                self._cached_tokens,
+                self._output,
+                seen_tokens=LOSER_OUTPUT_TOKENS if "first_content" in at_s else 0,
+                stops_billing=self.target.endpoint.stops_billing,
+            )
+        record.cost, record.cost_upper = cost
 
 
 async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryview]) -> None:

@@ -145,6 +145,7 @@ async def commit(
             role=role,
             estimated_prompt_tokens=plan.prompt_tokens,
             cached_tokens=plan.cached_tokens(step.target),
+            output=plan.money.output,
             is_forced=plan.is_forced(step),
         )
         progress.records.append(attempt.record)

@@ -41,7 +41,7 @@ class HedgeCounters:
         self.failovers = 0
         """Attempts in place of one that had failed."""
         self.extra_cost = 0.0
-        """Of attempts that lost."""
+        """What hedges added to what the first attempts would have cost alone."""
         self.extra_cost_upper = 0.0
         self.would_fire = 0
         """In shadow mode: hedges whose time came and that could have been paid for."""
@@ -70,11 +70,10 @@ class HedgeCounters:
         if hedge.refused:
             self.refused[hedge.refused] += 1
         for record in end.attempts:
-            if record.is_loser:
-                self.extra_cost += record.cost or 0.0
-                self.extra_cost_upper += record.cost_upper or 0.0
-            elif record.role is AttemptRole.FAILOVER:
+            if record.role is AttemptRole.FAILOVER and not record.is_loser:
                 self.failovers += 1
+        self.extra_cost += hedge.added_cost or 0.0
+        self.extra_cost_upper += hedge.added_cost_upper or 0.0
         if hedge.would_fire:
             self.would_fire += 1
             self.would_cost += hedge.would_cost or 0.0

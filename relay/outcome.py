@@ -83,6 +83,11 @@ class HedgeRecord:
     """Why it did not start when its time had come."""
     cost: float | None = None
     """Estimated for one that loses, micro-dollars."""
+    added_cost: float | None = None
+    """Had some fired: what all attempts cost over what the first would have cost alone, for this
+    answer; at least 0, micro-dollars. None where a price is not known."""
+    added_cost_upper: float | None = None
+    """The same as if no provider stopped when it is cancelled."""
     would_fire: bool | None = None
     """In shadow mode: its time came before the first content, and everything that is asked before
     a hedge starts (credit, room, throttle, common mode) said yes."""
@@ -90,8 +95,7 @@ class HedgeRecord:
     """In shadow mode, had it fired: the probability that it would have been first; None while the
     second target is not known well enough."""
     would_cost: float | None = None
-    """In shadow mode, had it fired: what the attempt that lost would be booked with, micro-dollars,
-    expected over who that is."""
+    """In shadow mode, had it fired: `added_cost`, expected over who would have won."""
     would_cost_upper: float | None = None
     """The same as if no provider stopped when it is cancelled."""
 

@@ -14,7 +14,7 @@ from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import DeadlineExceeded, Reason
 from relay.outcome import HedgeRecord
-from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
+from relay.prices import LOSER_OUTPUT_TOKENS, OutputTokens
 from relay.race import TimedStart
 from relay.race_plan import AliasState, RacePlan, Shared, has_room
 from relay.resilience.common_mode import CommonMode, CommonModeSettings
@@ -52,7 +52,7 @@ class _Rated(NamedTuple):
     scale: float
     stats: TargetStats
     loser_cost: float
-    """See `RacePlan.hedge_cost`."""
+    """See `HedgeMoney.hedge`."""
 
 
 class Planner:
@@ -154,8 +154,9 @@ class Planner:
         alias = self.alias(route.alias)
         session = policy.session_id if choose.sticky else ""
         warm = self.sticky.of(session, now_s) if session else None
+        output = alias.output(request)
         rated = [
-            self._rate(target, request, prompt_tokens, warm, now_s) for target in route.candidates
+            self._rate(target, prompt_tokens, output, warm, now_s) for target in route.candidates
         ]
         is_ordered = choose.mode == "ordered"
         names = () if is_ordered else [row.target.name for row in rated]
@@ -187,6 +188,7 @@ class Planner:
             ),
             route.timeouts_for(request),
             prompt_tokens=prompt_tokens,
+            output=output,
             is_last_resort=ranking.is_last_resort and not fallbacks,
             warm=warm,
         )
@@ -201,8 +203,8 @@ class Planner:
     def _rate(
         self,
         target: Target,
-        request: GenerateRequest,
         prompt_tokens: int,
+        output: OutputTokens,
         warm: Warm | None,
         now_s: float,
     ) -> _Rated:
@@ -214,10 +216,10 @@ class Planner:
         price, p50_s = target.price, state.p50_s
         cost = loser_cost = 0.0
         if price is not None:
-            most = request.sampling.max_output_tokens or UNSET_OUTPUT_TOKENS
-            cost = loser_cost = price.of(prompt, cached, most)
+            cost = loser_cost = price.of(prompt, cached, output.expected)
             if target.endpoint.stops_billing:
-                loser_cost = price.of(prompt, cached, LOSER_OUTPUT_TOKENS)
+                seen = min(LOSER_OUTPUT_TOKENS, output.most)
+                loser_cost = price.of(prompt, cached, seen)
         stats = TargetStats(
             state.wait_s(now_s),
             state.breaker.share(now_s),

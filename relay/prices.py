@@ -35,7 +35,26 @@ LOSER_OUTPUT_TOKENS: Final = 20
 
 
 UNSET_OUTPUT_TOKENS: Final = 300
-"""What an answer is reckoned to be where the request sets no limit."""
+"""What an answer is reckoned to be until some have been seen."""
+
+
+class OutputTokens(NamedTuple):
+    """How long an answer may become, before there is one."""
+
+    expected: int
+    most: int
+    """The request's own limit; without one a guess."""
+
+
+class Cost(NamedTuple):
+    """Of an attempt of which the provider gives no account, micro-dollars."""
+
+    likely: float
+    upper: float
+    """The most it can be: as if the provider had gone on to the longest answer."""
+
+
+NO_COST: Final = Cost(0.0, 0.0)
 
 
 class Price(NamedTuple):
@@ -52,6 +71,27 @@ class Price(NamedTuple):
             (prompt_tokens - cached) * self.input
             + cached * self.cached_input
             + output_tokens * self.output
+        )
+
+    def of_left(
+        self,
+        prompt_tokens: int,
+        cached_tokens: int,
+        output: OutputTokens,
+        *,
+        seen_tokens: int,
+        stops_billing: bool,
+    ) -> Cost:
+        """Of one that was left before its end, with so much of its answer written.
+
+        Args:
+            stops_billing: whether the provider stops when it is told to; else the whole answer is
+                paid for, of which the expected length is likely.
+        """
+        likely_tokens = min(seen_tokens, output.most) if stops_billing else output.expected
+        return Cost(
+            self.of(prompt_tokens, cached_tokens, likely_tokens),
+            self.of(prompt_tokens, cached_tokens, output.most),
         )
 
 

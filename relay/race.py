@@ -43,6 +43,11 @@ class Contender(Protocol):
         """
         ...
 
+    def overdue(self) -> None:
+        """A further attempt is due, though this one has not failed: whoever learns how slow it is
+        may know now. May be told more than once."""
+        ...
+
     def lose(self) -> bool:
         """Another won: note that, and stop. Idempotent, never waits.
 
@@ -295,6 +300,8 @@ class _Race(Generic[C]):
         self._launch(self._left.popleft(), AttemptRole.FAILOVER)
 
     def _hedge(self, hedge: TimedStart) -> None:
+        for runner in self._running.values():
+            runner.attempt.overdue()
         step = hedge.step
         if step is None or (step.is_planned and step not in self._left):
             # Fallbacks are another class of answer: they come when all candidates have failed.

@@ -17,6 +17,7 @@ from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Reason
 from relay.hedge_counters import HedgeCounters
+from relay.hedge_money import HedgeMoney
 from relay.outcome import (
     AttemptOutcome,
     AttemptRecord,
@@ -24,7 +25,7 @@ from relay.outcome import (
     GenerationEnd,
     HedgeRecord,
 )
-from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
+from relay.prices import NO_COST, UNSET_OUTPUT_TOKENS, Cost, OutputTokens
 from relay.race import TimedStart
 from relay.resilience.common_mode import CommonMode
 from relay.resilience.hedge_budget import Charge, HedgeBudgets
@@ -44,6 +45,10 @@ MIN_HEADROOM: Final = 0.2
 """No hedge to a target whose concurrency limit is used to more than the rest."""
 
 
+_OUTPUT_WEIGHT: Final = 0.02
+"""Of one answer in what answers are expected to be long."""
+
+
 class Shared(NamedTuple):
     """What the plans of one worker have in common."""
 
@@ -56,7 +61,15 @@ class Shared(NamedTuple):
 class AliasState:
     """What is kept for one alias, over reloads."""
 
-    __slots__ = ("budgets", "counters", "last_first", "pair", "retries", "throttle")
+    __slots__ = (
+        "budgets",
+        "counters",
+        "last_first",
+        "output_tokens",
+        "pair",
+        "retries",
+        "throttle",
+    )
 
     def __init__(self) -> None:
         self.budgets = HedgeBudgets(0.0, 0.0)
@@ -64,8 +77,23 @@ class AliasState:
         self.throttle = RetryThrottle()
         self.retries = RetryBudget(min_retries=MIN_FAILOVERS)
         self.last_first: str = ""
+        self.output_tokens = float(UNSET_OUTPUT_TOKENS)
+        """What answers lately had: a primary is reckoned to cost, and to earn, by it. A request's
+        own limit says little, most answers end far below it."""
         self.pair: tuple[tuple[str, ...], Pair] | None = None
         """Of `tail`, with the names of the candidates it was worked out for."""
+
+    def output(self, request: GenerateRequest) -> OutputTokens:
+        """How long an answer to this request may become."""
+        expected = round(self.output_tokens)
+        most = request.sampling.max_output_tokens
+        if most is None:
+            return OutputTokens(expected, max(expected, UNSET_OUTPUT_TOKENS))
+        return OutputTokens(min(expected, most), most)
+
+    def answered(self, output_tokens: int) -> None:
+        """An answer came to its end, this long."""
+        self.output_tokens += _OUTPUT_WEIGHT * (output_tokens - self.output_tokens)
 
 
 class _Shadow(NamedTuple):
@@ -103,9 +131,9 @@ class RacePlan:
         "hedge",
         "hedges",
         "is_last_resort",
+        "money",
         "request",
         "timeouts",
-        "warm",
     )
 
     def __init__(
@@ -117,6 +145,7 @@ class RacePlan:
         timeouts: Timeouts,
         *,
         prompt_tokens: int,
+        output: OutputTokens,
         is_last_resort: bool,
         warm: Warm | None,
     ) -> None:
@@ -140,7 +169,7 @@ class RacePlan:
         self.hedge = HedgeRecord(HedgeReason.DISABLED.value)
         """What was decided, and what came of it."""
         self.is_last_resort = is_last_resort
-        self.warm = warm
+        self.money = HedgeMoney(shared.states, prompt_tokens, warm, output)
         alias.retries.begin()
 
     @property
@@ -150,8 +179,7 @@ class RacePlan:
 
     def cached_tokens(self, target: Target) -> int:
         """How much of the prompt the target is believed to have in its cache."""
-        warm = self.warm
-        return warm.tokens if warm is not None and warm.target == target.name else 0
+        return self.money.cached_tokens(target)
 
     def is_forced(self, step: PlannedAttempt) -> bool:
         """Whether the breaker does not keep this attempt away: nobody better is left."""
@@ -172,7 +200,7 @@ class RacePlan:
         elif not has_room(state, now_s):
             hedge.refused = "no_headroom"
         else:
-            cost = self.hedge_cost(step.target)
+            cost = self.money.hedge(step.target, now_s)
             by_deadline = hedge.reason == HedgeReason.DEADLINE.value
             tenant = self.request.policy.tenant
             charge = alias.budgets.take(tenant, cost, by_deadline=by_deadline)
@@ -217,39 +245,6 @@ class RacePlan:
         self._retries.append(retry)
         return True
 
-    # --- money ------------------------------------------------------------------------------
-
-    def full_cost(self, target: Target) -> float:
-        """Of a whole answer there, micro-dollars; 0 where no price is known."""
-        price = target.price
-        if price is None:
-            return 0.0
-        prompt = self._shared.states.of(target, self._clock()).prompt_tokens(self._prompt_tokens)
-        return price.of(prompt, self.cached_tokens(target), self._output_tokens())
-
-    def hedge_cost(self, target: Target) -> float:
-        """Of an attempt that loses there, micro-dollars; 0 where no price is known."""
-        price = target.price
-        if price is None:
-            return 0.0
-        if not target.endpoint.stops_billing:
-            return self.full_cost(target)
-        prompt = self._shared.states.of(target, self._clock()).prompt_tokens(self._prompt_tokens)
-        return price.of(prompt, self.cached_tokens(target), LOSER_OUTPUT_TOKENS)
-
-    def _lost_cost(self, target: Target) -> tuple[float, float]:
-        """What an attempt there is booked with that was cancelled before its first content, and
-        the most it can have cost; see `relay.attempt`."""
-        upper = self.full_cost(target)
-        price = target.endpoint.price_of(target.model)
-        if price is None or not target.endpoint.stops_billing:
-            return upper, upper
-        prompt = self._shared.states.of(target, self._clock()).prompt_tokens(self._prompt_tokens)
-        return price.of(prompt, self.cached_tokens(target), 0), upper
-
-    def _output_tokens(self) -> int:
-        return self.request.sampling.max_output_tokens or UNSET_OUTPUT_TOKENS
-
     # --- the end ----------------------------------------------------------------------------
 
     def committed(self) -> None:
@@ -280,14 +275,13 @@ class RacePlan:
             elif record.outcome is not AttemptOutcome.IGNORED and _tells_of_the_target(record):
                 alias.throttle.failure()
         hedge = self.hedge
-        if hedge.is_shadow:
-            self._note_shadow(end, now_s)
+        if end.error is None and end.usage is not None:
+            alias.answered(end.usage.completion_tokens)
+        added = self._note_shadow(end, now_s) if hedge.is_shadow else self._note_added(end, now_s)
         tenant = request.policy.tenant
         for charge in self._charges:
-            # The extra attempt is the one that lost, whichever that was.
-            lost = [r for r in end.attempts if r.is_loser]
-            cost = lost[0].cost if lost and lost[0].cost is not None else hedge.would_cost
-            alias.budgets.settle(tenant, charge, charge.cost if cost is None else cost)
+            cost = charge.cost if added is None else added / len(self._charges)
+            alias.budgets.settle(tenant, charge, cost)
         winner = next((record for record in end.attempts if record.is_winner), None)
         if winner is not None:
             name = f"{winner.provider}/{winner.model}"
@@ -304,19 +298,29 @@ class RacePlan:
                 self._judge(now_s, is_beyond=False)
         alias.counters.ended(end, hedge)
 
-    def _note_shadow(self, end: GenerationEnd, now_s: float) -> None:
+    def _note_added(self, end: GenerationEnd, now_s: float) -> float | None:
+        """What the hedges that were sent have added."""
+        hedge = self.hedge
+        if not self._charges:
+            return None
+        added = self.money.added(end.attempts, end.usage, self.attempts[0].target, now_s)
+        if added is None:
+            return None
+        hedge.added_cost, hedge.added_cost_upper = added
+        return added.likely
+
+    def _note_shadow(self, end: GenerationEnd, now_s: float) -> float | None:
         """What would have come of the hedge that was not sent, if its time came."""
         hedge, shadow = self.hedge, self._shadow
         if shadow is None:
             hedge.would_fire = False
-            return
-        records = end.attempts
-        first = records[0]
+            return None
+        records, first = end.attempts, end.attempts[0]
         winner = next((record for record in records if record.is_winner), None)
         if first.outcome is not AttemptOutcome.IGNORED and "first_content" not in first.phases_us:
             # It failed, and the hedge would have been there to replace it.
             hedge.would_win = 1.0
-            first_cost = first_upper = first.cost or 0.0
+            added: Cost | None = NO_COST
         else:
             if winner is not None:
                 ready_us = winner.started_us + sum(winner.phases_us.values())
@@ -326,11 +330,13 @@ class RacePlan:
             if shadow.survival is not None:
                 # In a tie the one that started first wins.
                 hedge.would_win = 1.0 - shadow.survival.after(max(0.0, left_s) / shadow.scale)
-            first_cost, first_upper = self._lost_cost(self.attempts[0].target)
-        win = hedge.would_win or 0.0
-        second_cost, second_upper = self._lost_cost(shadow.target)
-        hedge.would_cost = win * first_cost + (1.0 - win) * second_cost
-        hedge.would_cost_upper = win * first_upper + (1.0 - win) * second_upper
+            added = self.money.would_add(
+                self.attempts[0].target, shadow.target, end.usage, hedge.would_win or 0.0, now_s
+            )
+        if added is None:
+            return None
+        hedge.would_cost, hedge.would_cost_upper = added
+        return added.likely
 
 
 def _tells_of_the_target(record: AttemptRecord) -> bool:

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited
 from relay.outcome import AttemptOutcome
-from relay.prices import Price
 from relay.resilience.breaker import Breaker, BreakerSettings, Permit
 from relay.resilience.headroom import Headroom
 from relay.resilience.latency import LatencySketch, Prior
@@ -57,7 +56,6 @@ class TargetState:
         "limiter",
         "p50_s",
         "pair_p99_s",
-        "price",
         "push_back",
         "survival",
         "usual_s",
@@ -70,7 +68,6 @@ class TargetState:
         limiter: LimiterSettings,
         draw: Callable[[], float],
         prior: Prior | None = None,
-        price: Price | None = None,
     ) -> None:
         self.headroom = Headroom()
         self.breaker = Breaker(breaker, draw)
@@ -78,7 +75,6 @@ class TargetState:
         self.latency = LatencySketch(prior)
         self.level = Level()
         self.push_back = PushBack()
-        self.price = price
         self.has_news = False
         """Something was recorded since the last refresh."""
         self._losers = 0
@@ -271,18 +267,33 @@ class Ticket:
             self._ttft_s = now_s - self._started_s
             self._tell(self._ttft_s, now_s, is_censored=False)
 
+    def overdue(self, now_s: float) -> None:
+        """Another attempt is due, since there is no first content: if that is late, it is known
+        now, and not only when it comes or is given up."""
+        if self._ttft_s is None and not self._is_over:
+            age_s = (now_s - self._started_s) / self._scale()
+            self._permit.overdue(age_s, self._usual_s(), now_s)
+
     def _tell(self, ttft_s: float, now_s: float, *, is_censored: bool) -> None:
         state = self._state
-        value_s = ttft_s / state.latency.scale(self._prompt_tokens, self._cached_tokens)
+        value_s = ttft_s / self._scale()
         if not is_censored or value_s > state.p50_s:
             state.level.observe(value_s, state.p50_s, now_s)
-        # Late is over twice the usual. Where the p95 is more than that, over a twentieth of its
-        # first tokens are, and six such among ten would come by chance now and then: then late is
-        # beyond the p95.
+        self._permit.observe(value_s, self._usual_s(), now_s, is_censored=is_censored)
+
+    def _scale(self) -> float:
+        return self._state.latency.scale(self._prompt_tokens, self._cached_tokens)
+
+    def _usual_s(self) -> float | None:
+        """What lateness is measured by.
+
+        Late is over twice the usual. Where the p95 is more than that, over a twentieth of its first
+        tokens are, and six such among ten would come by chance now and then: then late is beyond
+        the p95.
+        """
+        state = self._state
         usual_s = state.usual_s
-        if usual_s is not None:
-            usual_s = max(usual_s, state.quantile_s(0.95) / 2)
-        self._permit.observe(value_s, usual_s, now_s, is_censored=is_censored)
+        return None if usual_s is None else max(usual_s, state.quantile_s(0.95) / 2)
 
     def end(
         self,
@@ -379,7 +390,6 @@ class TargetStates:
             breaker=self._breaker,
             limiter=self._limiter,
             draw=self._draw,
-            price=target.price,
         )
         kept = self._kept.pop(target.name, None)
         if kept is not None:

@@ -316,6 +316,30 @@ async def test_without_hedges_one_token_is_asked_of_who_was_ejected() -> None:
     await scenario.settled()
 
 
+@pytest.mark.parametrize("extra", [0.0, 1.0], ids=["nothing left to pay with", "hedged"])
+def test_who_is_late_is_left_before_any_of_it_has_come(extra: float) -> None:
+    @on_virtual_time
+    async def play() -> None:
+        more = {"mode": "active", "delay": 1000, "max_extra_requests": extra}
+        scenario = hedged({"a": SLOW, "b": FAST}, {"hedge": more})
+        state = state_of(scenario, "a")
+        seen = []
+        for _ in range(150):
+            state.latency.record(0.25, 0, 0, now_s())
+        state.refresh(now_s())
+        asked_at_once = [asyncio.create_task(scenario.generate()) for _ in range(10)]
+        for wait_s in (0.99, 0.02):
+            await asyncio.sleep(wait_s)
+            seen.append(state.breaker.state)
+        # None has come before 3.0 s.
+        assert seen == [BreakerState.CLOSED, BreakerState.OPEN]
+        await asyncio.gather(*asked_at_once)
+        assert state.breaker.trips == 1, "and each counts once"
+        await scenario.settled()
+
+    play()
+
+
 @on_virtual_time
 async def test_a_loser_never_trips_a_breaker() -> None:
     scenario = hedged(

@@ -76,7 +76,9 @@ MAY_USE: dict[str, set[str]] = {
     # The race knows attempts by a protocol of its own, so that it can be run over simulated ones.
     "race": LEAVES | {"routing.plan"},
     "hedge_counters": LEAVES,
-    "race_plan": LEAVES | {"hedge_counters", "race", "resilience", "routing", "target_state"},
+    "hedge_money": LEAVES | {"routing.catalog", "routing.sticky", "target_state"},
+    "race_plan": LEAVES
+    | {"hedge_counters", "hedge_money", "race", "resilience", "routing", "target_state"},
     "planner": LEAVES | {"race", "race_plan", "resilience", "routing", "target_state"},
     "dispatch": LEAVES
     | {

@@ -108,6 +108,7 @@ class Contender:
         self.is_ready = False
         self.lost = 0
         """How often it was told so."""
+        self.times_overdue = 0
         self.runs_on = False
         """If it loses, it goes on to its own end."""
         self.slow_turns = 0
@@ -133,6 +134,10 @@ class Contender:
         except RelayError:
             self.holds = False
             raise
+
+    def overdue(self) -> None:
+        assert self.holds or self.fate.done()
+        self.times_overdue += 1
 
     def lose(self) -> bool:
         self.lost += 1

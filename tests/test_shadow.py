@@ -18,7 +18,7 @@ from tests.fakes.scenario import Rows, Scenario, answer, request
 from tests.fakes.virtual_time import now_s, on_virtual_time
 
 SLOW = FakeEndpoint(headers_s=1.0, chunks=answer("Hello"))
-FAST = FakeEndpoint(headers_s=0.25, chunks=answer("Hi"))
+FAST = FakeEndpoint(headers_s=0.25, chunks=answer("Howdy"))
 LATE_FAILURE = FakeEndpoint(status=503, headers_s=1.0, chunks=[(0.0, b"{}")])
 EARLY_FAILURE = FakeEndpoint(status=503, headers_s=0.25, chunks=[(0.0, b"{}")])
 

@@ -43,7 +43,7 @@ from relay.routing.catalog import Catalog
 from relay.whatif.draws import Draws
 from relay.whatif.figures import Figures, of_log, of_replay, quantile
 from relay.whatif.recorded import Kind, Recorded, read_log
-from relay.whatif.simulation import Replayed, simulate
+from relay.whatif.simulation import simulate
 
 DEAD_AIR_S: Final = 0.5
 REPLAYS: Final = 6
@@ -124,7 +124,7 @@ def run(rig: Rig) -> CaseResult:
         },
         notes=[
             "low and high: where 95 % of runs lie by chance alone; in_interval 1: the run does",
-            "extra_usd (attempts that lost), shadow_* (what shadow mode itself noted), demoted_%"
+            "extra_usd (what hedges added), shadow_* (what shadow mode itself noted), demoted_%"
             " (requests whose first was not the first listed), machine_ms: no targets",
         ],
     )
@@ -246,13 +246,14 @@ def _check(result: CaseResult, setup: Setup, world: _World, size: _Size) -> None
         row["is_miss"] = float(row["error_%"] > 100 * WITHIN)
         result.rows[f"{setup.name}/{name}"] = row
         result.targets.append((f"{setup.name}/{name}", "error_%", 100 * WITHIN))
-    extra = [_lost_usd(one) for one in replays]
-    result.rows[f"{setup.name}/extra_usd"] = _row(0.0, extra, _lost_usd_recorded(active))
+    extra = [_added_usd(one.hedge.added_cost for one in replay) for replay in replays]
+    added_usd = _added_usd(one.added_cost for one in active)
+    result.rows[f"{setup.name}/extra_usd"] = _row(0.0, extra, added_usd)
     noted = [one.shadow for one in recorded if one.asked == "fast"]
     for name, said, was in (
         ("shadow_fired", sum(one.would_fire for one in noted), truth.hedges * truth.requests),
         ("shadow_won", sum(one.would_win for one in noted), sum(_is_hedge_won(o) for o in active)),
-        ("shadow_usd", sum(one.would_cost for one in noted) / 1e6, _lost_usd_recorded(active)),
+        ("shadow_usd", _added_usd(one.would_cost for one in noted), added_usd),
     ):
         result.rows[f"{setup.name}/{name}"] = _row(math.nan, [said], was)
 
@@ -306,18 +307,8 @@ def _is_hedge_won(one: Recorded) -> bool:
     return any(tried.role == "hedge" and tried.outcome == "success" for tried in one.tried)
 
 
-def _lost_usd(replayed: Sequence[Replayed]) -> float:
-    return (
-        sum(record.cost or 0.0 for one in replayed for record in one.attempts if record.is_loser)
-        / 1e6
-    )
-
-
-def _lost_usd_recorded(requests: Sequence[Recorded]) -> float:
-    return (
-        sum(tried.cost or 0.0 for one in requests for tried in one.tried if tried.outcome == "lost")
-        / 1e6
-    )
+def _added_usd(costs: Iterable[float | None]) -> float:
+    return sum(cost or 0.0 for cost in costs) / 1e6
 
 
 # --- processes and callers ------------------------------------------------------------------

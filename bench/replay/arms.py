@@ -73,6 +73,8 @@ class Outcome:
     failovers: array[int]
     cost: array[float]
     """Of the answer."""
+    alone_cost: array[float]
+    """What it would have cost at the target that was asked first."""
     extra_cost: array[float]
     """Of what did not answer: prompt and 20 tokens, which is what a loser has written when its
     reset arrives."""
@@ -100,6 +102,7 @@ def empty(arm: str, requests: int) -> Outcome:
         hedges=zeros("b"),
         failovers=zeros("b"),
         cost=zeros("d"),
+        alone_cost=zeros("d"),
         extra_cost=zeros("d"),
         extra_upper=zeros("d"),
         share=zeros("f"),
@@ -123,7 +126,8 @@ def alone(world: World, provider: int) -> Outcome:
         outcome.ttft_s[index] = ttft_s
         if ttft_s > LIMIT_S:
             outcome.winner[index] = FAILED
-        outcome.cost[index] = cost_of(row.price, world.prompt[index], cached, world.output[index])
+        cost = cost_of(row.price, world.prompt[index], cached, world.output[index])
+        outcome.cost[index] = outcome.alone_cost[index] = cost
         outcome.share[index] = 1.0
         caches.put(session, provider, world.prompt[index], world.arrival_s[index] + ttft_s)
     return outcome
@@ -136,7 +140,7 @@ def oracle(world: World, outcomes: Sequence[Outcome]) -> Outcome:
         best = min(outcomes, key=lambda each: each.ttft_s[index])
         outcome.ttft_s[index] = best.ttft_s[index]
         outcome.winner[index] = outcome.first[index] = best.winner[index]
-        outcome.cost[index] = best.cost[index]
+        outcome.cost[index] = outcome.alone_cost[index] = best.cost[index]
         outcome.hedges[index] = len(outcomes) - 1
         others = sum(each.cost[index] for each in outcomes) - best.cost[index]
         outcome.extra_upper[index] = others
@@ -253,6 +257,10 @@ class _Attempt:
         self.record.is_loser = True
         self.abort()
         return False
+
+    def overdue(self) -> None:
+        if self._ticket is not None:
+            self._ticket.overdue(self._replay.loop.time())
 
     def abort(self) -> None:
         self._close(AttemptOutcome.IGNORED)
@@ -394,6 +402,15 @@ class Replay:
         if winner is not None:
             winner.finish()
             outcome.cost[index] = winner.record.cost or 0.0
+            # A failover is no hedge: it would have been made without any.
+            has_failed = attempts[0].record.outcome is AttemptOutcome.FAILURE
+            asked = winner if has_failed else attempts[0]
+            outcome.alone_cost[index] = cost_of(
+                world.spec.providers[asked.number].price,
+                world.prompt[index],
+                asked.cached,
+                world.output[index],
+            )
             usage = Usage(
                 prompt_tokens=world.prompt[index],
                 completion_tokens=world.output[index],

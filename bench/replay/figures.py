@@ -47,7 +47,8 @@ def reduce(world: World, outcome: Outcome) -> dict[str, float]:
         winner == FAILED or ttft_s + world.speech_s(winner, index) > DEAD_AIR_S
         for index, (ttft_s, winner) in enumerate(zip(outcome.ttft_s, outcome.winner, strict=True))
     )
-    answers = sum(outcome.cost) or math.nan
+    answers, alone = sum(outcome.cost), sum(outcome.alone_cost) or math.nan
+    extra, upper = sum(outcome.extra_cost), sum(outcome.extra_upper)
     figures = {
         "p50_ms": 1e3 * quantile(ordered, 0.5),
         "p95_ms": 1e3 * quantile(ordered, 0.95),
@@ -58,11 +59,11 @@ def reduce(world: World, outcome: Outcome) -> dict[str, float]:
         "dead_air_%": 100 * late / count,
         "extra_requests_%": 100 * sum(outcome.hedges) / count,
         "extra_any_10k_%": 100 * most_in_a_window(outcome.hedges),
-        "extra_money_%": 100 * sum(outcome.extra_cost) / answers,
-        "extra_money_upper_%": 100 * sum(outcome.extra_upper) / answers,
+        "extra_money_%": 100 * (answers + extra - alone) / alone,
+        "extra_money_upper_%": 100 * (answers + upper - alone) / alone,
         "failovers_%": 100 * sum(outcome.failovers) / count,
         "failed_%": 100 * sum(winner == FAILED for winner in outcome.winner) / count,
-        "answers_cost": answers / count,
+        "cost_per_turn": (answers + extra) / count,
         "us_per_request": 1e6 * outcome.elapsed_s / count,
     }
     for number, row in enumerate(world.spec.providers):

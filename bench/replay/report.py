@@ -228,7 +228,7 @@ COLUMNS: Final = (
     ("any 10k", "extra_any_10k_%", 2),
     ("money %", "extra_money_%", 2),
     ("upper %", "extra_money_upper_%", 2),
-    ("per turn", "answers_cost", 0),
+    ("per turn", "cost_per_turn", 0),
     ("failed %", "failed_%", 3),
     ("left", "demoted_after", 0),
     ("most", "demoted_after_most", 0),

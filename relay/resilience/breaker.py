@@ -186,10 +186,24 @@ class Permit:
             is_censored: the attempt was ended before its first token. An age that is not late yet
                 says nothing: counted as it is, it would make a target that always loses look fast.
         """
-        if not (self._is_over or self._was_observed):
+        if self._is_over:
+            return
+        if not self._was_observed:
             self._was_observed = True
             self.has_token = not is_censored
             self._breaker.observed(self, ttft, baseline_p50, now_s, is_censored)
+        elif not (is_censored or self.has_token):  # overdue, and here it is
+            self.has_token = True
+            self._breaker.spoke(self)
+
+    def overdue(self, age: float, baseline_p50: float | None, now_s: float) -> None:
+        """There is no first token at this age. If that is late already, it is known now: whatever
+        comes is later. Else nothing is said, and `observe` may still be."""
+        if self._is_over or self._was_observed or baseline_p50 is None:
+            return
+        if age > self._breaker.settings.slow_factor * baseline_p50:
+            self._was_observed = True
+            self._breaker.observed(self, age, baseline_p50, now_s, True)
 
     def _end(self, outcome: Outcome, now_s: float) -> None:
         if not self._is_over:
@@ -327,6 +341,11 @@ class Breaker:
             self._succeeded(permit, now_s)
         elif outcome is Outcome.FAILURE:
             self._failed(permit, now_s)
+
+    def spoke(self, permit: Permit) -> None:
+        """The first token of a permit whose lateness is known (called by it)."""
+        if permit.generation == self.generation:
+            self._consecutive = 0
 
     def observed(
         self,

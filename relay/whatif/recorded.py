@@ -98,6 +98,8 @@ class Recorded(NamedTuple):
     commit_on: Literal["first_content", "first_segment"] = "first_content"
     """With `first_segment`, what is called first content here is the first whole sentence."""
     shadow: Shadow = Shadow()
+    added_cost: float = 0.0
+    """What hedges added, as booked; micro-dollars."""
 
     def speakable_s(self, ttft_s: float, gap_s: float) -> float:
         """When there would be enough to speak, after this first content at this pace.
@@ -226,4 +228,5 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
             noted.get("would_win", 0.0),
             noted.get("would_cost", 0.0),
         ),
+        added_cost=noted.get("added_cost", 0.0),
     )

@@ -33,7 +33,7 @@ from relay.outcome import (
     HedgeRecord,
 )
 from relay.planner import Planner
-from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
+from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST
 from relay.race import run_race
 from relay.race_plan import RacePlan
 from relay.reaper import Reaper
@@ -171,6 +171,11 @@ class SimulatedAttempt:
         self.abort()
         return False
 
+    def overdue(self) -> None:
+        """See `relay.race.Contender`."""
+        if self._ticket is not None:
+            self._ticket.overdue(self._loop.time())
+
     def abort(self) -> None:
         """See `relay.race.Contender`."""
         if not self._is_over:
@@ -178,11 +183,9 @@ class SimulatedAttempt:
 
     def finish(self) -> None:
         """The answer is over; whoever got the winner calls this once."""
-        recorded, state = self._recorded, self._state
-        if state.price is not None:
-            cost = state.price.of(
-                recorded.prompt_tokens, self._cached_tokens, recorded.completion_tokens
-            )
+        recorded, state, price = self._recorded, self._state, self.target.price
+        if price is not None:
+            cost = price.of(recorded.prompt_tokens, self._cached_tokens, recorded.completion_tokens)
             self.record.cost = self.record.cost_upper = cost
         state.headroom.spend(recorded.prompt_tokens + recorded.completion_tokens, self._loop.time())
         state.calibrate(recorded.prompt_estimate, recorded.prompt_tokens)
@@ -207,19 +210,22 @@ class SimulatedAttempt:
 
     def _estimate_cost(self, outcome: AttemptOutcome, error: RelayError | None) -> None:
         """As of a real attempt of which the provider gave no account; see `relay.attempt`."""
-        record, recorded, price = self.record, self._recorded, self._state.price
-        if price is None or self._ticket is None:
+        record, price = self.record, self.target.price
+        if price is None:
             return
-        if outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING):
-            record.cost = record.cost_upper = 0.0
-            return
-        prompt = self._state.prompt_tokens(recorded.prompt_estimate)
-        most = recorded.max_output_tokens or UNSET_OUTPUT_TOKENS
-        seen = LOSER_OUTPUT_TOKENS if "first_content" in record.phases_us else 0
-        upper = price.of(prompt, self._cached_tokens, most)
-        stopped = price.of(prompt, self._cached_tokens, seen)
-        record.cost = stopped if self.target.endpoint.stops_billing else upper
-        record.cost_upper = upper
+        if self._ticket is None or (
+            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
+        ):
+            cost = NO_COST
+        else:
+            cost = price.of_left(
+                self._state.prompt_tokens(self._recorded.prompt_estimate),
+                self._cached_tokens,
+                self._plan.money.output,
+                seen_tokens=LOSER_OUTPUT_TOKENS if "first_content" in record.phases_us else 0,
+                stops_billing=self.target.endpoint.stops_billing,
+            )
+        record.cost, record.cost_upper = cost
 
 
 def _too_late(target: Target, is_total: bool) -> RelayError:

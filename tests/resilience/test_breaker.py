@@ -178,6 +178,32 @@ def test_censored_first_tokens_count_once_they_are_late() -> None:
     assert one.reason is TripReason.SLOW
 
 
+def test_what_is_overdue_is_late_before_it_comes() -> None:
+    one = breaker()
+    for _ in range(10):
+        permit(one, 0.0).overdue(2.0, 1.0, 0.0)  # not late yet: nothing is said
+    out = [permit(one, 0.0) for _ in range(10)]
+    for each in out[:9]:
+        each.overdue(2.1, 1.0, 1.0)
+    assert one.state is CLOSED
+    out[9].overdue(2.1, 1.0, 1.0)
+    assert (one.state, one.reason) == (OPEN, TripReason.SLOW)
+
+
+def test_what_is_overdue_counts_once_and_may_still_speak() -> None:
+    """Its first token ends a row of failures, as any does; its latency is known."""
+    one = breaker(slow_samples=2)
+    late = permit(one, 0.0)
+    late.overdue(9.0, 1.0, 0.0)
+    late.overdue(10.0, 1.0, 0.0)
+    fail(one, 0.0, times=4)
+    late.observe(11.0, 1.0, 0.0)
+    fail(one, 0.0, times=4)
+    assert one.state is CLOSED
+    late.failure(0.0)  # after its first token: a row of its own
+    assert one.state is CLOSED
+
+
 def test_a_permit_has_one_latency() -> None:
     one = breaker(slow_samples=2)
     taken = permit(one, 0.0)
@@ -743,6 +769,7 @@ class BreakerMachine(RuleBasedStateMachine):
             held = self.done[-1 - index % len(self.done)]
             getattr(held.permit, kind)(self.now_s + 1000.0)
             held.permit.observe(9.0, 1.0, self.now_s + 1000.0)
+            held.permit.overdue(9.0, 1.0, self.now_s + 1000.0)
 
     @rule(
         kinds=st.one_of(
@@ -774,9 +801,33 @@ class BreakerMachine(RuleBasedStateMachine):
         held = self.live[index % len(self.live)]
         if held.has_latency:
             held.permit.observe(ttft, baseline, self.now_s + 1000.0, is_censored=is_censored)
+            if not (is_censored or held.has_token):  # it was overdue, and has come
+                held.has_token = True
+                if held.era == len(self.eras) - 1:
+                    self.era.tokens.append("token")
             return
         held.permit.observe(ttft, baseline, self.arrive(0.0), is_censored=is_censored)
         held.has_latency, held.has_token = True, not is_censored
+        self.took(held, ttft, baseline, is_censored)
+
+    @rule(
+        index=st.integers(0, 9),
+        age=st.sampled_from([1.0, 2.0, 2.5, 9.0]),
+        baseline=st.sampled_from([None, 1.0, 1.0, 1.0]),
+    )
+    def overdue(self, index: int, age: float, baseline: float | None) -> None:
+        """Not late yet: as if nothing had been said, not even the time."""
+        if not self.live:
+            return
+        held = self.live[index % len(self.live)]
+        if held.has_latency or baseline is None or age <= 2 * baseline:
+            held.permit.overdue(age, baseline, self.now_s + 1000.0)
+            return
+        held.permit.overdue(age, baseline, self.arrive(0.0))
+        held.has_latency = True
+        self.took(held, age, baseline, True)
+
+    def took(self, held: Held, ttft: float, baseline: float | None, is_censored: bool) -> None:
         if held.era != len(self.eras) - 1:
             return
         if not is_censored:
