@@ -228,6 +228,7 @@ class Planner:
             state.limiter.utilisation,
             cost,
             is_warm,
+            state.is_learned,
         )
         return _Rated(target, state, scale, stats, loser_cost)
 

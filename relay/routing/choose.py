@@ -8,7 +8,8 @@ mode decides:
     balanced   the lowest present level, with a tenth of hysteresis for whoever was first the last
                time; one whose concurrency limit is more than half used counts as slower
     tail       the pair, and its delay, with the lowest estimated p99 together (`best_pair`), if it
-               was worked out; else balanced
+               was worked out; else balanced. One request in five begins at a candidate that is not
+               known yet, till it is: by hedges alone that takes thousands of requests
 
 A session that has a warm prompt cache at a target stays there while it is healthy: what moves
 it is trouble, not a better neighbour.
@@ -33,6 +34,13 @@ HOT_COST: Final = 4.0
 """A target at its limit counts as three times as slow."""
 P50_SLACK: Final = 1.25
 """In tail mode the first's median may be at most so much over the best median."""
+WIDE_SLACK: Final = 1.62
+WIDE_GAIN: Final = 0.6
+"""And up to the wide slack, if that leaves so much of the p99 or less: half more, and the 4 % by
+which each of two medians may be misread from the sketch's buckets."""
+EXPLORE: Final = 0.2
+"""Of first places in tail mode for a candidate that is not known yet. To know it costs the same
+samples however they are spread; a larger part has them sooner."""
 
 
 class Mode(enum.Enum):
@@ -68,6 +76,8 @@ class TargetStats(NamedTuple):
     """Estimated cost of the request there, in any one unit; 0 if unknown."""
     is_warm: bool = False
     """The session has a prompt cache there."""
+    is_known: bool = True
+    """Its latency has been learnt."""
 
 
 class Ranking(NamedTuple):
@@ -93,7 +103,8 @@ def rank(
         stats: one row a candidate, in the operator's order.
         last_first: who was first the last time (hysteresis of `balanced`).
         tail_first: the first of the best pair (`tail`).
-        draw: a number in [0, 1): whether a target that is brought back gets this first place.
+        draw: a number in [0, 1): whether a target that is brought back, or that is not known,
+            gets this first place.
     """
     indices = range(len(stats))
     if len(stats) == 1:
@@ -115,9 +126,13 @@ def rank(
         refusing.sort(key=lambda index: stats[index].wait_s)
     if mode is not Mode.ORDERED or sort is not Sort.CONFIGURED:
         able.sort(key=_key(stats, mode, sort, last_first))
-    if mode is Mode.TAIL and tail_first in able:
-        able.remove(tail_first)
-        able.insert(0, tail_first)
+    if mode is Mode.TAIL:
+        unknown = next((index for index in able if not stats[index].is_known), None)
+        if unknown is not None and draw() < EXPLORE:
+            tail_first = unknown
+        if tail_first in able:
+            able.remove(tail_first)
+            able.insert(0, tail_first)
     for index in able:
         if stats[index].is_warm:
             able.remove(index)
@@ -203,34 +218,46 @@ class Pair(NamedTuple):
     p99_s: float
 
 
-def best_pair(
-    survivals: Sequence[Survival], *, trigger_share: float, p50_slack: float = P50_SLACK
-) -> Pair:
+def best_pair(survivals: Sequence[Survival], *, trigger_share: float) -> Pair:
     """The pair with the lowest estimated p99 at this budget.
+
+    Firsts whose median is over the best by more than `P50_SLACK` are left out; up to `WIDE_SLACK`
+    one is taken whose p99 is `WIDE_GAIN` of what the others can give, or less. So a provider that
+    is slower and never slow is found, and nobody pays with every turn for a little less tail.
 
     Args:
         survivals: one a candidate, at least one.
         trigger_share: the percentile at which the hedge fires, such as 0.96.
-        p50_slack: firsts whose median is over the best by more are left out.
+
+    Raises:
+        ValueError: no candidates.
     """
     medians = [survival.quantile_s(0.5) for survival in survivals]
-    bound_s = min(medians) * p50_slack
-    best: Pair | None = None
-    for first, primary in enumerate(survivals):
-        if medians[first] > bound_s:
-            continue
-        alone = Pair(first, None, None, primary.quantile_s(0.99))
-        if best is None or alone.p99_s < best.p99_s:
-            best = alone
-        delay_s = max(primary.quantile_s(trigger_share), 1.2 * medians[first])
-        for second, other in enumerate(survivals):
-            if second == first:
-                continue
+    if not medians:
+        raise ValueError("no candidates")
+    fastest_s = min(medians)
+    pairs = [
+        _best_with(first, survivals, median_s, trigger_share)
+        for first, median_s in enumerate(medians)
+        if median_s <= WIDE_SLACK * fastest_s
+    ]
+    near = [pair for pair in pairs if medians[pair.first] <= P50_SLACK * fastest_s]
+    best, any_best = (min(some, key=lambda pair: pair.p99_s) for some in (near, pairs))
+    return any_best if any_best.p99_s <= WIDE_GAIN * best.p99_s else best
+
+
+def _best_with(
+    first: int, survivals: Sequence[Survival], median_s: float, trigger_share: float
+) -> Pair:
+    """The best that this first can be part of: alone, or with one of the others."""
+    primary = survivals[first]
+    best = Pair(first, None, None, primary.quantile_s(0.99))
+    delay_s = max(primary.quantile_s(trigger_share), 1.2 * median_s)
+    for second, other in enumerate(survivals):
+        if second != first:
             p99_s = hedged_quantile_s(primary, other, delay_s)
             if p99_s < best.p99_s:
                 best = Pair(first, second, delay_s, p99_s)
-    if best is None:
-        raise ValueError("no candidates")
     return best
 
 

@@ -89,6 +89,18 @@ def test_tail_mode_takes_the_first_of_the_best_pair_while_it_is_well() -> None:
     assert rank(stats, mode=Mode.TAIL).order == (0, 1)
 
 
+def test_tail_mode_gives_some_first_places_to_who_is_not_known() -> None:
+    stats = [WELL, WELL._replace(is_known=False), SLOW._replace(is_known=False)]
+    for draw, first in ((0.19, 1), (0.2, 0)):
+        order = rank(stats, mode=Mode.TAIL, tail_first=0, draw=lambda: draw).order  # noqa: B023
+        assert order[0] == first
+    assert rank(stats, mode=Mode.BALANCED).order[0] == 0
+    warm = [WELL._replace(is_warm=True), *stats[1:]]
+    assert rank(warm, mode=Mode.TAIL, tail_first=0).order[0] == 0, "a warm session stays"
+    out = [WELL, OUT._replace(is_known=False)]
+    assert rank(out, mode=Mode.TAIL, tail_first=0).order[0] == 0
+
+
 def survival_of(samples_s: list[float]) -> Survival:
     ordered = sorted(samples_s)
     count = len(ordered)
@@ -127,6 +139,22 @@ def test_best_pair_weighs_the_tail_and_bounds_the_median() -> None:
     assert best_pair([spiky, slow], trigger_share=0.96).first == 0, "too slow to be first"
     only = best_pair([spiky], trigger_share=0.96)
     assert only == Pair(0, None, None, spiky.quantile_s(0.99))
+
+
+@pytest.mark.parametrize(
+    ("median", "tail", "first"),
+    [
+        (1.2, 3.0, 1),  # a quarter more in every turn: any less tail is worth it
+        (1.5, 2.0, 1),  # half more: if it leaves 0.6 of the tail
+        (1.5, 3.0, 0),
+        (1.7, 1.8, 0),  # far more: whatever it brings
+    ],
+)
+def test_a_slower_first_must_bring_the_more(median: float, tail: float, first: int) -> None:
+    spiky = survival_of([1.0] * 970 + [4.0] * 30)
+    steady = survival_of([median] * 970 + [tail] * 30)
+    # So alike in their tails that no hedge helps.
+    assert best_pair([spiky, steady], trigger_share=0.99).first == first
 
 
 def test_second_is_the_one_that_cuts_the_tail_and_the_cheaper_of_equals() -> None:
