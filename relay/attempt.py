@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
@@ -32,6 +32,7 @@ from relay.content import (
     ReasoningDelta,
     StreamEvent,
     TextDelta,
+    ToolArgumentsDelta,
     ToolCallDone,
     Usage,
 )
@@ -45,6 +46,7 @@ from relay.errors import (
     Reason,
     RelayError,
     RemoteProtocolError,
+    Retry,
     StreamRefused,
     StreamReset,
     UpstreamStatus,
@@ -57,6 +59,7 @@ from relay.routing.catalog import Target, Timeouts
 from relay.segments import Segmenter
 from relay.target_state import TargetState, Ticket
 from relay.timeline import AttemptMarks
+from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
 from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
 
 _log = structlog.get_logger("relay.attempt")
@@ -513,10 +516,11 @@ class Attempt:
             return False
         record.is_loser = True
         ticket = self._ticket
+        at_s = self.marks.at_s
         if (
             ticket is not None
-            and "request_sent" in self.marks.at_s
-            and "first_content" not in self.marks.at_s
+            and ("request_sent" in at_s or ticket.is_probe)  # one that cannot connect has failed
+            and "first_content" not in at_s
             and (
                 ticket.is_probe
                 or self.target.endpoint.cancel_billing == "full"
@@ -561,6 +565,11 @@ class Attempt:
             record.cost = price.of(usage.prompt_tokens, cached, usage.completion_tokens)
             if record.outcome is AttemptOutcome.SUCCESS:
                 record.cost_upper = record.cost
+        record.tokens_seen = usage.completion_tokens
+        if not is_plausible(usage, self._estimated_prompt_tokens):
+            prompt = state.prompt_tokens(self._estimated_prompt_tokens)
+            state.headroom.spend(prompt + self._output.expected, self._clock())
+            return
         state.headroom.spend(usage.total_tokens, self._clock())
         if not usage.is_estimated:
             state.calibrate(self._estimated_prompt_tokens, usage.prompt_tokens)
@@ -582,13 +591,19 @@ class Attempt:
         record.ended_us = round((now_s - self._received_s) * 1e6)
         if self._ticket is not None:
             usage = self._usage
-            self._ticket.end(
-                outcome,
-                now_s,
-                error=error,
-                prompt_tokens=usage.prompt_tokens if usage else None,
-                cached_tokens=usage.cached_tokens if usage else None,
-            )
+            if usage is not None and not is_plausible(usage, self._estimated_prompt_tokens):
+                usage = None
+            if _is_free_to_retry(error) and record.role is not AttemptRole.RETRY:
+                # A stale connection of ours, which the provider never saw: the retry will tell.
+                self._ticket.withdraw(now_s)
+            else:
+                self._ticket.end(
+                    outcome,
+                    now_s,
+                    error=error,
+                    prompt_tokens=usage.prompt_tokens if usage else None,
+                    cached_tokens=usage.cached_tokens if usage else None,
+                )
             counted = usage.cached_tokens if usage else None
             record.cached_tokens = self._cached_tokens if counted is None else counted
         begin_s = self.marks.started_s
@@ -603,6 +618,9 @@ class Attempt:
         prompt and what it had written; where the provider is not known to stop, for a whole answer.
         """
         record, price, at_s = self.record, self.target.price, self.marks.at_s
+        if record.is_loser and "first_content" in at_s:
+            # What had come before it lost, and about what came until the provider knew.
+            record.tokens_seen = _count_tokens(self.prelude) + LOSER_OUTPUT_TOKENS
         if price is None:
             return
         if "request_sent" not in at_s or (
@@ -614,10 +632,25 @@ class Attempt:
                 self._state.prompt_tokens(self._estimated_prompt_tokens),
                 self._cached_tokens,
                 self._output,
-                seen_tokens=LOSER_OUTPUT_TOKENS if "first_content" in at_s else 0,
+                seen_tokens=record.tokens_seen,
                 stops_billing=self.target.endpoint.stops_billing,
             )
         record.cost, record.cost_upper = cost
+
+
+def _is_free_to_retry(error: RelayError | None) -> bool:
+    return error is not None and error.retry is Retry.IF_REUSED
+
+
+def _count_tokens(events: Sequence[StreamEvent]) -> int:
+    """About how much of an answer is in these events."""
+    held_bytes = 0
+    for event in events:
+        if isinstance(event, TextDelta | ReasoningDelta):
+            held_bytes += count_bytes(event.text)
+        elif isinstance(event, ToolArgumentsDelta):
+            held_bytes += count_bytes(event.fragment)
+    return -(-held_bytes // BYTES_PER_TOKEN)
 
 
 async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryview]) -> None:

@@ -433,9 +433,11 @@ TIMEOUT_CLASSES_MS: Mapping[str, Mapping[str, int]] = {
 class PriceConfig(_Model):
     """US dollars per million tokens."""
 
-    input: float = Field(ge=0)
-    cached_input: float | None = Field(None, ge=0, description="default: as `input`")
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    cached_input: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="default: as `input`"
+    )
+    output: float = Field(ge=0, allow_inf_nan=False)
 
 
 class CandidateConfig(_Model):

@@ -81,7 +81,13 @@ _OF_A_CHOICE = (
     OpaqueDelta,
 )
 """With `TextDelta`, what a choice begins with."""
-_HEDGE_FIELDS = tuple(field.name for field in fields(HedgeRecord))
+_HEDGE_FIELDS = tuple(
+    (field.name, f"{field.name}_micro_usd" if "cost" in field.name else field.name)
+    for field in fields(HedgeRecord)
+)
+"""Attribute, and name in the log, which has its unit."""
+_ALWAYS_TOLD = frozenset({"fired", "won"})
+"""Of a hedge that was decided on, also where they are 0 and False."""
 
 _BROKEN_OFF = (ConnectError, StreamReset, StreamStalled)
 """Endings that say nothing about an answer which was whole before."""
@@ -157,6 +163,18 @@ class Generation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
+        try:
+            return self._left(error)
+        finally:
+            for timer in self._timers:
+                timer.stop()
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            self._scope.leave()
+            self._services.live.discard(self)
+
+    def _left(self, error: BaseException | None) -> bool:
+        """See that there is an end. Returns whether `error` is a cancellation of our own."""
         is_ours = False
         if self.end is None:
             if isinstance(error, asyncio.CancelledError):
@@ -167,12 +185,6 @@ class Generation:
                 self._close(ClientCancelled("the frontend left the generation early"))
         elif isinstance(error, asyncio.CancelledError):
             is_ours = self._scope.caught() is not None
-        for timer in self._timers:
-            timer.stop()
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        self._scope.leave()
-        self._services.live.discard(self)
         return is_ours
 
     def cancel(self, cause: RelayError) -> bool:
@@ -388,11 +400,15 @@ class Generation:
             has_output=self._has_output,
             hedge=plan.hedge if plan is not None else None,
         )
-        if plan is not None:
-            plan.ended(end)
-        if self._progress.entry is not None:
-            self._progress.entry.settle(end)
-        _log_end(self, self._frontend, end)
+        try:
+            if plan is not None:
+                plan.ended(end)
+        finally:  # a bug in one of them must not keep the next from hearing of it
+            try:
+                if self._progress.entry is not None:
+                    self._progress.entry.settle(end)
+            finally:
+                _log_end(self, self._frontend, end)
 
     @property
     def plan(self) -> RacePlan | None:
@@ -421,12 +437,17 @@ def _no_content(budget_s: float | None) -> DeadlineExceeded:
     )
 
 
-def _hedge_fields(hedge: HedgeRecord | None) -> dict[str, object] | None:
-    """What the log tells of a hedge: None where nothing was to be decided."""
-    if hedge is None or hedge.reason == "disabled":
+def _hedge_fields(hedge: HedgeRecord | None, *, is_wished: bool) -> dict[str, object] | None:
+    """What the log tells of a hedge: None where nothing was to be decided, nor asked for."""
+    if hedge is None or (hedge.reason == "disabled" and not is_wished):
         return None
-    values = ((name, getattr(hedge, name)) for name in _HEDGE_FIELDS)
-    return {name: value for name, value in values if value not in (None, "", False)}
+    is_timed = hedge.delay_us is not None and not hedge.is_shadow
+    found: dict[str, object] = {}
+    for name, shown in _HEDGE_FIELDS:
+        value = getattr(hedge, name)
+        if value not in (None, "", False) or (is_timed and name in _ALWAYS_TOLD):
+            found[shown] = value
+    return found
 
 
 def _wish(generation: Generation) -> dict[str, object] | None:
@@ -484,12 +505,13 @@ def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
                 if "first_content" in record.phases_us
                 else None,
                 "cached_tokens": record.cached_tokens or None,
-                "cost": record.cost,
-                "cost_upper": record.cost_upper,
+                "tokens_seen": record.tokens_seen or None,
+                "cost_micro_usd": record.cost,
+                "cost_upper_micro_usd": record.cost_upper,
             }
             for record in end.attempts
         ],
-        hedge=_hedge_fields(end.hedge),
+        hedge=_hedge_fields(end.hedge, is_wished=policy.hedge.mode == "race"),
         wish=_wish(generation),
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,

@@ -97,12 +97,12 @@ class HedgeMoney:
         first: Target,
         now_s: float,
     ) -> float | None:
-        mine = _first(records)
+        mine = first_of(records)
         winner = next((record for record in records if record.is_winner), None)
         if winner is None or winner is mine:
             return mine.cost
-        if mine.outcome is not AttemptOutcome.IGNORED:
-            # It failed: without a hedge another would have been asked in its place.
+        if has_failed(mine):
+            # Without a hedge another would have been asked in its place.
             return None if mine.cost is None or winner.cost is None else mine.cost + winner.cost
         return self.whole(first, now_s, usage)
 
@@ -125,7 +125,16 @@ class HedgeMoney:
         )
 
 
-def _first(records: Sequence[AttemptRecord]) -> AttemptRecord:
+def has_failed(record: AttemptRecord) -> bool:
+    """Whether an attempt ended by itself before another had won; a probe that lost may run on to an
+    end of its own."""
+    return not record.is_loser and record.outcome in (
+        AttemptOutcome.FAILURE,
+        AttemptOutcome.OVERLOAD,
+    )
+
+
+def first_of(records: Sequence[AttemptRecord]) -> AttemptRecord:
     """The first attempt, or its free retry on another connection."""
     first = records[0]
     place = (first.provider, first.model)

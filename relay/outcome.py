@@ -55,7 +55,10 @@ class AttemptRecord:
     cost: float | None = None
     """Estimated, micro-dollars; None where no price is known."""
     cost_upper: float | None = None
-    """The most it can have cost: as if the provider had not stopped when it was cancelled."""
+    """As if the provider had not stopped when it was cancelled, but gone on to the request's own
+    limit; without one to 300 tokens, or to what answers of the alias have, whichever is more."""
+    tokens_seen: int = 0
+    """Of its answer, before it ended: as the provider counted, else estimated."""
     cached_tokens: int = 0
     """Of the prompt, in the provider's cache: as it counted, else as was believed."""
     phases_us: dict[str, int] = field(default_factory=dict)

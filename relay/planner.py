@@ -7,10 +7,11 @@ they are brought together with the state of the worker's targets and of each ali
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from relay.content import GenerateRequest
+from relay.content import GenerateRequest, Policy
 from relay.deadline import Clock
 from relay.errors import DeadlineExceeded, Reason
 from relay.outcome import HedgeRecord
@@ -18,7 +19,15 @@ from relay.prices import LOSER_OUTPUT_TOKENS, OutputTokens
 from relay.race import TimedStart
 from relay.race_plan import AliasState, RacePlan, Shared, has_room
 from relay.resilience.common_mode import CommonMode, CommonModeSettings
-from relay.resilience.hedge_policy import AIM, HedgeReason, HedgeTiming, aim, time_hedge, view
+from relay.resilience.hedge_policy import (
+    AIM,
+    HedgeReason,
+    HedgeTiming,
+    aim,
+    late_after_s,
+    time_hedge,
+    view,
+)
 from relay.routing.catalog import Route, Target
 from relay.routing.choose import (
     Mode,
@@ -36,7 +45,9 @@ from relay.target_state import TargetState, TargetStates
 
 HOPELESS_SHARE: Final = 0.01
 """A first-token budget that only so many first tokens have ever met is refused at once."""
-MAX_ALIASES: Final = 4096
+AGAIN_S: Final = 0.25
+"""At least, until a hedge that could not be paid is asked for again."""
+MAX_DIRECT: Final = 4096
 MAX_PAIRS: Final = 256
 
 
@@ -71,14 +82,28 @@ class Planner:
         self._shared = Shared(states, clock, CommonMode(CommonModeSettings()), self.sticky)
         self._draw = draw
         self._aliases: dict[str, AliasState] = {}
+        self._direct: OrderedDict[str, AliasState] = OrderedDict()
 
     def alias(self, name: str) -> AliasState:
         """The state of an alias, made when first asked for."""
         state = self._aliases.get(name)
         if state is None:
-            if len(self._aliases) >= MAX_ALIASES:  # `provider/model` names come from callers
-                self._aliases.pop(next(iter(self._aliases)))
             state = self._aliases[name] = AliasState()
+        return state
+
+    def _state_of(self, route: Route) -> AliasState:
+        """Of aliases without bound, the operator wrote them. Of other names, which come from
+        callers, so many and no more: the one used longest ago is forgotten."""
+        if route.is_alias:
+            return self.alias(route.alias)
+        direct = self._direct
+        state = direct.get(route.alias)
+        if state is None:
+            state = direct[route.alias] = AliasState()
+            if len(direct) > MAX_DIRECT:
+                direct.popitem(last=False)
+        else:
+            direct.move_to_end(route.alias)
         return state
 
     def describe(self, names: Iterable[str]) -> dict[str, Any]:
@@ -104,7 +129,7 @@ class Planner:
         """Work out who should be first and second in `tail` mode; every `REFRESH_S`."""
         if route.choose.mode != "tail":
             return
-        alias = self.alias(route.alias)
+        alias = self._state_of(route)
         known = {
             index: survival
             for index, target in enumerate(route.candidates)
@@ -113,22 +138,18 @@ class Planner:
         if not known:
             alias.pair = None
             return
-        share = 1.0 - AIM * route.hedge.max_extra_requests
-        pair = best_pair(list(known.values()), trigger_share=share)
-        indices = list(known)
-        pair = pair._replace(
-            first=indices[pair.first], second=None if pair.second is None else indices[pair.second]
-        )
         names = tuple(target.name for target in route.candidates)
+        indices = list(known)
         kept = alias.pair
-        # A tenth of hysteresis: the estimate of a p99 is noisy, and caches are warm here.
-        if (
-            kept is None
-            or kept[0] != names
-            or pair.p99_s < 0.9 * kept[1].p99_s
-            or pair.first == kept[1].first
-        ):
-            alias.pair = (names, pair)
+        pair = best_pair(
+            list(known.values()),
+            trigger_share=1.0 - AIM * route.hedge.max_extra_requests,
+            kept=indices.index(kept[1].first)
+            if kept is not None and kept[0] == names and kept[1].first in known
+            else None,
+        )
+        second = None if pair.second is None else indices[pair.second]
+        alias.pair = (names, pair._replace(first=indices[pair.first], second=second))
 
     def first(self, route: Route) -> Target:
         """Who a request that comes next would most likely be asked of, by the order of the alias;
@@ -151,7 +172,8 @@ class Planner:
         """
         now_s = self.clock()
         policy, choose = request.policy, route.choose
-        alias = self.alias(route.alias)
+        alias = self._state_of(route)
+        alias.budgets.operator.limit(route.hedge.max_extra_requests, route.hedge.max_extra_cost)
         session = policy.session_id if choose.sticky else ""
         warm = self.sticky.of(session, now_s) if session else None
         output = alias.output(request)
@@ -169,7 +191,7 @@ class Planner:
             draw=self._draw,
         )
         ordered = [rated[index] for index in ranking.order]
-        probe = self._probe(ordered, route, now_s)
+        probe = self._probe(ordered, route, policy, alias, now_s)
         if probe is not None:
             ordered.remove(probe)
             ordered.insert(0, probe)
@@ -189,15 +211,17 @@ class Planner:
             route.timeouts_for(request),
             prompt_tokens=prompt_tokens,
             output=output,
-            is_last_resort=ranking.is_last_resort and not fallbacks,
+            is_last_resort=ranking.is_last_resort
+            and all(self.states.of(target, now_s).wait_s(now_s) > 0 for target in fallbacks),
+            is_tentative=probe is not None or ranking.is_explored,
             warm=warm,
         )
         try:
             left_s = self._first_token_left_s(request, ordered, elapsed_s)
-        except DeadlineExceeded:
+            self._hedge(plan, route, ordered, alias, left_s, is_probe=probe is not None)
+        except BaseException:
             plan.withdrawn()
             raise
-        self._hedge(plan, route, ordered, alias, left_s, is_probe=probe is not None)
         return plan
 
     def _rate(
@@ -214,7 +238,7 @@ class Planner:
         prompt = state.prompt_tokens(prompt_tokens)
         scale = state.latency.scale(prompt, cached)
         price, p50_s = target.price, state.p50_s
-        cost = loser_cost = 0.0
+        cost, loser_cost = None, 0.0
         if price is not None:
             cost = loser_cost = price.of(prompt, cached, output.expected)
             if target.endpoint.stops_billing:
@@ -232,16 +256,33 @@ class Planner:
         )
         return _Rated(target, state, scale, stats, loser_cost)
 
-    def _probe(self, ordered: Sequence[_Rated], route: Route, now_s: float) -> _Rated | None:
-        """An ejected target that this request tries again, another standing by at once."""
-        if route.hedge.mode != "active" or len(ordered) < 2:
+    def _probe(
+        self,
+        ordered: Sequence[_Rated],
+        route: Route,
+        policy: Policy,
+        alias: AliasState,
+        now_s: float,
+    ) -> _Rated | None:
+        """An ejected target that this request tries again, another standing by at once. None where
+        nobody could stand by: upkeep asks it one token then."""
+        wish = policy.hedge
+        if (
+            route.hedge.mode != "active"
+            or len(ordered) < 2
+            or policy.speculative
+            or wish.mode == "off"
+            or min(route.hedge.max_attempts, wish.max_attempts or 2) < 2
+        ):
             return None
         for row in ordered:
             if row.stats.share >= 1.0:
                 continue
             if row.state.breaker.wants_probe(now_s) and row.state.headroom.wait_s(now_s) <= 0:
                 others = [o for o in ordered if o is not row and o.stats.wait_s <= 0]
-                return row if others else None
+                cost = max((o.loser_cost for o in others), default=0.0)
+                is_paid = not alias.budgets.refuses(policy.tenant, cost)
+                return row if others and is_paid else None
         return None
 
     @staticmethod
@@ -281,7 +322,6 @@ class Planner:
         if settings.mode == "disabled":
             return
         budgets = alias.budgets
-        budgets.operator.limit(settings.max_extra_requests, settings.max_extra_cost)
         primary = ordered[0]
         budgets.earn(policy.tenant, primary.stats.price)
         wish = policy.hedge
@@ -302,12 +342,14 @@ class Planner:
             return
         share = settings.max_extra_requests * aim(budgets.operator.fullness)
         first_view = view(primary.state, primary.scale, share)
+        if first_view.is_learned:
+            plan.late_after_s = late_after_s(first_view)
         second = self._second(primary, others, first_view.trigger_s)
         fixed_ms = settings.delay if isinstance(settings.delay, int) else None
         fixed_s = wish.delay_s or (None if fixed_ms is None else fixed_ms / 1000)
         if is_probe or wish.mode == "race":
             # A probe may well fail: the healthy one stands by at once.
-            reason = HedgeReason.PROBE if is_probe else HedgeReason.FIXED
+            reason = HedgeReason.PROBE if is_probe else HedgeReason.RACE
             timing = HedgeTiming(0.0, reason)
         else:
             timing = time_hedge(
@@ -328,9 +370,14 @@ class Planner:
         if timing.delay_s is None:
             return
         step = next(step for step in plan.attempts if step.target is second.target)
-        starts = [TimedStart(timing.delay_s, step)]
+        # What cannot be paid at its moment is asked again: credit comes with every request, and the
+        # first may yet be long. A race that cannot be paid is then timed as any other request.
+        again_s = timing.delay_s or plan.late_after_s or settings.default_delay_ms / 1000
+        again_s = max(AGAIN_S, again_s)
+        starts = [TimedStart(timing.delay_s, step, again_s)]
         if not plan.hedge.is_shadow:
-            starts += [TimedStart(timing.delay_s, None)] * (most - 2)
+            plan.max_hedges = most - 1
+            starts += [TimedStart(timing.delay_s, None, again_s)] * (most - 2)
         plan.hedges = tuple(starts)
 
     @staticmethod

@@ -2,10 +2,11 @@
 
 The model is happy eyeballs (RFC 8305) as trio writes it: start an attempt, start the next when it
 fails or when its delay has passed, commit to the first that is ready and move the ownership of its
-stream to the caller. Three things differ from connecting sockets. A failure of the request itself
-(`Retry.NO`) ends the race, since every provider would say the same. While another attempt lives, a
-failed one is not replaced: the one that lives is its replacement. And a second attempt costs money,
-so a gate is asked when the moment has come, not before.
+stream to the caller. Three things differ from connecting sockets. After a failure of the request
+itself (`Retry.NO`) nobody else is asked, since most providers would say the same; one that is being
+asked already may still answer (candidates differ in context length and filters). While another
+attempt lives, a failed one is not replaced: the one that lives is its replacement. And a second
+attempt costs money, so a gate is asked when the moment has come, not before.
 
 Without hedges the attempts run in the caller's own task, one after another: a request that may not
 be hedged pays for no task and no wake-up. With them each attempt has a task; if several are ready
@@ -71,6 +72,8 @@ class TimedStart(NamedTuple):
     """After the start of the attempt before it."""
     step: PlannedAttempt | None
     """Where; if it has been tried already, or None, the next candidate that has not."""
+    again_s: float | None = None
+    """Ask again so long after the gate said no, as often as that takes; None: do without."""
 
 
 class Gate(Protocol):
@@ -119,7 +122,7 @@ async def run_race(
         reaper: takes the losers; needed with `hedges`.
 
     Raises:
-        AllAttemptsFailed: every attempt failed, or one failed in a way that no other can mend.
+        AllAttemptsFailed: every attempt failed, and nobody else is left or none could mend it.
 
     Cancelled: what runs is aborted; it is gone within this turn of the loop or the next.
     """
@@ -204,6 +207,8 @@ class _Race(Generic[C]):
         self._failures: list[RelayError] = []
         self._timer: asyncio.TimerHandle | None = None
         self._is_hedge_due = False
+        self._is_refused = False
+        """The request itself: nobody else is asked."""
         self._changed: asyncio.Future[None] | None = None
 
     async def run(self) -> C:
@@ -268,7 +273,6 @@ class _Race(Generic[C]):
         """Take out what has failed.
 
         Raises:
-            AllAttemptsFailed: a failure that ends the race.
             BaseException: a bug in an attempt.
         """
         for task in [task for task in self._running if task.done()]:
@@ -276,12 +280,12 @@ class _Race(Generic[C]):
             error = task.exception()  # a cancelled one raises: nobody cancels them but us
             if not isinstance(error, RelayError):
                 raise error or RuntimeError("an attempt is ready and was not taken")
-            if error.retry is Retry.IF_REUSED and runner.reset is None:
+            if error.retry is Retry.IF_REUSED and runner.reset is None and not self._is_refused:
                 self._launch(runner.step, AttemptRole.RETRY, error)
                 continue
             self._failures.append(_telling(runner.reset, error))
             if _ends_the_race(error):
-                raise _all_failed(self._failures) from _group(self._failures)
+                self._is_refused = True
 
     def _go_on(self) -> None:
         """Start what is due: a hedge whose time has come, or the next one when none lives.
@@ -292,10 +296,11 @@ class _Race(Generic[C]):
         if self._running:
             if self._is_hedge_due:
                 self._is_hedge_due = False
-                self._hedge(self._hedges.popleft())
+                if not self._is_refused:
+                    self._hedge(self._hedges.popleft())
             return
         self._is_hedge_due = False
-        if not self._left or not self._gate.may_fail_over(self._left[0]):
+        if self._is_refused or not self._left or not self._gate.may_fail_over(self._left[0]):
             raise _all_failed(self._failures) from _group(self._failures)
         self._launch(self._left.popleft(), AttemptRole.FAILOVER)
 
@@ -305,13 +310,18 @@ class _Race(Generic[C]):
         step = hedge.step
         if step is None or (step.is_planned and step not in self._left):
             # Fallbacks are another class of answer: they come when all candidates have failed.
-            step = next((left for left in self._left if not left.is_fallback), None)
-        if step is not None and self._gate.may_hedge(step):
-            if step in self._left:
-                self._left.remove(step)
-            self._launch(step, AttemptRole.HEDGE)
+            steps = [left for left in self._left if not left.is_fallback]
         else:
-            self._arm()
+            steps = [step]
+        for step in steps:
+            if self._gate.may_hedge(step):
+                if step in self._left:
+                    self._left.remove(step)
+                self._launch(step, AttemptRole.HEDGE)
+                return
+        if hedge.again_s is not None and steps:
+            self._hedges.appendleft(hedge._replace(delay_s=hedge.again_s))
+        self._arm()
 
     def _launch(
         self, step: PlannedAttempt, role: AttemptRole, reset: RelayError | None = None
@@ -332,7 +342,15 @@ class _Race(Generic[C]):
 
 
 async def _gone(task: asyncio.Task[None]) -> None:
-    """Wait for a loser that was told to go; what it raises on the way is no news."""
-    await asyncio.wait([task])
+    """Wait for a loser that was told to go; what it raises on the way is no news.
+
+    Cancelled: one that runs on is stopped too.
+    """
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
     if not task.cancelled():
         task.exception()

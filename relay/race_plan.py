@@ -15,13 +15,12 @@ from typing import Final, NamedTuple
 
 from relay.content import GenerateRequest
 from relay.deadline import Clock
-from relay.errors import Reason
+from relay.errors import Reason, Source
 from relay.hedge_counters import HedgeCounters
-from relay.hedge_money import HedgeMoney
+from relay.hedge_money import HedgeMoney, first_of, has_failed
 from relay.outcome import (
     AttemptOutcome,
     AttemptRecord,
-    AttemptRole,
     GenerationEnd,
     HedgeRecord,
 )
@@ -47,6 +46,8 @@ MIN_HEADROOM: Final = 0.2
 
 _OUTPUT_WEIGHT: Final = 0.02
 """Of one answer in what answers are expected to be long."""
+_MOST_TIMES: Final = 10.0
+"""What is expected, at most, counts of one answer: providers have miscounted by a billion."""
 
 
 class Shared(NamedTuple):
@@ -92,8 +93,10 @@ class AliasState:
         return OutputTokens(min(expected, most), most)
 
     def answered(self, output_tokens: int) -> None:
-        """An answer came to its end, this long."""
-        self.output_tokens += _OUTPUT_WEIGHT * (output_tokens - self.output_tokens)
+        """An answer came to its end, this long; one of any length moves the mean by a part."""
+        expected = self.output_tokens
+        tokens = min(output_tokens, _MOST_TIMES * expected + UNSET_OUTPUT_TOKENS)
+        self.output_tokens = expected + _OUTPUT_WEIGHT * (tokens - expected)
 
 
 class _Shadow(NamedTuple):
@@ -131,6 +134,9 @@ class RacePlan:
         "hedge",
         "hedges",
         "is_last_resort",
+        "is_tentative",
+        "late_after_s",
+        "max_hedges",
         "money",
         "request",
         "timeouts",
@@ -147,6 +153,7 @@ class RacePlan:
         prompt_tokens: int,
         output: OutputTokens,
         is_last_resort: bool,
+        is_tentative: bool,
         warm: Warm | None,
     ) -> None:
         self._shared = shared
@@ -166,9 +173,15 @@ class RacePlan:
         """In the order in which they are asked; never empty."""
         self.timeouts = timeouts
         self.hedges: tuple[TimedStart, ...] = ()
+        self.max_hedges = 1
+        """Attempts beside the first that are paid for; `hedges` may ask more often."""
         self.hedge = HedgeRecord(HedgeReason.DISABLED.value)
         """What was decided, and what came of it."""
         self.is_last_resort = is_last_resort
+        self.is_tentative = is_tentative
+        """The first is asked to learn of it, and not for being the best: no session moves there."""
+        self.late_after_s: float | None = None
+        """When the first is later than its own learned delay, for common mode; None if unknown."""
         self.money = HedgeMoney(shared.states, prompt_tokens, warm, output)
         alias.retries.begin()
 
@@ -189,10 +202,14 @@ class RacePlan:
 
     def may_hedge(self, step: PlannedAttempt) -> bool:
         """A hedge would start now; see `relay.race.Gate`."""
+        if len(self._charges) >= self.max_hedges:
+            return False
         now_s = self._clock()
         alias, hedge = self._alias, self.hedge
         state = self._shared.states.of(step.target, now_s)
-        self._judge(now_s, is_beyond=True)
+        # A race, a probe or a client's own delay is due before that says anything of the first.
+        if self.late_after_s is not None and now_s - self._made_s >= self.late_after_s:
+            self._judge(now_s, is_beyond=True)
         if self._common.is_suspended(now_s) and hedge.reason != HedgeReason.PROBE.value:
             hedge.refused = HedgeReason.COMMON_MODE.value
         elif not alias.throttle.admits:
@@ -210,6 +227,7 @@ class RacePlan:
                 )
                 return False
             self._charges.append(charge)
+            hedge.refused = ""
             if not hedge.is_shadow:
                 hedge.fired += 1
                 return True
@@ -272,7 +290,7 @@ class RacePlan:
         for record in end.attempts:
             if record.outcome is AttemptOutcome.SUCCESS or record.is_winner:
                 alias.throttle.success()
-            elif record.outcome is not AttemptOutcome.IGNORED and _tells_of_the_target(record):
+            elif has_failed(record) and _tells_of_the_target(record):
                 alias.throttle.failure()
         hedge = self.hedge
         if end.error is None and end.usage is not None:
@@ -285,18 +303,32 @@ class RacePlan:
         winner = next((record for record in end.attempts if record.is_winner), None)
         if winner is not None:
             name = f"{winner.provider}/{winner.model}"
+            first = first_of(end.attempts)
             usage = end.usage
-            self._shared.sticky.won(
-                request.policy.session_id,
-                name,
-                now_s,
-                prompt_tokens=usage.prompt_tokens if usage else self._prompt_tokens,
-                was_first=name == first_name,
-            )
-            hedge.won = hedge.fired > 0 and winner.role is AttemptRole.HEDGE
-            if hedge.delay_us is not None and winner.role is AttemptRole.PRIMARY:
-                self._judge(now_s, is_beyond=False)
+            if not (self.is_tentative and winner is first):
+                self._shared.sticky.won(
+                    request.policy.session_id,
+                    name,
+                    now_s,
+                    prompt_tokens=usage.prompt_tokens if usage else self._prompt_tokens,
+                    was_first=name == first_name,
+                )
+            # Its own free retry, after a stale connection, is still the hedge's.
+            hedge.won = hedge.fired > 0 and winner is not first and not has_failed(first)
+            self._judge_first(first, end.attempts[0].started_us, now_s)
         alias.counters.ended(end, hedge)
+
+    def _judge_first(self, first: AttemptRecord, began_us: int, now_s: float) -> None:
+        """For common mode, by the first's own learned delay: what it took, or its age when it lost.
+        Younger than that it says nothing."""
+        late_s = self.late_after_s
+        if late_s is None:
+            return
+        if first.is_winner:
+            took_us = first.started_us + sum(first.phases_us.values()) - began_us
+            self._judge(now_s, is_beyond=took_us >= late_s * 1e6)
+        elif first.is_loser and first.ended_us - began_us >= late_s * 1e6:
+            self._judge(now_s, is_beyond=True)
 
     def _note_added(self, end: GenerationEnd, now_s: float) -> float | None:
         """What the hedges that were sent have added."""
@@ -315,16 +347,16 @@ class RacePlan:
         if shadow is None:
             hedge.would_fire = False
             return None
-        records, first = end.attempts, end.attempts[0]
+        records, first = end.attempts, first_of(end.attempts)
         winner = next((record for record in records if record.is_winner), None)
-        if first.outcome is not AttemptOutcome.IGNORED and "first_content" not in first.phases_us:
+        if has_failed(first) and "first_content" not in first.phases_us:
             # It failed, and the hedge would have been there to replace it.
             hedge.would_win = 1.0
             added: Cost | None = NO_COST
         else:
             if winner is not None:
                 ready_us = winner.started_us + sum(winner.phases_us.values())
-                left_s = (ready_us - first.started_us) / 1e6 - shadow.after_s
+                left_s = (ready_us - records[0].started_us) / 1e6 - shadow.after_s
             else:  # the client has left, and the second had time until now
                 left_s = now_s - self._made_s - shadow.after_s
             if shadow.survival is not None:
@@ -340,18 +372,20 @@ class RacePlan:
 
 
 def _tells_of_the_target(record: AttemptRecord) -> bool:
-    """Whether an attempt's failure counts against hedging: not when the request was refused."""
-    return record.error is None or record.error.reason not in (
-        Reason.UPSTREAM_REJECTED,
-        Reason.UPSTREAM_CONTENT_BLOCKED,
-        Reason.UNSUPPORTED_FEATURE,
+    """Whether an attempt's failure counts against hedging: not when the request was refused, by
+    the target or by us."""
+    error = record.error
+    return error is None or (
+        error.source is Source.UPSTREAM
+        and error.reason not in (Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED)
     )
 
 
 def has_room(state: TargetState, now_s: float) -> bool:
     """Whether a target may be asked for more than it must."""
     return (
-        state.limiter.utilisation <= 1.0 - MIN_HEADROOM
+        state.breaker.admits(now_s)
+        and state.limiter.utilisation <= 1.0 - MIN_HEADROOM
         and state.headroom.wait_s(now_s) <= 0
         and state.push_back.admits(now_s)
     )

@@ -295,6 +295,13 @@ class Ticket:
         usual_s = state.usual_s
         return None if usual_s is None else max(usual_s, state.quantile_s(0.95) / 2)
 
+    def withdraw(self, now_s: float) -> None:
+        """The attempt never reached the target: nothing is learnt of it. Instead of `end`."""
+        if not self._is_over:
+            self._is_over = True
+            self._permit.ignored(now_s)
+            self._slot.ignored(now_s)
+
     def end(
         self,
         outcome: AttemptOutcome,

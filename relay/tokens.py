@@ -14,6 +14,14 @@ TOKENS_PER_MESSAGE = 4
 """Role and separators around each message, as chat templates add them."""
 
 
+MOST_TIMES = 8
+"""What bytes say, at most, is a prompt: of scripts and tokenizers unlike the usual."""
+UNSEEN_TOKENS = 50_000
+"""Of a prompt's images, sound and provider-side additions, which bytes do not tell."""
+MOST_OUTPUT_TOKENS = 1_000_000
+"""No model writes more in one answer."""
+
+
 def count_bytes(text: str) -> int:
     """UTF-8 length; the common ASCII case does not encode."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
@@ -34,6 +42,16 @@ def estimate_prompt_tokens(request: GenerateRequest) -> int:
     for tool in request.tools:
         total_bytes += len(tool.parameters_json) + count_bytes(tool.description)
     return -(-total_bytes // BYTES_PER_TOKEN)
+
+
+def is_plausible(usage: Usage, estimated_prompt_tokens: int) -> bool:
+    """Whether a provider's count is one to learn from. Counts that were off by a factor of a
+    million have been seen, and one would outweigh all that was learnt; images and sound, which
+    are not estimated, are some ten thousand tokens."""
+    return (
+        usage.prompt_tokens <= MOST_TIMES * estimated_prompt_tokens + UNSEEN_TOKENS
+        and usage.completion_tokens <= MOST_OUTPUT_TOKENS
+    )
 
 
 def estimate_usage(request: GenerateRequest, output_bytes: int) -> Usage:

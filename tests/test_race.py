@@ -65,6 +65,7 @@ class Row:
     timeouts: dict[str, int] = field(default_factory=dict)
     hedges: list[tuple[float, str]] = field(default_factory=list)
     """Delay after the last start, and at whom ("" for the next in line)."""
+    again_s: float | None = None
     gate: Gate = OPEN_GATE
     losers: str = ""
     """Who ran when another won, in the order of their starts."""
@@ -80,7 +81,22 @@ class Shut:
         return False
 
 
+class SlowPayer:
+    """A gate that pays the second time it is asked."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def may_hedge(self, step: PlannedAttempt) -> bool:
+        self.times += 1
+        return self.times == 2
+
+    def may_fail_over(self, step: PlannedAttempt) -> bool:
+        return True
+
+
 SLOW = FakeEndpoint(headers_s=0.25, chunks=answer("Hi", first_s=2.75))
+FAILS_LATE = FakeEndpoint(headers_s=2.0, status=503, chunks=[(0.0, b"busy")])
 
 HEDGED_ROWS = [
     Row(
@@ -174,13 +190,32 @@ HEDGED_ROWS = [
         hedges=[(1.0, "b")],
     ),
     Row(
-        "what refuses the request ends the race for all",
+        "what one refuses another may still answer, and nobody else is asked",
         {"a": SLOW, "b": REJECTS, "c": FAST},
         [("a", 0.0), ("b", 1.0)],
-        aborted=[("a", 1.25)],
+        winner="a",
+        at_s=3.0,
+        hedges=[(1.0, "b"), (0.5, "c")],
+    ),
+    Row(
+        "who fails after another has refused the request is not replaced",
+        {"a": FAILS_LATE, "b": REJECTS, "c": FAST},
+        [("a", 0.0), ("b", 1.0)],
         error=Reason.UPSTREAM_REJECTED,
-        at_s=1.25,
+        at_s=2.0,
         hedges=[(1.0, "b")],
+    ),
+    Row(
+        "a gate that pays when it is asked again",
+        {"a": SLOW, "b": FAST},
+        [("a", 0.0), ("b", 1.75)],
+        aborted=[("a", 2.25)],
+        winner="b",
+        losers="a",
+        at_s=2.25,
+        hedges=[(1.0, "b")],
+        again_s=0.75,
+        gate=SlowPayer(),
     ),
     Row(
         "a gate that does not pay",
@@ -387,6 +422,7 @@ async def race(
     *,
     with_top_k: bool = False,
     hedges: Sequence[tuple[float, str]] = (),
+    again_s: float | None = None,
     gate: Gate = OPEN_GATE,
     made: list[Attempt] | None = None,
 ) -> tuple[Attempt, list[Attempt]]:
@@ -399,7 +435,7 @@ async def race(
 
     plan = scenario.plan(wanted)
     steps = {step.target.endpoint.provider: step for step in plan.attempts}
-    timed = [TimedStart(delay_s, steps.get(name)) for delay_s, name in hedges]
+    timed = [TimedStart(delay_s, steps.get(name), again_s) for delay_s, name in hedges]
     winner = await run_race(plan.attempts, start, hedges=timed, gate=gate, reaper=scenario.reaper)
     return winner, made
 
@@ -417,6 +453,7 @@ def test_race(row: Row) -> None:
                 scenario,
                 with_top_k=row.with_top_k,
                 hedges=row.hedges,
+                again_s=row.again_s,
                 gate=row.gate,
                 made=made,
             )

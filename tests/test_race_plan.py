@@ -51,10 +51,9 @@ def tried(
         started_us=0,
         outcome=AttemptOutcome.SUCCESS if has_won else AttemptOutcome(outcome),
         is_winner=has_won,
-        is_loser=outcome == "ignored",
         role=AttemptRole(role),
         cost=cost,
-        **{"cost_upper": cost, **more},
+        **{"cost_upper": cost, "is_loser": outcome == "ignored", **more},
     )
 
 
@@ -134,6 +133,11 @@ async def test_an_answer_that_broke_teaches_no_length() -> None:
             [tried("a", 0.0, "failure", "primary"), tried("b", 400.0, "won")],
             0.0,
             id="the first failed: another would have been asked anyway",
+        ),
+        pytest.param(
+            [tried("a", 10.0, "success", "primary", is_loser=True), tried("b", 400.0, "won")],
+            410.0 - WHOLE,
+            id="the first was a probe that ran on after it had lost",
         ),
         pytest.param(
             [tried("a", WHOLE, "won", "primary"), tried("b", 10.0), tried("c", 30.0)],

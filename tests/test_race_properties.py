@@ -211,6 +211,8 @@ class Model:
     due_s: float | None = None
     winner: int | None = None
     lost: bool = False
+    refused: bool = False
+    """The request itself."""
 
     @property
     def is_over(self) -> bool:
@@ -242,16 +244,15 @@ class Model:
             return
         for number in [number for number in self.alive if number in happened]:
             self.alive.remove(number)
-            if happened[number] == Fate.STALE and number not in self.free:
+            if happened[number] == Fate.STALE and number not in self.free and not self.refused:
                 self._start(self.where[number], AttemptRole.RETRY, at_s)
                 continue
             self.failures.append(happened[number])
             if happened[number] == Fate.WRONG:
-                self.lost = True
-                return
+                self.refused = True
         if self.alive:
             return
-        if not self.left or not self._pay():
+        if self.refused or not self.left or not self._pay():
             self.lost = True
             return
         self._start(self.left.pop(0), AttemptRole.FAILOVER, at_s)
@@ -259,20 +260,28 @@ class Model:
     def until(self, at_s: float) -> None:
         """Time passes, and nothing else."""
         while not self.is_over and self.due_s is not None and self.due_s <= at_s:
-            due_s = self.due_s
+            due_s, self.due_s = self.due_s, None
+            if self.refused:
+                return
             hedge = self.hedges.pop(0)
-            step = hedge.step
-            if step is None or step not in self.left:
-                step = next((one for one in self.left if not one.is_fallback), None)
-            if step is not None and self._pay():
+            left = [one for one in self.left if not one.is_fallback]
+            steps = [hedge.step] if hedge.step in self.left else left
+            step = next((one for one in steps if self._pay()), None)
+            if step is not None:
                 self.left.remove(step)
                 self._start(step, AttemptRole.HEDGE, due_s)
-            else:
-                self._arm(due_s)
+                continue
+            if steps and hedge.again_s is not None:
+                self.hedges.insert(0, hedge._replace(delay_s=hedge.again_s))
+            self._arm(due_s)
 
 
 HEDGES = st.lists(
-    st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(-1, 3)), min_size=1, max_size=3
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 1.0]), st.integers(-1, 3), st.sampled_from([None, None, 0.75])
+    ),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -302,12 +311,16 @@ class RaceMachine(RuleBasedStateMachine):
         pays=st.lists(st.booleans(), max_size=4),
     )
     def begin(
-        self, candidates: int, fallbacks: int, hedges: list[tuple[float, int]], pays: list[bool]
+        self,
+        candidates: int,
+        fallbacks: int,
+        hedges: list[tuple[float, int, float | None]],
+        pays: list[bool],
     ) -> None:
         plan = steps(candidates, fallbacks)
         timed = [
-            TimedStart(delay_s, plan[at] if 0 <= at < candidates else None)
-            for delay_s, at in hedges
+            TimedStart(delay_s, plan[at] if 0 <= at < candidates else None, again_s)
+            for delay_s, at, again_s in hedges
         ]
         self.track = Track(pays)
         self.model = Model(list(plan), list(timed), list(pays))
@@ -566,7 +579,7 @@ def counted_tickets(counts: Counter[tuple[str, AttemptOutcome]]) -> Iterator[lis
     """How tickets ended, by the target's name; those that have not."""
     names: dict[int, str] = {}
     held: list[Ticket] = []
-    admit, end = TargetState.admit, Ticket.end
+    admit, end, withdraw = TargetState.admit, Ticket.end, Ticket.withdraw
 
     def admitted(state: TargetState, at_s: float, *, name: str, **more: Any) -> Ticket:
         ticket = admit(state, at_s, name=name, **more)
@@ -580,7 +593,16 @@ def counted_tickets(counts: Counter[tuple[str, AttemptOutcome]]) -> Iterator[lis
         counts[names[id(ticket)], outcome] += 1
         end(ticket, outcome, at_s, **more)
 
-    with mock.patch.multiple(TargetState, admit=admitted), mock.patch.multiple(Ticket, end=ended):
+    def withdrawn(ticket: Ticket, at_s: float) -> None:
+        assert ticket in held, "a ticket ended twice"
+        held.remove(ticket)
+        counts[names[id(ticket)], AttemptOutcome.FAILURE] += 1
+        withdraw(ticket, at_s)
+
+    with (
+        mock.patch.multiple(TargetState, admit=admitted),
+        mock.patch.multiple(Ticket, end=ended, withdraw=withdrawn),
+    ):
         yield held
 
 

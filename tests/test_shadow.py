@@ -217,14 +217,25 @@ async def test_a_deadline_takes_from_its_own_share() -> None:
 
 
 @pytest.mark.parametrize("mode", ["active", "shadow"])
+@pytest.mark.parametrize(
+    ("delay", "usual_s", "is_beyond"),
+    [
+        pytest.param(500, 1.0, False, id="as slow as ever, though its fixed delay has passed"),
+        pytest.param(500, 0.25, True, id="later than its own learned delay"),
+        pytest.param("auto", 0.25, True, id="the same when that is the delay"),
+    ],
+)
 @on_virtual_time
-async def test_a_first_is_judged_once_also_when_its_hedge_is_refused(
-    mode: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_first_is_judged_once_by_its_own_learned_delay(
+    delay: object, usual_s: float, is_beyond: bool, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[bool] = []
     monkeypatch.setattr(CommonMode, "judged", lambda *_, is_beyond: said.append(is_beyond))
-    await fired(mode, 20)
-    assert said == [True] * 20
+    scenario = world({"a": SLOW, "b": FAST}, mode, delay=delay)
+    learn(scenario, "a", usual_s, usual_s)
+    await played(scenario)
+    # One that lost the race before it was late says nothing.
+    assert said == ([is_beyond] if is_beyond or mode == "shadow" else [])
 
 
 # --- what is shown --------------------------------------------------------------------------

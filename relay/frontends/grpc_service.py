@@ -22,6 +22,7 @@ interceptor sees the message, and has sent its status by then, so no detail can 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn
@@ -453,10 +454,11 @@ async def _abort(context: Context, error: RelayError) -> NoReturn:
         grpc.aio.AbortError: always.
     """
     details, status = to_trailers(error)
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status)]
+    if error.retry_after_s is not None:  # also as gRPC's own retries and hedges read it (A6)
+        trailers.append(("grpc-retry-pushback-ms", str(math.ceil(1000 * error.retry_after_s))))
     await context.abort(
-        _GRPC_CODE[int(error.status_code)],
-        details,
-        trailing_metadata=(("grpc-status-details-bin", status),),
+        _GRPC_CODE[int(error.status_code)], details, trailing_metadata=tuple(trailers)
     )
 
 

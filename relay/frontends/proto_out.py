@@ -338,6 +338,9 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
     )
     if record.is_winner and end.usage is not None:
         attempt.usage.CopyFrom(_usage(end.usage))
+    elif record.tokens_seen:
+        attempt.usage.completion_tokens = record.tokens_seen
+        attempt.usage.is_estimated = True
     if wants_phases:
         attempt.phases.CopyFrom(
             relay_pb.AttemptPhases(**{f"{phase}_us": us for phase, us in record.phases_us.items()})
@@ -361,6 +364,8 @@ def _hedge(hedge: HedgeRecord) -> relay_pb.Hedge:
         refused=hedge.refused,
         would_fire=bool(hedge.would_fire),
         would_win=hedge.would_win or 0.0,
+        added_cost_micro_usd=_micro(hedge.added_cost),
+        added_cost_upper_micro_usd=_micro(hedge.added_cost_upper),
     )
 
 

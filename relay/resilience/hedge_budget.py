@@ -41,8 +41,9 @@ class Charge(NamedTuple):
 class HedgeBudget:
     """The credit of one payer.
 
-    Money is in any one unit (micro-dollars); requests without a known price cost nothing here and
-    are held by the count alone.
+    Money is in any one unit (micro-dollars). Requests without a known price earn nothing and cost
+    nothing here: they are held by the count alone. Free ones earn nothing too, but with them a
+    hedge that costs something cannot be paid.
 
     Args:
         max_extra_requests: share of requests, 0.05 for one hedge per 20 primaries; 0 for none.
@@ -71,7 +72,7 @@ class HedgeBudget:
         self._deadline_credit = DEADLINE_SHARE * CAP_REQUESTS / 2
         self._mean_cost = 0.0
         self._money: float | None = None
-        """None until the first price is known: then half full."""
+        """None until the first cost is known: then half full."""
         self._parts: deque[tuple[int, int]] = deque()
         self._part = [0, 0]  # requests, hedges of the part that is filling
         self._window_requests = 0
@@ -84,15 +85,15 @@ class HedgeBudget:
         self.max_extra_requests = max_extra_requests
         self.max_extra_cost = max_extra_cost
 
-    def earn(self, cost: float) -> None:
-        """A primary was admitted whose estimated cost this is."""
+    def earn(self, cost: float | None) -> None:
+        """A primary was admitted whose estimated cost this is; None where that is not known."""
         self.requests += 1
         self._count(0)
         credit = self._credit + self.max_extra_requests
         self._credit = credit if credit < CAP_REQUESTS else CAP_REQUESTS
         credit = self._deadline_credit + DEADLINE_SHARE * self.max_extra_requests
         self._deadline_credit = credit if credit < _DEADLINE_CAP else _DEADLINE_CAP
-        if cost > 0:
+        if cost is not None:
             if self._money is None:
                 self._mean_cost = cost
                 self._money = CAP_REQUESTS / 2 * cost
@@ -105,13 +106,13 @@ class HedgeBudget:
     def refuses(self, cost: float, *, by_deadline: bool = False) -> str:
         """Why a hedge of this estimated cost cannot be paid: "" if it can.
 
-        `requests`, `deadline_share` or `money`.
+        `requests` (no credit), `share` (the hard count), `deadline_share` or `money`.
         """
         if self.max_extra_requests <= 0 or self._credit < 1.0:
             return "requests"
         allowed = max(MIN_HARD_COUNT, self.max_extra_requests * min(self._window_requests, WINDOW))
         if self._window_hedges + 1 > allowed:
-            return "requests"
+            return "share"
         if by_deadline and self._deadline_credit < 1.0:
             return "deadline_share"
         if cost > 0 and self._money is not None and self._money < cost:
@@ -132,11 +133,11 @@ class HedgeBudget:
         return Charge(cost)
 
     def settle(self, charge: Charge, cost: float) -> None:
-        """The hedge has ended and cost this. Once a charge; more than estimated is a debt."""
+        """The hedge has ended and cost this. Once a charge; more than estimated is a debt, of no
+        more than the credit may be: a provider that counts wrong must not end hedging for days."""
         if self._money is not None:
-            self._money = min(
-                CAP_REQUESTS * self._mean_cost, self._money + charge.cost - max(0.0, cost)
-            )
+            most = CAP_REQUESTS * self._mean_cost
+            self._money = max(-most, min(most, self._money + charge.cost - max(0.0, cost)))
 
     def _count(self, kind: int) -> None:
         self._part[kind] += 1
@@ -179,7 +180,7 @@ class HedgeBudget:
 class HedgeBudgets:
     """The operator's budget, and one for each tenant under it: both must pay.
 
-    A tenant's shares are the smaller of its own and the operator's.
+    A tenant has the operator's shares, of its own requests.
     """
 
     __slots__ = ("_tenants", "operator")
@@ -202,7 +203,7 @@ class HedgeBudgets:
             budget.limit(operator.max_extra_requests, operator.max_extra_cost)
         return budget
 
-    def earn(self, tenant: str, cost: float) -> None:
+    def earn(self, tenant: str, cost: float | None) -> None:
         """A primary of this tenant was admitted."""
         self.operator.earn(cost)
         self.of(tenant).earn(cost)

@@ -56,9 +56,11 @@ class HedgeReason(enum.Enum):
     DEFAULT = "default"
     """By the class' default: too few samples."""
     FIXED = "fixed"
-    """By the operator's own delay."""
+    """By the operator's own delay, or the client's."""
     DEADLINE = "deadline"
     """Earlier than learned, for the client's time limit."""
+    RACE = "race"
+    """At once: the client asked for it."""
     PROBE = "probe"
     """At once: the primary is a probe of a target that was ejected."""
     DISABLED = "disabled"
@@ -96,6 +98,11 @@ def view(sketch: Quantiles, scale: float, aimed_share: float) -> TargetView:
     )
 
 
+def late_after_s(primary: TargetView) -> float:
+    """When a first token is later than the target's own learned delay."""
+    return max(primary.trigger_s, MIN_DELAY_MEDIANS * primary.p50_s)
+
+
 class HedgeTiming(NamedTuple):
     """When the second attempt starts unless the first was ready."""
 
@@ -127,8 +134,7 @@ def time_hedge(
     if fixed_s is not None:
         delay_s, reason = fixed_s, HedgeReason.FIXED
     elif primary.is_learned:
-        delay_s = max(primary.trigger_s, MIN_DELAY_MEDIANS * primary.p50_s)
-        reason = HedgeReason.LEARNED
+        delay_s, reason = late_after_s(primary), HedgeReason.LEARNED
     else:
         delay_s, reason = default_s, HedgeReason.DEFAULT
     if first_token_left_s is None:

@@ -135,6 +135,8 @@ class Route:
     tags: tuple[str, ...] = ()
     hedge: HedgeConfig = _NO_HEDGE
     choose: ChooseConfig = _AS_LISTED
+    is_alias: bool = True
+    """The operator wrote it; else `provider/model`, or a model's own name, as a caller did."""
 
     def timeouts_for(self, request: GenerateRequest) -> Timeouts:
         """Limits of each attempt at this route, by its class and what the request asks."""
@@ -249,6 +251,7 @@ class Catalog:
             candidates=(self._target(provider, name),),
             fallbacks=(),
             timeouts=_DEFAULT_TIMEOUTS,
+            is_alias=False,
         )
 
     def _nearest(self, model: str) -> list[str]:

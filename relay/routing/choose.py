@@ -22,6 +22,7 @@ No clocks, no state: the caller gives what is known, and a random draw where one
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -72,8 +73,8 @@ class TargetStats(NamedTuple):
     """Its TTFT at present, for this request's prompt."""
     utilisation: float = 0.0
     """Requests in flight as a part of its concurrency limit."""
-    price: float = 0.0
-    """Estimated cost of the request there, in any one unit; 0 if unknown."""
+    price: float | None = None
+    """Estimated cost of the request there, in any one unit; None if unknown."""
     is_warm: bool = False
     """The session has a prompt cache there."""
     is_known: bool = True
@@ -86,6 +87,8 @@ class Ranking(NamedTuple):
     order: tuple[int, ...]
     is_last_resort: bool
     """Nobody may be asked by rights; the first is asked all the same."""
+    is_explored: bool = False
+    """The first is first to be learnt of."""
 
 
 def rank(
@@ -126,10 +129,11 @@ def rank(
         refusing.sort(key=lambda index: stats[index].wait_s)
     if mode is not Mode.ORDERED or sort is not Sort.CONFIGURED:
         able.sort(key=_key(stats, mode, sort, last_first))
+    explored = None
     if mode is Mode.TAIL:
         unknown = next((index for index in able if not stats[index].is_known), None)
         if unknown is not None and draw() < EXPLORE:
-            tail_first = unknown
+            tail_first = explored = unknown
         if tail_first in able:
             able.remove(tail_first)
             able.insert(0, tail_first)
@@ -139,7 +143,7 @@ def rank(
             able.insert(0, index)
             break
     order = (*able, *ramping, *refusing)
-    return Ranking(order, not able and not ramping)
+    return Ranking(order, not able and not ramping, explored is not None and order[0] == explored)
 
 
 def _key(
@@ -148,7 +152,7 @@ def _key(
     if mode is Mode.ORDERED:
         if sort is Sort.CHEAPEST:
             # An unknown price is no bargain.
-            return lambda index: stats[index].price or float("inf")
+            return lambda index: math.inf if (cost := stats[index].price) is None else cost
         return lambda index: stats[index].p50_s
 
     def load(index: int) -> float:
@@ -188,7 +192,7 @@ class Survival(NamedTuple):
         for moment_s, remaining in zip(self.at_s, self.share, strict=True):
             if remaining <= left:
                 return moment_s
-        return self.at_s[-1] if self.at_s else float("inf")
+        return self.at_s[-1] if self.at_s else math.inf
 
 
 def hedged_quantile_s(
@@ -206,7 +210,7 @@ def hedged_quantile_s(
             high = middle
         else:
             low = middle + 1
-    return moments[low] if low < len(moments) else float("inf")
+    return moments[low] if low < len(moments) else math.inf
 
 
 class Pair(NamedTuple):
@@ -218,7 +222,9 @@ class Pair(NamedTuple):
     p99_s: float
 
 
-def best_pair(survivals: Sequence[Survival], *, trigger_share: float) -> Pair:
+def best_pair(
+    survivals: Sequence[Survival], *, trigger_share: float, kept: int | None = None
+) -> Pair:
     """The pair with the lowest estimated p99 at this budget.
 
     Firsts whose median is over the best by more than `P50_SLACK` are left out; up to `WIDE_SLACK`
@@ -228,6 +234,8 @@ def best_pair(survivals: Sequence[Survival], *, trigger_share: float) -> Pair:
     Args:
         survivals: one a candidate, at least one.
         trigger_share: the percentile at which the hedge fires, such as 0.96.
+        kept: who is first at present. Another must be better by a tenth, as figures are now: the
+            estimate of a p99 is noisy, and caches are warm there.
 
     Raises:
         ValueError: no candidates.
@@ -243,7 +251,12 @@ def best_pair(survivals: Sequence[Survival], *, trigger_share: float) -> Pair:
     ]
     near = [pair for pair in pairs if medians[pair.first] <= P50_SLACK * fastest_s]
     best, any_best = (min(some, key=lambda pair: pair.p99_s) for some in (near, pairs))
-    return any_best if any_best.p99_s <= WIDE_GAIN * best.p99_s else best
+    if any_best.p99_s <= WIDE_GAIN * best.p99_s:
+        best = any_best
+    present = next((pair for pair in pairs if pair.first == kept), None)
+    if present is not None and best.p99_s >= HYSTERESIS * present.p99_s:
+        return present
+    return best
 
 
 def _best_with(

@@ -191,8 +191,8 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
                 outcome=one["outcome"],
                 reason=one["reason"] or "",
                 cached_tokens=int(one.get("cached_tokens") or 0),
-                cost=one.get("cost"),
-                cost_upper=one.get("cost_upper"),
+                cost=one.get("cost_micro_usd"),
+                cost_upper=one.get("cost_upper_micro_usd"),
             )
         )
     wish, noted = row.get("wish") or {}, row.get("hedge") or {}
@@ -226,7 +226,7 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
         shadow=Shadow(
             noted.get("would_fire", False),
             noted.get("would_win", 0.0),
-            noted.get("would_cost", 0.0),
+            noted.get("would_cost_micro_usd", 0.0),
         ),
-        added_cost=noted.get("added_cost", 0.0),
+        added_cost=noted.get("added_cost_micro_usd", 0.0),
     )

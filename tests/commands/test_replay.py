@@ -59,7 +59,14 @@ def direct(target: str, times_s: list[float], begin_s: float = 0.0) -> list[byte
     """Requests for a target by its own name, two a second."""
     return [
         line(
-            [attempt(target, first_us=round(time_s * 1e6), cost=14.0, cost_upper=14.0)],
+            [
+                attempt(
+                    target,
+                    first_us=round(time_s * 1e6),
+                    cost_micro_usd=14.0,
+                    cost_upper_micro_usd=14.0,
+                )
+            ],
             received_s=begin_s + at / 2,
             asked=target,
             prompt_tokens=10,
@@ -72,7 +79,15 @@ def asked(times_s: list[float], begin_s: float = 1000.0, **more: Any) -> list[by
     """Requests for the alias that `a` answered, two a second."""
     return [
         line(
-            [attempt("a/m", started_us=250, first_us=round(s * 1e6), cost=14.0, cost_upper=14.0)],
+            [
+                attempt(
+                    "a/m",
+                    started_us=250,
+                    first_us=round(s * 1e6),
+                    cost_micro_usd=14.0,
+                    cost_upper_micro_usd=14.0,
+                )
+            ],
             received_s=begin_s + at / 2,
             prompt_tokens=10,
             **more,

@@ -34,8 +34,8 @@ def attempt(
         "ended_us": ended_us,
         "first_content_us": first_us,
         "cached_tokens": None,
-        "cost": None,
-        "cost_upper": None,
+        "cost_micro_usd": None,
+        "cost_upper_micro_usd": None,
         **more,
     }
 

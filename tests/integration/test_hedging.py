@@ -133,7 +133,7 @@ async def test_the_first_overtakes_its_hedge(
         ("hedge", "lost"),
     ]
     assert line["hedge"]["fired"] == 1
-    assert "won" not in line["hedge"]
+    assert line["hedge"]["won"] is False
 
 
 @pytest.mark.parametrize("ask", ASKERS.values(), ids=ASKERS)

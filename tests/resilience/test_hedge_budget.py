@@ -81,9 +81,28 @@ def test_money_is_a_limit_of_its_own_and_is_settled() -> None:
 
 def test_unknown_prices_are_held_by_the_count_alone() -> None:
     budget = HedgeBudget(0.5, 0.0)
-    budget.earn(0.0)
+    budget.earn(None)
     assert budget.take(0.0) is not None
     assert budget.take(10.0) is not None, "no price of a primary is known to compare with"
+
+
+def test_beside_free_requests_nothing_that_costs_can_be_paid() -> None:
+    budget = HedgeBudget(0.5, 10.0)
+    budget.earn(0.0)
+    assert budget.refuses(10.0) == "money"
+    assert budget.take(0.0) is not None
+
+
+def test_a_debt_is_paid_off_within_the_credit() -> None:
+    budget = HedgeBudget(1.0, 1.0)
+    budget.earn(10.0)
+    charge = budget.take(10.0)
+    assert charge is not None
+    budget.settle(charge, 1e18)
+    for _ in range(21):
+        assert budget.refuses(10.0) == "money"
+        budget.earn(10.0)
+    assert budget.take(10.0) is not None
 
 
 def test_deadlines_take_at_most_four_tenths() -> None:

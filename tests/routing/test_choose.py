@@ -56,7 +56,8 @@ def test_a_target_that_is_brought_back_gets_its_share() -> None:
     ("stats", "sort", "order"),
     [
         ([TargetStats(price=3), TargetStats(price=1), TargetStats(price=2)], "cheapest", (1, 2, 0)),
-        ([TargetStats(price=0), TargetStats(price=9)], "cheapest", (1, 0)),
+        ([TargetStats(price=None), TargetStats(price=9)], "cheapest", (1, 0)),
+        ([TargetStats(price=9), TargetStats(price=0)], "cheapest", (1, 0)),
         ([TargetStats(p50_s=0.9), TargetStats(p50_s=0.3)], "fastest", (1, 0)),
     ],
 )
@@ -155,6 +156,19 @@ def test_a_slower_first_must_bring_the_more(median: float, tail: float, first: i
     steady = survival_of([median] * 970 + [tail] * 30)
     # So alike in their tails that no hedge helps.
     assert best_pair([spiky, steady], trigger_share=0.99).first == first
+
+
+def test_who_is_first_stays_by_what_is_known_of_it_now() -> None:
+    def steady(p99_s: float, median_s: float = 1.0) -> Survival:
+        return survival_of([median_s] * 970 + [p99_s] * 30)
+
+    def first(*survivals: Survival, kept: int) -> int:
+        return best_pair(survivals, trigger_share=0.995, kept=kept).first
+
+    assert first(steady(1.1), steady(1.05), kept=0) == 0, "a tenth better is not enough"
+    assert first(steady(1.2), steady(1.05), kept=0) == 1
+    assert first(steady(9.0), steady(2.0), kept=0) == 1, "it was better once"
+    assert first(steady(2.1, median_s=2.0), steady(2.2), kept=0) == 1, "its median has grown"
 
 
 def test_second_is_the_one_that_cuts_the_tail_and_the_cheaper_of_equals() -> None:

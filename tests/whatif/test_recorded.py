@@ -15,7 +15,9 @@ def one(*attempts: dict[str, object], **more: object) -> Recorded:
 
 def test_a_plain_answer() -> None:
     found = one(
-        attempt("a/m", started_us=300, first_us=200_000, cost=7.0, cost_upper=8.0),
+        attempt(
+            "a/m", started_us=300, first_us=200_000, cost_micro_usd=7.0, cost_upper_micro_usd=8.0
+        ),
         stream_us=90_000,
         completion_tokens=10,
         prompt_tokens=33,

@@ -1293,9 +1293,11 @@ class Hedge(google.protobuf.message.Message):
     REFUSED_FIELD_NUMBER: builtins.int
     WOULD_FIRE_FIELD_NUMBER: builtins.int
     WOULD_WIN_FIELD_NUMBER: builtins.int
+    ADDED_COST_MICRO_USD_FIELD_NUMBER: builtins.int
+    ADDED_COST_UPPER_MICRO_USD_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why it was timed as it was, or why there was none: `learned`, `default`, `fixed`, `deadline`,
-    `probe`; `alone`, `speculative`, `too_late`.
+    `race`, `probe`; `alone`, `speculative`, `too_late`.
     """
     delay_us: builtins.int
     """After the first attempt's start; unset for no timed hedge."""
@@ -1308,13 +1310,20 @@ class Hedge(google.protobuf.message.Message):
     won: builtins.bool
     """One of them gave the answer."""
     refused: builtins.str
-    """Why it did not start when its time had come: `budget_requests`, `budget_money`,
-    `budget_deadline_share`, `common_mode`, `throttled`, `no_headroom`.
+    """Why it did not start when its time had come: `budget_requests` (no credit), `budget_share` (the
+    operator's share of requests is used), `budget_money`, `budget_deadline_share`, `common_mode`,
+    `throttled`, `no_headroom`.
     """
     would_fire: builtins.bool
     """In shadow: its time came before the first content, and there was credit for it."""
     would_win: builtins.float
     """In shadow: the probability that it would have been first."""
+    added_cost_micro_usd: builtins.int
+    """What all attempts cost over what the first would have cost alone, estimated, in micro-dollars,
+    rounded up; unset where nothing was fired or a price is not known.
+    """
+    added_cost_upper_micro_usd: builtins.int
+    """The most that can be."""
     def __init__(
         self,
         *,
@@ -1327,9 +1336,16 @@ class Hedge(google.protobuf.message.Message):
         refused: builtins.str = ...,
         would_fire: builtins.bool = ...,
         would_win: builtins.float = ...,
+        added_cost_micro_usd: builtins.int | None = ...,
+        added_cost_upper_micro_usd: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_delay_us", b"_delay_us", "delay_us", b"delay_us"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_delay_us", b"_delay_us", "delay_us", b"delay_us", "fired", b"fired", "is_shadow", b"is_shadow", "reason", b"reason", "refused", b"refused", "second", b"second", "won", b"won", "would_fire", b"would_fire", "would_win", b"would_win"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_added_cost_micro_usd", b"_added_cost_micro_usd", "_added_cost_upper_micro_usd", b"_added_cost_upper_micro_usd", "_delay_us", b"_delay_us", "added_cost_micro_usd", b"added_cost_micro_usd", "added_cost_upper_micro_usd", b"added_cost_upper_micro_usd", "delay_us", b"delay_us"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_added_cost_micro_usd", b"_added_cost_micro_usd", "_added_cost_upper_micro_usd", b"_added_cost_upper_micro_usd", "_delay_us", b"_delay_us", "added_cost_micro_usd", b"added_cost_micro_usd", "added_cost_upper_micro_usd", b"added_cost_upper_micro_usd", "delay_us", b"delay_us", "fired", b"fired", "is_shadow", b"is_shadow", "reason", b"reason", "refused", b"refused", "second", b"second", "won", b"won", "would_fire", b"would_fire", "would_win", b"would_win"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_added_cost_micro_usd", b"_added_cost_micro_usd"]) -> typing.Literal["added_cost_micro_usd"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_added_cost_upper_micro_usd", b"_added_cost_upper_micro_usd"]) -> typing.Literal["added_cost_upper_micro_usd"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_delay_us", b"_delay_us"]) -> typing.Literal["delay_us"] | None: ...
 
 Global___Hedge: typing_extensions.TypeAlias = Hedge
