@@ -330,12 +330,13 @@ class Ticket:
             slot.success((self._ttft_s or 0.001) / scale, now_s)
         elif outcome is AttemptOutcome.OVERLOAD:
             permit.overload(now_s)
-            if error is not None and error.retry_after_s is not None:
-                slot.ignored(now_s)  # a window of its own, not too many at once
-            else:
+            retry_after_s = error.retry_after_s if error is not None else None
+            if retry_after_s is None:
                 slot.dropped(now_s)
-            state.push_back.said(error.retry_after_s if error else None, now_s)
-            state.headroom.refused(error.retry_after_s if error else None, now_s)
+            else:
+                slot.ignored(now_s)  # a window of its own, not too many at once
+                state.push_back.said(retry_after_s, now_s)
+            state.headroom.refused(retry_after_s, now_s)
         elif outcome is AttemptOutcome.FAILURE and not _is_the_request(error):
             permit.failure(now_s)
             slot.ignored(now_s)

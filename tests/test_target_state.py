@@ -5,15 +5,39 @@ from __future__ import annotations
 import asyncio
 
 from relay.config import parse
-from relay.errors import Reason
+from relay.errors import Reason, UpstreamStatus
+from relay.outcome import AttemptOutcome
+from relay.race_plan import has_room
+from relay.resilience.breaker import BreakerSettings
+from relay.resilience.limiter import LimiterSettings
 from relay.routing.catalog import Catalog
-from relay.target_state import TargetStates
+from relay.target_state import TargetState, TargetStates
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer
 from tests.fakes.virtual_time import on_virtual_time
 
 HELLO = FakeEndpoint(chunks=answer("Hello"))
 SSE = ("content-type", "text/event-stream")
+
+
+def state() -> TargetState:
+    return TargetState(breaker=BreakerSettings(), limiter=LimiterSettings(), draw=lambda: 0.5)
+
+
+def refuse(
+    one: TargetState,
+    now_s: float,
+    *,
+    reason: Reason = Reason.UPSTREAM_RATE_LIMITED,
+    http_status: int = 429,
+    retry_after_s: float | None = None,
+) -> None:
+    """One attempt that the provider refuses at once."""
+    error = UpstreamStatus(
+        "no", reason=reason, http_status=http_status, retry_after_s=retry_after_s
+    )
+    ticket = one.admit(now_s, name="a/m", prompt_tokens=10, forced=True)
+    ticket.end(AttemptOutcome.OVERLOAD, now_s, error=error)
 
 
 def asked(scenario: Scenario) -> str:
@@ -101,3 +125,32 @@ def test_states_are_bounded_and_outlive_a_reload() -> None:
     target("z")
     assert len(states) == 2
     assert target("x") is first
+
+
+# --- what a refusal says ------------------------------------------------------------------------
+
+
+def test_a_refusal_that_names_no_time_asks_for_nothing() -> None:
+    """It is full for a second, as far as anybody knows, and not left alone for a minute."""
+    one = state()
+    refuse(one, 0.0)
+    assert one.push_back.admits(0.0)
+    assert one.headroom.upstream_wait_s(0.0) == 1.0
+    assert not has_room(one, 0.9)
+    assert has_room(one, 1.0)
+    assert one.limiter.limit == 90, "too many at once, until it says otherwise"
+
+
+def test_a_refusal_that_names_a_time_is_left_alone_until_then() -> None:
+    one = state()
+    refuse(one, 0.0, retry_after_s=20.0)
+    refuse(one, 5.0)
+    assert not one.push_back.admits(19.9)
+    assert not has_room(one, 19.9)
+    assert has_room(one, 20.0)
+
+
+def test_a_refusal_of_now_is_no_hold() -> None:
+    one = state()
+    refuse(one, 0.0, retry_after_s=0.0)
+    assert has_room(one, 0.0)
