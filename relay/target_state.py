@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited
+from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.resilience.breaker import Breaker, BreakerSettings, Permit
 from relay.resilience.headroom import Headroom
@@ -329,7 +329,10 @@ class Ticket:
             permit.success(now_s)
             slot.success((self._ttft_s or 0.001) / scale, now_s)
         elif outcome is AttemptOutcome.OVERLOAD:
-            permit.overload(now_s)
+            if looks_dead(error):
+                permit.failure(now_s)
+            else:
+                permit.overload(now_s)
             retry_after_s = error.retry_after_s if error is not None else None
             if retry_after_s is None:
                 slot.dropped(now_s)
@@ -343,6 +346,19 @@ class Ticket:
         else:
             permit.ignored(now_s)
             slot.ignored(now_s)
+
+
+def looks_dead(error: RelayError | None) -> bool:
+    """Whether it is a 503 that names no time: what a balancer answers for a host that is gone.
+
+    Who answers 429 or 529, reports an overload inside a 200, or says when to come back, lives.
+    """
+    return (
+        isinstance(error, UpstreamStatus)
+        and error.http_status == 503
+        and error.reason is Reason.UPSTREAM_OVERLOADED
+        and error.retry_after_s is None
+    )
 
 
 def _is_the_request(error: RelayError | None) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from relay.config import parse
 from relay.errors import Reason, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.race_plan import has_room
-from relay.resilience.breaker import BreakerSettings
+from relay.resilience.breaker import BreakerSettings, BreakerState
 from relay.resilience.limiter import LimiterSettings
 from relay.routing.catalog import Catalog
 from relay.target_state import TargetState, TargetStates
@@ -154,3 +157,46 @@ def test_a_refusal_of_now_is_no_hold() -> None:
     one = state()
     refuse(one, 0.0, retry_after_s=0.0)
     assert has_room(one, 0.0)
+
+
+BARE_503: dict[str, Any] = {"reason": Reason.UPSTREAM_OVERLOADED, "http_status": 503}
+
+
+@pytest.mark.parametrize(
+    ("said", "is_failure"),
+    [
+        ({}, False),
+        ({"retry_after_s": 1.0}, False),
+        (BARE_503, True),
+        ({**BARE_503, "retry_after_s": 1.0}, False),
+        ({**BARE_503, "retry_after_s": 0.0}, False),
+        ({**BARE_503, "http_status": 529}, False),
+        ({**BARE_503, "http_status": 200}, False),
+        ({**BARE_503, "reason": Reason.UPSTREAM_RATE_LIMITED}, False),
+    ],
+    ids=["429", "429 and when", "503", "503 and when", "and now", "529", "in a 200", "its words"],
+)
+def test_only_a_503_that_names_no_time_ejects(said: dict[str, Any], is_failure: bool) -> None:
+    one = state()
+    for at in range(5):
+        assert one.breaker.state is BreakerState.CLOSED
+        refuse(one, float(at), **said)
+    assert (one.breaker.state is BreakerState.OPEN) == is_failure
+
+
+def test_a_503_also_cuts_the_concurrency() -> None:
+    one = state()
+    refuse(one, 0.0, **BARE_503)
+    assert one.limiter.limit == 90
+    assert one.headroom.upstream_wait_s(0.0) == 1.0
+
+
+@on_virtual_time
+async def test_a_dead_host_behind_a_balancer_is_left_alone() -> None:
+    gone = FakeEndpoint(status=503, chunks=[(0.0, b"no healthy upstream")])
+    scenario = Scenario({"a": gone, "b": HELLO})
+    for _ in range(8):
+        await scenario.generate()
+        await asyncio.sleep(1.0)
+    assert asked(scenario) == "ab" * 5 + "b" * 3
+    await scenario.settled()
