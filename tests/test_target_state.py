@@ -130,6 +130,38 @@ def test_states_are_bounded_and_outlive_a_reload() -> None:
     assert target("x") is first
 
 
+# --- room for hedges ----------------------------------------------------------------------------
+
+
+@on_virtual_time
+@pytest.mark.parametrize(("left", "hedges"), [("19", "aba"), ("20", "abab")])
+async def test_a_nearly_empty_window_is_left_to_primaries(left: str, hedges: str) -> None:
+    slow = FakeEndpoint(chunks=answer("Hello", first_s=3.0))
+    said = [
+        SSE,
+        ("x-ratelimit-limit-tokens", "100"),
+        ("x-ratelimit-remaining-tokens", left),
+        ("x-ratelimit-reset-tokens", "30s"),
+    ]
+    full = FakeEndpoint(headers=said, chunks=answer("Hello"))
+    more = {"hedge": {"mode": "active", "delay": 100, "max_extra_requests": 1.0}}
+    scenario = Scenario({"a": slow, "b": full}, alias_more=more)
+    await scenario.generate()
+    await scenario.generate()
+    assert asked(scenario) == hedges
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_a_nearly_empty_window_keeps_no_primary_away() -> None:
+    said = [SSE, ("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "1")]
+    scenario = Scenario({"a": FakeEndpoint(headers=said, chunks=answer("Hello")), "b": HELLO})
+    for _ in range(3):
+        await scenario.generate()
+    assert asked(scenario) == "aaa"
+    await scenario.settled()
+
+
 # --- what a refusal says ------------------------------------------------------------------------
 
 
