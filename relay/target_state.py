@@ -13,6 +13,7 @@ on a request's path.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,9 @@ from relay.routing.choose import Survival
 
 MAX_TARGETS: Final = 4096
 """A client may name any model of a provider; the state used longest ago is forgotten."""
+
+MAX_RELATIVES: Final = 256
+"""So many targets, those used last, are looked through for what a new one may be like."""
 
 _REQUEST_REASONS: Final = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED})
 
@@ -407,6 +411,7 @@ class TargetStates:
             breaker=self._breaker,
             limiter=self._limiter,
             draw=self._draw,
+            prior=self._prior(target),
         )
         kept = self._kept.pop(target.name, None)
         if kept is not None:
@@ -415,6 +420,19 @@ class TargetStates:
             except ValueError:
                 pass  # of another version: it starts from the prior
         return state
+
+    def _prior(self, target: Target) -> Prior | None:
+        """What a new target is taken for, until it has samples of its own: for the same model at
+        another provider, else for another model of its provider; None where neither is learned."""
+        akin: TargetState | None = None
+        for name, state in itertools.islice(reversed(self._states.items()), MAX_RELATIVES):
+            if state.is_learned:
+                provider, _, model = name.partition("/")
+                if model == target.model:
+                    return state.latency.as_prior()
+                if akin is None and provider == target.endpoint.provider:
+                    akin = state
+        return None if akin is None else akin.latency.as_prior()
 
     def keep(self, kept: Mapping[str, Mapping[str, Any]], now_s: float, *, away_s: float) -> None:
         """Remember what an earlier run learnt; each target takes it up when it is first asked.

@@ -13,7 +13,7 @@ from relay.outcome import AttemptOutcome
 from relay.race_plan import has_room
 from relay.resilience.breaker import BreakerSettings, BreakerState
 from relay.resilience.limiter import LimiterSettings
-from relay.routing.catalog import Catalog
+from relay.routing.catalog import Catalog, Target
 from relay.target_state import TargetState, TargetStates
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer
@@ -128,6 +128,57 @@ def test_states_are_bounded_and_outlive_a_reload() -> None:
     target("z")
     assert len(states) == 2
     assert target("x") is first
+
+
+# --- what a new one is taken for ----------------------------------------------------------------
+
+
+def target(name: str) -> Target:
+    provider = name.partition("/")[0]
+    row = {"wire": "openai_chat", "base_url": "https://x.test", "auth": "none"}
+    return Catalog(parse({"providers": {provider: row}})).resolve(name).candidates[0]
+
+
+def learn(one: TargetState, ttft_s: float, samples: int = 600) -> None:
+    for at in range(samples):
+        one.latency.record(ttft_s, 0, 0, at * 0.1)
+    one.refresh(samples * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("known", "like_s"),
+    [
+        ({}, 0.6),
+        ({"b/m": (0.2, 600)}, 0.2),
+        ({"a/other": (0.3, 600)}, 0.3),
+        ({"b/m": (0.2, 600), "a/other": (0.3, 600)}, 0.2),
+        ({"b/m": (0.2, 600), "c/m": (0.4, 600)}, 0.4),
+        ({"b/m": (0.2, 99), "a/other": (0.3, 600)}, 0.3),
+        ({"b/other": (0.2, 600), "ab/x": (0.2, 600), "b/x/m": (0.2, 600)}, 0.6),
+    ],
+    ids=["nothing", "model", "provider", "model first", "used last", "few", "neither"],
+)
+def test_a_new_target_is_taken_for_the_nearest_known(
+    known: dict[str, tuple[float, int]], like_s: float
+) -> None:
+    states = TargetStates()
+    for name, (ttft_s, samples) in known.items():
+        learn(states.of(target(name), 0.0), ttft_s, samples)
+    new = states.of(target("a/m"), 60.0)
+    assert new.p50_s == pytest.approx(like_s, rel=0.03)
+    assert not new.is_learned
+    assert new.survival is None
+    assert new.usual_s is None, "lateness is measured by its own samples alone"
+
+
+def test_what_was_kept_of_a_target_comes_before_what_it_is_like() -> None:
+    before, states = TargetStates(), TargetStates()
+    learn(before.of(target("a/m"), 0.0), 1.0)
+    states.keep(before.to_dict(60.0), 0.0, away_s=10.0)
+    learn(states.of(target("b/m"), 0.0), 0.2)
+    again = states.of(target("a/m"), 60.0)
+    assert again.is_learned
+    assert again.p50_s == pytest.approx(1.0, rel=0.03)
 
 
 # --- room for hedges ----------------------------------------------------------------------------

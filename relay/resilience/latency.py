@@ -60,7 +60,7 @@ _DECAY: Final = 0.998
 
 
 class Prior(NamedTuple):
-    """What is believed of a target before it has samples: quantiles, seconds.
+    """What is believed of a target before it has samples: quantiles, seconds, and the slope.
 
     The defaults are about the middle of the medians and p95s that were published for frontier
     models over 24 hours in 2026.
@@ -69,6 +69,7 @@ class Prior(NamedTuple):
     p50_s: float = 0.6
     p95_s: float = 2.0
     p99_s: float = 4.0
+    slope: float = DEFAULT_SLOPE
 
     def quantile_s(self, share: float) -> float:
         """Log-linear between the points, level beyond them."""
@@ -132,7 +133,7 @@ class LatencySketch:
         """How many the window holds, censored ones included."""
         self.known = 0
         """And without them."""
-        self.slope = DEFAULT_SLOPE
+        self.slope = self.prior.slope
         """Relative growth per 1,000 uncached prompt tokens; changed by `refit` alone."""
         self._sums = [0.0] * 5  # weighted: 1, x, y, x*x, x*y
         self._recent: deque[float] = deque(maxlen=RECENT_SAMPLES)
@@ -211,7 +212,7 @@ class LatencySketch:
     def refit(self) -> None:
         """Fit the slope anew to what was recorded. Off the hot path.
 
-        Least squares with forgetting, drawn to the default by `_SLOPE_PRIOR_WEIGHT` samples at
+        Least squares with forgetting, drawn to the prior's by `_SLOPE_PRIOR_WEIGHT` samples at
         1,000 tokens, so that prompts of one length (no evidence) leave it alone.
         """
         weight, x, y, xx, xy = self._sums
@@ -221,7 +222,7 @@ class LatencySketch:
         variance = max(0.0, xx / weight - mean_x * mean_x) * weight
         covariance = (xy / weight - mean_x * mean_y) * weight
         base_s = mean_y / (1.0 + self.slope * mean_x)
-        prior_b = DEFAULT_SLOPE * base_s
+        prior_b = self.prior.slope * base_s
         b = (covariance + prior_b * _SLOPE_PRIOR_WEIGHT) / (variance + _SLOPE_PRIOR_WEIGHT)
         a = mean_y - b * mean_x
         if a <= 0.1 * mean_y:
@@ -282,6 +283,10 @@ class LatencySketch:
     def is_learned(self) -> bool:
         """Whether the window has enough samples of its own for a trigger."""
         return self.known >= PRIOR_SAMPLES
+
+    def as_prior(self) -> Prior:
+        """What is known here, as what is believed of another target. Off the hot path."""
+        return Prior(self.quantile_s(0.5), self.quantile_s(0.95), self.quantile_s(0.99), self.slope)
 
     def survival(self, after_s: float) -> float:
         """Share of first tokens that take longer than `after_s` (normalised); Kaplan-Meier.

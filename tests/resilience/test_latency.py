@@ -111,6 +111,39 @@ def test_few_samples_count_little_against_the_prior() -> None:
     assert sketch.quantile_s(0.5) == sketch.raw_quantile_s(0.5)
 
 
+@examples(60)
+@given(st.lists(st.floats(0.001, 100.0), min_size=1, max_size=300))
+def test_what_is_known_of_one_is_believed_of_another(values_s: list[float]) -> None:
+    known = filled(values_s)
+    known.slope = 0.2
+    prior = known.as_prior()
+    assert prior.p50_s <= prior.p95_s <= prior.p99_s
+    new = LatencySketch(prior)
+    for share in (0.5, 0.95, 0.99):
+        assert new.quantile_s(share) == pytest.approx(known.quantile_s(share))
+    assert new.scale(1000) == known.scale(1000) == 1.2
+    assert not new.is_learned
+    assert new.samples == 0
+    assert new.raw_quantile_s(0.5) is None
+
+
+def test_the_slope_of_the_prior_fades_like_the_default() -> None:
+    steep, flat = LatencySketch(Prior(slope=0.3)), LatencySketch()
+    for sketch in (steep, flat):
+        for at in range(100):
+            sketch.record(0.5, 3000, 0, at)  # prompts of one length say nothing of the slope
+        sketch.refit()
+    assert steep.slope == pytest.approx(0.3, rel=0.2)
+    assert flat.slope == pytest.approx(DEFAULT_SLOPE, rel=0.2)
+    rng = random.Random(6)
+    for at in range(2000):
+        prompt = rng.choice([500, 20_000])
+        steep.record(0.4 * (1 + 0.08 * prompt / 1000), prompt, 0, 100 + at * 0.1)
+        if at % 30 == 0:
+            steep.refit()
+    assert steep.slope == pytest.approx(0.08, rel=0.25)
+
+
 def test_long_prompts_are_no_stragglers() -> None:
     rng = random.Random(5)
     sketch = LatencySketch()
