@@ -17,7 +17,7 @@ import itertools
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
@@ -43,6 +43,15 @@ REFRESH_S: Final = 3.0
 
 _RATIO_WEIGHT: Final = 0.05
 _MAX_RATIO: Final = 8.0
+
+
+class Kept(NamedTuple):
+    """What was kept of one target."""
+
+    state: Mapping[str, Any]
+    """As `TargetState.to_dict` writes it, or anything else."""
+    away_s: float
+    """How long ago it was saved; below 0, by a clock that went back, is now."""
 
 
 class TargetState:
@@ -388,9 +397,8 @@ class TargetStates:
         self._limiter = limiter or LimiterSettings()
         self._draw = draw
         self._states: OrderedDict[str, TargetState] = OrderedDict()
-        self._kept: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, Kept] = {}
         self._kept_at_s = 0.0
-        self._away_s = 0.0
 
     def of(self, target: Target, now_s: float) -> TargetState:
         """The state of a target, under the limits of its present row."""
@@ -416,7 +424,8 @@ class TargetStates:
         kept = self._kept.pop(target.name, None)
         if kept is not None:
             try:
-                state.take_up(kept, now_s, away_s=self._away_s + now_s - self._kept_at_s)
+                away_s = max(0.0, kept.away_s) + now_s - self._kept_at_s
+                state.take_up(kept.state, now_s, away_s=away_s)
             except ValueError:
                 pass  # of another version: it starts from the prior
         return state
@@ -434,19 +443,15 @@ class TargetStates:
                     akin = state
         return None if akin is None else akin.latency.as_prior()
 
-    def keep(self, kept: Mapping[str, Mapping[str, Any]], now_s: float, *, away_s: float) -> None:
-        """Remember what an earlier run learnt; each target takes it up when it is first asked.
-
-        Args:
-            away_s: how long ago that was saved.
-        """
+    def keep(self, kept: Mapping[str, Kept], now_s: float) -> None:
+        """Remember what an earlier run learnt; each target takes it up when it is first asked."""
         self._kept = dict(kept)
-        self._kept_at_s, self._away_s = now_s, away_s
+        self._kept_at_s = now_s
 
     def to_dict(self, now_s: float) -> dict[str, dict[str, Any]]:
-        """What was learnt, by target; what was kept and not yet taken up is in it too."""
-        learnt = {name: state.to_dict(now_s) for name, state in self._states.items()}
-        return {**{name: dict(kept) for name, kept in self._kept.items()}, **learnt}
+        """What was learnt, by target. What was kept and not yet taken up is left out: it stays
+        where it is, with its own age."""
+        return {name: state.to_dict(now_s) for name, state in self._states.items()}
 
     def items(self) -> Iterable[tuple[str, TargetState]]:
         """Every target asked so far, by name."""

@@ -340,7 +340,7 @@ class LatencySketch:
         """Take up what was kept.
 
         Args:
-            away_s: how long ago it was saved.
+            away_s: how long ago it was saved; below 0, by a clock that went back, is now.
 
         Raises:
             ValueError: it is not what `to_dict` writes, or of another version's buckets.
@@ -354,7 +354,10 @@ class LatencySketch:
             if len(sums) != len(sketch._sums) or not all(map(math.isfinite, [slope, *sums])):
                 raise ValueError("the sketch has other sums")
             for row in list(kept["parts"])[-PARTS:]:
-                part = _Part(now_s - max(0.0, away_s) - float(row["age_s"]))
+                age_s = float(row["age_s"])
+                if not math.isfinite(age_s):
+                    raise ValueError("a part of the sketch has no age")
+                part = _Part(now_s - max(0.0, away_s) - max(0.0, age_s))
                 for name, counts, merged in (
                     ("finished", part.finished, sketch._finished),
                     ("censored", part.censored, sketch._censored),
@@ -370,7 +373,7 @@ class LatencySketch:
                 sketch.samples += part.samples
                 sketch.known += part.known
                 sketch._parts.append(part)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"no sketch: {error}") from error
         sketch.slope = min(max(slope, 0.0), MAX_SLOPE)
         sketch._sums = sums

@@ -10,6 +10,7 @@ Blocking: called in a thread.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -70,9 +71,14 @@ def load(path: Path, worker: int) -> dict[str, Learned]:
             state = json.loads(text)
         except ValueError:
             continue
-        if isinstance(state, dict):
+        if isinstance(state, dict) and _is_moment(saved_at_s):
             found[target] = Learned(saved_at_s, state)
     return found
+
+
+def _is_moment(value: object) -> bool:
+    """SQLite keeps anything in any column."""
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def save(path: Path, worker: int, states: Mapping[str, Mapping[str, Any]], now_s: float) -> None:

@@ -236,6 +236,19 @@ def test_what_is_too_old_is_not_taken_up() -> None:
     assert LatencySketch.from_dict(kept, 0.0, away_s=KEEP_S + 5).samples == 0
 
 
+def test_a_clock_that_went_back_makes_nothing_younger_than_now() -> None:
+    kept = filled([1.0] * 10).to_dict(1.0)
+    again = LatencySketch.from_dict(kept, 100.0, away_s=-1e6)
+    assert again.samples == 10
+    assert again.to_dict(100.0)["parts"][0]["age_s"] == 1.0
+    again.expire(100.0 + KEEP_S)
+    assert again.samples == 0
+
+
+def part(**changes: object) -> dict[str, object]:
+    return {"age_s": 0.0, "finished": {"7": 1}, "censored": {}, **changes}
+
+
 def _broken(change: Callable[[dict[str, object]], object]) -> dict[str, object]:
     kept = filled([1.0] * 3).to_dict(1.0)
     change(kept)
@@ -253,6 +266,11 @@ def _broken(change: Callable[[dict[str, object]], object]) -> dict[str, object]:
         _broken(lambda kept: kept.update(parts=[{"age_s": 0, "finished": {"9999": 1}}])),
         _broken(lambda kept: kept.update(parts=[{"age_s": 0, "finished": [1], "censored": {}}])),
         _broken(lambda kept: kept.update(parts=[3])),
+        _broken(lambda kept: kept.update(parts=[part(age_s=math.nan)])),
+        _broken(lambda kept: kept.update(parts=[part(age_s=-math.inf)])),
+        _broken(lambda kept: kept.update(parts=[part(finished={"7": math.inf})])),
+        _broken(lambda kept: kept.update(parts=[part(finished={"7": math.nan})])),
+        _broken(lambda kept: kept.update(parts=[part(finished={"7": -1})])),
     ],
 )
 def test_what_is_no_sketch_is_refused(kept: dict[str, object]) -> None:
