@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
@@ -46,12 +46,14 @@ _MAX_RATIO: Final = 8.0
 
 
 class Kept(NamedTuple):
-    """What was kept of one target."""
+    """What one worker has kept of one target."""
 
     state: Mapping[str, Any]
     """As `TargetState.to_dict` writes it, or anything else."""
     away_s: float
     """How long ago it was saved; below 0, by a clock that went back, is now."""
+    is_own: bool
+    """Whether this worker keeps it, and is to keep it again."""
 
 
 class TargetState:
@@ -221,20 +223,39 @@ class TargetState:
         """What survives a restart: what was learnt, not what is happening."""
         return {"latency": self.latency.to_dict(now_s), "tokens_ratio": self._tokens_ratio}
 
-    def take_up(self, kept: Mapping[str, Any], now_s: float, *, away_s: float) -> None:
-        """Begin with what was kept.
+    def take_up(self, rows: Iterable[Kept], now_s: float) -> None:
+        """Begin with what all workers have kept; of `tokens_ratio` the first row counts. A row that
+        is not what `to_dict` writes, of another version, is passed over."""
+        own = LatencySketch(self.latency.prior)
+        others: list[LatencySketch] = []
+        ratios: list[float] = []
+        for row in rows:
+            try:
+                latency, ratio = self._read(row, now_s)
+            except ValueError:
+                continue
+            ratios.append(ratio)
+            if row.is_own:
+                own = latency
+            else:
+                others.append(latency)
+        if ratios:
+            own.merge(*others)
+            self.latency, self._tokens_ratio = own, ratios[0]
+            self.refresh(now_s)
 
+    def _read(self, row: Kept, now_s: float) -> tuple[LatencySketch, float]:
+        """
         Raises:
             ValueError: it is not what `to_dict` writes.
         """
         latency = LatencySketch.from_dict(
-            kept.get("latency") or {}, now_s, away_s=away_s, prior=self.latency.prior
+            row.state.get("latency") or {}, now_s, away_s=row.away_s, prior=self.latency.prior
         )
-        ratio = kept.get("tokens_ratio", 1.0)
+        ratio = row.state.get("tokens_ratio", 1.0)
         if not isinstance(ratio, float | int) or not 1 / _MAX_RATIO <= ratio <= _MAX_RATIO:
             raise ValueError("tokens_ratio is no ratio")
-        self.latency, self._tokens_ratio = latency, float(ratio)
-        self.refresh(now_s)
+        return latency, float(ratio)
 
 
 class Ticket:
@@ -382,7 +403,11 @@ def _is_the_request(error: RelayError | None) -> bool:
 
 
 class TargetStates:
-    """The states of one worker, made when first asked for."""
+    """The states of one worker, made when first asked for.
+
+    Workers learn each for itself while they run; what all of them have kept is put together when
+    one starts (`keep`).
+    """
 
     def __init__(
         self,
@@ -397,7 +422,7 @@ class TargetStates:
         self._limiter = limiter or LimiterSettings()
         self._draw = draw
         self._states: OrderedDict[str, TargetState] = OrderedDict()
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, Sequence[Kept]] = {}
         self._kept_at_s = 0.0
 
     def of(self, target: Target, now_s: float) -> TargetState:
@@ -423,11 +448,10 @@ class TargetStates:
         )
         kept = self._kept.pop(target.name, None)
         if kept is not None:
-            try:
-                away_s = max(0.0, kept.away_s) + now_s - self._kept_at_s
-                state.take_up(kept.state, now_s, away_s=away_s)
-            except ValueError:
-                pass  # of another version: it starts from the prior
+            since_s = now_s - self._kept_at_s
+            state.take_up(
+                (row._replace(away_s=max(0.0, row.away_s) + since_s) for row in kept), now_s
+            )
         return state
 
     def _prior(self, target: Target) -> Prior | None:
@@ -443,14 +467,15 @@ class TargetStates:
                     akin = state
         return None if akin is None else akin.latency.as_prior()
 
-    def keep(self, kept: Mapping[str, Kept], now_s: float) -> None:
-        """Remember what an earlier run learnt; each target takes it up when it is first asked."""
+    def keep(self, kept: Mapping[str, Sequence[Kept]], now_s: float) -> None:
+        """Remember what an earlier run learnt, a row of each worker; each target takes it up when
+        it is first asked."""
         self._kept = dict(kept)
         self._kept_at_s = now_s
 
     def to_dict(self, now_s: float) -> dict[str, dict[str, Any]]:
-        """What was learnt, by target. What was kept and not yet taken up is left out: it stays
-        where it is, with its own age."""
+        """What this worker has learnt, by target. What was kept by others, or not yet taken up, is
+        left out: it stays where it is, with its own age."""
         return {name: state.to_dict(now_s) for name, state in self._states.items()}
 
     def items(self) -> Iterable[tuple[str, TargetState]]:

@@ -59,8 +59,10 @@ class Upkeep:
                 wall_s = time.time()
                 self._services.planner.states.keep(
                     {
-                        target: Kept(row.state, wall_s - row.saved_at_s)
-                        for target, row in kept.items()
+                        target: [
+                            Kept(row.state, wall_s - row.saved_at_s, row.is_own) for row in rows
+                        ]
+                        for target, rows in kept.items()
                     },
                     self._services.clock(),
                 )

@@ -174,7 +174,7 @@ def test_a_new_target_is_taken_for_the_nearest_known(
 def test_what_was_kept_of_a_target_comes_before_what_it_is_like() -> None:
     before, states = TargetStates(), TargetStates()
     learn(before.of(target("a/m"), 0.0), 1.0)
-    states.keep({"a/m": Kept(before.to_dict(60.0)["a/m"], 10.0)}, 0.0)
+    states.keep({"a/m": [Kept(before.to_dict(60.0)["a/m"], 10.0, is_own=True)]}, 0.0)
     learn(states.of(target("b/m"), 0.0), 0.2)
     again = states.of(target("a/m"), 60.0)
     assert again.is_learned

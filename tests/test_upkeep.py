@@ -50,7 +50,7 @@ async def test_rows_are_taken_up_with_their_own_age(
     monkeypatch.setattr(time, "time", lambda: SAVED_S)
     await run(first, file)
     # The next run ended five hours later and had asked one of them only.
-    save(file, 0, {"a/m": load(file, 0)["a/m"].state}, SAVED_S + 5 * 3600)
+    save(file, 0, {"a/m": load(file, 0)["a/m"][0].state}, SAVED_S + 5 * 3600)
     monkeypatch.setattr(time, "time", lambda: SAVED_S + later_s)
     again = worker()
     await run(again, file)

@@ -15,7 +15,7 @@ from relay.config import parse
 from relay.resilience.latency import KEEP_S
 from relay.routing.catalog import Catalog, Target
 from relay.store import learned
-from relay.store.learned import StoreError, load, save, sqlite_path
+from relay.store.learned import MAX_ROWS, StoreError, load, save, sqlite_path
 from relay.target_state import Kept, TargetState, TargetStates
 
 SAVED_S = 1_790_000_000.0
@@ -43,7 +43,8 @@ def begun(
     """A worker that starts now, as its upkeep does it."""
     states = TargetStates()
     kept = {
-        name: Kept(row.state, wall_s - row.saved_at_s) for name, row in load(file, worker).items()
+        name: [Kept(row.state, wall_s - row.saved_at_s, row.is_own) for row in rows]
+        for name, rows in load(file, worker).items()
     }
     states.keep(kept, now_s)
     return states
@@ -84,16 +85,28 @@ def test_there_is_nothing_before_the_first_save(file: Path) -> None:
 def test_what_is_saved_is_loaded(file: Path) -> None:
     state = {"some": [1, 2.5, "x"], "more": {"a": None}}
     save(file, 0, {"a/m": state, "b/m": {}}, SAVED_S)
-    assert load(file, 0) == {"a/m": (SAVED_S, state), "b/m": (SAVED_S, {})}
+    assert load(file, 0) == {"a/m": [(SAVED_S, state, True)], "b/m": [(SAVED_S, {}, True)]}
     save(file, 0, {"a/m": {"new": 1}}, SAVED_S + 60)
-    assert load(file, 0) == {"a/m": (SAVED_S + 60, {"new": 1}), "b/m": (SAVED_S, {})}
+    assert load(file, 0)["a/m"] == [(SAVED_S + 60, {"new": 1}, True)]
+    assert load(file, 0)["b/m"] == [(SAVED_S, {}, True)]
 
 
-def test_a_worker_takes_its_own_before_a_newer_one(file: Path) -> None:
+def test_a_workers_own_row_comes_first_and_then_the_newest(file: Path) -> None:
     for worker in (2, 0, 1):
         save(file, worker, {"a/m": {"of": worker}}, SAVED_S + worker)
-    assert load(file, 0)["a/m"].state == {"of": 0}
-    assert load(file, 7)["a/m"].state == {"of": 2}
+
+    def loaded(worker: int) -> list[tuple[int, bool]]:
+        return [(row.state["of"], row.is_own) for row in load(file, worker)["a/m"]]
+
+    assert loaded(0) == [(0, True), (2, False), (1, False)]
+    assert loaded(7) == [(2, False), (1, False), (0, False)]
+
+
+def test_of_many_workers_the_newest_are_taken(file: Path) -> None:
+    for worker in range(2 * MAX_ROWS):
+        save(file, worker, {"a/m": {"of": worker}}, SAVED_S + worker)
+    rows = load(file, 0)["a/m"]
+    assert [row.state["of"] for row in rows] == [0, *range(2 * MAX_ROWS - 1, MAX_ROWS, -1)]
 
 
 def test_what_is_no_file_of_ours_is_told(file: Path) -> None:
@@ -116,7 +129,7 @@ def test_a_save_that_fails_changes_nothing(file: Path, monkeypatch: pytest.Monke
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="locked"):
             save(file, 0, {"a/m": {"new": 1}}, SAVED_S)
-    assert load(file, 0)["a/m"].state == {"old": 1}
+    assert load(file, 0)["a/m"][0].state == {"old": 1}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"'])
@@ -170,7 +183,7 @@ def test_what_is_not_taken_up_keeps_its_age_over_restarts(file: Path) -> None:
         states = begun(file, wall_s=wall_s - 7200.0)
         states.of(target("new"), 0.0)
         save(file, 0, states.to_dict(7200.0), wall_s)
-    assert load(file, 0)["a/old"].saved_at_s == SAVED_S
+    assert load(file, 0)["a/old"][0].saved_at_s == SAVED_S
     assert begun(file, wall_s=wall_s).of(target("old"), 0.0).latency.samples == 0
 
 
@@ -212,10 +225,47 @@ def no_age(state: dict[str, Any]) -> None:
 def test_a_row_of_another_version_is_begun_anew(file: Path, change: Any) -> None:
     save(file, 0, learnt("m").to_dict(60.0), SAVED_S)
     save(file, 0, learnt("well").to_dict(60.0), SAVED_S)
-    state: Mapping[str, Any] = load(file, 0)["a/m"].state
+    state: Mapping[str, Any] = load(file, 0)["a/m"][0].state
     change(state)
     spoil(file, "UPDATE learned SET state = ? WHERE target = 'a/m'", json.dumps(state))
     states = begun(file)
     assert states.of(target("m"), 0.0).latency.samples == 0
     assert states.of(target("m"), 0.0).prompt_tokens(1000) == 1000
     assert states.of(target("well"), 0.0).latency.samples == 600
+
+
+# --- of all workers -----------------------------------------------------------------------------
+
+
+def test_one_that_starts_knows_what_all_have_learnt(file: Path) -> None:
+    """Two of three workers are no more, the fourth is new."""
+    for worker, ttft_s in enumerate((0.2, 0.4, 0.8)):
+        save(file, worker, learnt(ttft_s=ttft_s, samples=120).to_dict(60.0), SAVED_S)
+    for worker in (0, 3):
+        state = begun(file, worker).of(target("m"), 0.0)
+        assert state.latency.samples == 360
+        assert state.p50_s == pytest.approx(0.4, rel=0.1)
+        assert state.prompt_tokens(1000) == 1500
+
+
+def test_a_bad_row_of_another_worker_spoils_no_other(file: Path) -> None:
+    for worker in range(3):
+        save(file, worker, learnt(samples=120).to_dict(60.0), SAVED_S)
+    for worker in range(2):
+        text = json.dumps({"latency": {}, "tokens_ratio": 3.0})
+        spoil(file, "UPDATE learned SET state = ? WHERE worker = ?", text, worker)
+    state = begun(file).of(target("m"), 0.0)
+    assert state.latency.samples == 120
+    assert state.prompt_tokens(1000) == 1500
+
+
+def test_a_sample_is_counted_once_however_often_workers_start_anew(file: Path) -> None:
+    for worker in range(3):
+        save(file, worker, learnt(samples=20).to_dict(60.0), SAVED_S)
+    for _ in range(4):
+        for worker in range(4):
+            states = begun(file, worker)
+            state = states.of(target("m"), 0.0)
+            assert state.latency.samples == 60
+            assert not state.is_learned
+            save(file, worker, states.to_dict(0.0), SAVED_S)
