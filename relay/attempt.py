@@ -57,7 +57,7 @@ from relay.reaper import Reaper
 from relay.redaction import redact
 from relay.routing.catalog import Target, Timeouts
 from relay.segments import Segmenter
-from relay.target_state import TargetState, Ticket
+from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
 from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
 from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
@@ -547,11 +547,13 @@ class Attempt:
         redact(error, self.target.endpoint.headers)
         if not self._is_over:
             self._is_over = True
-            if error.reason in _OVERLOADED:
-                self._close_record(AttemptOutcome.OVERLOAD, error)
-            elif self._runs_on and not self._is_probe:
+            is_overload = error.reason in _OVERLOADED
+            is_failure = not is_overload or looks_dead(error)
+            if is_failure and self._runs_on and not self._is_probe:
                 # The good ends of losers do not count for the breaker, so the bad ones do not.
                 self._close_record(AttemptOutcome.IGNORED, None)
+            elif is_overload:
+                self._close_record(AttemptOutcome.OVERLOAD, error)
             else:
                 self._close_record(AttemptOutcome.FAILURE, error)
         self._release()

@@ -15,7 +15,8 @@ class AttemptOutcome(enum.Enum):
     SUCCESS = "success"
     FAILURE = "failure"
     OVERLOAD = "overload"
-    """429 or 503: the provider is well, and has enough to do."""
+    """429, 503 or 529: it has enough to do. Of a 503 that names no time a breaker thinks otherwise
+    (`relay.target_state.looks_dead`)."""
     IGNORED = "ignored"
     """Ended by us: a lost race, a client's cancel."""
 

@@ -41,7 +41,8 @@ MIN_FAILOVERS: Final = 10
 service; here each goes to another one, and to refuse it is to fail the turn: at the beginning of an
 outage all requests of one round trip fail together."""
 MIN_HEADROOM: Final = 0.2
-"""No hedge to a target whose concurrency limit is used to more than the rest."""
+"""No hedge to a target with less than this left of its concurrency limit, or of a window of its
+requests or tokens: the rest is for those who must ask there."""
 
 
 _OUTPUT_WEIGHT: Final = 0.02
@@ -387,5 +388,6 @@ def has_room(state: TargetState, now_s: float) -> bool:
         state.breaker.admits(now_s)
         and state.limiter.utilisation <= 1.0 - MIN_HEADROOM
         and state.headroom.wait_s(now_s) <= 0
+        and state.headroom.left_share(now_s) >= MIN_HEADROOM
         and state.push_back.admits(now_s)
     )

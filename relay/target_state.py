@@ -13,12 +13,13 @@ on a request's path.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited
+from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.resilience.breaker import Breaker, BreakerSettings, Permit
 from relay.resilience.headroom import Headroom
@@ -32,6 +33,9 @@ from relay.routing.choose import Survival
 MAX_TARGETS: Final = 4096
 """A client may name any model of a provider; the state used longest ago is forgotten."""
 
+MAX_RELATIVES: Final = 256
+"""So many targets, those used last, are looked through for what a new one may be like."""
+
 _REQUEST_REASONS: Final = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED})
 
 REFRESH_S: Final = 3.0
@@ -39,6 +43,17 @@ REFRESH_S: Final = 3.0
 
 _RATIO_WEIGHT: Final = 0.05
 _MAX_RATIO: Final = 8.0
+
+
+class Kept(NamedTuple):
+    """What one worker has kept of one target."""
+
+    state: Mapping[str, Any]
+    """As `TargetState.to_dict` writes it, or anything else."""
+    away_s: float
+    """How long ago it was saved; below 0, by a clock that went back, is now."""
+    is_own: bool
+    """Whether this worker keeps it, and is to keep it again."""
 
 
 class TargetState:
@@ -208,20 +223,39 @@ class TargetState:
         """What survives a restart: what was learnt, not what is happening."""
         return {"latency": self.latency.to_dict(now_s), "tokens_ratio": self._tokens_ratio}
 
-    def take_up(self, kept: Mapping[str, Any], now_s: float, *, away_s: float) -> None:
-        """Begin with what was kept.
+    def take_up(self, rows: Iterable[Kept], now_s: float) -> None:
+        """Begin with what all workers have kept; of `tokens_ratio` the first row counts. A row that
+        is not what `to_dict` writes, of another version, is passed over."""
+        own = LatencySketch(self.latency.prior)
+        others: list[LatencySketch] = []
+        ratios: list[float] = []
+        for row in rows:
+            try:
+                latency, ratio = self._read(row, now_s)
+            except ValueError:
+                continue
+            ratios.append(ratio)
+            if row.is_own:
+                own = latency
+            else:
+                others.append(latency)
+        if ratios:
+            own.merge(*others)
+            self.latency, self._tokens_ratio = own, ratios[0]
+            self.refresh(now_s)
 
+    def _read(self, row: Kept, now_s: float) -> tuple[LatencySketch, float]:
+        """
         Raises:
             ValueError: it is not what `to_dict` writes.
         """
         latency = LatencySketch.from_dict(
-            kept.get("latency") or {}, now_s, away_s=away_s, prior=self.latency.prior
+            row.state.get("latency") or {}, now_s, away_s=row.away_s, prior=self.latency.prior
         )
-        ratio = kept.get("tokens_ratio", 1.0)
+        ratio = row.state.get("tokens_ratio", 1.0)
         if not isinstance(ratio, float | int) or not 1 / _MAX_RATIO <= ratio <= _MAX_RATIO:
             raise ValueError("tokens_ratio is no ratio")
-        self.latency, self._tokens_ratio = latency, float(ratio)
-        self.refresh(now_s)
+        return latency, float(ratio)
 
 
 class Ticket:
@@ -336,19 +370,36 @@ class Ticket:
             permit.success(now_s)
             slot.success((self._ttft_s or 0.001) / scale, now_s)
         elif outcome is AttemptOutcome.OVERLOAD:
-            permit.overload(now_s)
-            if error is not None and error.retry_after_s is not None:
-                slot.ignored(now_s)  # a window of its own, not too many at once
+            if looks_dead(error):
+                permit.failure(now_s)
             else:
+                permit.overload(now_s)
+            retry_after_s = error.retry_after_s if error is not None else None
+            if retry_after_s is None:
                 slot.dropped(now_s)
-            state.push_back.said(error.retry_after_s if error else None, now_s)
-            state.headroom.refused(error.retry_after_s if error else None, now_s)
+            else:
+                slot.ignored(now_s)  # a window of its own, not too many at once
+                state.push_back.said(retry_after_s, now_s)
+            state.headroom.refused(retry_after_s, now_s)
         elif outcome is AttemptOutcome.FAILURE and not _is_the_request(error):
             permit.failure(now_s)
             slot.ignored(now_s)
         else:
             permit.ignored(now_s)
             slot.ignored(now_s)
+
+
+def looks_dead(error: RelayError | None) -> bool:
+    """Whether it is a 503 that names no time: what a balancer answers for a host that is gone.
+
+    Who answers 429 or 529, reports an overload inside a 200, or says when to come back, lives.
+    """
+    return (
+        isinstance(error, UpstreamStatus)
+        and error.http_status == 503
+        and error.reason is Reason.UPSTREAM_OVERLOADED
+        and error.retry_after_s is None
+    )
 
 
 def _is_the_request(error: RelayError | None) -> bool:
@@ -359,7 +410,11 @@ def _is_the_request(error: RelayError | None) -> bool:
 
 
 class TargetStates:
-    """The states of one worker, made when first asked for."""
+    """The states of one worker, made when first asked for.
+
+    Workers learn each for itself while they run; what all of them have kept is put together when
+    one starts (`keep`).
+    """
 
     def __init__(
         self,
@@ -374,9 +429,8 @@ class TargetStates:
         self._limiter = limiter or LimiterSettings()
         self._draw = draw
         self._states: OrderedDict[str, TargetState] = OrderedDict()
-        self._kept: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, Sequence[Kept]] = {}
         self._kept_at_s = 0.0
-        self._away_s = 0.0
 
     def of(self, target: Target, now_s: float) -> TargetState:
         """The state of a target, under the limits of its present row."""
@@ -397,28 +451,39 @@ class TargetStates:
             breaker=self._breaker,
             limiter=self._limiter,
             draw=self._draw,
+            prior=self._prior(target),
         )
         kept = self._kept.pop(target.name, None)
         if kept is not None:
-            try:
-                state.take_up(kept, now_s, away_s=self._away_s + now_s - self._kept_at_s)
-            except ValueError:
-                pass  # of another version: it starts from the prior
+            since_s = now_s - self._kept_at_s
+            state.take_up(
+                (row._replace(away_s=max(0.0, row.away_s) + since_s) for row in kept), now_s
+            )
         return state
 
-    def keep(self, kept: Mapping[str, Mapping[str, Any]], now_s: float, *, away_s: float) -> None:
-        """Remember what an earlier run learnt; each target takes it up when it is first asked.
+    def _prior(self, target: Target) -> Prior | None:
+        """What a new target is taken for, until it has samples of its own: for the same model at
+        another provider, else for another model of its provider; None where neither is learned."""
+        akin: TargetState | None = None
+        for name, state in itertools.islice(reversed(self._states.items()), MAX_RELATIVES):
+            if state.is_learned:
+                provider, _, model = name.partition("/")
+                if model == target.model:
+                    return state.latency.as_prior()
+                if akin is None and provider == target.endpoint.provider:
+                    akin = state
+        return None if akin is None else akin.latency.as_prior()
 
-        Args:
-            away_s: how long ago that was saved.
-        """
+    def keep(self, kept: Mapping[str, Sequence[Kept]], now_s: float) -> None:
+        """Remember what an earlier run learnt, a row of each worker; each target takes it up when
+        it is first asked."""
         self._kept = dict(kept)
-        self._kept_at_s, self._away_s = now_s, away_s
+        self._kept_at_s = now_s
 
     def to_dict(self, now_s: float) -> dict[str, dict[str, Any]]:
-        """What was learnt, by target; what was kept and not yet taken up is in it too."""
-        learnt = {name: state.to_dict(now_s) for name, state in self._states.items()}
-        return {**{name: dict(kept) for name, kept in self._kept.items()}, **learnt}
+        """What this worker has learnt, by target. What was kept by others, or not yet taken up, is
+        left out: it stays where it is, with its own age."""
+        return {name: state.to_dict(now_s) for name, state in self._states.items()}
 
     def items(self) -> Iterable[tuple[str, TargetState]]:
         """Every target asked so far, by name."""

@@ -22,7 +22,7 @@ from relay.errors import RelayError
 from relay.outcome import AttemptRole
 from relay.routing.catalog import Target, Timeouts
 from relay.store import learned
-from relay.target_state import REFRESH_S
+from relay.target_state import REFRESH_S, Kept
 
 _log = structlog.get_logger("relay.upkeep")
 
@@ -56,11 +56,15 @@ class Upkeep:
             except learned.StoreError as error:
                 _log.warning("learned_not_loaded", why=str(error))
             else:
-                saved_at_s = max((row.saved_at_s for row in kept.values()), default=0.0)
+                wall_s = time.time()
                 self._services.planner.states.keep(
-                    {target: row.state for target, row in kept.items()},
+                    {
+                        target: [
+                            Kept(row.state, wall_s - row.saved_at_s, row.is_own) for row in rows
+                        ]
+                        for target, rows in kept.items()
+                    },
                     self._services.clock(),
-                    away_s=max(0.0, time.time() - saved_at_s),
                 )
         self._task = asyncio.create_task(self._run(), name="upkeep")
 

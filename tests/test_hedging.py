@@ -468,15 +468,25 @@ async def test_when_all_are_failing_not_everybody_asks_everybody() -> None:
     await scenario.settled()
 
 
-@on_virtual_time
-async def test_a_loser_that_runs_on_and_fails_is_still_a_loser() -> None:
-    broken = FakeEndpoint(headers_s=2.0, fault=StreamReset("broken"))
-    paid = {**PRICES, "cancel_billing": "full"}
-    more = {"hedge": {"mode": "active", "delay": 10, "max_extra_cost": 10}}
-    rows_more = {"a": paid, "b": PRICES}
-    scenario = Scenario({"a": broken, "b": FAST}, alias_more=more, rows_more=rows_more)
-    await many(scenario, 6)
-    await scenario.settled()
-    assert asked(scenario) == "ab" * 6
-    assert scenario.aborted == []
-    assert state_of(scenario, "a").breaker.state is BreakerState.CLOSED
+@pytest.mark.parametrize(
+    "broken",
+    [
+        FakeEndpoint(headers_s=2.0, fault=StreamReset("broken")),
+        FakeEndpoint(headers_s=2.0, status=503, chunks=[(0.0, b"no healthy upstream")]),
+    ],
+    ids=["reset", "503"],
+)
+def test_a_loser_that_runs_on_and_fails_is_still_a_loser(broken: FakeEndpoint) -> None:
+    @on_virtual_time
+    async def play() -> None:
+        paid = {**PRICES, "cancel_billing": "full"}
+        more = {"hedge": {"mode": "active", "delay": 10, "max_extra_cost": 10}}
+        rows_more = {"a": paid, "b": PRICES}
+        scenario = Scenario({"a": broken, "b": FAST}, alias_more=more, rows_more=rows_more)
+        await many(scenario, 6)
+        await scenario.settled()
+        assert asked(scenario) == "ab" * 6
+        assert scenario.aborted == []
+        assert state_of(scenario, "a").breaker.state is BreakerState.CLOSED
+
+    play()

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from relay.config import parse
-from relay.errors import Reason
-from relay.routing.catalog import Catalog
-from relay.target_state import TargetStates
+from relay.errors import Reason, UpstreamStatus
+from relay.outcome import AttemptOutcome
+from relay.race_plan import has_room
+from relay.resilience.breaker import BreakerSettings, BreakerState
+from relay.resilience.limiter import LimiterSettings
+from relay.routing.catalog import Catalog, Target
+from relay.target_state import Kept, TargetState, TargetStates
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer
 from tests.fakes.virtual_time import on_virtual_time
 
 HELLO = FakeEndpoint(chunks=answer("Hello"))
 SSE = ("content-type", "text/event-stream")
+
+
+def state() -> TargetState:
+    return TargetState(breaker=BreakerSettings(), limiter=LimiterSettings(), draw=lambda: 0.5)
+
+
+def refuse(
+    one: TargetState,
+    now_s: float,
+    *,
+    reason: Reason = Reason.UPSTREAM_RATE_LIMITED,
+    http_status: int = 429,
+    retry_after_s: float | None = None,
+) -> None:
+    """One attempt that the provider refuses at once."""
+    error = UpstreamStatus(
+        "no", reason=reason, http_status=http_status, retry_after_s=retry_after_s
+    )
+    ticket = one.admit(now_s, name="a/m", prompt_tokens=10, forced=True)
+    ticket.end(AttemptOutcome.OVERLOAD, now_s, error=error)
 
 
 def asked(scenario: Scenario) -> str:
@@ -101,3 +128,158 @@ def test_states_are_bounded_and_outlive_a_reload() -> None:
     target("z")
     assert len(states) == 2
     assert target("x") is first
+
+
+# --- what a new one is taken for ----------------------------------------------------------------
+
+
+def target(name: str) -> Target:
+    provider = name.partition("/")[0]
+    row = {"wire": "openai_chat", "base_url": "https://x.test", "auth": "none"}
+    return Catalog(parse({"providers": {provider: row}})).resolve(name).candidates[0]
+
+
+def learn(one: TargetState, ttft_s: float, samples: int = 600) -> None:
+    for at in range(samples):
+        one.latency.record(ttft_s, 0, 0, at * 0.1)
+    one.refresh(samples * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("known", "like_s"),
+    [
+        ({}, 0.6),
+        ({"b/m": (0.2, 600)}, 0.2),
+        ({"a/other": (0.3, 600)}, 0.3),
+        ({"b/m": (0.2, 600), "a/other": (0.3, 600)}, 0.2),
+        ({"b/m": (0.2, 600), "c/m": (0.4, 600)}, 0.4),
+        ({"b/m": (0.2, 99), "a/other": (0.3, 600)}, 0.3),
+        ({"b/other": (0.2, 600), "ab/x": (0.2, 600), "b/x/m": (0.2, 600)}, 0.6),
+    ],
+    ids=["nothing", "model", "provider", "model first", "used last", "few", "neither"],
+)
+def test_a_new_target_is_taken_for_the_nearest_known(
+    known: dict[str, tuple[float, int]], like_s: float
+) -> None:
+    states = TargetStates()
+    for name, (ttft_s, samples) in known.items():
+        learn(states.of(target(name), 0.0), ttft_s, samples)
+    new = states.of(target("a/m"), 60.0)
+    assert new.p50_s == pytest.approx(like_s, rel=0.03)
+    assert not new.is_learned
+    assert new.survival is None
+    assert new.usual_s is None, "lateness is measured by its own samples alone"
+
+
+def test_what_was_kept_of_a_target_comes_before_what_it_is_like() -> None:
+    before, states = TargetStates(), TargetStates()
+    learn(before.of(target("a/m"), 0.0), 1.0)
+    states.keep({"a/m": [Kept(before.to_dict(60.0)["a/m"], 10.0, is_own=True)]}, 0.0)
+    learn(states.of(target("b/m"), 0.0), 0.2)
+    again = states.of(target("a/m"), 60.0)
+    assert again.is_learned
+    assert again.p50_s == pytest.approx(1.0, rel=0.03)
+
+
+# --- room for hedges ----------------------------------------------------------------------------
+
+
+@on_virtual_time
+@pytest.mark.parametrize(("left", "hedges"), [("19", "aba"), ("20", "abab")])
+async def test_a_nearly_empty_window_is_left_to_primaries(left: str, hedges: str) -> None:
+    slow = FakeEndpoint(chunks=answer("Hello", first_s=3.0))
+    said = [
+        SSE,
+        ("x-ratelimit-limit-tokens", "100"),
+        ("x-ratelimit-remaining-tokens", left),
+        ("x-ratelimit-reset-tokens", "30s"),
+    ]
+    full = FakeEndpoint(headers=said, chunks=answer("Hello"))
+    more = {"hedge": {"mode": "active", "delay": 100, "max_extra_requests": 1.0}}
+    scenario = Scenario({"a": slow, "b": full}, alias_more=more)
+    await scenario.generate()
+    await scenario.generate()
+    assert asked(scenario) == hedges
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_a_nearly_empty_window_keeps_no_primary_away() -> None:
+    said = [SSE, ("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "1")]
+    scenario = Scenario({"a": FakeEndpoint(headers=said, chunks=answer("Hello")), "b": HELLO})
+    for _ in range(3):
+        await scenario.generate()
+    assert asked(scenario) == "aaa"
+    await scenario.settled()
+
+
+# --- what a refusal says ------------------------------------------------------------------------
+
+
+def test_a_refusal_that_names_no_time_asks_for_nothing() -> None:
+    """It is full for a second, as far as anybody knows, and not left alone for a minute."""
+    one = state()
+    refuse(one, 0.0)
+    assert one.push_back.admits(0.0)
+    assert one.headroom.upstream_wait_s(0.0) == 1.0
+    assert not has_room(one, 0.9)
+    assert has_room(one, 1.0)
+    assert one.limiter.limit == 90, "too many at once, until it says otherwise"
+
+
+def test_a_refusal_that_names_a_time_is_left_alone_until_then() -> None:
+    one = state()
+    refuse(one, 0.0, retry_after_s=20.0)
+    refuse(one, 5.0)
+    assert not one.push_back.admits(19.9)
+    assert not has_room(one, 19.9)
+    assert has_room(one, 20.0)
+
+
+def test_a_refusal_of_now_is_no_hold() -> None:
+    one = state()
+    refuse(one, 0.0, retry_after_s=0.0)
+    assert has_room(one, 0.0)
+
+
+BARE_503: dict[str, Any] = {"reason": Reason.UPSTREAM_OVERLOADED, "http_status": 503}
+
+
+@pytest.mark.parametrize(
+    ("said", "is_failure"),
+    [
+        ({}, False),
+        ({"retry_after_s": 1.0}, False),
+        (BARE_503, True),
+        ({**BARE_503, "retry_after_s": 1.0}, False),
+        ({**BARE_503, "retry_after_s": 0.0}, False),
+        ({**BARE_503, "http_status": 529}, False),
+        ({**BARE_503, "http_status": 200}, False),
+        ({**BARE_503, "reason": Reason.UPSTREAM_RATE_LIMITED}, False),
+    ],
+    ids=["429", "429 and when", "503", "503 and when", "and now", "529", "in a 200", "its words"],
+)
+def test_only_a_503_that_names_no_time_ejects(said: dict[str, Any], is_failure: bool) -> None:
+    one = state()
+    for at in range(5):
+        assert one.breaker.state is BreakerState.CLOSED
+        refuse(one, float(at), **said)
+    assert (one.breaker.state is BreakerState.OPEN) == is_failure
+
+
+def test_a_503_also_cuts_the_concurrency() -> None:
+    one = state()
+    refuse(one, 0.0, **BARE_503)
+    assert one.limiter.limit == 90
+    assert one.headroom.upstream_wait_s(0.0) == 1.0
+
+
+@on_virtual_time
+async def test_a_dead_host_behind_a_balancer_is_left_alone() -> None:
+    gone = FakeEndpoint(status=503, chunks=[(0.0, b"no healthy upstream")])
+    scenario = Scenario({"a": gone, "b": HELLO})
+    for _ in range(8):
+        await scenario.generate()
+        await asyncio.sleep(1.0)
+    assert asked(scenario) == "ab" * 5 + "b" * 3
+    await scenario.settled()

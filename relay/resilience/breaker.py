@@ -13,8 +13,9 @@ What differs from the textbook, and why:
 - An outcome belongs to the generation in which its permit was taken (sony/gobreaker): what was
   started before a trip says nothing about the target after it.
 - There is a third and a fourth outcome. Lost races, clients' cancels and our own 4xx are `ignored`;
-  429 and 503 are `overload`: the target lives, it must not get more (the limiter's business), but a
-  probe that meets one has not shown that traffic may come back (linkerd).
+  429, 529 and whatever says when to come back are `overload`: the target lives, it must not get
+  more (the limiter's business), but a probe that meets one has not shown that traffic may come back
+  (linkerd). A 503 that names no time is a failure: a balancer answers it for hosts that are gone.
 - A slow target is as useless to a voice as a failing one, so latency trips too: more than half of
   the last ten first tokens took over twice the usual (2.9 of the hedging notes). Times are
   normalised, TTFT over what the prompt's length explains; censored ones count once they are late.
@@ -78,7 +79,7 @@ class Outcome(enum.Enum):
     SUCCESS = "success"
     FAILURE = "failure"
     OVERLOAD = "overload"
-    """429 or 503: it lives, and has enough to do."""
+    """429, 529, or a refusal that names a time: it lives, and has enough to do."""
     IGNORED = "ignored"
     """Ended by us, or refused for what we sent: says nothing."""
 
@@ -159,11 +160,12 @@ class Permit:
         self._end(Outcome.SUCCESS, now_s)
 
     def failure(self, now_s: float) -> None:
-        """It did not: connect error, reset, 5xx, error event, time-out, broken bytes."""
+        """It did not: connect error, reset, 5xx (503 too, unless it names a time), error event,
+        time-out, broken bytes."""
         self._end(Outcome.FAILURE, now_s)
 
     def overload(self, now_s: float) -> None:
-        """It answered 429 or 503."""
+        """It answered 429 or 529, or said when to come back."""
         self._end(Outcome.OVERLOAD, now_s)
 
     def ignored(self, now_s: float) -> None:

@@ -18,6 +18,9 @@ estimator (JASA 1958). Counted at their age they would be harmless for a primary
 late; but a target that is mostly second is given up after some 50 ms, as soon as the primary
 answers, and would pass for the fastest of all. How much is known is counted in finished samples.
 
+Sketches of the same target, one of each worker, can be merged: that is done when a worker starts
+and reads what was kept. While they run, workers learn each for itself.
+
 A pure state machine: times are arguments, seconds of a monotonic clock.
 """
 
@@ -26,7 +29,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 RELATIVE_ERROR: Final = 0.02
@@ -60,7 +63,7 @@ _DECAY: Final = 0.998
 
 
 class Prior(NamedTuple):
-    """What is believed of a target before it has samples: quantiles, seconds.
+    """What is believed of a target before it has samples: quantiles, seconds, and the slope.
 
     The defaults are about the middle of the medians and p95s that were published for frontier
     models over 24 hours in 2026.
@@ -69,6 +72,7 @@ class Prior(NamedTuple):
     p50_s: float = 0.6
     p95_s: float = 2.0
     p99_s: float = 4.0
+    slope: float = DEFAULT_SLOPE
 
     def quantile_s(self, share: float) -> float:
         """Log-linear between the points, level beyond them."""
@@ -85,14 +89,56 @@ class Prior(NamedTuple):
 class _Part:
     """A stretch of time: counts by bucket, finished and censored apart."""
 
-    __slots__ = ("censored", "finished", "known", "opened_s", "samples")
+    __slots__ = ("borrowed", "censored", "finished", "known", "opened_s", "samples")
 
     def __init__(self, opened_s: float) -> None:
+        self.borrowed: _Part | None = None
+        """Those of all that another sketch counted."""
         self.opened_s = opened_s
         self.samples = 0
         self.known = 0  # of them finished
         self.finished: dict[int, int] = {}
         self.censored: dict[int, int] = {}
+
+    def add(self, other: _Part) -> None:
+        """Count in all that another has counted, borrowed or not."""
+        self.opened_s = min(self.opened_s, other.opened_s)
+        self.samples += other.samples
+        self.known += other.known
+        for counts, more in (
+            (self.finished, other.finished),
+            (self.censored, other.censored),
+        ):
+            for bucket, count in more.items():
+                counts[bucket] = counts.get(bucket, 0) + count
+        if other.borrowed is not None:
+            if self.borrowed is None:
+                self.borrowed = _Part(other.borrowed.opened_s)
+            self.borrowed.add(other.borrowed)
+
+    def lent(self) -> _Part:
+        """A copy for another sketch, to which all of it is borrowed."""
+        part = self._copy()
+        part.borrowed = self._copy()
+        return part
+
+    def _copy(self) -> _Part:
+        part = _Part(self.opened_s)
+        part.samples, part.known = self.samples, self.known
+        part.finished, part.censored = dict(self.finished), dict(self.censored)
+        return part
+
+    def own(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Finished and censored ones without what is borrowed."""
+        if self.borrowed is None:
+            return self.finished, self.censored
+        finished = _less(self.finished, self.borrowed.finished)
+        return finished, _less(self.censored, self.borrowed.censored)
+
+
+def _less(counts: Mapping[int, int], others: Mapping[int, int]) -> dict[int, int]:
+    left = {bucket: count - others.get(bucket, 0) for bucket, count in counts.items()}
+    return {bucket: count for bucket, count in left.items() if count}
 
 
 def _bucket(value_s: float) -> int:
@@ -132,7 +178,7 @@ class LatencySketch:
         """How many the window holds, censored ones included."""
         self.known = 0
         """And without them."""
-        self.slope = DEFAULT_SLOPE
+        self.slope = self.prior.slope
         """Relative growth per 1,000 uncached prompt tokens; changed by `refit` alone."""
         self._sums = [0.0] * 5  # weighted: 1, x, y, x*x, x*y
         self._recent: deque[float] = deque(maxlen=RECENT_SAMPLES)
@@ -208,10 +254,48 @@ class LatencySketch:
         while self._parts and now_s - self._parts[0].opened_s > KEEP_S:
             self._drop(self._parts.popleft())
 
+    def merge(self, *others: LatencySketch) -> None:
+        """Take in what others have learnt of the same target. Off the hot path.
+
+        The window is what one sketch would have that had counted for all: parts stand in order of
+        their opening, neighbours are joined as far as a part may hold them if there are too many,
+        and the newest stay. So no more is known than of one busy target, and nothing older.
+
+        What comes from others is borrowed: it counts in everything that is read and slides out as
+        the rest does, but `to_dict` leaves it out, since they keep it themselves. So no sample is
+        counted twice, however often sketches are kept and merged. The slope becomes the average
+        by evidence, and that of the others is what `refit` draws to.
+        """
+        parts = list(self._parts)
+        parts += [part.lent() for other in others for part in other._parts]  # noqa: SLF001
+        parts.sort(key=lambda part: part.opened_s)
+        if len(parts) > PARTS:
+            parts = _joined(parts)
+        self._parts = deque(parts)
+        self._finished, self._censored = [0] * _BUCKETS, [0] * _BUCKETS
+        self.samples = self.known = 0
+        for part in parts:
+            self._count(part)
+        slopes = [(other.slope, other._sums[0]) for other in others]  # noqa: SLF001
+        weight = sum(weight for _, weight in slopes)
+        if weight > 0:
+            weighed = sum(slope * weight for slope, weight in slopes)
+            self.prior = self.prior._replace(slope=weighed / weight)
+            own = self._sums[0]
+            self.slope = (weighed + self.slope * own) / (weight + own)
+
+    def _count(self, part: _Part) -> None:
+        for bucket, count in part.finished.items():
+            self._finished[bucket] += count
+        for bucket, count in part.censored.items():
+            self._censored[bucket] += count
+        self.samples += part.samples
+        self.known += part.known
+
     def refit(self) -> None:
         """Fit the slope anew to what was recorded. Off the hot path.
 
-        Least squares with forgetting, drawn to the default by `_SLOPE_PRIOR_WEIGHT` samples at
+        Least squares with forgetting, drawn to the prior's by `_SLOPE_PRIOR_WEIGHT` samples at
         1,000 tokens, so that prompts of one length (no evidence) leave it alone.
         """
         weight, x, y, xx, xy = self._sums
@@ -221,7 +305,7 @@ class LatencySketch:
         variance = max(0.0, xx / weight - mean_x * mean_x) * weight
         covariance = (xy / weight - mean_x * mean_y) * weight
         base_s = mean_y / (1.0 + self.slope * mean_x)
-        prior_b = DEFAULT_SLOPE * base_s
+        prior_b = self.prior.slope * base_s
         b = (covariance + prior_b * _SLOPE_PRIOR_WEIGHT) / (variance + _SLOPE_PRIOR_WEIGHT)
         a = mean_y - b * mean_x
         if a <= 0.1 * mean_y:
@@ -283,6 +367,10 @@ class LatencySketch:
         """Whether the window has enough samples of its own for a trigger."""
         return self.known >= PRIOR_SAMPLES
 
+    def as_prior(self) -> Prior:
+        """What is known here, as what is believed of another target. Off the hot path."""
+        return Prior(self.quantile_s(0.5), self.quantile_s(0.95), self.quantile_s(0.99), self.slope)
+
     def survival(self, after_s: float) -> float:
         """Share of first tokens that take longer than `after_s` (normalised); Kaplan-Meier.
 
@@ -313,18 +401,21 @@ class LatencySketch:
     # --- keeping ----------------------------------------------------------------------------
 
     def to_dict(self, now_s: float) -> dict[str, Any]:
-        """What survives a restart; ages instead of moments, since clocks start anew."""
+        """What survives a restart, without what is borrowed; ages instead of moments, since clocks
+        start anew."""
+        own = [(part.opened_s, *part.own()) for part in self._parts]
         return {
             "buckets": _BUCKETS,
             "slope": self.slope,
             "sums": list(self._sums),
             "parts": [
                 {
-                    "age_s": now_s - part.opened_s,
-                    "finished": {str(k): v for k, v in part.finished.items()},
-                    "censored": {str(k): v for k, v in part.censored.items()},
+                    "age_s": now_s - opened_s,
+                    "finished": {str(k): v for k, v in finished.items()},
+                    "censored": {str(k): v for k, v in censored.items()},
                 }
-                for part in self._parts
+                for opened_s, finished, censored in own
+                if finished or censored
             ],
         }
 
@@ -335,7 +426,7 @@ class LatencySketch:
         """Take up what was kept.
 
         Args:
-            away_s: how long ago it was saved.
+            away_s: how long ago it was saved; below 0, by a clock that went back, is now.
 
         Raises:
             ValueError: it is not what `to_dict` writes, or of another version's buckets.
@@ -349,25 +440,37 @@ class LatencySketch:
             if len(sums) != len(sketch._sums) or not all(map(math.isfinite, [slope, *sums])):
                 raise ValueError("the sketch has other sums")
             for row in list(kept["parts"])[-PARTS:]:
-                part = _Part(now_s - max(0.0, away_s) - float(row["age_s"]))
-                for name, counts, merged in (
-                    ("finished", part.finished, sketch._finished),
-                    ("censored", part.censored, sketch._censored),
-                ):
+                age_s = float(row["age_s"])
+                if not math.isfinite(age_s):
+                    raise ValueError("a part of the sketch has no age")
+                part = _Part(now_s - max(0.0, away_s) - max(0.0, age_s))
+                for name, counts in (("finished", part.finished), ("censored", part.censored)):
                     for key, value in row[name].items():
                         bucket, count = int(key), int(value)
                         if not 0 <= bucket < _BUCKETS or count < 0:
                             raise ValueError("the sketch counts what it cannot")
                         counts[bucket] = count
-                        merged[bucket] += count
                         part.samples += count
                         part.known += count if name == "finished" else 0
-                sketch.samples += part.samples
-                sketch.known += part.known
+                sketch._count(part)
                 sketch._parts.append(part)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"no sketch: {error}") from error
         sketch.slope = min(max(slope, 0.0), MAX_SLOPE)
         sketch._sums = sums
         sketch.expire(now_s)
         return sketch
+
+
+def _joined(parts: Sequence[_Part]) -> list[_Part]:
+    """The newest of so many parts, in order of their opening: at most `PARTS`, of neighbours
+    together where a part may hold so many."""
+    joined: list[_Part] = []  # the newest first
+    for part in reversed(parts):
+        if joined and joined[-1].known + part.known <= PART_SAMPLES:
+            joined[-1].add(part)
+        elif len(joined) == PARTS:
+            break
+        else:
+            joined.append(part)
+    return joined[::-1]

@@ -119,8 +119,9 @@ class RetryBudget:
 class PushBack:
     """Whether a server has asked to be left alone: `grpc-retry-pushback-ms`, Retry-After.
 
-    No hedges to that target until then (A6, "Pushback"). The latest moment asked for counts: a
-    shorter word, maybe older, does not take back a longer one.
+    No hedges to that target until then (A6, "Pushback"). Who names no time has asked for nothing:
+    it is not told here. The latest moment asked for counts: a shorter word, maybe older, does not
+    take back a longer one.
     """
 
     __slots__ = ("_until_s",)
@@ -128,10 +129,10 @@ class PushBack:
     def __init__(self) -> None:
         self._until_s = float("-inf")
 
-    def said(self, delay_s: float | None, now_s: float) -> None:
-        """The server asked for so long a delay; None, negative or no number at all: not to be
-        tried again, which is kept for `MAX_HOLD_S`."""
-        hold_s = MAX_HOLD_S if delay_s is None or not delay_s >= 0 else min(delay_s, MAX_HOLD_S)
+    def said(self, delay_s: float, now_s: float) -> None:
+        """The server asked for so long a delay; negative or NaN: not to be tried again, which is
+        kept for `MAX_HOLD_S`."""
+        hold_s = min(delay_s, MAX_HOLD_S) if delay_s >= 0 else MAX_HOLD_S
         if now_s + hold_s > self._until_s or self.admits(now_s):
             self._until_s = now_s + hold_s
 

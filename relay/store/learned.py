@@ -2,7 +2,8 @@
 
 Losing it costs a few hundred requests of learning and nothing else, so it is written as a whole
 every minute and at the end, by a thread, without being waited for by any request. Every worker
-writes rows of its own; one that starts takes up its own, or those of another where it has none.
+writes rows of what it has seen itself; one that starts takes up the rows of all, also of workers
+that are no more, and does not write them again. While they run, they do not read each other's.
 
 Blocking: called in a thread.
 """
@@ -10,6 +11,7 @@ Blocking: called in a thread.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -26,6 +28,8 @@ CREATE TABLE IF NOT EXISTS learned (
 )
 """
 _BUSY_S: Final = 2.0
+MAX_ROWS: Final = 8
+"""Of one target that are taken up: more of them would say the same again."""
 
 
 class StoreError(Exception):
@@ -33,11 +37,13 @@ class StoreError(Exception):
 
 
 class Learned(NamedTuple):
-    """What an earlier run knew of one target."""
+    """What one worker of an earlier run knew of one target."""
 
     saved_at_s: float
     """Seconds since 1970."""
     state: Mapping[str, Any]
+    is_own: bool
+    """Of the worker that reads it."""
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -46,9 +52,10 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url[len(prefix) :]) if url.startswith(prefix) and len(url) > len(prefix) else None
 
 
-def load(path: Path, worker: int) -> dict[str, Learned]:
-    """What is kept, by target; nothing where there is no file yet. Rows that cannot be read are
-    left out: they are of another version.
+def load(path: Path, worker: int) -> dict[str, list[Learned]]:
+    """What is kept, by target: this worker's own row first, then those of others, the newest first;
+    nothing where there is no file yet. Rows that cannot be read are left out: they are of another
+    version.
 
     Raises:
         StoreError
@@ -59,20 +66,28 @@ def load(path: Path, worker: int) -> dict[str, Learned]:
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
             database.execute(_TABLE)
             rows = database.execute(
-                "SELECT target, saved_at, state FROM learned ORDER BY worker = ?, saved_at",
-                (worker,),
+                "SELECT target, worker = ?, saved_at, state FROM learned"
+                " ORDER BY worker = ? DESC, saved_at DESC",
+                (worker, worker),
             ).fetchall()
     except sqlite3.Error as error:
         raise StoreError(f"{path.name}: {error}") from error
-    found: dict[str, Learned] = {}
-    for target, saved_at_s, text in rows:  # ours come last and win
+    found: dict[str, list[Learned]] = {}
+    for target, is_own, saved_at_s, text in rows:
+        if len(found.get(target, ())) >= MAX_ROWS:
+            continue
         try:
             state = json.loads(text)
         except ValueError:
             continue
-        if isinstance(state, dict):
-            found[target] = Learned(saved_at_s, state)
+        if isinstance(state, dict) and _is_moment(saved_at_s):
+            found.setdefault(target, []).append(Learned(saved_at_s, state, bool(is_own)))
     return found
+
+
+def _is_moment(value: object) -> bool:
+    """SQLite keeps anything in any column."""
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def save(path: Path, worker: int, states: Mapping[str, Mapping[str, Any]], now_s: float) -> None:

@@ -47,6 +47,8 @@ class Met(NamedTuple):
     outcome: str
     """How it ends: `success`, `failure` or `overload`."""
     reason: str
+    http_status: int
+    """Of a failure that has one."""
     cached_tokens: int | None
     """As recorded; None where it was drawn."""
 
@@ -153,17 +155,27 @@ class Draws:
                 break
             is_failure = tried.kind is Kind.FAILED
             outcome = "success" if tried.outcome in ("lost", "ignored") else tried.outcome
-            return Met(is_failure, tried.after_s, outcome, tried.reason, tried.cached_tokens)
+            return Met(
+                is_failure,
+                tried.after_s,
+                outcome,
+                tried.reason,
+                tried.http_status,
+                tried.cached_tokens,
+            )
         known = self._known.get(target)
         if known is None or known.tail is None or known.tail.samples < MIN_SAMPLES:
             raise TooFewSamples(target, self.samples(target))
         draw = random.Random(f"{seed}/{index}/{target}")  # noqa: S311 - not a secret
         if left_at_s is None and draw.random() < known.failure_share:
             failed = draw.choice(known.failures)
-            return Met(True, failed.after_s, failed.outcome, failed.reason, None)
+            return Met(
+                True, failed.after_s, failed.outcome, failed.reason, failed.http_status, None
+            )
         scale = known.sketch.scale(recorded.prompt_tokens or recorded.prompt_estimate, cached)
         after = None if left_at_s is None else left_at_s / scale
-        return Met(False, known.tail.at(draw.random(), after=after) * scale, "success", "", None)
+        after_s = known.tail.at(draw.random(), after=after) * scale
+        return Met(False, after_s, "success", "", 0, None)
 
 
 def _known(rows: Sequence[tuple[Recorded, Tried]], gaps: Sequence[float] | None) -> _Known:

@@ -46,6 +46,8 @@ class Tried(NamedTuple):
     """As it ended in the log: `success`, `failure`, `overload`, `ignored` or `lost`."""
     reason: str
     """Of a failure; else empty."""
+    http_status: int
+    """0 where there was none."""
     cached_tokens: int
     cost: float | None
     """Micro-dollars, as booked."""
@@ -190,6 +192,7 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
                 after_s=after_us / 1e6,
                 outcome=one["outcome"],
                 reason=one["reason"] or "",
+                http_status=int(one.get("status") or 0),
                 cached_tokens=int(one.get("cached_tokens") or 0),
                 cost=one.get("cost_micro_usd"),
                 cost_upper=one.get("cost_upper_micro_usd"),

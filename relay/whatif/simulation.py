@@ -234,13 +234,14 @@ def _too_late(target: Target, is_total: bool) -> RelayError:
 
 
 def _failure(met: Met) -> RelayError:
-    """The failure again; of a reused connection that broke, the free retry is in its time."""
+    """The failure again; of a reused connection that broke, the free retry is in its time. Whether
+    the provider said when to come back is not in the log."""
     if met.reason in _UNSENT:
         return ConnectError("as recorded")
     reason = Reason[met.reason] if met.reason in Reason.__members__ else Reason.UPSTREAM_FAILED
     if reason is Reason.FIRST_TOKEN_TIMEOUT:
         return FirstTokenTimeout("as recorded")
-    return UpstreamStatus("as recorded", reason=reason, http_status=500)
+    return UpstreamStatus("as recorded", reason=reason, http_status=met.http_status or 500)
 
 
 def simulate(

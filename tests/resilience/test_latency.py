@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from relay.resilience.latency import (
     DEFAULT_SLOPE,
@@ -111,6 +113,39 @@ def test_few_samples_count_little_against_the_prior() -> None:
     assert sketch.quantile_s(0.5) == sketch.raw_quantile_s(0.5)
 
 
+@examples(60)
+@given(st.lists(st.floats(0.001, 100.0), min_size=1, max_size=300))
+def test_what_is_known_of_one_is_believed_of_another(values_s: list[float]) -> None:
+    known = filled(values_s)
+    known.slope = 0.2
+    prior = known.as_prior()
+    assert prior.p50_s <= prior.p95_s <= prior.p99_s
+    new = LatencySketch(prior)
+    for share in (0.5, 0.95, 0.99):
+        assert new.quantile_s(share) == pytest.approx(known.quantile_s(share))
+    assert new.scale(1000) == known.scale(1000) == 1.2
+    assert not new.is_learned
+    assert new.samples == 0
+    assert new.raw_quantile_s(0.5) is None
+
+
+def test_the_slope_of_the_prior_fades_like_the_default() -> None:
+    steep, flat = LatencySketch(Prior(slope=0.3)), LatencySketch()
+    for sketch in (steep, flat):
+        for at in range(100):
+            sketch.record(0.5, 3000, 0, at)  # prompts of one length say nothing of the slope
+        sketch.refit()
+    assert steep.slope == pytest.approx(0.3, rel=0.2)
+    assert flat.slope == pytest.approx(DEFAULT_SLOPE, rel=0.2)
+    rng = random.Random(6)
+    for at in range(2000):
+        prompt = rng.choice([500, 20_000])
+        steep.record(0.4 * (1 + 0.08 * prompt / 1000), prompt, 0, 100 + at * 0.1)
+        if at % 30 == 0:
+            steep.refit()
+    assert steep.slope == pytest.approx(0.08, rel=0.25)
+
+
 def test_long_prompts_are_no_stragglers() -> None:
     rng = random.Random(5)
     sketch = LatencySketch()
@@ -198,9 +233,225 @@ def test_what_is_kept_comes_back(samples: list[tuple[float, int, bool]]) -> None
     assert min(finished for _, finished, _ in again.counts()) > 0
 
 
+# --- merging --------------------------------------------------------------------------------
+
+
+def at_times(
+    samples: list[tuple[float, bool]], begin_s: float = 0.0, every_s: float = 1.0
+) -> LatencySketch:
+    sketch = LatencySketch()
+    for at, (value_s, is_censored) in enumerate(samples):
+        take = sketch.record_censored if is_censored else sketch.record
+        take(value_s, 1000 * (at % 3), 0, begin_s + at * every_s)
+    sketch.refit()
+    return sketch
+
+
+def merged(one: LatencySketch, *others: LatencySketch) -> LatencySketch:
+    """A copy of one, with the others in it."""
+    copy = LatencySketch.from_dict(one.to_dict(5000.0), 5000.0, away_s=0.0)
+    copy.merge(*others)
+    return copy
+
+
+def ranked_s(sketch: LatencySketch, share: float, up: bool) -> float:
+    """The value at that rank, rounded down or up: few samples have few ranks."""
+    count = sketch.samples
+    rank = share * (count - 1)
+    found = (math.ceil(rank - 1e-9) if up else math.floor(rank + 1e-9)) / max(1, count - 1)
+    value_s = sketch.raw_quantile_s(found)
+    assert value_s is not None
+    return value_s
+
+
+some_values = st.lists(st.floats(0.001, 100.0), min_size=1, max_size=300)
+some_samples = st.lists(st.tuples(st.floats(0.001, 100.0), st.booleans()), max_size=400)
+
+
+@examples(100)
+@given(some_values, some_values, some_values, st.floats(0.0, 1.0))
+def test_quantiles_of_a_merge_lie_between_those_of_its_parts(
+    first: list[float], second: list[float], third: list[float], share: float
+) -> None:
+    sketches = [filled(values, every_s=1.0) for values in (first, second, third)]
+    together = merged(*sketches)
+    if together.samples < len(first + second + third):
+        return  # the window held no more, and what is older may have been different
+    value_s = together.raw_quantile_s(share)
+    assert value_s is not None
+    assert min(ranked_s(one, share, up=False) for one in sketches) <= value_s
+    assert value_s <= max(ranked_s(one, share, up=True) for one in sketches)
+
+
+@examples(100)
+@given(some_samples, some_samples)
+def test_merging_takes_no_side(
+    first: list[tuple[float, bool]], second: list[tuple[float, bool]]
+) -> None:
+    one, other = at_times(first, 0.0), at_times(second, 0.4)
+    ways = merged(one, other), merged(other, one)
+    assert ways[0].counts() == ways[1].counts()
+    assert (ways[0].samples, ways[0].known) == (ways[1].samples, ways[1].known)
+    assert ways[0].slope == pytest.approx(ways[1].slope)
+    for share in (0.5, 0.95, 0.99):
+        assert ways[0].raw_quantile_s(share) == ways[1].raw_quantile_s(share)
+        assert ways[0].quantile_s(share) == pytest.approx(ways[1].quantile_s(share))
+
+
+def test_a_merge_is_what_one_that_counted_all_would_know() -> None:
+    """Four workers with a quarter of the traffic each: fifteen minutes of it."""
+    rng = random.Random(7)
+    whole, quarters = LatencySketch(), [LatencySketch() for _ in range(4)]
+    for at in range(1800):
+        value_s = 0.5 * math.exp(rng.gauss(0, 0.5)) * (2.0 if at > 900 else 1.0)
+        for sketch in (whole, quarters[at % 4]):
+            sketch.record(value_s, 0, 0, at * 0.5)
+    together = merged(*quarters)
+    assert together.known <= PARTS * PART_SAMPLES
+    assert together.known >= whole.known - 2 * PART_SAMPLES
+    for share in (0.1, 0.5, 0.9):
+        assert together.quantile_s(share) == pytest.approx(whole.quantile_s(share), rel=0.1)
+
+
+def test_what_is_older_than_the_window_goes() -> None:
+    """The one was asked an hour ago, the other now and enough for the whole window."""
+    old = filled([4.0] * PART_SAMPLES * 2)
+    new = LatencySketch()
+    for at in range(PART_SAMPLES * PARTS):
+        new.record(0.4, 0, 0, 3600 + at * 0.1)
+    for together in (merged(old, new), merged(new, old)):
+        assert together.known == PART_SAMPLES * PARTS
+        assert together.raw_quantile_s(1.0) == pytest.approx(0.4, rel=0.03)
+
+
+def test_what_is_merged_slides_out_and_is_not_kept() -> None:
+    together = merged(filled([0.4] * 10), filled([4.0] * 200))
+    assert together.known == 210
+    assert together.to_dict(1.0)["parts"] == filled([0.4] * 10).to_dict(1.0)["parts"]
+    for at in range(PART_SAMPLES * PARTS):
+        together.record(0.4, 0, 0, 60 + at * 0.1)
+    assert together.raw_quantile_s(1.0) == pytest.approx(0.4, rel=0.03)
+    again = LatencySketch.from_dict(together.to_dict(200.0), 0.0, away_s=0.0)
+    assert again.samples == together.samples
+
+
+def test_merging_nothing_changes_nothing() -> None:
+    one = at_times([(0.3, False), (0.2, True)] * 400)
+    before = one.to_dict(900.0)
+    one.merge()
+    one.merge(LatencySketch())
+    assert one.to_dict(900.0) == before
+    assert one.prior == Prior()
+    empty = LatencySketch()
+    empty.merge(one)
+    assert empty.counts() == one.counts()
+    assert empty.slope == one.slope
+    assert empty.to_dict(900.0)["parts"] == []
+
+
+def test_others_tell_the_slope() -> None:
+    steep = LatencySketch()
+    for at in range(600):
+        prompt = (500, 20_000)[at % 2]
+        steep.record(0.4 * (1 + 0.08 * prompt / 1000), prompt, 0, at * 0.1)
+        if at % 30 == 0:
+            steep.refit()
+    new = LatencySketch()
+    new.merge(steep)
+    assert new.slope == steep.slope
+    for at in range(50):
+        new.record(0.5, 3000, 0, 60 + at)  # prompts of one length say nothing of it
+    new.refit()
+    assert new.slope == pytest.approx(steep.slope, rel=0.2)
+
+
+class WorkersMachine(RuleBasedStateMachine):
+    """Workers that record, restart and take up the rows of all: every sample is in one row at most,
+    what is read adds up, and nobody knows more than a window holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.recorded = 0
+        self.workers = [LatencySketch() for _ in range(3)]
+        self.rows = [worker.to_dict(0.0) for worker in self.workers]
+
+    @rule(
+        worker=st.integers(0, 2),
+        count=st.integers(1, 120),
+        value_s=st.floats(0.01, 50.0),
+        is_censored=st.booleans(),
+    )
+    def record(self, worker: int, count: int, value_s: float, is_censored: bool) -> None:
+        sketch = self.workers[worker]
+        take = sketch.record_censored if is_censored else sketch.record
+        for _ in range(count):
+            self.now_s += 0.2
+            take(value_s, 0, 0, self.now_s)
+        self.recorded += count
+
+    @rule(gap_s=st.floats(0.0, 2 * 3600.0))
+    def wait(self, gap_s: float) -> None:
+        self.now_s += gap_s
+        for sketch in self.workers:
+            sketch.expire(self.now_s)
+
+    @rule(worker=st.integers(0, 2))
+    def restart(self, worker: int) -> None:
+        self.rows = [sketch.to_dict(self.now_s) for sketch in self.workers]
+        rows = [
+            LatencySketch.from_dict(json.loads(json.dumps(row)), self.now_s, away_s=0.0)
+            for row in self.rows
+        ]
+        own = rows.pop(worker)
+        mine = own.samples
+        own.merge(*rows)
+        assert own.samples <= mine + sum(row.samples for row in rows)
+        self.workers[worker] = own
+
+    @invariant()
+    def each_sample_is_kept_once(self) -> None:
+        kept = 0
+        for sketch in self.workers:
+            for row in sketch.to_dict(self.now_s)["parts"]:
+                counts = [*row["finished"].values(), *row["censored"].values()]
+                assert min(counts) > 0
+                kept += sum(counts)
+        assert kept <= self.recorded
+
+    @invariant()
+    def what_is_read_adds_up(self) -> None:
+        for sketch in self.workers:
+            counts = sketch.counts()
+            assert all(finished >= 0 and censored >= 0 for _, finished, censored in counts)
+            assert sketch.known == sum(finished for _, finished, _ in counts)
+            assert sketch.samples == sketch.known + sum(censored for _, _, censored in counts)
+            assert sketch.known <= PARTS * PART_SAMPLES
+            assert sketch.samples <= self.recorded
+
+
+WorkersMachine.TestCase.settings = hypothesis_settings(
+    max_examples=40, stateful_step_count=30, deadline=None
+)
+TestWorkersMachine = WorkersMachine.TestCase
+
+
 def test_what_is_too_old_is_not_taken_up() -> None:
     kept = filled([1.0] * 10).to_dict(1.0)
     assert LatencySketch.from_dict(kept, 0.0, away_s=KEEP_S + 5).samples == 0
+
+
+def test_a_clock_that_went_back_makes_nothing_younger_than_now() -> None:
+    kept = filled([1.0] * 10).to_dict(1.0)
+    again = LatencySketch.from_dict(kept, 100.0, away_s=-1e6)
+    assert again.samples == 10
+    assert again.to_dict(100.0)["parts"][0]["age_s"] == 1.0
+    again.expire(100.0 + KEEP_S)
+    assert again.samples == 0
+
+
+def part(**changes: object) -> dict[str, object]:
+    return {"age_s": 0.0, "finished": {"7": 1}, "censored": {}, **changes}
 
 
 def _broken(change: Callable[[dict[str, object]], object]) -> dict[str, object]:
@@ -220,6 +471,11 @@ def _broken(change: Callable[[dict[str, object]], object]) -> dict[str, object]:
         _broken(lambda kept: kept.update(parts=[{"age_s": 0, "finished": {"9999": 1}}])),
         _broken(lambda kept: kept.update(parts=[{"age_s": 0, "finished": [1], "censored": {}}])),
         _broken(lambda kept: kept.update(parts=[3])),
+        _broken(lambda kept: kept.update(parts=[part(age_s=math.nan)])),
+        _broken(lambda kept: kept.update(parts=[part(age_s=-math.inf)])),
+        _broken(lambda kept: kept.update(parts=[part(finished={"7": math.inf})])),
+        _broken(lambda kept: kept.update(parts=[part(finished={"7": math.nan})])),
+        _broken(lambda kept: kept.update(parts=[part(finished={"7": -1})])),
     ],
 )
 def test_what_is_no_sketch_is_refused(kept: dict[str, object]) -> None:

@@ -109,7 +109,9 @@ def test_one_that_was_left_is_drawn_from_what_is_later() -> None:
 
 
 def test_failures_come_at_their_share() -> None:
-    failed = attempt("b/m", outcome="overload", ended_us=5_000, reason="UPSTREAM_OVERLOADED")
+    failed = attempt(
+        "b/m", outcome="overload", ended_us=5_000, reason="UPSTREAM_OVERLOADED", status=503
+    )
     more = [line([failed], received_s=at, status="UNAVAILABLE") for at in range(50)]
     requests = [*known(150), *read_log(more).requests]
     (other,) = read_log([line([attempt("a/m", first_us=1)], received_s=0)]).requests
@@ -118,6 +120,7 @@ def test_failures_come_at_their_share() -> None:
     assert sum(one.is_failure for one in met) / 2000 == pytest.approx(0.25, abs=0.03)
     assert {one.outcome for one in met if one.is_failure} == {"overload"}
     assert {one.after_s for one in met if one.is_failure} == {0.005}
+    assert {one.http_status for one in met if one.is_failure} == {503}
 
 
 def test_a_longer_prompt_takes_longer() -> None:
