@@ -642,6 +642,42 @@ def test_no_well_known_variable(environment: dict[str, str]) -> None:
     assert from_environment(environment) is None
 
 
+# --- hedging --------------------------------------------------------------------------------
+
+
+def hedging(hedge: dict[str, Any], **alias: Any) -> dict[str, Any]:
+    """An alias of two candidates whose prices are known."""
+    candidates = [{"provider": "p", "model": model} for model in ("m", "n")]
+    return {
+        **provider(prices={model: {"input": 1, "output": 2} for model in ("m", "n")}),
+        "models": {"fast": {"candidates": candidates, "hedge": hedge, **alias}},
+    }
+
+
+@pytest.mark.parametrize("value", ["250ms", "soon", 0, -1, 1.5, True, None, [250], {}])
+def test_a_wrong_delay_is_one_line(value: object) -> None:
+    assert fault_of(hedging({"delay": value})) == (
+        "models.fast.hedge.delay: auto, or whole milliseconds such as 250"
+    )
+
+
+@pytest.mark.parametrize("value", ["auto", 1, 250])
+def test_a_right_delay(value: object) -> None:
+    assert parse(hedging({"delay": value})).models["fast"].hedge.delay == value
+
+
+@pytest.mark.parametrize("value", ["5%", "5 %", 11, -0.1, True, None, float("nan")])
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("max_extra_requests", "a share such as 0.05, from 0 to 1"),
+        ("max_extra_cost", "a share such as 0.20, from 0 to 10"),
+    ],
+)
+def test_a_wrong_share_is_told_with_a_right_one(name: str, wanted: str, value: object) -> None:
+    assert fault_of(hedging({name: value})) == f"models.fast.hedge.{name}: {wanted}"
+
+
 # --- warnings -------------------------------------------------------------------------------
 
 
