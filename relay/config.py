@@ -559,24 +559,6 @@ class Config(_Model):
             if path != "server.drain_grace_ms"
         ]
 
-    def warnings(self) -> list[str]:
-        """What is accepted and has no effect yet, for `relay check` and the log."""
-        found = [
-            f"models.{alias}.hedge is {row.hedge.mode}, but there is only one candidate to ask"
-            for alias, row in self.models.items()
-            if row.hedge.mode != "disabled" and len(set(row.candidates)) < 2
-        ]
-        found += [
-            f"providers.{name}: several keys are given, this version uses the first"
-            for name, row in self.providers.items()
-            if len(row.keys) > 1
-        ]
-        if not self.providers:
-            found.append("no provider is configured: every request will be answered with 404")
-        if self.store is not None and not self.store.url.get_secret_value().startswith("sqlite:"):
-            found.append("store.url: this version keeps what it learns in SQLite only")
-        return found
-
 
 def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
     """Paths of the fields whose values are not the same."""

@@ -62,6 +62,7 @@ MAY_USE: dict[str, set[str]] = {
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
+    "config_warnings": {"config", "prices"},
     # the way of one generation
     "attempt": LEAVES
     | {
@@ -110,7 +111,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "emulated": LEAVES | {"config"},
     "supervisor": set(),
-    "serving": LEAVES | {"server", "supervisor", "emulated", "config"},
+    "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
@@ -119,6 +120,7 @@ MAY_USE: dict[str, set[str]] = {
         "server",
         "emulated",
         "config",
+        "config_warnings",
         "routing",
         "transport",
         "planner",
