@@ -59,7 +59,8 @@ MAY_USE: dict[str, set[str]] = {
     "governance": LEAVES,
     "resilience": set(),
     "store": set(),
-    "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_state"},
+    "target_news": {"resilience.breaker", "target_state"},
+    "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
     "config_warnings": {"config", "prices"},
