@@ -164,7 +164,12 @@ def emulate(
 def replay(
     policy: Annotated[Path, typer.Option(help="configuration to try: what it says of models")],
     log: Annotated[
-        list[Path], typer.Option("--from", help="structured log of the relay; may be given again")
+        list[Path],
+        typer.Option(
+            "--from",
+            help="log of the relay, which is its standard error (relay serve 2> relay.log);"
+            " may be given again",
+        ),
     ],
     alias: Annotated[str | None, typer.Option(help="this one alone; else all that were asked")] = (
         None
@@ -176,7 +181,7 @@ def replay(
     """Say what a policy would have done to latency, dead air and money, from a recorded log."""
     try:
         found = run_replay(policy, log, alias=alias, runs=runs, seed=seed)
-    except (ConfigError, ReplayError) as error:
+    except ReplayError as error:
         raise _fail(str(error)) from None
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))

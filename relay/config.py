@@ -15,6 +15,7 @@ and seconds everywhere behind.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import ipaddress
 import os
@@ -22,7 +23,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 import yaml
@@ -34,6 +35,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -445,28 +447,50 @@ class CandidateConfig(_Model):
     model: str
 
 
+def _as_said(value: object, handler: ValidatorFunctionWrapHandler, wanted: str) -> object:
+    """
+    Raises:
+        ValueError: the field does not take it; says what it does take.
+    """
+    if not isinstance(value, bool):  # which would be 1 or 0
+        with contextlib.suppress(ValidationError):
+            return handler(value)
+    raise ValueError(wanted)
+
+
 class HedgeConfig(_Model):
     """When a second attempt is started beside a slow one, and what that may cost."""
 
     mode: Literal["active", "shadow", "disabled"] = Field(
         "disabled", description="shadow: decide and record, send nothing"
     )
-    delay: Literal["auto"] | int = Field(
+    delay: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="milliseconds after the first attempt; auto: learned from its latency"
     )
     default_delay_ms: int = Field(
         2_000, ge=1, description="of `auto` while a target has too few samples"
     )
     max_attempts: int = Field(2, ge=1, le=5, description="beside each other, the first included")
-    max_extra_requests: float = Field(0.05, ge=0, le=1)
-    max_extra_cost: float = Field(0.20, ge=0, le=10)
+    max_extra_requests: float = Field(
+        0.05, ge=0, le=1, description="hedges, as a share of requests"
+    )
+    max_extra_cost: float = Field(0.20, ge=0, le=10, description="as a share of what requests cost")
 
-    @field_validator("delay")
+    @field_validator("delay", mode="wrap")
     @classmethod
-    def _positive(cls, value: Literal["auto"] | int) -> Literal["auto"] | int:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("a delay is at least 1 ms")
-        return value
+    def _delay(cls, value: object, handler: ValidatorFunctionWrapHandler) -> Literal["auto"] | int:
+        """One line for a wrong one, where each member of the union would say its own."""
+        wanted = "auto, or whole milliseconds such as 250"
+        return cast("Literal['auto'] | int", _as_said(value, handler, wanted))
+
+    @field_validator("max_extra_requests", "max_extra_cost", mode="wrap")
+    @classmethod
+    def _share(
+        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> float:
+        is_requests = info.field_name == "max_extra_requests"
+        wanted = f"a share such as {'0.05, from 0 to 1' if is_requests else '0.20, from 0 to 10'}"
+        return cast("float", _as_said(value, handler, wanted))
 
 
 class ChooseConfig(_Model):
@@ -536,24 +560,6 @@ class Config(_Model):
             for path in _differing(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms"
         ]
-
-    def warnings(self) -> list[str]:
-        """What is accepted and has no effect yet, for `relay check` and the log."""
-        found = [
-            f"models.{alias}.hedge is {row.hedge.mode}, but there is only one candidate to ask"
-            for alias, row in self.models.items()
-            if row.hedge.mode != "disabled" and len(set(row.candidates)) < 2
-        ]
-        found += [
-            f"providers.{name}: several keys are given, this version uses the first"
-            for name, row in self.providers.items()
-            if len(row.keys) > 1
-        ]
-        if not self.providers:
-            found.append("no provider is configured: every request will be answered with 404")
-        if self.store is not None and not self.store.url.get_secret_value().startswith("sqlite:"):
-            found.append("store.url: this version keeps what it learns in SQLite only")
-        return found
 
 
 def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:

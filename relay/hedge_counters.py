@@ -84,7 +84,8 @@ class HedgeCounters:
                 self.would_win += hedge.would_win
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON data; what shadow mode counts only where there was any."""
+        """As JSON data; what shadow mode counts only where there was any. `would_win` is null while
+        no second was known well enough to say: nobody knows is not none."""
         shown: dict[str, Any] = {
             "requests": self.requests,
             "fired": self.fired,
@@ -99,7 +100,9 @@ class HedgeCounters:
         if self.would_fire:
             shown["shadow"] = {
                 "would_fire": self.would_fire,
-                "would_win": round(self.would_win, 3),
+                "would_win": None
+                if self.would_unrated == self.would_fire
+                else round(self.would_win, 3),
                 "unrated": self.would_unrated,
                 "would_cost_usd": round(self.would_cost / 1e6, 6),
                 "would_cost_upper_usd": round(self.would_cost_upper / 1e6, 6),

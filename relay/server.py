@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import grpc
@@ -47,6 +48,8 @@ _log = structlog.get_logger("relay.server")
 WARM_WAIT_S = 3.0
 """How long the listeners wait for the first warm connections; an unreachable provider must not
 keep the others from being served."""
+MAX_OTHER_TARGETS = 100
+"""Shown in `/admin/state` beside those of aliases; a hundred take a millisecond or two."""
 STOP_GRACE_S = 1.0
 """For the last bytes of a listener's connections once no generation runs."""
 
@@ -422,6 +425,7 @@ class Worker:
             "background": len(services.reaper),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
+            "targets": self._targets(services),
             "origins": [
                 {
                     "origin": row.origin.url,
@@ -434,6 +438,20 @@ class Worker:
                 }
                 for row in services.transport.describe()
             ],
+        }
+
+    @staticmethod
+    def _targets(services: Services) -> dict[str, Any]:
+        """Of those that aliases name, and of others that were asked lately: callers may name any
+        model of a provider."""
+        now_s, states = services.clock(), dict(services.planner.states.items())
+        routes = services.catalog.routes.values()
+        named = [t.name for route in routes for t in (*route.candidates, *route.fallbacks)]
+        lately = islice(reversed(states), MAX_OTHER_TARGETS)
+        return {
+            name: states[name].describe(now_s)
+            for name in dict.fromkeys((*named, *lately))
+            if name in states
         }
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 import structlog
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
+from relay.config_warnings import warnings
 from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
 from relay.server import StartError, Worker, refuse_taken
 from relay.supervisor import Supervisor
@@ -144,7 +145,7 @@ async def _start(
     """A worker that serves, and what to tell the person who started it; `stack` closes it all."""
     config, source, _ = await _find(stack, path)
     unspoken = unspoken_keys(os.environ) if path is None else []
-    for warning in [*config.warnings(), *unspoken]:
+    for warning in [*warnings(config), *unspoken]:
         _log.warning("config", warning=warning)
     reload_config = None if path is None else _loader(path)
     server = Worker(config, reload_config=reload_config, worker=worker)

@@ -17,7 +17,7 @@ import itertools
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
@@ -256,6 +256,28 @@ class TargetState:
         if not isinstance(ratio, float | int) or not 1 / _MAX_RATIO <= ratio <= _MAX_RATIO:
             raise ValueError("tokens_ratio is no ratio")
         return latency, float(ratio)
+
+    def describe(self, now_s: float) -> dict[str, Any]:
+        """For people. Latencies are normalised and by the target's own samples alone, without the
+        prior that plans draw them to while samples are few; null while there are none."""
+        breaker = self.breaker.describe(now_s)
+        p50_s, p95_s = self.latency.raw_quantile_s(0.5), self.latency.raw_quantile_s(0.95)
+        return {
+            "breaker": {
+                "state": breaker["state"],
+                "share": breaker["share"],
+                "reason": breaker["reason"],
+                "retry_in_s": round(cast("float", breaker["retry_in_s"]), 3),
+                "trips": breaker["trips"],
+            },
+            "p50_ms": None if p50_s is None else round(p50_s * 1000, 1),
+            "p95_ms": None if p95_s is None else round(p95_s * 1000, 1),
+            "samples": self.latency.known,
+            "learned": self.is_learned,
+            "limit": self.limiter.limit,
+            "in_flight": self.limiter.in_flight,
+            "wait_s": round(self.wait_s(now_s), 3),
+        }
 
 
 class Ticket:

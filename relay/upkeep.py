@@ -3,6 +3,7 @@
 - Figures that plans read of sketches are worked out anew, a few targets a turn of the loop.
 - Targets that were ejected and that no request has tried again are asked one token, so that they
   come back without traffic, and without a copy of anybody's prompt.
+- The log is told which targets were ejected and which came back.
 - What was learnt is kept (`store.url`), and taken up at the start.
 """
 
@@ -22,6 +23,7 @@ from relay.errors import RelayError
 from relay.outcome import AttemptRole
 from relay.routing.catalog import Target, Timeouts
 from relay.store import learned
+from relay.target_news import TargetNews
 from relay.target_state import REFRESH_S, Kept
 
 _log = structlog.get_logger("relay.upkeep")
@@ -46,6 +48,7 @@ class Upkeep:
         self._services = services
         self._store = store
         self._worker = worker
+        self._news = TargetNews()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -84,6 +87,7 @@ class Upkeep:
             await asyncio.sleep(REFRESH_S)
             try:
                 await self.refresh()
+                self._news.tell(self._services.planner.states.items(), clock())
                 self.probe()
                 if clock() - saved_s >= SAVE_S:
                     saved_s = clock()

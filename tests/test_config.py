@@ -27,6 +27,7 @@ from relay.config import (
     load,
     parse,
 )
+from relay.config_warnings import warnings
 from relay.routing.catalog import Catalog
 from relay.server import transport_settings
 from relay.transport import TransportSettings
@@ -354,7 +355,7 @@ def test_headers_proxy_and_store_are_printed_nowhere() -> None:
         repr(endpoint),
         repr(endpoint.origin),
         repr(catalog.resolve("p/m")),
-        "\n".join(config.warnings()),
+        "\n".join(warnings(config)),
     ):
         assert SECRET not in shown
 
@@ -642,6 +643,42 @@ def test_no_well_known_variable(environment: dict[str, str]) -> None:
     assert from_environment(environment) is None
 
 
+# --- hedging --------------------------------------------------------------------------------
+
+
+def hedging(hedge: dict[str, Any], **alias: Any) -> dict[str, Any]:
+    """An alias of two candidates whose prices are known."""
+    candidates = [{"provider": "p", "model": model} for model in ("m", "n")]
+    return {
+        **provider(prices={model: {"input": 1, "output": 2} for model in ("m", "n")}),
+        "models": {"fast": {"candidates": candidates, "hedge": hedge, **alias}},
+    }
+
+
+@pytest.mark.parametrize("value", ["250ms", "soon", 0, -1, 1.5, True, None, [250], {}])
+def test_a_wrong_delay_is_one_line(value: object) -> None:
+    assert fault_of(hedging({"delay": value})) == (
+        "models.fast.hedge.delay: auto, or whole milliseconds such as 250"
+    )
+
+
+@pytest.mark.parametrize("value", ["auto", 1, 250])
+def test_a_right_delay(value: object) -> None:
+    assert parse(hedging({"delay": value})).models["fast"].hedge.delay == value
+
+
+@pytest.mark.parametrize("value", ["5%", "5 %", 11, -0.1, True, None, float("nan")])
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("max_extra_requests", "a share such as 0.05, from 0 to 1"),
+        ("max_extra_cost", "a share such as 0.20, from 0 to 10"),
+    ],
+)
+def test_a_wrong_share_is_told_with_a_right_one(name: str, wanted: str, value: object) -> None:
+    assert fault_of(hedging({name: value})) == f"models.fast.hedge.{name}: {wanted}"
+
+
 # --- warnings -------------------------------------------------------------------------------
 
 
@@ -657,10 +694,97 @@ def test_what_has_no_effect_yet_is_warned_of(monkeypatch: pytest.MonkeyPatch) ->
             }
         },
     }
-    text = "\n".join(parse(document).warnings())
+    text = "\n".join(warnings(parse(document)))
     for word in ("hedge", "several keys", "store"):
         assert word in text
     assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (hedging({"mode": "active"}), []),
+        (hedging({"mode": "disabled", "max_attempts": 1, "max_extra_requests": 0}), []),
+        (
+            hedging({"mode": "active", "max_attempts": 1}),
+            ["fast.hedge is active, but `max_attempts: 1` leaves no place for a second attempt"],
+        ),
+        (
+            hedging({"mode": "shadow", "max_attempts": 3}),
+            ["fast.hedge.max_attempts is 3, but there are only 2 candidates to ask"],
+        ),
+        (
+            hedging({"mode": "active", "max_extra_requests": 0}),
+            ["fast.hedge is active, but `max_extra_requests: 0` pays for no hedge"],
+        ),
+        (hedging({"mode": "active", "delay": 9_999}), []),
+        (
+            hedging({"mode": "active", "delay": 10_000}),
+            [
+                "fast.hedge.delay is 10000 ms, but an attempt without a first token is given up"
+                " after 10000 ms (class default): no hedge will start before"
+            ],
+        ),
+        (hedging({"mode": "active", "delay": 10_000}, timeouts={"class": "reasoning"}), []),
+        (
+            hedging({"mode": "active", "delay": 10_000}, timeouts={"first_token_ms": 900}),
+            [
+                "fast.hedge.delay is 10000 ms, but an attempt without a first token is given up"
+                " after 900 ms (timeouts.first_token_ms): no hedge will start before"
+            ],
+        ),
+        (hedging({}, choose={"mode": "ordered", "sort": "cheapest"}), []),
+        (hedging({}, choose={"mode": "tail"}), []),
+        (
+            hedging({}, choose={"mode": "tail", "sort": "cheapest"}),
+            ["fast.choose.sort is cheapest, which only `mode: ordered` looks at; the mode is tail"],
+        ),
+    ],
+)
+def test_what_hedging_will_not_do_is_warned_of(
+    document: dict[str, Any], expected: list[str]
+) -> None:
+    assert warnings(parse(document)) == [f"models.{line}" for line in expected]
+
+
+@pytest.mark.parametrize("mode", ["active", "shadow", "disabled"])
+def test_a_price_that_is_not_known_is_warned_of(mode: str) -> None:
+    document = hedging({"mode": mode})
+    del document["providers"]["p"]["prices"]["n"]
+    expected = (
+        f"models.fast.hedge is {mode}, but no price is known of p/n: max_extra_cost cannot hold"
+        " there, only max_extra_requests does; give prices in providers.p.prices"
+    )
+    assert warnings(parse(document)) == ([] if mode == "disabled" else [expected])
+
+
+def test_published_prices_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    listed = [{"provider": "openai", "model": model} for model in ("gpt-4o", "gpt-4o-mini")]
+    document = {
+        "providers": {"openai": {"api_key": "${OPENAI_API_KEY}"}},
+        "models": {"fast": {"candidates": listed, "hedge": {"mode": "active"}}},
+    }
+    assert warnings(parse(document)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "listed", "hint"),
+    [
+        ("gpt-fsat", [], "; did you mean 'gpt-fast'?"),
+        ("gpt-solw", ["gpt-slow"], "; did you mean 'gpt-slow'?"),
+        ("zzz", [], ""),
+        ("gpt-fast", [], None),
+        ("gpt-slow", ["gpt-slow"], None),
+    ],
+)
+def test_a_price_of_no_model_is_warned_of(key: str, listed: list[str], hint: str | None) -> None:
+    document = {
+        **provider(prices={key: {"input": 1, "output": 2}}, models=listed),
+        "models": {"fast": {"candidates": [{"provider": "p", "model": "gpt-fast"}]}},
+    }
+    line = f"providers.p.prices: no alias asks for {key!r} and the row does not list it{hint}"
+    assert warnings(parse(document)) == ([] if hint is None else [line])
 
 
 # --- anything at all ------------------------------------------------------------------------
@@ -713,6 +837,6 @@ documents = near(
 @given(documents)
 def test_any_document_is_a_configuration_or_refused(document: object) -> None:
     try:
-        parse(document)
+        warnings(parse(document))
     except ConfigError as error:
         assert str(error)  # noqa: PT017 - often there is none

@@ -59,9 +59,11 @@ MAY_USE: dict[str, set[str]] = {
     "governance": LEAVES,
     "resilience": set(),
     "store": set(),
-    "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_state"},
+    "target_news": {"resilience.breaker", "target_state"},
+    "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
+    "config_warnings": {"config", "prices"},
     # the way of one generation
     "attempt": LEAVES
     | {
@@ -110,7 +112,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "emulated": LEAVES | {"config"},
     "supervisor": set(),
-    "serving": LEAVES | {"server", "supervisor", "emulated", "config"},
+    "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
@@ -119,6 +121,7 @@ MAY_USE: dict[str, set[str]] = {
         "server",
         "emulated",
         "config",
+        "config_warnings",
         "routing",
         "transport",
         "planner",

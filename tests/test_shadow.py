@@ -258,6 +258,22 @@ async def test_counters_are_shown_by_alias() -> None:
 
 
 @on_virtual_time
+async def test_who_would_win_is_not_said_while_nobody_knows() -> None:
+    scenario = world({"a": SLOW, "b": FAST})
+    await played(scenario)
+
+    def shown() -> dict[str, Any]:
+        described = scenario.services.planner.describe(["fast"])
+        row: dict[str, Any] = described["aliases"]["fast"]["shadow"]
+        return row
+
+    assert (shown()["would_fire"], shown()["unrated"], shown()["would_win"]) == (1, 1, None)
+    learn(scenario, "b", 0.75, 0.75)
+    await played(scenario)
+    assert (shown()["would_fire"], shown()["unrated"], shown()["would_win"]) == (2, 1, 0.0)
+
+
+@on_virtual_time
 async def test_records_of_a_race_that_the_client_left_are_final_with_its_end() -> None:
     scenario = world({"a": SLOW, "b": SLOW}, "active")
     generation = scenario.generation()

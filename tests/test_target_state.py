@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.config import parse
-from relay.errors import Reason, UpstreamStatus
+from relay.errors import ConnectError, Reason, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.race_plan import has_room
 from relay.resilience.breaker import BreakerSettings, BreakerState
@@ -17,7 +17,7 @@ from relay.routing.catalog import Catalog, Target
 from relay.target_state import Kept, TargetState, TargetStates
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer
-from tests.fakes.virtual_time import on_virtual_time
+from tests.fakes.virtual_time import now_s, on_virtual_time
 
 HELLO = FakeEndpoint(chunks=answer("Hello"))
 SSE = ("content-type", "text/event-stream")
@@ -200,6 +200,38 @@ async def test_a_nearly_empty_window_is_left_to_primaries(left: str, hedges: str
     await scenario.generate()
     await scenario.generate()
     assert asked(scenario) == hedges
+
+
+# --- what people are shown --------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_a_target_is_described() -> None:
+    scenario = Scenario({"a": HELLO}, rows_more={"a": {"rpm": 1}})
+    state = scenario.services.planner.states.of(
+        scenario.services.catalog.routes["fast"].candidates[0], now_s()
+    )
+    nothing_yet = {
+        "breaker": {"state": "closed", "share": 1.0, "reason": None, "retry_in_s": 0, "trips": 0},
+        "p50_ms": None,
+        "p95_ms": None,
+        "samples": 0,
+        "learned": False,
+        "limit": 100,
+        "in_flight": 0,
+        "wait_s": 0.0,
+    }
+    assert state.describe(now_s()) == nothing_yet
+    await scenario.generate()
+    assert state.describe(now_s())["wait_s"] == 60.0
+    for time_s in (0.2,) * 300 + (1.0,) * 30:
+        state.latency.record(time_s, 0, 0, now_s())
+    state.refresh(now_s())
+    ticket = state.admit(now_s() + 60.0, name="a/m", prompt_tokens=1)
+    shown = state.describe(now_s() + 60.0)
+    assert (shown["samples"], shown["learned"], shown["in_flight"]) == (331, True, 1)
+    assert (shown["p50_ms"], shown["p95_ms"]) == pytest.approx((200, 1000), rel=0.03)
+    ticket.end(AttemptOutcome.IGNORED, now_s() + 60.0)
     await scenario.settled()
 
 
@@ -282,4 +314,23 @@ async def test_a_dead_host_behind_a_balancer_is_left_alone() -> None:
         await scenario.generate()
         await asyncio.sleep(1.0)
     assert asked(scenario) == "ab" * 5 + "b" * 3
+
+
+async def test_an_ejected_target_is_described() -> None:
+    broken = FakeEndpoint(fault=ConnectError("refused"), fault_at="connect")
+    scenario = Scenario({"a": broken, "b": HELLO})
+    for _ in range(5):
+        await scenario.generate()
+    state = dict(scenario.services.planner.states.items())["a/m"]
+    shown = state.describe(now_s())
+    breaker = shown["breaker"]
+    assert 24.0 <= breaker["retry_in_s"] <= 36.0
+    assert shown["wait_s"] == breaker["retry_in_s"]
+    assert {**breaker, "retry_in_s": 0} == {
+        "state": "open",
+        "share": 0.0,
+        "reason": "consecutive",
+        "retry_in_s": 0,
+        "trips": 1,
+    }
     await scenario.settled()

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
+from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
 from relay.errors import RelayError
 from relay.routing.catalog import Catalog, Endpoint, Route
@@ -78,7 +79,7 @@ def _table(title: str, *headers: str) -> Table:
 
 
 def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
-    """Providers, aliases with their targets in order and their limits, and warnings."""
+    """Providers, aliases with their targets in order, their limits and their hedging; warnings."""
     providers = _table("providers", "provider", "wire", "address", "http", "warm", "keys")
     for name, endpoint in catalog.endpoints.items():
         row = config.providers[name]
@@ -99,13 +100,38 @@ def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
         models.add_row(alias, escape("\n".join(targets)), "\n".join(_limits(route)))
     if catalog.routes:
         console.print(models)
+        console.print(_hedging(catalog))
     else:
         console.print("no aliases: clients ask for PROVIDER/MODEL")
     listed = [name for name in catalog.names() if name not in catalog.routes]
     if listed:
         console.print(f"also by name: {escape(', '.join(listed))}", highlight=False)
-    for warning in config.warnings():
+    for warning in warnings(config):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+
+
+def _hedging(catalog: Catalog) -> Table:
+    """When and within what each alias is hedged, and who is asked first."""
+    table = _table(
+        "hedging and choice",
+        *("model", "hedge", "delay", "attempts", "extra requests", "extra cost", "asked first"),
+    )
+    for alias, route in catalog.routes.items():
+        hedge, choose = route.hedge, route.choose
+        first = f"ordered: {choose.sort}" if choose.mode == "ordered" else choose.mode
+        cells = ["-"] * 4
+        if hedge.mode != "disabled":
+            is_auto = hedge.delay == "auto"
+            cells = [
+                f"auto ({hedge.default_delay_ms} ms until learned)"
+                if is_auto
+                else f"{hedge.delay} ms",
+                str(hedge.max_attempts),
+                f"{100 * hedge.max_extra_requests:g} %",
+                f"{100 * hedge.max_extra_cost:g} %",
+            ]
+        table.add_row(alias, hedge.mode, *cells, first)
+    return table
 
 
 def _limits(route: Route) -> list[str]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from relay.config import load
+from relay.config import ConfigError, load
 from relay.routing.catalog import Catalog
 from relay.whatif.draws import Draws, TooFewSamples
 from relay.whatif.figures import DEAD_AIR_S, Figures, of_log, of_replay
@@ -65,6 +65,8 @@ class Answers(NamedTuple):
     """Requests for names that the policy does not know."""
     runs: int
     seed: int
+    notes: tuple[str, ...] = ()
+    """What was asked that cannot bring anything about."""
 
     def assumptions(self) -> list[str]:
         """What the answer rests on."""
@@ -106,6 +108,7 @@ class Answers(NamedTuple):
                 name: {"first_tokens": samples, "longer_than_any": share}
                 for name, (samples, share) in self.targets.items()
             },
+            "notes": list(self.notes),
             "passed_over": self.passed_over,
             "unknown": self.unknown,
             "runs": self.runs,
@@ -121,6 +124,8 @@ class Answers(NamedTuple):
             for row in _rows(one):
                 table.add_row(*row)
             console.print(table)
+        for note in self.notes:
+            console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False)
         for name, (samples, _) in self.targets.items():
             console.print(f"{name}: {samples} first tokens in the log", highlight=False)
         if self.passed_over:
@@ -141,11 +146,21 @@ def replay(
         runs: how many replays, each with draws of its own.
 
     Raises:
-        ConfigError: the policy cannot be used.
-        ReplayError: a log cannot be read, or knows too little.
+        ReplayError: the policy cannot be used, a log cannot be read, or the logs know too little.
     """
-    catalog = Catalog(load(policy, _Placeholders(os.environ)))
+    try:
+        catalog = Catalog(load(policy, _Placeholders(os.environ)))
+    except ConfigError as error:
+        faults = str(error).splitlines()
+        raise ReplayError("\n".join(f"--policy {policy}: {fault}" for fault in faults)) from error
     log = read_log(_lines(logs))
+    if not log.requests:
+        names = ", ".join(map(str, logs))
+        why = f"; {log.passed_over} say nothing" if log.passed_over else ""
+        raise ReplayError(
+            f"--from {names}: there is no generation in the log{why} (it is what `relay serve`"
+            " writes to standard error: relay serve 2> relay.log)"
+        )
     return answer(catalog, log, alias=alias, runs=runs, seed=seed)
 
 
@@ -159,7 +174,7 @@ def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
             with path.open("rb") as lines:
                 yield from lines
         except OSError as error:
-            raise ReplayError(f"cannot read {path.name}: {error.strerror}") from error
+            raise ReplayError(f"--from {path}: cannot be read: {error.strerror}") from error
 
 
 def answer(catalog: Catalog, log: Log, *, alias: str | None, runs: int, seed: int) -> Answers:
@@ -199,22 +214,40 @@ def answer(catalog: Catalog, log: Log, *, alias: str | None, runs: int, seed: in
                 )
     except TooFewSamples as error:
         raise ReplayError(str(error)) from error
+    answers = tuple(
+        Answer(
+            name,
+            of_log(one for one in log.requests if one.asked == name),
+            _each(found[name], statistics.median),
+            _each(found[name], min),
+            _each(found[name], max),
+        )
+        for name in names
+    )
     return Answers(
-        answers=tuple(
-            Answer(
-                name,
-                of_log(one for one in log.requests if one.asked == name),
-                _each(found[name], statistics.median),
-                _each(found[name], min),
-                _each(found[name], max),
-            )
-            for name in names
-        ),
+        answers=answers,
         targets={name: (draws.samples(name), draws.open_share(name)) for name in used},
         passed_over=log.passed_over,
         unknown=len(log.requests) - played,
         runs=runs,
         seed=seed,
+        notes=_notes(answers, catalog),
+    )
+
+
+def _notes(answers: Sequence[Answer], catalog: Catalog) -> tuple[str, ...]:
+    """Of aliases whose hedging was asked about with a policy that sends no hedges; not of those
+    whose log has some, since what it was without them is a question too."""
+    return tuple(
+        f"{one.alias}: a policy of `mode: {mode}` sends no hedges, so hedging changes nothing here;"
+        " `mode: active` is what to ask for"
+        for one in answers
+        if (mode := catalog.routes[one.alias].hedge.mode) == "shadow"
+        or (
+            mode == "disabled"
+            and not one.before.hedges
+            and len(catalog.routes[one.alias].candidates) > 1
+        )
     )
 
 

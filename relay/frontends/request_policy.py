@@ -8,6 +8,7 @@ limit that is silently not in force is worse than an error.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,10 +98,7 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         elif name == "session-id":
             session_id = _text(field, value)
         else:
-            field = shown(field)
-            raise InvalidRequest(
-                f"{field} is not known; known are {', '.join(_NAMES)}", field=field
-            )
+            raise _unknown(name, field)
     return (
         Policy(
             budgets=Budgets(**limits),
@@ -115,6 +113,18 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         ),
         model,
     )
+
+
+def _unknown(name: str, field: str) -> InvalidRequest:
+    """Of a name that is not known: with the nearest, spelled as where it came from spells it."""
+    field = shown(field)
+    where, is_header = field.partition(".")[0], field.startswith("x-relay-")
+    names = _NAMES if is_header else tuple(known.replace("-", "_") for known in _NAMES)
+    given = name if is_header else name.replace("-", "_")
+    if near := difflib.get_close_matches(given, names, 1):
+        nearest = f"x-relay-{near[0]}" if is_header else f"{where}.{near[0]}"
+        return InvalidRequest(f"{field} is not known; did you mean {nearest}?", field=field)
+    return InvalidRequest(f"{field} is not known; known are {', '.join(names)}", field=field)
 
 
 def _milliseconds(field: str, value: object) -> int:
@@ -133,11 +143,12 @@ def _hedge(field: str, value: object) -> HedgeWish:
         return HedgeWish(mode="race")
     if value == "auto":
         return HedgeWish()
-    if isinstance(value, str) and not value.isdigit():
+    try:
+        return HedgeWish(delay_s=_milliseconds(field, value) / 1000)
+    except InvalidRequest:
         raise InvalidRequest(
-            f"{field} must be off, auto, race or a delay in milliseconds", field=field
-        )
-    return HedgeWish(delay_s=_milliseconds(field, value) / 1000)
+            f"{field} must be off, auto, race, or 1 to {_MAX_MS} milliseconds", field=field
+        ) from None
 
 
 def _yes_or_no(field: str, value: object) -> bool:

@@ -32,8 +32,9 @@ class TooFewSamples(Exception):
     def __init__(self, target: str, samples: int) -> None:
         super().__init__(
             f"the log has {samples} first tokens of {target}, and this policy would ask it where"
-            f" it was not asked: at least {MIN_SAMPLES} are needed; send it some traffic of its"
-            " own, or leave it out of the policy"
+            f" it was not asked: send it at least {MIN_SAMPLES} requests by its own name, such as"
+            f" model {target} (relay chat --model {target}, or any client), or leave it out of the"
+            " policy"
         )
         self.target = target
         self.samples = samples

@@ -8,15 +8,17 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from relay.cli import app
-from relay.commands.check import probe
+from relay.commands.check import print_routes, probe
 from relay.config import known_providers, parse
 from relay.routing.catalog import Catalog
 from tests.fakes.command import Ran, relay_command
@@ -58,6 +60,37 @@ def test_limits_are_shown_with_their_class(
     alias = {"candidates": [{"provider": "lab", "model": "m"}], "timeouts": timeouts}
     text = shown(tmp_path, {"providers": {"lab": LAB}, "models": {"fast": alias}})
     assert re.findall(r"\w+: [\d. /]+ s\b", text) == limits
+
+
+def test_hedging_and_choice_are_shown() -> None:
+    row = {**LAB, "prices": {model: {"input": 1, "output": 2} for model in ("m", "n")}}
+    both = [{"provider": "lab", "model": model} for model in ("m", "n")]
+    models = {
+        "plain": {"candidates": both},
+        "shown": {"candidates": both, "hedge": {"mode": "shadow"}, "choose": {"mode": "tail"}},
+        "sent": {
+            "candidates": both,
+            "hedge": {
+                "mode": "active",
+                "delay": 250,
+                "max_attempts": 3,
+                "max_extra_requests": 0.025,
+                "max_extra_cost": 1,
+            },
+            "choose": {"sort": "cheapest"},
+        },
+    }
+    config = parse({"providers": {"lab": row}, "models": models})
+    console = Console(width=200, file=StringIO())
+    with console.capture() as captured:
+        print_routes(console, config, Catalog(config))
+    text = captured.get()
+    assert rows(text, "hedging and choice") == [
+        ["plain", "disabled", "-", "-", "-", "-", "ordered: configured"],
+        ["shown", "shadow", "auto (2000 ms until learned)", "2", "5 %", "20 %", "tail"],
+        ["sent", "active", "250 ms", "3", "2.5 %", "100 %", "ordered: cheapest"],
+    ]
+    assert "warning: models.sent.hedge.max_attempts is 3, but there are only 2" in text
 
 
 def test_long_names_are_not_cut(tmp_path: Path) -> None:
@@ -125,9 +158,9 @@ async def probed(directory: Path, **providers: dict[str, Any]) -> Ran:
     return ran
 
 
-def rows(output: str) -> list[list[str]]:
-    """The cells of the table of the probe."""
-    table = output.partition(" probe ")[2]
+def rows(output: str, title: str = " probe ") -> list[list[str]]:
+    """The cells of the table with this title, and of those after it."""
+    table = output.partition(title)[2]
     return [
         [cell.strip() for cell in line.strip("│").split("│")]
         for line in table.splitlines()

@@ -344,20 +344,93 @@ def test_it_gives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "text"),
     [
-        (asked([0.2] * 95 + [3.0] * 5), "the log has 0 first tokens of b/m"),
-        ([], "there is no generation in the log"),
+        (
+            asked([0.2] * 95 + [3.0] * 5),
+            "the log has 0 first tokens of b/m, and this policy would ask it where it was not"
+            " asked: send it at least 100 requests by its own name, such as model b/m (relay chat"
+            " --model b/m, or any client), or leave it out of the policy\n",
+        ),
+        ([], "--from {log}: there is no generation in the log (it is what `relay serve` writes"),
+        (
+            [line([], received_s=1)],
+            "--from {log}: there is no generation in the log; 1 say nothing",
+        ),
     ],
 )
 def test_it_refuses_in_a_line(tmp_path: Path, lines: list[bytes], text: str) -> None:
     done = ran(tmp_path, lines, POLICY)
     assert done.exit_code == 1
     assert done.stdout == ""
-    assert done.stderr.startswith(f"relay: {text}")
+    assert done.stderr.startswith(f"relay: {text.format(log=tmp_path / 'relay.log')}")
+    assert done.stderr.count("\n") == 1
 
 
-def test_a_log_that_is_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "new.yaml"
-    path.write_text(yaml.safe_dump(POLICY))
-    done = CliRunner().invoke(app, ["replay", "--policy", str(path), "--from", "none.log"])
-    assert done.exit_code == 1
-    assert "cannot read none.log" in done.stderr
+def test_the_file_that_is_wrong_is_named(tmp_path: Path) -> None:
+    right, log = tmp_path / "new.yaml", tmp_path / "relay.log"
+    right.write_text(yaml.safe_dump(POLICY))
+    log.write_bytes(b"\n".join(LINES))
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("models: {fast: {hedge: {delay: 250ms, max_extra_requests: 5%}}, x: 1}")
+    for policy, one_log, told in (
+        (right, "none.log", ["--from none.log: cannot be read: No such file or directory"]),
+        (right, str(tmp_path), [f"--from {tmp_path}: cannot be read: Is a directory"]),
+        (
+            Path("none.yaml"),
+            str(log),
+            ["--policy none.yaml: cannot read none.yaml: No such file or directory"],
+        ),
+        (
+            wrong,
+            str(log),
+            [
+                f"--policy {wrong}: models.fast.candidates: is required",
+                f"--policy {wrong}: models.fast.hedge.delay: auto, or whole milliseconds such as"
+                " 250",
+                f"--policy {wrong}: models.fast.hedge.max_extra_requests: a share such as 0.05,"
+                " from 0 to 1",
+            ],
+        ),
+        (log, str(right), [f"--policy {log}: relay.log is no valid YAML"]),
+    ):
+        done = CliRunner().invoke(app, ["replay", "--policy", str(policy), "--from", one_log])
+        assert (done.exit_code, done.stdout) == (1, "")
+        lines = done.stderr.removeprefix("relay: ").splitlines()
+        for line_of_it, text in zip(lines, told, strict=False):
+            assert line_of_it.startswith(text)
+        assert len(lines) >= len(told)
+
+
+@pytest.mark.parametrize(
+    ("lines", "mode", "note"),
+    [
+        (LINES, "active", ""),
+        (LINES, "shadow", "fast: a policy of `mode: shadow` sends no hedges, so hedging changes"),
+        (LINES, "disabled", "fast: a policy of `mode: disabled` sends no hedges, so hedging"),
+        # What was it without them?
+        (
+            [
+                line(
+                    [
+                        attempt("a/m", outcome="lost", ended_us=800_000),
+                        attempt("b/m", "hedge", started_us=500_000, first_us=300_000),
+                    ],
+                    received_s=10.0,
+                ),
+                *LINES,
+            ],
+            "disabled",
+            "",
+        ),
+    ],
+)
+def test_a_policy_that_sends_no_hedges_is_told(
+    tmp_path: Path, lines: list[bytes], mode: str, note: str
+) -> None:
+    policy = document(hedge={"mode": mode, "delay": 500})
+    done = ran(tmp_path, [*direct("a/m", [5.0] * 100, 5000.0), *lines], policy, "--json")
+    notes = json.loads(done.stdout)["notes"]
+    assert [text[: len(note)] for text in notes] == ([note] if note else [])
+    shown = ran(tmp_path, [*direct("a/m", [5.0] * 100, 5000.0), *lines], policy).stdout
+    shown = " ".join(shown.split())  # however wide the console is
+    assert (f"note: {note}" in shown) == bool(note)
+    assert ("`mode: active` is what to ask for" in shown) == bool(note)

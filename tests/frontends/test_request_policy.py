@@ -93,11 +93,37 @@ def test_what_is_asked_of_the_race(value: Any, wish: HedgeWish) -> None:
     assert (policy.hedge, policy.session_id) == (wish, "call-1")
 
 
-@pytest.mark.parametrize("value", ["on", "0", "-1", "", True, 0, 1.5, None, "9" * 30])
+@pytest.mark.parametrize(
+    "value", ["on", "0", "-1", "", "²", True, 0, 1.5, None, "9" * 30, {"mode": "race"}]
+)
 def test_what_is_no_way_to_race(value: Any) -> None:
     with pytest.raises(InvalidRequest) as raised:
         policy_of({"hedge": value})
     assert raised.value.field == "x_relay.hedge"
+    words = "must be off, auto, race, or 1 to 86400000 milliseconds"
+    assert raised.value.public_message == f"x_relay.hedge {words}"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "message"),
+    [
+        ({"commiton": 1}, {}, "relay.commiton is not known; did you mean relay.commit_on?"),
+        ({"turn-ids": 1}, {}, "relay.turn-ids is not known; did you mean relay.turn_id?"),
+        (
+            {},
+            {b"x-relay-commiton": b"1"},
+            "x-relay-commiton is not known; did you mean x-relay-commit-on?",
+        ),
+        ({"zzz": 1}, {}, "relay.zzz is not known; known are first_token_ms, "),
+        ({}, {b"x-relay-zzz": b"1"}, "x-relay-zzz is not known; known are first-token-ms, "),
+    ],
+)
+def test_unknown_name_is_refused_with_the_nearest_in_its_spelling(
+    body: dict[str, Any], headers: dict[bytes, bytes], message: str
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        read_policy({"headers": list(headers.items())}, {"relay": body})
+    assert raised.value.public_message.startswith(message)
 
 
 def test_trace_context_is_kept_if_it_is_one() -> None:

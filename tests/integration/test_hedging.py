@@ -211,3 +211,15 @@ async def test_who_leaves_during_the_race_takes_both_along(
     assert all(a["ended_us"] > a["started_us"] for a in line["attempts"])
     for state in relay.worker.services.planner.states.items():
         assert state[1].limiter.in_flight == 0
+
+
+async def test_targets_are_shown_in_the_state(relay: RelayUnderTest) -> None:
+    await relay.chat(chat_body("fast"))
+    await relay.settled()
+    async with relay.admin() as admin:
+        targets = (await admin.get("/admin/state")).json()["targets"]
+    assert list(targets) == ["slow/m1", "quick/m2"]
+    quick = targets["quick/m2"]
+    assert quick["breaker"]["state"] == "closed"
+    assert (quick["samples"], quick["learned"], quick["in_flight"]) == (1, False, 0)
+    assert quick["p95_ms"] == quick["p50_ms"] > 0

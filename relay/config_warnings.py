@@ -1,0 +1,94 @@
+"""What a configuration says that is accepted and will not do what was meant: `relay check` shows
+it, and the log at a start."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from relay.config import TIMEOUT_CLASSES_MS, AliasConfig, CandidateConfig, Config
+from relay.prices import known_price
+
+
+def warnings(config: Config) -> list[str]:
+    """One line each; none holds a secret."""
+    found: list[str] = []
+    for alias, row in config.models.items():
+        path = f"models.{alias}"
+        if row.hedge.mode != "disabled":
+            found += _of_hedge(f"{path}.hedge", row, config)
+        if row.choose.mode != "ordered" and row.choose.sort != "configured":
+            found.append(
+                f"{path}.choose.sort is {row.choose.sort}, which only `mode: ordered` looks at;"
+                f" the mode is {row.choose.mode}"
+            )
+    for name, provider in config.providers.items():
+        if len(provider.keys) > 1:
+            found.append(f"providers.{name}: several keys are given, this version uses the first")
+    found += _prices_of_nobody(config)
+    if not config.providers:
+        found.append("no provider is configured: every request will be answered with 404")
+    if config.store is not None and not config.store.url.get_secret_value().startswith("sqlite:"):
+        found.append("store.url: this version keeps what it learns in SQLite only")
+    return found
+
+
+def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
+    """Of an alias whose hedges are sent, or decided in shadow mode."""
+    hedge, candidates = row.hedge, list(dict.fromkeys(row.candidates))
+    if len(candidates) < 2:
+        yield f"{path} is {hedge.mode}, but there is only one candidate to ask"
+        return
+    if hedge.max_attempts < 2:
+        yield f"{path} is {hedge.mode}, but `max_attempts: 1` leaves no place for a second attempt"
+    elif hedge.max_attempts > len(candidates):
+        yield (
+            f"{path}.max_attempts is {hedge.max_attempts}, but there are only {len(candidates)}"
+            " candidates to ask"
+        )
+    if hedge.max_extra_requests == 0:
+        yield f"{path} is {hedge.mode}, but `max_extra_requests: 0` pays for no hedge"
+    limit_ms, of_class = _first_token_ms(row)
+    if isinstance(hedge.delay, int) and hedge.delay >= limit_ms:
+        yield (
+            f"{path}.delay is {hedge.delay} ms, but an attempt without a first token is given up"
+            f" after {limit_ms} ms ({of_class}): no hedge will start before"
+        )
+    if dear := [each for each in candidates if not _has_price(each, config)]:
+        names = ", ".join(f"{each.provider}/{each.model}" for each in dear)
+        rows = " and ".join(dict.fromkeys(f"providers.{each.provider}.prices" for each in dear))
+        yield (
+            f"{path} is {hedge.mode}, but no price is known of {names}: max_extra_cost cannot hold"
+            f" there, only max_extra_requests does; give prices in {rows}"
+        )
+
+
+def _first_token_ms(row: AliasConfig) -> tuple[int, str]:
+    """The shortest limit that a request of this alias may have, and where it is from."""
+    given = row.timeouts
+    if given.first_token_ms is not None:
+        return given.first_token_ms, "timeouts.first_token_ms"
+    name = "default" if given.timeout_class == "auto" else given.timeout_class
+    return TIMEOUT_CLASSES_MS[name]["first_token_ms"], f"class {name}"
+
+
+def _has_price(target: CandidateConfig, config: Config) -> bool:
+    prices = config.providers[target.provider].prices
+    return target.model in prices or known_price(target.provider, target.model) is not None
+
+
+def _prices_of_nobody(config: Config) -> Iterator[str]:
+    """Prices whose model is in no list and no alias, most likely for a slip of the pen."""
+    models = {name: set(row.models) for name, row in config.providers.items()}
+    for alias in config.models.values():
+        for target in (*alias.candidates, *alias.fallbacks):
+            models[target.provider].add(target.model)
+    for name, row in config.providers.items():
+        for model in row.prices:
+            if model not in models[name]:
+                near = difflib.get_close_matches(model, sorted(models[name]), 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                yield (
+                    f"providers.{name}.prices: no alias asks for {model!r} and the row does not"
+                    f" list it{hint}"
+                )
