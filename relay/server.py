@@ -162,17 +162,17 @@ class Worker:
         server = self._config.server
         if exposed := server.exposed:
             raise StartError("\n".join(exposed))
+        transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
-            transport=make_transport(
-                self._config.transport.engine, transport_settings(self._config)
-            ),
+            transport=transport,
             ledger=NullLedger(),
             reaper=Reaper(),
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
         )
+        transport.on_dial = services.dialled
         await self._warm(self._catalog)
         store = self._config.store
         self._upkeep = Upkeep(

@@ -58,6 +58,13 @@ _PROBE_MARGIN_S = 0.25
 """Added to the dial timeout, so that the engine's own bound on TCP and TLS speaks first."""
 
 
+OnDial = Callable[[Origin, float], None]
+"""Called with the seconds that a dial of ours took (TCP, TLS and the answer to the probe), also of
+one that failed. Left out are a failure after a failure, a dial that was cancelled, and one whose
+probe went unanswered, of which the time is not known. A failure after `dial_timeout_s` took no less
+than that. What it raises goes to the loop's exception handler."""
+
+
 class PooledTransport:
     """A `Transport`: an engine, and one `OriginPool` for each origin asked for.
 
@@ -71,6 +78,8 @@ class PooledTransport:
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._pools: dict[Origin, OriginPool] = {}
+        self.on_dial: OnDial | None = None
+        """See `OnDial`; may be set at any time."""
         self._retained: frozenset[Origin] | None = None
         """None until `retain` was called: then every origin is."""
         self._closed = False
@@ -147,7 +156,9 @@ class PooledTransport:
         if pool is None:
             if self._closed:
                 raise Draining("the transport is closed")
-            pool = OriginPool(origin, self._engine, self._settings, self._rng, self._forget)
+            pool = OriginPool(
+                origin, self._engine, self._settings, self._rng, self._forget, self._dialled
+            )
             self._pools[origin] = pool
             if self._retained is not None and origin not in self._retained:
                 pool.is_released = True
@@ -156,6 +167,16 @@ class PooledTransport:
     def _forget(self, origin: Origin) -> None:
         """The pool of an origin that was let go holds nothing any more."""
         del self._pools[origin]
+
+    def _dialled(self, origin: Origin, took_s: float) -> None:
+        if self.on_dial is None:
+            return
+        try:
+            self.on_dial(origin, took_s)
+        except Exception as error:  # noqa: BLE001 - who listens must not cost a connection
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "on_dial failed", "exception": error}
+            )
 
 
 class _PendingRequest:
@@ -221,12 +242,15 @@ class OriginPool:
         settings: TransportSettings,
         rng: random.Random,
         on_empty: Callable[[Origin], None],
+        on_dial: OnDial,
     ) -> None:
         """
         Args:
             on_empty: called once it is released and holds nothing: it is then used no more.
+            on_dial: see `OnDial`.
         """
         self._on_empty = on_empty
+        self._on_dial = on_dial
         self._origin = origin
         self._engine = engine
         self._settings = settings
@@ -569,6 +593,7 @@ class OriginPool:
             return
         answers_probes, is_http2 = True, self._origin.http == "h2"
         owner = _DialOwner()
+        started_s = self.now_s()
         try:
             async with asyncio.timeout(settings.dial_timeout_s + _PROBE_MARGIN_S):
                 is_http2 = await self._ask(raw, owner) == "2"
@@ -584,6 +609,10 @@ class OriginPool:
                     if isinstance(error, ConnectError)
                     else ConnectError(f"no usable connection: {error.public_message}")
                 )
+                if self._failures == 1:
+                    # One that follows another says that the origin is away, not how the way is:
+                    # two that are away for hours would else be "everybody is slow" for hours.
+                    self._on_dial(self._origin, self.now_s() - started_s)
                 return
             # The provider reset the probe's stream, which only HTTP/2 can: it does not like a
             # HEAD, and the connection that told so is there.
@@ -592,6 +621,9 @@ class OriginPool:
             raw.close()
             raise
         now_s = self.now_s()
+        if answers_probes or owner.how is StreamEnd.BROKEN:
+            # Else the time is our own patience with a probe, not what TCP and TLS took.
+            self._on_dial(self._origin, now_s - started_s)
         self._is_http2 = is_http2
         self._failures = 0
         self._backoff_until_s = 0.0

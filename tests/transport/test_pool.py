@@ -302,6 +302,122 @@ async def test_a_connection_dialled_for_the_request_is_not_reused() -> None:
     await transport.aclose()
 
 
+# --- who is told how long a dial took ---------------------------------------------------------
+
+
+def told(transport: PooledTransport) -> list[tuple[Origin, float]]:
+    """What `on_dial` will have been told."""
+    dials: list[tuple[Origin, float]] = []
+    transport.on_dial = lambda origin, took_s: dials.append((origin, took_s))
+    return dials
+
+
+@on_virtual_time
+async def test_the_time_of_a_dial_is_told() -> None:
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    dials = told(transport)
+    await transport.warm(H2, 1)
+    assert dials == [(H2, 0.25)]
+    (await opened(transport)).finish()
+    await asyncio.sleep(40)
+    assert engine.made[0].probes_s
+    assert len(dials) == 1, "neither a request nor a later probe is a dial"
+    await transport.aclose()
+
+
+@pytest.mark.parametrize(
+    ("dial_s", "failure", "took_s"),
+    [
+        (0.125, ConnectError("refused"), 0.125),
+        (math.inf, None, 3.0),
+        (0.5, StreamReset("cut"), 0.5),
+    ],
+    ids=["refused", "timed out", "cut"],
+)
+def test_the_time_of_a_failed_dial_is_told(
+    dial_s: float, failure: RelayError | None, took_s: float
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        engine = FakeEngine(dial_s=dial_s)
+        engine.failure = failure
+        transport = pooled(engine)
+        dials = told(transport)
+        await transport.warm(H2, 1)
+        assert dials == [(H2, took_s)]
+        await transport.aclose()
+
+    check()
+
+
+@on_virtual_time
+async def test_an_origin_that_stays_away_is_told_once() -> None:
+    engine = FakeEngine(dial_s=math.inf)
+    transport = pooled(engine)
+    dials = told(transport)
+    await transport.warm(H2, 1)
+    await asyncio.sleep(60)
+    assert dials == [(H2, 3.0)]
+    engine.dial_s = 0.125
+    await asyncio.sleep(5)
+    assert dials == [(H2, 3.0), (H2, 0.125)]
+    engine.dial_s = math.inf
+    await transport.warm(H2, 2)
+    assert dials[2:] == [(H2, 3.0)]
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_dial_of_unknown_length_is_not_told() -> None:
+    engine = FakeEngine(dial_s=0.125)
+    transport = pooled(engine)
+    dials = told(transport)
+    warming = asyncio.ensure_future(transport.warm(H2, 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    engine.made[0].probe_s = math.inf  # connected, and its probe goes unanswered
+    await warming
+    assert transport.describe()[0].connections == 1
+    engine.dial_s = 2.0
+    warming = asyncio.ensure_future(transport.warm(H2, 2))
+    await asyncio.sleep(1.0)
+    await transport.aclose()  # cancels the dial
+    await warming
+    assert dials == []
+
+
+@on_virtual_time
+async def test_a_dial_whose_probe_is_reset_is_told() -> None:
+    engine = FakeEngine(dial_s=0.125)
+    engine.resets_probes = True
+    transport = pooled(engine)
+    dials = told(transport)
+    await transport.warm(H2, 1)
+    assert dials == [(H2, 0.125)]
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_who_is_told_and_raises_costs_no_connection() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: failures.append(context["exception"])
+    )
+    bug = ValueError("a bug of who listens")
+
+    def listen(origin: Origin, took_s: float) -> None:
+        raise bug
+
+    transport.on_dial = listen
+    await transport.warm(H2, 1)
+    assert failures == [bug]
+    (await opened(transport)).finish()
+    await transport.aclose()
+
+
 # --- warmth ---------------------------------------------------------------------------------
 
 
