@@ -431,6 +431,8 @@ class Worker:
                     "streams_opened": row.streams_opened,
                     "streams_aborted": row.streams_aborted,
                     "last_error": row.last_error,
+                    "calmed": row.calmed,
+                    "max_reset_share": round(row.max_reset_share, 3),
                 }
                 for row in services.transport.describe()
             ],

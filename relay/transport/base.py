@@ -186,3 +186,8 @@ class OriginState(NamedTuple):
     streams_aborted: int
     last_error: str | None
     """Public text of the last failure to connect, None after a success."""
+    calmed: int = 0
+    """How many times the provider was seen to ask for calm (GOAWAY ENHANCE_YOUR_CALM)."""
+    max_reset_share: float = 1.0
+    """Share of its streams that a connection may have reset before it is replaced; lower for an
+    hour after such a word."""

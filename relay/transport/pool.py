@@ -44,6 +44,7 @@ from relay.transport.engine import (
     StreamOwner,
     TransportSettings,
 )
+from relay.transport.resets import ResetLimit
 from relay.transport.slots import Lease, OriginSlots, PooledConnection
 
 _STALE_AFTER_S = 1.0
@@ -260,6 +261,7 @@ class OriginPool:
         self._slots: OriginSlots[EngineConnection, _Waiter] = OriginSlots(
             self.now_s, self._released
         )
+        self._resets = ResetLimit(settings)
         self._target = 0
         self._probe_path = settings.probe_path
         self._max_streams = settings.max_streams
@@ -376,6 +378,8 @@ class OriginPool:
             streams_opened=self._slots.streams_opened,
             streams_aborted=self._slots.streams_aborted,
             last_error=self._last_error,
+            calmed=self._resets.calmed,
+            max_reset_share=self._resets.share(self.now_s()),
         )
 
     async def aclose(self, grace_s: float) -> None:
@@ -522,30 +526,25 @@ class OriginPool:
         if self._closing:
             self._close_drained()
             return
-        if lease.how is StreamEnd.LOST:
+        if lease.how is not None and lease.how.is_lost:
             now_s = self.now_s()
+            if lease.how is StreamEnd.CALMED:
+                self._resets.calm(now_s)
             for sibling in self._slots.usable:
                 if now_s - sibling.alive_s > _STALE_AFTER_S:
                     sibling.alive_s = 0.0
-        if lease.how is StreamEnd.ABORTED and self._is_reset_too_often(connection):
+        if lease.how is StreamEnd.ABORTED and connection.is_http2 and not connection.draining:
             now_s = self.now_s()
-            if connection.retire_at_s > now_s:  # else it only waits for its replacement
+            # Else it only waits for its replacement.
+            if connection.retire_at_s > now_s and self._resets.replaces(
+                connection.requests, connection.resets, now_s
+            ):
                 connection.retire_at_s = now_s
                 self._schedule(now_s)
         if connection.draining or (self.is_released and not connection.leases):
             self.tick()
         elif not connection.leases:
             self._schedule(connection.idle_since_s + self._settings.idle_timeout_s)
-
-    def _is_reset_too_often(self, connection: PooledConnection[EngineConnection]) -> bool:
-        """Whether the provider may soon take us for an attacker."""
-        settings = self._settings
-        return (
-            connection.is_http2
-            and not connection.draining
-            and connection.requests >= settings.judged_from
-            and connection.resets > settings.max_reset_share * connection.requests
-        )
 
     def _close_drained(self) -> None:
         for connection in self._slots.take_drained():

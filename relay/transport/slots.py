@@ -14,6 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from relay.transport.engine import StreamEnd
 
+_SPREAD_FROM = 25
+"""Of fewer streams, a share is reckoned as of so many: one reset of two is not a half."""
+
 C = TypeVar("C")
 W = TypeVar("W", bound="Waiter[Any]")
 
@@ -41,6 +44,7 @@ class PooledConnection(Generic[C]):
         "probing",
         "raw",
         "requests",
+        "reset_tenths",
         "resets",
         "retire_at_s",
     )
@@ -69,6 +73,8 @@ class PooledConnection(Generic[C]):
         self.requests = 0
         self.resets = 0
         """Streams that we left before their end."""
+        self.reset_tenths = 0
+        """Their share in tenths, as of the latest end of a stream; see `OriginSlots.choose`."""
         self.draining = False
         self.probing = False
 
@@ -150,13 +156,26 @@ class OriginSlots(Generic[C, W]):
         return sum(lease.counts for c in self.connections for lease in c.leases)
 
     def choose(self) -> PooledConnection[C] | None:
-        """The connection with most free slots; of equals the one that answered last."""
+        """The connection with most free slots; of equals the one that was reset less, and then
+        the one that answered last.
+
+        Resets are compared in whole tenths: a finer measure would always prefer the one that has
+        carried least, which is the one silent for longest and so the likeliest to be dead.
+        """
         best: PooledConnection[C] | None = None
         best_free = 0
         for connection in self.connections:
             free = connection.free_slots
             if free > best_free or (
-                free == best_free and best is not None and connection.alive_s > best.alive_s
+                free == best_free
+                and best is not None
+                and (
+                    connection.reset_tenths < best.reset_tenths
+                    or (
+                        connection.reset_tenths == best.reset_tenths
+                        and connection.alive_s > best.alive_s
+                    )
+                )
             ):
                 best, best_free = connection, free
         return best
@@ -194,14 +213,18 @@ class OriginSlots(Generic[C, W]):
             self.streams_aborted += 1
             connection.resets += 1
         # Over HTTP/1.1 a stream that was not read to its end takes the connection with it.
-        if lease.how is StreamEnd.LOST or (
-            lease.how is not StreamEnd.DONE and not connection.is_http2
+        how = lease.how
+        if how is not StreamEnd.DONE and (
+            not connection.is_http2 or (how is not None and how.is_lost)
         ):
             connection.draining = True
         if lease.how is StreamEnd.DONE:
             connection.alive_s = self._clock()
         if lease.counts:
             connection.idle_since_s = self._clock()
+            if connection.resets:
+                streams = max(connection.requests, _SPREAD_FROM)
+                connection.reset_tenths = 10 * connection.resets // streams
         self.serve()
         if self._on_release is not None:
             self._on_release(lease)

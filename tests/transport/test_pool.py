@@ -64,6 +64,10 @@ class FakeStream(EngineStream):
         """As if its connection had gone."""
         self._broken(StreamEnd.LOST)
 
+    def calm(self) -> None:
+        """As if its connection had gone with ENHANCE_YOUR_CALM."""
+        self._broken(StreamEnd.CALMED)
+
     def _leave(self) -> None:
         self.left = True
 
@@ -593,7 +597,15 @@ async def used(transport: PooledTransport, streams: int, resets: int) -> None:
 
 @pytest.mark.parametrize(
     ("streams", "resets", "is_replaced"),
-    [(99, 99, False), (100, 40, False), (100, 41, True), (200, 80, False), (140, 140, True)],
+    [
+        (24, 24, False),
+        (25, 8, False),
+        (25, 9, True),
+        (100, 34, False),
+        (100, 35, True),
+        (600, 149, False),
+        (600, 150, True),
+    ],
 )
 def test_a_connection_of_many_resets_is_replaced_before_it_is_taken_for_an_attack(
     streams: int, resets: int, is_replaced: bool
@@ -637,28 +649,52 @@ async def test_an_origin_that_always_loses_is_dialled_once_in_a_hundred() -> Non
     engine = FakeEngine()
     transport = pooled(engine)
     await transport.warm(H2, 2)
-    for _ in range(2000):
+    for _ in range(2000):  # in 20 s
         (await opened(transport)).abort()
         await asyncio.sleep(0.01)
-    assert 20 <= len(engine.made) <= 22
-    assert all(len(connection.streams) <= 101 for connection in engine.made)
-    assert sum(connection.is_closed for connection in engine.made) == len(engine.made) - 2
+    carried = [len(connection.streams) for connection in engine.made if connection.is_closed]
+    assert carried.count(24) + carried.count(25) == 6, "the minute's early ones"
+    assert all(streams in (24, 25, 99, 100) for streams in carried)  # its dial's probe is one
+    assert len(engine.made) == 2 + len(carried)
     await transport.aclose()
 
 
 @on_virtual_time
-async def test_a_third_of_resets_replaces_no_more_than_use_does() -> None:
+async def test_after_a_word_for_calm_fewer_resets_are_enough() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    assert transport.describe()[0].max_reset_share == 0.35
+    both = [await opened(transport) for _ in range(2)]
+    for stream in both:
+        stream.calm()
+    row = transport.describe()[0]
+    assert (row.calmed, row.max_reset_share, row.connections) == (1, 0.175, 0)
+    await asyncio.sleep(1)
+    made = len(engine.made)
+    await used(transport, 50, 0)
+    await used(transport, 10, 10)
+    await asyncio.sleep(1)
+    assert len(engine.made) == made
+    await used(transport, 1, 1)
+    await asyncio.sleep(1)
+    assert len(engine.made) == made + 1
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_sixth_of_resets_replaces_no_more_than_use_does() -> None:
     engine = FakeEngine()
     transport = pooled(engine, replace(STEADY, max_requests=900))
     await transport.warm(H2, 2)
     for number in range(1800):
         stream = await opened(transport)
-        if number % 3 == 0:
+        if number % 6 == 0:
             stream.abort()
         else:
             stream.finish()
         await asyncio.sleep(0.01)
-    assert len(engine.made) == 4
+    assert len(engine.made) <= 4
     await transport.aclose()
 
 
