@@ -36,6 +36,7 @@ from relay.transport.base import (
     PhaseMark,
     UpstreamRequest,
     UpstreamStream,
+    UsedConnection,
 )
 from relay.transport.engine import (
     Engine,
@@ -92,14 +93,19 @@ class PooledTransport:
         *,
         connect_timeout_s: float,
         mark: PhaseMark | None = None,
+        used: UsedConnection | None = None,
+        apart_from: UsedConnection | None = None,
     ) -> UpstreamStream:
         """See `Transport.open`."""
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pool(origin)
-        lease = pool.acquire_nowait()
+        lease = pool.acquire_nowait(None if apart_from is None else apart_from.connection)
         if lease is None:
             lease = await pool.acquire(connect_timeout_s)
+        if used is not None:
+            # It may outlive the connection, and keeps no socket open: that ends with `raw.close`.
+            used.connection = lease.connection
         if mark is not None:
             mark("pool_wait")
         pending = _PendingRequest()
@@ -285,15 +291,15 @@ class OriginPool:
 
     # --- for requests -----------------------------------------------------------------------
 
-    def acquire_nowait(self) -> Lease[EngineConnection] | None:
-        """A slot of a warm connection, or None.
+    def acquire_nowait(self, apart_from: object | None = None) -> Lease[EngineConnection] | None:
+        """A slot of a warm connection, of another than that one if it can be, or None.
 
         Raises:
             Draining: the transport is being closed.
         """
         if self._closing:
             raise Draining("the transport is closing")
-        lease = self._slots.acquire_nowait()
+        lease = self._slots.acquire_nowait(apart_from)
         if lease is not None and lease.connection.requests == lease.connection.max_requests:
             self._schedule(self.now_s())
         return lease

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from relay.transport.engine import StreamEnd
@@ -74,7 +74,7 @@ class PooledConnection(Generic[C]):
         self.resets = 0
         """Streams that we left before their end."""
         self.reset_tenths = 0
-        """Their share in tenths, as of the latest end of a stream; see `OriginSlots.choose`."""
+        """Their share in tenths, as of the latest end of a stream; see `suits_better`."""
         self.draining = False
         self.probing = False
 
@@ -87,6 +87,16 @@ class PooledConnection(Generic[C]):
     def probe_due_s(self) -> float:
         """When its silence will ask for a probe; never for one whose probes go unanswered."""
         return self.alive_s + self.probe_after_s if self.answers_probes else math.inf
+
+    def suits_better(self, other: PooledConnection[C]) -> bool:
+        """Of two with as many free slots: whether it was reset less, or answered later.
+
+        Resets are compared in whole tenths: a finer measure would always prefer the one that has
+        carried least, which is the one silent for longest and so the likeliest to be dead.
+        """
+        if self.reset_tenths != other.reset_tenths:
+            return self.reset_tenths < other.reset_tenths
+        return self.alive_s > other.alive_s
 
     def is_worn(self, now_s: float) -> bool:
         """Whether age or use ask for its replacement."""
@@ -155,34 +165,36 @@ class OriginSlots(Generic[C, W]):
         """Requests' leases held, those on draining connections included; probes are not."""
         return sum(lease.counts for c in self.connections for lease in c.leases)
 
-    def choose(self) -> PooledConnection[C] | None:
+    def choose(
+        self, among: Iterable[PooledConnection[C]] | None = None
+    ) -> PooledConnection[C] | None:
         """The connection with most free slots; of equals the one that was reset less, and then
         the one that answered last.
 
-        Resets are compared in whole tenths: a finer measure would always prefer the one that has
-        carried least, which is the one silent for longest and so the likeliest to be dead.
+        Args:
+            among: None for all.
         """
         best: PooledConnection[C] | None = None
         best_free = 0
-        for connection in self.connections:
+        for connection in self.connections if among is None else among:
             free = connection.free_slots
             if free > best_free or (
-                free == best_free
-                and best is not None
-                and (
-                    connection.reset_tenths < best.reset_tenths
-                    or (
-                        connection.reset_tenths == best.reset_tenths
-                        and connection.alive_s > best.alive_s
-                    )
-                )
+                free == best_free and best is not None and connection.suits_better(best)
             ):
                 best, best_free = connection, free
         return best
 
-    def acquire_nowait(self) -> Lease[C] | None:
-        """A slot of the best connection, or None when all are taken (then `enqueue`)."""
-        connection = self.choose()
+    def acquire_nowait(self, apart_from: object | None = None) -> Lease[C] | None:
+        """A slot of the best connection, or None when all are taken (then `enqueue`).
+
+        Args:
+            apart_from: a connection that is taken only if no other has a free slot.
+        """
+        connection = None
+        if apart_from is not None:
+            connection = self.choose(one for one in self.connections if one is not apart_from)
+        if connection is None:
+            connection = self.choose()
         return None if connection is None else self.lease(connection)
 
     def lease(self, connection: PooledConnection[C], *, counts: bool = True) -> Lease[C]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from relay.errors import PoolExhausted, Retry, StreamRefused, StreamReset
-from relay.transport.base import UpstreamStream
+from relay.transport.base import UpstreamRequest, UpstreamStream, UsedConnection
 from relay.transport.engine import TransportSettings
 from tests.fakes import h2_server
 from tests.transport.conftest import QUIET, MakeWorld
@@ -220,6 +220,29 @@ async def test_a_server_with_one_stream_a_connection(
         assert len(server_of(here).open_connections) == 3
         for stream in streams:
             stream.abort()
+
+
+@h2_kind
+async def test_a_request_apart_from_one_that_hangs(kind: WorldKind, make_world: MakeWorld) -> None:
+    async with make_world(kind) as here:
+        server = server_of(here)
+        await here.transport.warm(here.origin, 2)
+        server.routes["/apart"] = h2_server.in_turn(h2_server.hang(), h2_server.answer())
+        request = UpstreamRequest("POST", "/apart", [], b"{}")
+        first = UsedConnection()
+        hanging = asyncio.ensure_future(
+            here.transport.open(here.origin, request, connect_timeout_s=2, used=first)
+        )
+        await here.arrived("/apart")
+        stream = await here.transport.open(
+            here.origin, request, connect_timeout_s=2, apart_from=first
+        )
+        await body_of(stream)
+        one, other = server.requests("/apart")
+        assert one.connection is not other.connection
+        hanging.cancel()
+        await asyncio.wait([hanging])
+        await here.left("/apart")
 
 
 # --- windows --------------------------------------------------------------------------------

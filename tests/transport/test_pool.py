@@ -20,7 +20,13 @@ from relay.errors import (
     Retry,
     StreamReset,
 )
-from relay.transport.base import Origin, PhaseMark, UpstreamRequest, UpstreamStream
+from relay.transport.base import (
+    Origin,
+    PhaseMark,
+    UpstreamRequest,
+    UpstreamStream,
+    UsedConnection,
+)
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.pool import PooledTransport
 from relay.transport.stream import EngineStream
@@ -419,6 +425,66 @@ async def test_who_is_told_and_raises_costs_no_connection() -> None:
     await transport.warm(H2, 1)
     assert failures == [bug]
     (await opened(transport)).finish()
+    await transport.aclose()
+
+
+# --- apart from another request ---------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_a_second_request_goes_over_another_connection() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine, replace(STEADY, max_streams=4))
+    await transport.warm(H2, 2)
+    load = [await opened(transport) for _ in range(4)]
+    idle, busy = engine.made
+    for stream in idle.streams:
+        stream.finish()
+    idle.headers_s = 1.0
+    first, second = UsedConnection(), UsedConnection()
+    waiting = asyncio.ensure_future(
+        transport.open(H2, POST, connect_timeout_s=2, used=first, apart_from=UsedConnection())
+    )
+    await asyncio.sleep(0.5)
+    assert first.connection is not None, "known while its headers are waited for"
+    apart = await transport.open(H2, POST, connect_timeout_s=2, used=second, apart_from=first)
+    assert second.connection is not first.connection
+    assert apart is busy.streams[-1], "by load alone it would have been the other"
+    for one in (await waiting, apart):
+        one.abort()
+    for stream in load:
+        stream.finish()
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_to_be_apart_nobody_waits_or_dials() -> None:
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    first, second = UsedConnection(), UsedConnection()
+    streams = [
+        await transport.open(H2, POST, connect_timeout_s=2, used=first),
+        await transport.open(H2, POST, connect_timeout_s=2, used=second, apart_from=first),
+    ]
+    assert second.connection is first.connection
+    assert (since_start_s(), len(engine.made)) == (0.25, 1)
+    for stream in streams:
+        stream.abort()
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_who_waited_in_line_is_told_its_connection() -> None:
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    used = UsedConnection()
+    waiting = asyncio.ensure_future(transport.open(H2, POST, connect_timeout_s=2, used=used))
+    await asyncio.sleep(0.125)
+    in_line = used.connection
+    (await waiting).abort()
+    assert in_line is None
+    assert used.connection is not None
     await transport.aclose()
 
 

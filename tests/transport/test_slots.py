@@ -88,6 +88,25 @@ def test_of_equals_the_one_that_was_reset_less() -> None:
     assert pool.choose() is first, "less than a tenth is as good as none"
 
 
+def test_apart_from_one_it_is_another_while_any_is_free() -> None:
+    first, second = connection("a", max_streams=3), connection("b", max_streams=1)
+    pool = slots(first, second)
+    assert pool.choose() is first
+    lease = pool.acquire_nowait(first)
+    assert lease is not None
+    assert lease.connection is second
+    again = pool.acquire_nowait(first)
+    assert again is not None
+    assert again.connection is first, "no other has a free slot"
+    lease.end(StreamEnd.DONE)
+    second.draining = True
+    last = pool.acquire_nowait(first)
+    assert last is not None
+    assert last.connection is first
+    assert pool.acquire_nowait(object()) is not None, "one that has gone is avoided anyway"
+    assert pool.acquire_nowait(first) is None
+
+
 def test_a_draining_connection_takes_nothing_and_is_taken_when_empty() -> None:
     only = connection()
     pool = slots(only)
