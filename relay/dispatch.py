@@ -25,7 +25,7 @@ from relay.routing.plan import PlannedAttempt
 from relay.target_state import TargetStates
 from relay.timeline import AttemptMarks, Timeline
 from relay.tokens import estimate_prompt_tokens
-from relay.transport.base import Transport
+from relay.transport.base import Origin, Transport
 
 
 class Live:
@@ -84,6 +84,19 @@ class Services:
 
     def __post_init__(self) -> None:
         self.planner = Planner(TargetStates(), self.clock)
+
+    def dialled(self, origin: Origin, took_s: float) -> None:
+        """A dial took so long: told of the provider, as attempts are judged.
+
+        Of several rows with this origin the first is told. Told of each, one slow host would be two
+        slow groups, which is what everybody's slowness looks like.
+        Where `transport.dial_timeout_ms` is below `slow_connect_s`, no dial takes long enough to be
+        called slow, and first tokens alone tell.
+        """
+        for endpoint in self.catalog.endpoints.values():
+            if endpoint.origin == origin:
+                self.planner.connected(endpoint.provider, took_s)
+                return
 
 
 @dataclass(slots=True)

@@ -125,6 +125,10 @@ class Planner:
             }
         return {"aliases": shown, "common_mode": self._shared.common_mode.describe(now_s)}
 
+    def connected(self, provider: str, took_s: float) -> None:
+        """A connection to a provider was made, or given up; see `CommonMode.connected`."""
+        self._shared.common_mode.connected(provider, took_s, self.clock())
+
     def refresh_pair(self, route: Route, now_s: float) -> None:
         """Work out who should be first and second in `tail` mode; every `REFRESH_S`."""
         if route.choose.mode != "tail":

@@ -165,17 +165,17 @@ class Worker:
         server = self._config.server
         if exposed := server.exposed:
             raise StartError("\n".join(exposed))
+        transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
-            transport=make_transport(
-                self._config.transport.engine, transport_settings(self._config)
-            ),
+            transport=transport,
             ledger=NullLedger(),
             reaper=Reaper(),
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
         )
+        transport.on_dial = services.dialled
         await self._warm(self._catalog)
         store = self._config.store
         self._upkeep = Upkeep(
@@ -435,6 +435,8 @@ class Worker:
                     "streams_opened": row.streams_opened,
                     "streams_aborted": row.streams_aborted,
                     "last_error": row.last_error,
+                    "calmed": row.calmed,
+                    "max_reset_share": round(row.max_reset_share, 3),
                 }
                 for row in services.transport.describe()
             ],

@@ -32,7 +32,14 @@ from relay.generation import Generation
 from relay.governance.ledger import NullLedger
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
-from relay.transport.base import Headers, Origin, OriginState, PhaseMark, UpstreamRequest
+from relay.transport.base import (
+    Headers,
+    Origin,
+    OriginState,
+    PhaseMark,
+    UpstreamRequest,
+    UsedConnection,
+)
 
 _SHORT, _LONG = 1, 101
 _FINISH = f'data: {HEAD}{{}},"finish_reason":"stop"}}]}}\n\n'.encode()
@@ -78,6 +85,8 @@ class _Transport:
         *,
         connect_timeout_s: float,
         mark: PhaseMark | None = None,
+        used: UsedConnection | None = None,
+        apart_from: UsedConnection | None = None,
     ) -> _Stream:
         if mark is not None:
             mark("pool_wait")

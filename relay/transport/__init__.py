@@ -11,7 +11,6 @@ from relay.transport.pool import PooledTransport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relay.transport.base import Transport
     from relay.transport.engine import Engine
 
 __all__ = ["ENGINES", "EngineName", "TransportSettings", "make_transport"]
@@ -25,7 +24,9 @@ ENGINES: dict[EngineName, str] = {
 holds one HTTP stack and not three."""
 
 
-def make_transport(engine: EngineName, settings: TransportSettings | None = None) -> Transport:
+def make_transport(
+    engine: EngineName, settings: TransportSettings | None = None
+) -> PooledTransport:
     """A transport over the engine of that name. The caller awaits its `aclose`.
 
     Call it inside the running loop that will use it.

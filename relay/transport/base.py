@@ -101,6 +101,20 @@ PhaseMark = Callable[[str], None]
 been handed to the engine; must not raise."""
 
 
+class UsedConnection:
+    """Which connection a request was given, so that another can be sent apart from it.
+
+    One is made for each `open` that is to be told of, and only the transport looks into it. A hedge
+    at the same target wants it: what holds the first up may be its connection.
+    """
+
+    __slots__ = ("connection",)
+
+    def __init__(self) -> None:
+        self.connection: object | None = None
+        """None until the request has a stream slot."""
+
+
 class Transport(Protocol):
     """An upstream HTTP client with warm connections."""
 
@@ -111,10 +125,18 @@ class Transport(Protocol):
         *,
         connect_timeout_s: float,
         mark: PhaseMark | None = None,
+        used: UsedConnection | None = None,
+        apart_from: UsedConnection | None = None,
     ) -> UpstreamStream:
         """Send the request and return when the response head is here.
 
         Waits for headers without a limit: the caller owns the first-token timer and cancels.
+
+        Args:
+            used: told which connection the request goes over, before it is sent.
+            apart_from: of an earlier request: take another connection than it has. It is a wish:
+                where no other has a free slot, or the earlier one has none yet, it changes
+                nothing. Nobody waits or dials for it.
 
         Raises:
             ConnectError, TlsFailed, ConnectTimeout: no connection; nothing was sent.
@@ -186,3 +208,8 @@ class OriginState(NamedTuple):
     streams_aborted: int
     last_error: str | None
     """Public text of the last failure to connect, None after a success."""
+    calmed: int = 0
+    """How many times the provider was seen to ask for calm (GOAWAY ENHANCE_YOUR_CALM)."""
+    max_reset_share: float = 1.0
+    """Share of its streams that a connection may have reset before it is replaced; lower for an
+    hour after such a word."""

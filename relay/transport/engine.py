@@ -44,11 +44,18 @@ class TransportSettings:
     max_requests: int = 900
     """A connection that has carried so many is replaced; below nginx's default of 1,000, after
     which it sends GOAWAY."""
-    max_reset_share: float = 0.4
-    """An HTTP/2 connection of whose streams we reset more is replaced: servers take many resets for
-    an attack. Envoy closes a connection at 250 early ones, or half of 500 streams."""
-    judged_from: int = 100
-    """Streams of a connection from which on that share counts."""
+    max_reset_share: float = 0.35
+    """An HTTP/2 connection of whose streams we reset so many is replaced: servers take many resets
+    for an attack. `resets.py` says what that costs."""
+    judged_from: int = 25
+    """Streams of a connection from which on that share counts. Of fewer a few cancels in a row,
+    which is one user who talks, would make it."""
+    reset_limit_from: int = 100
+    """From so many streams on servers are known to judge; those replaced before are bounded."""
+    early_rotations: int = 6
+    """Connections of an origin replaced for their resets before that, a minute."""
+    max_resets: int = 150
+    """So many resets are enough, whatever their share: below Netty's 200 within 30 s."""
     jitter: float = 0.2
     """Relative spread of intervals, ages and counts, so that connections do not move together."""
     backoff_initial_s: float = 0.1
@@ -69,6 +76,15 @@ class StreamEnd(enum.Enum):
     """It broke; the connection may be sound."""
     LOST = "lost"
     """It broke because its connection did, or is going (GOAWAY): use it no more."""
+    CALMED = "calmed"
+    """LOST, and the GOAWAY said ENHANCE_YOUR_CALM: the provider counts resets, or pings, and had
+    enough. Engines show the code only to streams above the GOAWAY's last_stream_id: those that the
+    provider took break like any others when it closes, an idle connection goes in silence."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection went with it."""
+        return self is StreamEnd.LOST or self is StreamEnd.CALMED
 
 
 class StreamOwner(Protocol):

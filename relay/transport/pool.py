@@ -36,6 +36,7 @@ from relay.transport.base import (
     PhaseMark,
     UpstreamRequest,
     UpstreamStream,
+    UsedConnection,
 )
 from relay.transport.engine import (
     Engine,
@@ -44,6 +45,7 @@ from relay.transport.engine import (
     StreamOwner,
     TransportSettings,
 )
+from relay.transport.resets import ResetLimit
 from relay.transport.slots import Lease, OriginSlots, PooledConnection
 
 _STALE_AFTER_S = 1.0
@@ -56,6 +58,13 @@ _PROBE_BODY_BYTES = 65_536
 
 _PROBE_MARGIN_S = 0.25
 """Added to the dial timeout, so that the engine's own bound on TCP and TLS speaks first."""
+
+
+OnDial = Callable[[Origin, float], None]
+"""Called with the seconds that a dial of ours took (TCP, TLS and the answer to the probe), also of
+one that failed. Left out are a failure after a failure, a dial that was cancelled, and one whose
+probe went unanswered, of which the time is not known. A failure after `dial_timeout_s` took no less
+than that. What it raises goes to the loop's exception handler."""
 
 
 class PooledTransport:
@@ -71,6 +80,8 @@ class PooledTransport:
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._pools: dict[Origin, OriginPool] = {}
+        self.on_dial: OnDial | None = None
+        """See `OnDial`; may be set at any time."""
         self._retained: frozenset[Origin] | None = None
         """None until `retain` was called: then every origin is."""
         self._closed = False
@@ -82,14 +93,19 @@ class PooledTransport:
         *,
         connect_timeout_s: float,
         mark: PhaseMark | None = None,
+        used: UsedConnection | None = None,
+        apart_from: UsedConnection | None = None,
     ) -> UpstreamStream:
         """See `Transport.open`."""
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pool(origin)
-        lease = pool.acquire_nowait()
+        lease = pool.acquire_nowait(None if apart_from is None else apart_from.connection)
         if lease is None:
             lease = await pool.acquire(connect_timeout_s)
+        if used is not None:
+            # It may outlive the connection, and keeps no socket open: that ends with `raw.close`.
+            used.connection = lease.connection
         if mark is not None:
             mark("pool_wait")
         pending = _PendingRequest()
@@ -147,7 +163,9 @@ class PooledTransport:
         if pool is None:
             if self._closed:
                 raise Draining("the transport is closed")
-            pool = OriginPool(origin, self._engine, self._settings, self._rng, self._forget)
+            pool = OriginPool(
+                origin, self._engine, self._settings, self._rng, self._forget, self._dialled
+            )
             self._pools[origin] = pool
             if self._retained is not None and origin not in self._retained:
                 pool.is_released = True
@@ -156,6 +174,16 @@ class PooledTransport:
     def _forget(self, origin: Origin) -> None:
         """The pool of an origin that was let go holds nothing any more."""
         del self._pools[origin]
+
+    def _dialled(self, origin: Origin, took_s: float) -> None:
+        if self.on_dial is None:
+            return
+        try:
+            self.on_dial(origin, took_s)
+        except Exception as error:  # noqa: BLE001 - who listens must not cost a connection
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "on_dial failed", "exception": error}
+            )
 
 
 class _PendingRequest:
@@ -221,12 +249,15 @@ class OriginPool:
         settings: TransportSettings,
         rng: random.Random,
         on_empty: Callable[[Origin], None],
+        on_dial: OnDial,
     ) -> None:
         """
         Args:
             on_empty: called once it is released and holds nothing: it is then used no more.
+            on_dial: see `OnDial`.
         """
         self._on_empty = on_empty
+        self._on_dial = on_dial
         self._origin = origin
         self._engine = engine
         self._settings = settings
@@ -236,6 +267,7 @@ class OriginPool:
         self._slots: OriginSlots[EngineConnection, _Waiter] = OriginSlots(
             self.now_s, self._released
         )
+        self._resets = ResetLimit(settings)
         self._target = 0
         self._probe_path = settings.probe_path
         self._max_streams = settings.max_streams
@@ -259,15 +291,15 @@ class OriginPool:
 
     # --- for requests -----------------------------------------------------------------------
 
-    def acquire_nowait(self) -> Lease[EngineConnection] | None:
-        """A slot of a warm connection, or None.
+    def acquire_nowait(self, apart_from: object | None = None) -> Lease[EngineConnection] | None:
+        """A slot of a warm connection, of another than that one if it can be, or None.
 
         Raises:
             Draining: the transport is being closed.
         """
         if self._closing:
             raise Draining("the transport is closing")
-        lease = self._slots.acquire_nowait()
+        lease = self._slots.acquire_nowait(apart_from)
         if lease is not None and lease.connection.requests == lease.connection.max_requests:
             self._schedule(self.now_s())
         return lease
@@ -352,6 +384,8 @@ class OriginPool:
             streams_opened=self._slots.streams_opened,
             streams_aborted=self._slots.streams_aborted,
             last_error=self._last_error,
+            calmed=self._resets.calmed,
+            max_reset_share=self._resets.share(self.now_s()),
         )
 
     async def aclose(self, grace_s: float) -> None:
@@ -498,30 +532,25 @@ class OriginPool:
         if self._closing:
             self._close_drained()
             return
-        if lease.how is StreamEnd.LOST:
+        if lease.how is not None and lease.how.is_lost:
             now_s = self.now_s()
+            if lease.how is StreamEnd.CALMED:
+                self._resets.calm(now_s)
             for sibling in self._slots.usable:
                 if now_s - sibling.alive_s > _STALE_AFTER_S:
                     sibling.alive_s = 0.0
-        if lease.how is StreamEnd.ABORTED and self._is_reset_too_often(connection):
+        if lease.how is StreamEnd.ABORTED and connection.is_http2 and not connection.draining:
             now_s = self.now_s()
-            if connection.retire_at_s > now_s:  # else it only waits for its replacement
+            # Else it only waits for its replacement.
+            if connection.retire_at_s > now_s and self._resets.replaces(
+                connection.requests, connection.resets, now_s
+            ):
                 connection.retire_at_s = now_s
                 self._schedule(now_s)
         if connection.draining or (self.is_released and not connection.leases):
             self.tick()
         elif not connection.leases:
             self._schedule(connection.idle_since_s + self._settings.idle_timeout_s)
-
-    def _is_reset_too_often(self, connection: PooledConnection[EngineConnection]) -> bool:
-        """Whether the provider may soon take us for an attacker."""
-        settings = self._settings
-        return (
-            connection.is_http2
-            and not connection.draining
-            and connection.requests >= settings.judged_from
-            and connection.resets > settings.max_reset_share * connection.requests
-        )
 
     def _close_drained(self) -> None:
         for connection in self._slots.take_drained():
@@ -569,6 +598,7 @@ class OriginPool:
             return
         answers_probes, is_http2 = True, self._origin.http == "h2"
         owner = _DialOwner()
+        started_s = self.now_s()
         try:
             async with asyncio.timeout(settings.dial_timeout_s + _PROBE_MARGIN_S):
                 is_http2 = await self._ask(raw, owner) == "2"
@@ -584,6 +614,10 @@ class OriginPool:
                     if isinstance(error, ConnectError)
                     else ConnectError(f"no usable connection: {error.public_message}")
                 )
+                if self._failures == 1:
+                    # One that follows another says that the origin is away, not how the way is:
+                    # two that are away for hours would else be "everybody is slow" for hours.
+                    self._on_dial(self._origin, self.now_s() - started_s)
                 return
             # The provider reset the probe's stream, which only HTTP/2 can: it does not like a
             # HEAD, and the connection that told so is there.
@@ -592,6 +626,9 @@ class OriginPool:
             raw.close()
             raise
         now_s = self.now_s()
+        if answers_probes or owner.how is StreamEnd.BROKEN:
+            # Else the time is our own patience with a probe, not what TCP and TLS took.
+            self._on_dial(self._origin, now_s - started_s)
         self._is_http2 = is_http2
         self._failures = 0
         self._backoff_until_s = 0.0

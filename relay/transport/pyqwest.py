@@ -5,7 +5,7 @@ first stays reversible.
 
 Known limits: no HTTP/2 keep-alive pings (the pool's probes find dead connections); windows
 cannot be set, so a reader that stops lets 2 MiB in before its provider is stopped; a stream
-refused (REFUSED_STREAM, GOAWAY) is tried three times before the error is ours.
+refused (REFUSED_STREAM, GOAWAY with NO_ERROR) is tried three times before the error is ours.
 """
 
 from __future__ import annotations
@@ -187,8 +187,14 @@ def _mapped(
     if isinstance(error, ConnectionError | TimeoutError):
         return _connect_error(error, text), StreamEnd.LOST
     if isinstance(error, pyqwest.StreamError):
-        if "GOAWAY" in text and not headers_received:
-            return StreamRefused("the provider is leaving the connection"), StreamEnd.LOST
+        if "connection error received" in text:
+            # A GOAWAY, and this stream is above its last_stream_id: those below it go on.
+            code = error.code.name
+            is_calm = error.code is pyqwest.StreamErrorCode.ENHANCE_YOUR_CALM
+            how = StreamEnd.CALMED if is_calm else StreamEnd.LOST
+            if headers_received:
+                return reset(f"the provider left the connection ({code})"), how
+            return StreamRefused("the provider is leaving the connection"), how
         if error.code is pyqwest.StreamErrorCode.REFUSED_STREAM and not headers_received:
             return StreamRefused("the provider refused the stream"), StreamEnd.BROKEN
         return reset(f"the provider reset the stream ({error.code.name})"), StreamEnd.BROKEN

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from relay.transport.engine import StreamEnd
+
+_SPREAD_FROM = 25
+"""Of fewer streams, a share is reckoned as of so many: one reset of two is not a half."""
 
 C = TypeVar("C")
 W = TypeVar("W", bound="Waiter[Any]")
@@ -41,6 +44,7 @@ class PooledConnection(Generic[C]):
         "probing",
         "raw",
         "requests",
+        "reset_tenths",
         "resets",
         "retire_at_s",
     )
@@ -69,6 +73,8 @@ class PooledConnection(Generic[C]):
         self.requests = 0
         self.resets = 0
         """Streams that we left before their end."""
+        self.reset_tenths = 0
+        """Their share in tenths, as of the latest end of a stream; see `suits_better`."""
         self.draining = False
         self.probing = False
 
@@ -81,6 +87,16 @@ class PooledConnection(Generic[C]):
     def probe_due_s(self) -> float:
         """When its silence will ask for a probe; never for one whose probes go unanswered."""
         return self.alive_s + self.probe_after_s if self.answers_probes else math.inf
+
+    def suits_better(self, other: PooledConnection[C]) -> bool:
+        """Of two with as many free slots: whether it was reset less, or answered later.
+
+        Resets are compared in whole tenths: a finer measure would always prefer the one that has
+        carried least, which is the one silent for longest and so the likeliest to be dead.
+        """
+        if self.reset_tenths != other.reset_tenths:
+            return self.reset_tenths < other.reset_tenths
+        return self.alive_s > other.alive_s
 
     def is_worn(self, now_s: float) -> bool:
         """Whether age or use ask for its replacement."""
@@ -149,21 +165,36 @@ class OriginSlots(Generic[C, W]):
         """Requests' leases held, those on draining connections included; probes are not."""
         return sum(lease.counts for c in self.connections for lease in c.leases)
 
-    def choose(self) -> PooledConnection[C] | None:
-        """The connection with most free slots; of equals the one that answered last."""
+    def choose(
+        self, among: Iterable[PooledConnection[C]] | None = None
+    ) -> PooledConnection[C] | None:
+        """The connection with most free slots; of equals the one that was reset less, and then
+        the one that answered last.
+
+        Args:
+            among: None for all.
+        """
         best: PooledConnection[C] | None = None
         best_free = 0
-        for connection in self.connections:
+        for connection in self.connections if among is None else among:
             free = connection.free_slots
             if free > best_free or (
-                free == best_free and best is not None and connection.alive_s > best.alive_s
+                free == best_free and best is not None and connection.suits_better(best)
             ):
                 best, best_free = connection, free
         return best
 
-    def acquire_nowait(self) -> Lease[C] | None:
-        """A slot of the best connection, or None when all are taken (then `enqueue`)."""
-        connection = self.choose()
+    def acquire_nowait(self, apart_from: object | None = None) -> Lease[C] | None:
+        """A slot of the best connection, or None when all are taken (then `enqueue`).
+
+        Args:
+            apart_from: a connection that is taken only if no other has a free slot.
+        """
+        connection = None
+        if apart_from is not None:
+            connection = self.choose(one for one in self.connections if one is not apart_from)
+        if connection is None:
+            connection = self.choose()
         return None if connection is None else self.lease(connection)
 
     def lease(self, connection: PooledConnection[C], *, counts: bool = True) -> Lease[C]:
@@ -194,14 +225,18 @@ class OriginSlots(Generic[C, W]):
             self.streams_aborted += 1
             connection.resets += 1
         # Over HTTP/1.1 a stream that was not read to its end takes the connection with it.
-        if lease.how is StreamEnd.LOST or (
-            lease.how is not StreamEnd.DONE and not connection.is_http2
+        how = lease.how
+        if how is not StreamEnd.DONE and (
+            not connection.is_http2 or (how is not None and how.is_lost)
         ):
             connection.draining = True
         if lease.how is StreamEnd.DONE:
             connection.alive_s = self._clock()
         if lease.counts:
             connection.idle_since_s = self._clock()
+            if connection.resets:
+                streams = max(connection.requests, _SPREAD_FROM)
+                connection.reset_tenths = 10 * connection.resets // streams
         self.serve()
         if self._on_release is not None:
             self._on_release(lease)

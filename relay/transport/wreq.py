@@ -10,8 +10,8 @@ wreq's exceptions tell phase and cause in their text alone, as the debug form of
 Trust is explicit: the origin's `ca_file`, else what the machine trusts (`trust.py`, read once, when
 the first connection needs it), else, on a machine without roots, the set that wreq was built with.
 
-Known limits: a stream refused (REFUSED_STREAM, GOAWAY) is tried three times by wreq before the
-error is ours.
+Known limits: a stream refused (REFUSED_STREAM, GOAWAY with NO_ERROR) is tried three times by wreq
+before the error is ours.
 """
 
 from __future__ import annotations
@@ -259,11 +259,12 @@ def _mapped(
         code, by = found.groups()
         if by != "Remote":
             return RemoteProtocolError("the provider's frames break HTTP/2"), StreamEnd.LOST
+        how = StreamEnd.CALMED if code == "ENHANCE_YOUR_CALM" else StreamEnd.LOST
         if headers_received:
-            return reset(f"the provider left the connection ({code})"), StreamEnd.LOST
+            return reset(f"the provider left the connection ({code})"), how
         # Streams at or below its last_stream_id go on; this one is above.
         refused = StreamRefused(f"the provider is leaving the connection ({code})")
-        return refused, StreamEnd.LOST
+        return refused, how
     if _CUT not in text and _NOT_HTTP.search(text):
         return RemoteProtocolError("the provider's answer is not HTTP"), StreamEnd.LOST
     return reset("the connection broke"), StreamEnd.LOST

@@ -39,6 +39,7 @@ from relay.transport.base import (
     OriginState,
     PhaseMark,
     UpstreamRequest,
+    UsedConnection,
 )
 
 
@@ -70,6 +71,9 @@ class MemoryAttempt:
     origin: Origin
     request: UpstreamRequest
     started_s: float
+    connection: int | None = None
+    """0, or 1 where it was asked to be apart from one that had 0: two are always there. None until
+    it has a stream slot."""
     sent_s: float | None = None
     headers_s: float | None = None
     ended_s: float | None = None
@@ -164,6 +168,8 @@ class MemoryTransport:
         *,
         connect_timeout_s: float,
         mark: PhaseMark | None = None,
+        used: UsedConnection | None = None,
+        apart_from: UsedConnection | None = None,
     ) -> MemoryStream:
         """See `Transport.open`. A host without a script is a refused connection."""
         if self._closed.is_set():
@@ -187,6 +193,10 @@ class MemoryTransport:
             await site.acquire(endpoint.max_streams, connect_timeout_s)
             site.opened += 1
             leased = True
+            other = None if apart_from is None else apart_from.connection
+            attempt.connection = int(other == (origin, 0))
+            if used is not None:
+                used.connection = (origin, attempt.connection)
             if mark is not None:
                 mark("pool_wait")
             attempt.sent_s = loop.time()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from relay.resilience.common_mode import CommonMode
 from tests.fakes.askers import ASKERS, Ask
 from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, stream_chunks
 from tests.fakes.relay_under_test import (
@@ -223,3 +224,16 @@ async def test_targets_are_shown_in_the_state(relay: RelayUnderTest) -> None:
     assert quick["breaker"]["state"] == "closed"
     assert (quick["samples"], quick["learned"], quick["in_flight"]) == (1, False, 0)
     assert quick["p95_ms"] == quick["p50_ms"] > 0
+
+
+async def test_a_worker_s_dials_are_told_to_common_mode(
+    upstream: H2Server, spare: H2Server, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        CommonMode, "connected", lambda _, group, took_s, now_s: told.append((group, took_s))
+    )
+    async with relay_under_test(document(upstream, spare, ca_file, DELAY_MS)):
+        pass
+    assert sorted(group for group, _ in told) == ["quick", "slow"]
+    assert all(0 < took_s < 3 for _, took_s in told)

@@ -21,7 +21,12 @@ from relay.errors import (
     StreamReset,
     UpstreamError,
 )
-from relay.transport.base import MAX_READY_CHUNKS, UpstreamRequest, UpstreamStream
+from relay.transport.base import (
+    MAX_READY_CHUNKS,
+    UpstreamRequest,
+    UpstreamStream,
+    UsedConnection,
+)
 from relay.transport.engine import TransportSettings
 from tests.transport.conftest import QUIET, MakeWorld
 from tests.transport.worlds import KINDS, PRIVATE, SOCKET_KINDS, Play, World, WorldKind
@@ -181,6 +186,28 @@ async def test_phases_are_marked_in_order(here: World) -> None:
     )
     await body_of(stream)
     assert marks == ["pool_wait", "request_sent"]
+
+
+@every_world
+async def test_a_second_request_apart_from_the_first(here: World) -> None:
+    await here.transport.warm(here.origin, 2)
+    first, second = UsedConnection(), UsedConnection()
+    path = here.play(Play(hang="headers"))
+    request = UpstreamRequest("POST", path, [], b"{}")
+    hanging = asyncio.ensure_future(
+        here.transport.open(here.origin, request, connect_timeout_s=2, used=first)
+    )
+    await here.arrived(path)
+    assert first.connection is not None
+    request = request._replace(path=here.play(Play(chunks=[b"ok"])))
+    stream = await here.transport.open(
+        here.origin, request, connect_timeout_s=2, used=second, apart_from=first
+    )
+    assert second.connection not in (None, first.connection)
+    assert await body_of(stream) == b"ok"
+    hanging.cancel()
+    await asyncio.wait([hanging])
+    await here.left(path)
 
 
 # --- leaving --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from relay.errors import PoolExhausted, Retry, StreamRefused, StreamReset
-from relay.transport.base import UpstreamStream
+from relay.transport.base import UpstreamRequest, UpstreamStream, UsedConnection
 from relay.transport.engine import TransportSettings
 from tests.fakes import h2_server
 from tests.transport.conftest import QUIET, MakeWorld
@@ -97,6 +97,47 @@ async def test_goaway_below_the_stream_is_safe_to_send_again(here: World) -> Non
     assert await body_of(await here.open(here.play(Play(chunks=[b"next"])))) == b"next"
 
 
+@h2_kind
+@pytest.mark.parametrize("after_head", [False, True])
+async def test_goaway_for_calm_lowers_the_share_of_resets(
+    kind: WorldKind, make_world: MakeWorld, after_head: bool
+) -> None:
+    async with make_world(kind) as here:
+        server = server_of(here)
+        await here.transport.warm(here.origin, 1)
+        calm = h2_server.goaway(processed=False, code=h2_server.ENHANCE_YOUR_CALM)
+
+        async def late(stream: h2_server.ServerStream) -> None:
+            await stream.send_headers()
+            await stream.send(b"x")
+            await calm(stream)
+
+        server.routes["/calm"] = late if after_head else calm
+        before = here.transport.describe()[0]
+        with pytest.raises(StreamReset if after_head else StreamRefused) as caught:
+            await body_of(await here.open("/calm"))
+        assert caught.value.retry is (Retry.BEFORE_COMMIT if after_head else Retry.SAFE)
+        assert len(server.requests("/calm")) == 1, "engines do not try it again by themselves"
+        row = here.transport.describe()[0]
+        assert (before.calmed, row.calmed) == (0, 1)
+        assert row.max_reset_share == before.max_reset_share / 2
+        await body_of(await here.open(here.play(Play())))
+        await server.until(lambda: server.connections[0].closed)
+
+
+@h2_world
+async def test_goaway_for_calm_is_not_seen_by_a_stream_that_was_taken(here: World) -> None:
+    # Said at `StreamEnd.CALMED`: no engine shows the code then, the connection just breaks.
+    server = server_of(here)
+    await body_of(await here.open(here.play(Play())))
+    server.routes["/calm"] = h2_server.goaway(
+        processed=True, code=h2_server.ENHANCE_YOUR_CALM, close=True
+    )
+    with pytest.raises(StreamReset):
+        await here.open("/calm")
+    assert here.transport.describe()[0].calmed == 0
+
+
 @h2_world
 async def test_goaway_lets_a_processed_stream_finish(here: World) -> None:
     server = server_of(here)
@@ -179,6 +220,29 @@ async def test_a_server_with_one_stream_a_connection(
         assert len(server_of(here).open_connections) == 3
         for stream in streams:
             stream.abort()
+
+
+@h2_kind
+async def test_a_request_apart_from_one_that_hangs(kind: WorldKind, make_world: MakeWorld) -> None:
+    async with make_world(kind) as here:
+        server = server_of(here)
+        await here.transport.warm(here.origin, 2)
+        server.routes["/apart"] = h2_server.in_turn(h2_server.hang(), h2_server.answer())
+        request = UpstreamRequest("POST", "/apart", [], b"{}")
+        first = UsedConnection()
+        hanging = asyncio.ensure_future(
+            here.transport.open(here.origin, request, connect_timeout_s=2, used=first)
+        )
+        await here.arrived("/apart")
+        stream = await here.transport.open(
+            here.origin, request, connect_timeout_s=2, apart_from=first
+        )
+        await body_of(stream)
+        one, other = server.requests("/apart")
+        assert one.connection is not other.connection
+        hanging.cancel()
+        await asyncio.wait([hanging])
+        await here.left("/apart")
 
 
 # --- windows --------------------------------------------------------------------------------

@@ -20,7 +20,13 @@ from relay.errors import (
     Retry,
     StreamReset,
 )
-from relay.transport.base import Origin, PhaseMark, UpstreamRequest, UpstreamStream
+from relay.transport.base import (
+    Origin,
+    PhaseMark,
+    UpstreamRequest,
+    UpstreamStream,
+    UsedConnection,
+)
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.pool import PooledTransport
 from relay.transport.stream import EngineStream
@@ -63,6 +69,10 @@ class FakeStream(EngineStream):
     def lose(self) -> None:
         """As if its connection had gone."""
         self._broken(StreamEnd.LOST)
+
+    def calm(self) -> None:
+        """As if its connection had gone with ENHANCE_YOUR_CALM."""
+        self._broken(StreamEnd.CALMED)
 
     def _leave(self) -> None:
         self.left = True
@@ -302,6 +312,182 @@ async def test_a_connection_dialled_for_the_request_is_not_reused() -> None:
     await transport.aclose()
 
 
+# --- who is told how long a dial took ---------------------------------------------------------
+
+
+def told(transport: PooledTransport) -> list[tuple[Origin, float]]:
+    """What `on_dial` will have been told."""
+    dials: list[tuple[Origin, float]] = []
+    transport.on_dial = lambda origin, took_s: dials.append((origin, took_s))
+    return dials
+
+
+@on_virtual_time
+async def test_the_time_of_a_dial_is_told() -> None:
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    dials = told(transport)
+    await transport.warm(H2, 1)
+    assert dials == [(H2, 0.25)]
+    (await opened(transport)).finish()
+    await asyncio.sleep(40)
+    assert engine.made[0].probes_s
+    assert len(dials) == 1, "neither a request nor a later probe is a dial"
+    await transport.aclose()
+
+
+@pytest.mark.parametrize(
+    ("dial_s", "failure", "took_s"),
+    [
+        (0.125, ConnectError("refused"), 0.125),
+        (math.inf, None, 3.0),
+        (0.5, StreamReset("cut"), 0.5),
+    ],
+    ids=["refused", "timed out", "cut"],
+)
+def test_the_time_of_a_failed_dial_is_told(
+    dial_s: float, failure: RelayError | None, took_s: float
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        engine = FakeEngine(dial_s=dial_s)
+        engine.failure = failure
+        transport = pooled(engine)
+        dials = told(transport)
+        await transport.warm(H2, 1)
+        assert dials == [(H2, took_s)]
+        await transport.aclose()
+
+    check()
+
+
+@on_virtual_time
+async def test_an_origin_that_stays_away_is_told_once() -> None:
+    engine = FakeEngine(dial_s=math.inf)
+    transport = pooled(engine)
+    dials = told(transport)
+    await transport.warm(H2, 1)
+    await asyncio.sleep(60)
+    assert dials == [(H2, 3.0)]
+    engine.dial_s = 0.125
+    await asyncio.sleep(5)
+    assert dials == [(H2, 3.0), (H2, 0.125)]
+    engine.dial_s = math.inf
+    await transport.warm(H2, 2)
+    assert dials[2:] == [(H2, 3.0)]
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_dial_of_unknown_length_is_not_told() -> None:
+    engine = FakeEngine(dial_s=0.125)
+    transport = pooled(engine)
+    dials = told(transport)
+    warming = asyncio.ensure_future(transport.warm(H2, 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    engine.made[0].probe_s = math.inf  # connected, and its probe goes unanswered
+    await warming
+    assert transport.describe()[0].connections == 1
+    engine.dial_s = 2.0
+    warming = asyncio.ensure_future(transport.warm(H2, 2))
+    await asyncio.sleep(1.0)
+    await transport.aclose()  # cancels the dial
+    await warming
+    assert dials == []
+
+
+@on_virtual_time
+async def test_a_dial_whose_probe_is_reset_is_told() -> None:
+    engine = FakeEngine(dial_s=0.125)
+    engine.resets_probes = True
+    transport = pooled(engine)
+    dials = told(transport)
+    await transport.warm(H2, 1)
+    assert dials == [(H2, 0.125)]
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_who_is_told_and_raises_costs_no_connection() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: failures.append(context["exception"])
+    )
+    bug = ValueError("a bug of who listens")
+
+    def listen(origin: Origin, took_s: float) -> None:
+        raise bug
+
+    transport.on_dial = listen
+    await transport.warm(H2, 1)
+    assert failures == [bug]
+    (await opened(transport)).finish()
+    await transport.aclose()
+
+
+# --- apart from another request ---------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_a_second_request_goes_over_another_connection() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine, replace(STEADY, max_streams=4))
+    await transport.warm(H2, 2)
+    load = [await opened(transport) for _ in range(4)]
+    idle, busy = engine.made
+    for stream in idle.streams:
+        stream.finish()
+    idle.headers_s = 1.0
+    first, second = UsedConnection(), UsedConnection()
+    waiting = asyncio.ensure_future(
+        transport.open(H2, POST, connect_timeout_s=2, used=first, apart_from=UsedConnection())
+    )
+    await asyncio.sleep(0.5)
+    assert first.connection is not None, "known while its headers are waited for"
+    apart = await transport.open(H2, POST, connect_timeout_s=2, used=second, apart_from=first)
+    assert second.connection is not first.connection
+    assert apart is busy.streams[-1], "by load alone it would have been the other"
+    for one in (await waiting, apart):
+        one.abort()
+    for stream in load:
+        stream.finish()
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_to_be_apart_nobody_waits_or_dials() -> None:
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    first, second = UsedConnection(), UsedConnection()
+    streams = [
+        await transport.open(H2, POST, connect_timeout_s=2, used=first),
+        await transport.open(H2, POST, connect_timeout_s=2, used=second, apart_from=first),
+    ]
+    assert second.connection is first.connection
+    assert (since_start_s(), len(engine.made)) == (0.25, 1)
+    for stream in streams:
+        stream.abort()
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_who_waited_in_line_is_told_its_connection() -> None:
+    engine = FakeEngine(dial_s=0.25)
+    transport = pooled(engine)
+    used = UsedConnection()
+    waiting = asyncio.ensure_future(transport.open(H2, POST, connect_timeout_s=2, used=used))
+    await asyncio.sleep(0.125)
+    in_line = used.connection
+    (await waiting).abort()
+    assert in_line is None
+    assert used.connection is not None
+    await transport.aclose()
+
+
 # --- warmth ---------------------------------------------------------------------------------
 
 
@@ -477,7 +663,15 @@ async def used(transport: PooledTransport, streams: int, resets: int) -> None:
 
 @pytest.mark.parametrize(
     ("streams", "resets", "is_replaced"),
-    [(99, 99, False), (100, 40, False), (100, 41, True), (200, 80, False), (140, 140, True)],
+    [
+        (24, 24, False),
+        (25, 8, False),
+        (25, 9, True),
+        (100, 34, False),
+        (100, 35, True),
+        (600, 149, False),
+        (600, 150, True),
+    ],
 )
 def test_a_connection_of_many_resets_is_replaced_before_it_is_taken_for_an_attack(
     streams: int, resets: int, is_replaced: bool
@@ -521,28 +715,52 @@ async def test_an_origin_that_always_loses_is_dialled_once_in_a_hundred() -> Non
     engine = FakeEngine()
     transport = pooled(engine)
     await transport.warm(H2, 2)
-    for _ in range(2000):
+    for _ in range(2000):  # in 20 s
         (await opened(transport)).abort()
         await asyncio.sleep(0.01)
-    assert 20 <= len(engine.made) <= 22
-    assert all(len(connection.streams) <= 101 for connection in engine.made)
-    assert sum(connection.is_closed for connection in engine.made) == len(engine.made) - 2
+    carried = [len(connection.streams) for connection in engine.made if connection.is_closed]
+    assert carried.count(24) + carried.count(25) == 6, "the minute's early ones"
+    assert all(streams in (24, 25, 99, 100) for streams in carried)  # its dial's probe is one
+    assert len(engine.made) == 2 + len(carried)
     await transport.aclose()
 
 
 @on_virtual_time
-async def test_a_third_of_resets_replaces_no_more_than_use_does() -> None:
+async def test_after_a_word_for_calm_fewer_resets_are_enough() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    assert transport.describe()[0].max_reset_share == 0.35
+    both = [await opened(transport) for _ in range(2)]
+    for stream in both:
+        stream.calm()
+    row = transport.describe()[0]
+    assert (row.calmed, row.max_reset_share, row.connections) == (1, 0.175, 0)
+    await asyncio.sleep(1)
+    made = len(engine.made)
+    await used(transport, 50, 0)
+    await used(transport, 10, 10)
+    await asyncio.sleep(1)
+    assert len(engine.made) == made
+    await used(transport, 1, 1)
+    await asyncio.sleep(1)
+    assert len(engine.made) == made + 1
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_sixth_of_resets_replaces_no_more_than_use_does() -> None:
     engine = FakeEngine()
     transport = pooled(engine, replace(STEADY, max_requests=900))
     await transport.warm(H2, 2)
     for number in range(1800):
         stream = await opened(transport)
-        if number % 3 == 0:
+        if number % 6 == 0:
             stream.abort()
         else:
             stream.finish()
         await asyncio.sleep(0.01)
-    assert len(engine.made) == 4
+    assert len(engine.made) <= 4
     await transport.aclose()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -70,6 +71,42 @@ def test_of_equals_the_one_that_answered_last() -> None:
     assert lease.connection.raw == "b"
 
 
+def test_of_equals_the_one_that_was_reset_less() -> None:
+    first, second = connection("a"), connection("b")
+    pool = slots(first, second)
+    for _ in range(3):
+        lease = pool.lease(first)
+        lease.end(StreamEnd.ABORTED)
+    first.alive_s, second.alive_s = 9.0, 1.0
+    assert pool.choose() is second  # three resets, reckoned as of 25 streams
+    lease = pool.lease(second)
+    assert pool.choose() is first, "free slots come first"
+    lease.end(StreamEnd.DONE)
+    second.alive_s = 1.0
+    for _ in range(40):
+        pool.lease(first).end(StreamEnd.DONE)
+    assert pool.choose() is first, "less than a tenth is as good as none"
+
+
+def test_apart_from_one_it_is_another_while_any_is_free() -> None:
+    first, second = connection("a", max_streams=3), connection("b", max_streams=1)
+    pool = slots(first, second)
+    assert pool.choose() is first
+    lease = pool.acquire_nowait(first)
+    assert lease is not None
+    assert lease.connection is second
+    again = pool.acquire_nowait(first)
+    assert again is not None
+    assert again.connection is first, "no other has a free slot"
+    lease.end(StreamEnd.DONE)
+    second.draining = True
+    last = pool.acquire_nowait(first)
+    assert last is not None
+    assert last.connection is first
+    assert pool.acquire_nowait(object()) is not None, "one that has gone is avoided anyway"
+    assert pool.acquire_nowait(first) is None
+
+
 def test_a_draining_connection_takes_nothing_and_is_taken_when_empty() -> None:
     only = connection()
     pool = slots(only)
@@ -83,13 +120,14 @@ def test_a_draining_connection_takes_nothing_and_is_taken_when_empty() -> None:
     assert pool.connections == []
 
 
-def test_a_lost_stream_drains_its_connection() -> None:
+@pytest.mark.parametrize("how", [StreamEnd.LOST, StreamEnd.CALMED])
+def test_a_lost_stream_drains_its_connection(how: StreamEnd) -> None:
     only = connection()
     pool = slots(only)
     first, second = pool.acquire_nowait(), pool.acquire_nowait()
     assert first is not None
     assert second is not None
-    first.end(StreamEnd.LOST)
+    first.end(how)
     assert only.draining
     assert pool.open_streams == 1
     second.end(StreamEnd.BROKEN)
