@@ -60,7 +60,7 @@ from relay.segments import Segmenter
 from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
 from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
-from relay.transport.base import Transport, UpstreamRequest, UpstreamStream
+from relay.transport.base import Transport, UpstreamRequest, UpstreamStream, UsedConnection
 
 _log = structlog.get_logger("relay.attempt")
 
@@ -123,6 +123,8 @@ class Attempt:
         cached_tokens: int = 0,
         output: OutputTokens = _ANY_OUTPUT,
         is_forced: bool = False,
+        used: UsedConnection | None = None,
+        apart_from: UsedConnection | None = None,
     ) -> None:
         """
         Args:
@@ -132,6 +134,7 @@ class Attempt:
             cached_tokens: how many of them the provider is believed to have in its cache.
             output: how long the answer may become, for what it costs if it is left.
             is_forced: nobody else may be asked: the breaker does not keep it away.
+            used, apart_from: see `Transport.open`.
         """
         self.target = target
         self.timeouts = timeouts
@@ -145,6 +148,8 @@ class Attempt:
         self._cached_tokens = cached_tokens
         self._output = output
         self._is_forced = is_forced
+        self._used = used
+        self._apart_from = apart_from
         self._ticket: Ticket | None = None
         self._runs_on = False
         self._usage: Usage | None = None
@@ -248,6 +253,8 @@ class Attempt:
             ),
             connect_timeout_s=self.timeouts.connect_s,
             mark=self._mark,
+            used=self._used,
+            apart_from=self._apart_from,
         )
         self._mark("response_headers")
         self.record.http_version = stream.http_version

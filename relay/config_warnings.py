@@ -37,7 +37,10 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
     """Of an alias whose hedges are sent, or decided in shadow mode."""
     hedge, candidates = row.hedge, list(dict.fromkeys(row.candidates))
     if len(candidates) < 2:
-        yield f"{path} is {hedge.mode}, but there is only one candidate to ask"
+        yield (
+            f"{path} is {hedge.mode}, but there is only one candidate:"
+            " a hedge can only ask it again, over another connection"
+        )
         return
     if hedge.max_attempts < 2:
         yield f"{path} is {hedge.mode}, but `max_attempts: 1` leaves no place for a second attempt"

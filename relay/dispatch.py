@@ -25,7 +25,7 @@ from relay.routing.plan import PlannedAttempt
 from relay.target_state import TargetStates
 from relay.timeline import AttemptMarks, Timeline
 from relay.tokens import estimate_prompt_tokens
-from relay.transport.base import Origin, Transport
+from relay.transport.base import Origin, Transport, UsedConnection
 
 
 class Live:
@@ -145,6 +145,10 @@ async def commit(
     timeline.close("route")
     states = services.planner.states
 
+    # A second try at the first target goes over another connection than the first.
+    is_apart = any(hedge.step is not None and not hedge.step.is_planned for hedge in plan.hedges)
+    used = UsedConnection() if is_apart else None
+
     def start(step: PlannedAttempt, role: AttemptRole) -> Attempt:
         attempt = Attempt(
             step.target,
@@ -160,6 +164,8 @@ async def commit(
             cached_tokens=plan.cached_tokens(step.target),
             output=plan.money.output,
             is_forced=plan.is_forced(step),
+            used=used if step.is_planned and step is plan.attempts[0] else None,
+            apart_from=None if step.is_planned else used,
         )
         progress.records.append(attempt.record)
         progress.last = attempt.marks

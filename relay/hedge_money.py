@@ -137,6 +137,8 @@ def has_failed(record: AttemptRecord) -> bool:
 def first_of(records: Sequence[AttemptRecord]) -> AttemptRecord:
     """The first attempt, or its free retry on another connection."""
     first = records[0]
+    if first.error is None:  # then a retry at the same target is a hedge's own
+        return first
     place = (first.provider, first.model)
     for record in records[1:]:
         if record.role is AttemptRole.RETRY and (record.provider, record.model) == place:

@@ -341,9 +341,18 @@ class Planner:
             for row in ordered[1:]
             if row.stats.wait_s <= 0 and row.stats.share > 0 and has_room(row.state, now_s)
         ]
-        if not others:
+        again = (
+            not is_probe
+            and not plan.is_last_resort
+            and primary.stats.wait_s <= 0
+            and has_room(primary.state, now_s)
+        )
+        if not others and not again:
             plan.hedge = HedgeRecord(HedgeReason.ALONE.value)
             return
+        if again and (not others or (primary.stats.is_warm and not primary.state.is_clustered)):
+            # The same model, and its prompt cache: over another connection it is often as good.
+            others.append(primary)
         share = settings.max_extra_requests * aim(budgets.operator.fullness)
         first_view = view(primary.state, primary.scale, share)
         if first_view.is_learned:
@@ -373,7 +382,11 @@ class Planner:
         )
         if timing.delay_s is None:
             return
-        step = next(step for step in plan.attempts if step.target is second.target)
+        step = (
+            PlannedAttempt(primary.target, False, is_planned=False)
+            if second is primary
+            else next(step for step in plan.attempts if step.target is second.target)
+        )
         # What cannot be paid at its moment is asked again: credit comes with every request, and the
         # first may yet be long. A race that cannot be paid is then timed as any other request.
         again_s = timing.delay_s or plan.late_after_s or settings.default_delay_ms / 1000

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, cast
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.resilience.breaker import Breaker, BreakerSettings, Permit
+from relay.resilience.clusters import Clusters
 from relay.resilience.headroom import Headroom
 from relay.resilience.latency import LatencySketch, Prior
 from relay.resilience.level import Level
@@ -64,6 +65,7 @@ class TargetState:
         "_quantiles_s",
         "_tokens_ratio",
         "breaker",
+        "clusters",
         "has_news",
         "headroom",
         "latency",
@@ -89,6 +91,7 @@ class TargetState:
         self.limiter = Limiter(limiter)
         self.latency = LatencySketch(prior)
         self.level = Level()
+        self.clusters = Clusters()
         self.push_back = PushBack()
         self.has_news = False
         """Something was recorded since the last refresh."""
@@ -135,6 +138,12 @@ class TargetState:
     def is_learned(self) -> bool:
         """Whether there are samples enough for a trigger."""
         return self.latency.is_learned
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether its slowness comes in runs, so that to ask it again would not help; so while
+        nobody knows."""
+        return self.clusters.is_clustered
 
     def is_loser_to_learn_from(self, one_in: int) -> bool:
         """Whether this loser is the one of so many that runs on to its first content."""
@@ -333,6 +342,10 @@ class Ticket:
     def _tell(self, ttft_s: float, now_s: float, *, is_censored: bool) -> None:
         state = self._state
         value_s = ttft_s / self._scale()
+        if state.usual_s is not None:
+            p90_s = state.quantile_s(0.9)
+            if not is_censored or value_s > p90_s:
+                state.clusters.observe(value_s > p90_s)
         if not is_censored or value_s > state.p50_s:
             state.level.observe(value_s, state.p50_s, now_s)
         self._permit.observe(value_s, self._usual_s(), now_s, is_censored=is_censored)

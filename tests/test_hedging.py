@@ -158,13 +158,64 @@ async def test_cancelled_by_the_client_both_are_stopped_at_once() -> None:
 
 
 @on_virtual_time
-async def test_with_one_candidate_there_is_nobody_to_ask() -> None:
-    scenario = hedged({"a": SLOW, "x": FAST}, fallbacks=("x",))
+async def test_with_one_candidate_it_is_asked_again_over_another_connection() -> None:
+    scenario = hedged({"a": [SLOW, FAST], "x": FAST}, fallbacks=("x",))
     _, end = await scenario.generate()
-    assert asked(scenario) == "a"
+    assert asked(scenario) == "aa"
+    assert [attempt.connection for attempt in scenario.transport.attempts] == [0, 1]
+    assert roles(end) == [
+        ("a", AttemptRole.PRIMARY, False, True),
+        ("a", AttemptRole.HEDGE, True, False),
+    ]
+    assert end.hedge is not None
+    assert (end.hedge.second, end.hedge.fired, end.hedge.won) == ("a/m", 1, True)
+    await scenario.settled()
+    scenario.check()
+
+
+@on_virtual_time
+async def test_nobody_is_asked_again_who_may_not_be_asked_for_more() -> None:
+    said = [("content-type", "text/event-stream"), ("retry-after", "60")]
+    full = FakeEndpoint(status=429, headers=said, chunks=[(0.0, b"{}")])
+    scenario = hedged({"a": [full, SLOW]})
+    await scenario.generate()
+    _, end = await scenario.generate()
+    assert asked(scenario) == "aa", "one each"
     assert end.hedge is not None
     assert end.hedge.reason == "alone"
     await scenario.settled()
+
+
+@pytest.mark.parametrize(
+    ("runs", "second"),
+    [
+        pytest.param(1, "a", id="each by itself"),
+        pytest.param(30, "b", id="in runs"),
+    ],
+)
+def test_a_warm_session_is_hedged_where_its_cache_is_unless_slowness_comes_in_runs(
+    runs: int, second: str
+) -> None:
+    @on_virtual_time
+    async def play() -> None:
+        scenario = hedged({"a": [FAST, SLOW, FAST], "b": FAST})
+        for name in ("a", "b"):
+            state = state_of(scenario, name)
+            for _ in range(300):
+                state.latency.record(0.5, 0, 0, now_s())
+            state.refresh(now_s())
+        clusters = state_of(scenario, "a").clusters
+        for at in range(3000):
+            clusters.observe(at // runs % 10 == 0)
+        wanted = request(policy=Policy(session_id="call"))
+        await scenario.generate(wanted)
+        _, end = await scenario.generate(wanted)
+        assert asked(scenario) == "aa" + second
+        assert end.hedge is not None
+        assert end.hedge.fired == 1
+        await scenario.settled()
+
+    play()
 
 
 # --- many generations -----------------------------------------------------------------------------

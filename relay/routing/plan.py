@@ -13,4 +13,5 @@ class PlannedAttempt(NamedTuple):
     target: Target
     is_fallback: bool
     is_planned: bool = True
-    """Whether it stands in the plan; a second try at the first target beside it does not."""
+    """Whether it stands in the plan; a second try at the first target, beside the first and over
+    another connection, does not."""

@@ -138,19 +138,20 @@ class Draws:
             return recorded.gap_s
         return known.gap_s
 
-    def meet(self, target: str, index: int, recorded: Recorded, cached: int, seed: int) -> Met:
+    def meet(
+        self, target: str, index: int, recorded: Recorded, cached: int, seed: int, nth: int = 0
+    ) -> Met:
         """What request number `index` meets at a target.
 
         Args:
             cached: tokens of its prompt that are believed to be in the target's cache.
+            nth: of its attempts there, from 0: a hedge may go to the same target again.
 
         Raises:
             TooFewSamples: it must be drawn, and the log knows too little.
         """
         left_at_s = None
-        for tried in recorded.tried:
-            if tried.target != target:
-                continue
+        for tried in [tried for tried in recorded.tried if tried.target == target][nth : nth + 1]:
             if tried.kind is Kind.LEFT:
                 left_at_s = tried.after_s
                 break
@@ -167,7 +168,8 @@ class Draws:
         known = self._known.get(target)
         if known is None or known.tail is None or known.tail.samples < MIN_SAMPLES:
             raise TooFewSamples(target, self.samples(target))
-        draw = random.Random(f"{seed}/{index}/{target}")  # noqa: S311 - not a secret
+        key = f"{seed}/{index}/{target}" + (f"/{nth}" if nth else "")
+        draw = random.Random(key)  # noqa: S311 - not a secret
         if left_at_s is None and draw.random() < known.failure_share:
             failed = draw.choice(known.failures)
             return Met(

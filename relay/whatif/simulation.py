@@ -343,7 +343,8 @@ class _Simulation:
         def start(step: PlannedAttempt, role: AttemptRole) -> SimulatedAttempt:
             target = step.target
             cached = plan.cached_tokens(target)
-            met = self._draws.meet(target.name, index, recorded, cached, self._seed)
+            nth = sum(one.target is target for one in attempts)
+            met = self._draws.meet(target.name, index, recorded, cached, self._seed, nth)
             attempts.append(
                 SimulatedAttempt(
                     target,
