@@ -201,6 +201,9 @@ class _BodyBuilder:
         encoded["input_schema"] = _input_schema(tool.parameters_json, f"tools[{at}].parameters")
         if tool.strict:
             encoded["strict"] = True
+        if tool.cache_control:
+            encoded["cache_control"] = tool.cache_control
+            self._has_marks = True
         return encoded
 
     def _opaque_tool(self, given: Mapping[str, Any]) -> Block:

@@ -40,7 +40,7 @@ from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.ndjson import NdjsonParser
 from relay.codecs.opaque_field import pass_on
 from relay.codecs.quirk_checks import read_quirks
-from relay.codecs.request_json import CHAT_ONLY, dump_body, refuse_asked, spliced
+from relay.codecs.request_json import CHAT_ONLY, dump_body, refuse_asked, spliced, without_marks
 from relay.codecs.streamed_body import OVER, StreamedBody
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
@@ -390,7 +390,7 @@ class _BodyBuilder:
         if tool.opaque is not None:
             if tool.opaque.get("type") != "function":
                 raise self._refuse("tools other than functions")
-            return dict(tool.opaque)
+            return without_marks(tool.opaque)
         function: dict[str, Any] = {"name": tool.name, "description": tool.description}
         function["parameters"] = (
             spliced(tool.parameters_json, f"tools[{at}].parameters")

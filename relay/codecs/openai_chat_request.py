@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.codecs.request_json import cache_key, data_url, dump_body, spliced
+from relay.codecs.request_json import cache_key, data_url, dump_body, spliced, without_marks
 from relay.content import (
     AudioPart,
+    CacheMark,
     FilePart,
     GenerateRequest,
     ImagePart,
@@ -78,6 +79,8 @@ class _BodyBuilder:
         body: dict[str, Any] = {"model": model, "messages": self._messages(), "stream": True}
         for name, value in request.extra.items():
             if name in _OURS or name in _PLATFORM_FIELDS:
+                continue
+            if name == "cache_control" and not quirks.has_cache_marks:
                 continue
             if quirks.only_extra is None or name in quirks.only_extra or name in quirks.refuses:
                 self._put(body, name, value)
@@ -171,9 +174,23 @@ class _BodyBuilder:
         parts = message.parts
         if not parts:
             return None if message.tool_calls else ""
-        if len(parts) == 1 and isinstance(parts[0], TextPart):
+        if len(parts) == 1 and isinstance(parts[0], TextPart) and not self._mark_of(parts[0]):
             return parts[0].text  # the one form that every host reads
-        return [self._part(part) for part in parts]
+        return [self._marked(part) for part in parts]
+
+    def _marked(self, part: Part) -> dict[str, Any]:
+        encoded = self._part(part)
+        if mark := self._mark_of(part):
+            encoded["cache_control"] = mark
+        return encoded
+
+    def _mark_of(self, part: Part | Tool) -> CacheMark:
+        if isinstance(part, OpaquePart) or not self._quirks.has_cache_marks:
+            return None
+        return part.cache_control
+
+    def _unread(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(value) if self._quirks.has_cache_marks else without_marks(value)
 
     def _part(self, part: Part) -> dict[str, Any]:
         match part:
@@ -204,7 +221,7 @@ class _BodyBuilder:
             case OpaquePart():
                 if part.wire != WIRE:
                     raise UnsupportedFeature(f"a {part.wire} content part", self._provider)
-                return dict(part.value)
+                return self._unread(part.value)
 
     def _past_call(self, call: ToolCall) -> dict[str, Any]:
         encoded = self._opaque(call.extra)
@@ -227,13 +244,18 @@ class _BodyBuilder:
 
     def _opaque(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         allowed = self._quirks.only_message_extra
-        return {name: value for name, value in extra.items() if allowed is None or name in allowed}
+        return {
+            name: value
+            for name, value in extra.items()
+            if (allowed is None or name in allowed)
+            and (name != "cache_control" or self._quirks.has_cache_marks)
+        }
 
     # --- tools, shape, reasoning --------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
         if tool.opaque is not None:
-            return dict(tool.opaque)
+            return self._unread(tool.opaque)
         function: dict[str, Any] = {"name": tool.name}
         if tool.description:
             function["description"] = tool.description
@@ -243,7 +265,10 @@ class _BodyBuilder:
             if tool.strict:
                 self._check_part("tools.strict")
             function["strict"] = tool.strict
-        return {"type": "function", "function": function}
+        encoded: dict[str, Any] = {"type": "function", "function": function}
+        if mark := self._mark_of(tool):
+            encoded["cache_control"] = mark
+        return encoded
 
     def _tool_choice(self, choice: ToolChoice | None) -> str | Mapping[str, Any] | None:
         if choice is None:

@@ -95,6 +95,16 @@ def cache_key(request: GenerateRequest) -> str:
     return hashlib.blake2b(session_id, digest_size=16).hexdigest()
 
 
+def without_marks(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A part or tool that we do not read, without the client's cache breakpoints: hints, which
+    hosts that do not know them answer with 400."""
+    return {
+        name: without_marks(inner) if name == "function" and isinstance(inner, Mapping) else inner
+        for name, inner in value.items()
+        if name != "cache_control"
+    }
+
+
 def data_url(media_type: str, data_base64: str) -> str:
     """Inline bytes as a URL."""
     return f"data:{media_type};base64,{data_base64}"

@@ -18,6 +18,7 @@ from relay.codecs.request_json import (
     dump_body,
     refuse_asked,
     spliced,
+    without_marks,
 )
 from relay.codecs.responses_quirks import ResponsesQuirks
 from relay.codecs.responses_state import with_state
@@ -276,7 +277,7 @@ class _BodyBuilder:
         kind = tool.get("type")
         inner = tool.get(kind) if isinstance(kind, str) else None
         if not isinstance(inner, Mapping) or kind not in ("function", "custom"):
-            return dict(tool)
+            return without_marks(tool)
         merged = {**tool, **inner}
         if kind == "custom":
             encoded = {name: merged[name] for name in ("name", "description") if name in merged}

@@ -842,6 +842,22 @@ def test_marks_of_the_client_are_kept_and_none_added(
     assert orjson.dumps(HOUR) in orjson.dumps(body_of(*messages, prompt_cache=asked, **more))
 
 
+def test_marks_beside_known_parts_and_tools() -> None:
+    image = ImagePart(url="https://h/i.png", cache_control=HOUR)
+    said = Message(Role.USER, (TextPart("a", MARK), image))
+    tool = Tool("f", parameters_json=SCHEMA, cache_control=MARK)
+    body = body_of(said, tools=(tool,), prompt_cache="auto")
+    assert body["messages"][0]["content"] == [
+        {**text("a"), "cache_control": MARK},
+        {
+            "type": "image",
+            "source": {"type": "url", "url": "https://h/i.png"},
+            "cache_control": HOUR,
+        },
+    ]
+    assert body["tools"] == [{**F_SENT, "cache_control": MARK}]
+
+
 def test_mark_in_a_result_belongs_to_the_whole_of_it() -> None:
     (turn,) = turns_of(Message(Role.TOOL, (CACHED,), tool_call_id="a"))
     assert turn[1] == [

@@ -204,6 +204,44 @@ def test_content_parts() -> None:
     ]
 
 
+def test_cache_marks_go_where_they_are_known_and_are_left_out_elsewhere() -> None:
+    mark = {"type": "ephemeral"}
+    unread = {"type": "video_url", "video_url": {}}
+    sent = Message(
+        Role.USER,
+        (
+            TextPart("t", mark),
+            ImagePart(url="https://h/i.png", cache_control=mark),
+            OpaquePart("openai_chat", {**unread, "cache_control": mark}),
+        ),
+        extra={"cache_control": mark},
+    )
+    text = {"type": "text", "text": "t"}
+    image = {"type": "image_url", "image_url": {"url": "https://h/i.png"}}
+    function = {"type": "function", "function": {"name": "f"}}
+    odd = {"type": "function", "function": {"name": "g", "x": 1}}
+    fields: dict[str, Any] = {
+        "messages": (sent,),
+        "tools": (
+            Tool("f", cache_control=mark),
+            Tool("g", opaque={**odd, "cache_control": mark}),
+        ),
+        "extra": {"cache_control": mark},
+    }
+    body = encode("openrouter", **fields)
+    assert body["messages"][0]["content"] == [
+        {**part, "cache_control": mark} for part in (text, image, unread)
+    ]
+    assert body["tools"] == [{**tool, "cache_control": mark} for tool in (function, odd)]
+    assert body["cache_control"] == body["messages"][0]["cache_control"] == mark
+    for row in (DEFAULT, "openai", "mistral", "groq"):
+        body = encode(row, **fields)
+        assert body["messages"][0]["content"] == [text, image, unread]
+        assert body["tools"] == [function, odd]
+        assert b"cache_control" not in orjson.dumps(body)
+    assert message(Message(Role.USER, (TextPart("t", mark),)))["content"] == "t"
+
+
 def test_part_of_another_wire_is_refused() -> None:
     part = OpaquePart("gemini", {"executableCode": {}})
     with pytest.raises(UnsupportedFeature, match="gemini content part is not supported by p"):

@@ -55,6 +55,7 @@ USER: Final = Message(Role.USER, (TextPart("Hi"),))
 PLAIN: Final = GenerateRequest("m", (USER,), want_reasoning=False)
 SCHEMA: Final = b'{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}'
 F: Final = Tool("f", "Does it", SCHEMA)
+MARK: Final = {"type": "ephemeral"}
 CALLS: Final = replace(
     PLAIN,
     tools=(F,),
@@ -157,6 +158,14 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
     "`service_tier: auto`": (PLAIN, replace(PLAIN, service_tier="auto")),
     "`user`": (PLAIN, replace(PLAIN, user="u")),
     "`prompt_cache_key`": (PLAIN, replace(PLAIN, prompt_cache_key="k")),
+    "`cache_control` of parts and tools": (
+        replace(PLAIN, tools=(F,), messages=(USER,)),
+        replace(
+            PLAIN,
+            tools=(replace(F, cache_control=MARK),),
+            messages=(replace(USER, parts=(TextPart("Hi", MARK),)),),
+        ),
+    ),
     "`prompt_cache: auto` (in a session)": (
         PLAIN,
         replace(PLAIN, policy=Policy(prompt_cache="auto", session_id="s")),
