@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.codecs.request_json import cache_key, data_url, dump_body, spliced, without_marks
+from relay.codecs.request_json import (
+    cache_key,
+    data_url,
+    dump_body,
+    said_stops,
+    spliced,
+    without_marks,
+)
 from relay.content import (
     AudioPart,
     CacheMark,
@@ -115,7 +122,7 @@ class _BodyBuilder:
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
             quirks.max_tokens_field: sampling.max_output_tokens,
-            "stop": list(sampling.stop) or None,
+            "stop": said_stops(sampling) or None,
             quirks.seed_field: sampling.seed,
             # Some hosts refuse the field itself, and 1 is what they do without it.
             "n": None if sampling.choices == 1 else sampling.choices,

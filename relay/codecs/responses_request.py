@@ -17,6 +17,7 @@ from relay.codecs.request_json import (
     data_url,
     dump_body,
     refuse_asked,
+    said_stops,
     spliced,
     without_marks,
 )
@@ -137,7 +138,7 @@ class _BodyBuilder:
     def _refuse_the_unsayable(self) -> None:
         sampling = self._request.sampling
         asked = {
-            "stop": bool(sampling.stop),
+            "stop": bool(said_stops(sampling)),
             "n": sampling.choices not in (None, 1),
             "seed": sampling.seed is not None,
             "presence_penalty": bool(sampling.presence_penalty),
