@@ -57,6 +57,12 @@ _API_DEFAULTS: Final[Mapping[str, object]] = {
     "parallel_tool_calls": True,
 }
 
+_PART_FEATURES: Final[Mapping[type, str]] = {
+    ImagePart: "image parts",
+    AudioPart: "audio parts",
+    FilePart: "file parts",
+}
+
 _NINE_ALPHANUMERICS: Final = re.compile(r"[a-zA-Z0-9]{9}")
 _BASE62: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -179,6 +185,11 @@ class _BodyBuilder:
 
     def _content(self, message: Message) -> str | list[dict[str, Any]] | None:
         parts = message.parts
+        if message.role is Role.TOOL and not self._quirks.has_tool_media:
+            for part in parts:
+                if isinstance(part, ImagePart | AudioPart | FilePart):
+                    feature = _PART_FEATURES[type(part)]
+                    raise UnsupportedFeature(f"{feature} in results of tools", self._provider)
         if not parts:
             return None if message.tool_calls else ""
         if len(parts) == 1 and isinstance(parts[0], TextPart) and not self._mark_of(parts[0]):
@@ -204,17 +215,17 @@ class _BodyBuilder:
             case TextPart():
                 return {"type": "text", "text": part.text}
             case ImagePart():
-                self._check_part("image parts")
+                self._check_part(_PART_FEATURES[ImagePart])
                 image = {"url": part.url or data_url(part.media_type, part.data_base64)}
                 if part.detail:
                     image["detail"] = part.detail
                 return {"type": "image_url", "image_url": image}
             case AudioPart():
-                self._check_part("audio parts")
+                self._check_part(_PART_FEATURES[AudioPart])
                 audio = {"data": part.data_base64, "format": part.format}
                 return {"type": "input_audio", "input_audio": audio}
             case FilePart():
-                self._check_part("file parts")
+                self._check_part(_PART_FEATURES[FilePart])
                 file: dict[str, str] = {}
                 if part.file_id:
                     file["file_id"] = part.file_id

@@ -92,6 +92,9 @@ class OpenAIChatQuirks:
     has_cache_marks: bool = False
     """Whether a client's own `cache_control` on parts, tools, messages and the body is sent on;
     hosts that do not know it answer 400, so that the hint is left out."""
+    has_tool_media: bool = False
+    """Whether images, sound and files may stand in the results of tools; OpenAI and vLLM answer
+    400 to anything but text there, so that they are refused by name."""
     seed_field: str = "seed"
     """Mistral calls it `random_seed`."""
     required_word: RequiredWord = "required"
@@ -134,6 +137,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "has_stream_options": flag,
     "has_cache_key": flag,
     "has_cache_marks": flag,
+    "has_tool_media": flag,
     "seed_field": text,
     "required_word": one_of(get_args(RequiredWord)),
     "tool_call_ids": one_of(get_args(ToolCallIds)),

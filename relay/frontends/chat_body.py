@@ -389,10 +389,16 @@ def _image_part(item: Mapping[str, Any], path: str) -> KnownPart:
         media_type, _, encoding = head.partition(";")
         if not separator or encoding != "base64":
             raise InvalidRequest(f"{path}.url: a data URL must be base64", field=f"{path}.url")
-        return ImagePart(data_base64=data, media_type=media_type, detail=detail)
+        return ImagePart(data_base64=data, media_type=known_type(media_type), detail=detail)
     if not url.startswith(("https://", "http://")):
         raise InvalidRequest(f"{path}.url must be an http(s) or data URL", field=f"{path}.url")
     return ImagePart(url=url, detail=detail)
+
+
+def known_type(media_type: str) -> str:
+    """A media type as providers know it: they refuse `image/jpg`, which many clients write."""
+    media_type = media_type.strip().lower()
+    return "image/jpeg" if media_type == "image/jpg" else media_type
 
 
 def _audio_part(item: Mapping[str, Any], path: str) -> KnownPart:
@@ -412,7 +418,7 @@ def _file_part(item: Mapping[str, Any], path: str) -> KnownPart:
     media_type = ""
     if data.startswith("data:"):
         head, _, data = data[5:].partition(",")
-        media_type = head.partition(";")[0]
+        media_type = known_type(head.partition(";")[0])
     return FilePart(
         file_id=_typed(inner, "file_id", str, "a string", path) or "",
         filename=_typed(inner, "filename", str, "a string", path) or "",

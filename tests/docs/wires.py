@@ -80,6 +80,15 @@ def _sampling(**given: Any) -> GenerateRequest:
     return replace(PLAIN, sampling=Sampling(**given))
 
 
+def _with_picture(request: GenerateRequest) -> GenerateRequest:
+    """A picture in the result of the first call."""
+    picture = ImagePart(data_base64=PIXELS, media_type="image/png")
+    at = next(at for at, one in enumerate(request.messages) if one.role is Role.TOOL)
+    result = request.messages[at]
+    result = replace(result, parts=(*result.parts, picture))
+    return replace(request, messages=(*request.messages[:at], result, *request.messages[at + 1 :]))
+
+
 def _choice(mode: ToolChoiceMode, name: str = "") -> GenerateRequest:
     return replace(PLAIN, tools=(F,), tool_choice=ToolChoice(mode, name))
 
@@ -113,6 +122,7 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
     ),
     "an earlier refusal": (PLAIN, _with_part(RefusalPart("No."), Role.ASSISTANT)),
     "a part of another wire": (PLAIN, _with_part(OpaquePart("elsewhere", {"type": "x"}))),
+    "images in results of tools": (CALLS, _with_picture(CALLS)),
     "tools": (PLAIN, WITH_F),
     "`strict` of tools": (WITH_F, replace(PLAIN, tools=(replace(F, strict=True),))),
     "parallel tool round trip": (PLAIN, CALLS),

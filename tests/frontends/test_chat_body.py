@@ -178,6 +178,14 @@ def test_fields_that_name_another_host_or_key_are_dropped() -> None:
             ImagePart(data_base64="AAAA", media_type="image/png"),
         ),
         (
+            {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
+            ImagePart(data_base64="AAAA", media_type="image/jpeg"),
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:IMAGE/PNG;base64,AAAA"}},
+            ImagePart(data_base64="AAAA", media_type="image/png"),
+        ),
+        (
             {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
             AudioPart("AAAA", "wav"),
         ),
