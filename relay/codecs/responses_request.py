@@ -136,7 +136,7 @@ class _BodyBuilder:
             raise UnsupportedFeature(feature, self._provider)
 
     def _refuse_the_unsayable(self) -> None:
-        sampling = self._request.sampling
+        sampling, least = self._request.sampling, self._quirks.least_output_tokens
         asked = {
             "stop": bool(said_stops(sampling)),
             "n": sampling.choices not in (None, 1),
@@ -144,6 +144,7 @@ class _BodyBuilder:
             "presence_penalty": bool(sampling.presence_penalty),
             "frequency_penalty": bool(sampling.frequency_penalty),
             "top_k": sampling.top_k not in (None, -1, 0),  # how hosts that know it say "off"
+            f"max_tokens below {least}": (sampling.max_output_tokens or least) < least,
         }
         for name, is_asked in asked.items():
             if is_asked:

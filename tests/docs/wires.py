@@ -150,6 +150,7 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
         replace(PLAIN, response_format=ResponseFormat("json_schema", "a", schema_json=SCHEMA)),
     ),
     "`max_tokens`": (PLAIN, _sampling(max_output_tokens=500)),
+    "`max_tokens` below 16": (PLAIN, _sampling(max_output_tokens=8)),
     "`temperature`": (PLAIN, _sampling(temperature=0.5)),
     "`top_p`": (PLAIN, _sampling(top_p=0.5)),
     "`top_k`": (PLAIN, _sampling(top_k=5)),
