@@ -32,11 +32,17 @@ class Role(enum.Enum):
     TOOL = "tool"
 
 
+CacheMark = Mapping[str, Any] | None
+"""A client's own `cache_control` on a part or a tool: a hint that the prompt be cached up to there,
+for wires that know such marks; others leave it out."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextPart:
     """Plain text."""
 
     text: str
+    cache_control: CacheMark = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class ImagePart:
     media_type: str = ""
     """`image/png` and the like; required with `data_base64`."""
     detail: str = ""
+    cache_control: CacheMark = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class AudioPart:
     data_base64: str
     format: str
     """`wav`, `mp3`, ... as OpenAI names them."""
+    cache_control: CacheMark = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class FilePart:
     filename: str = ""
     data_base64: str = ""
     media_type: str = ""
+    cache_control: CacheMark = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class RefusalPart:
     """An assistant's earlier refusal, as structured output reports it."""
 
     text: str
+    cache_control: CacheMark = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,7 @@ class Tool:
     strict: bool | None = None
     opaque: Mapping[str, Any] | None = None
     """The whole definition, for kinds of tool that we do not read (`custom`, built-ins)."""
+    cache_control: CacheMark = None
 
 
 class ToolChoiceMode(enum.Enum):

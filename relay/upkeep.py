@@ -108,7 +108,7 @@ class Upkeep:
             planner.refresh_pair(route, services.clock())
 
     def probe(self) -> None:
-        """Ask one token of each ejected target whose time has come and whom nobody has asked."""
+        """Ask a few tokens of each ejected target whose time has come and whom nobody has asked."""
         services = self._services
         now_s = services.clock()
         seen: set[str] = set()
@@ -165,5 +165,5 @@ class Upkeep:
 _PROBE = GenerateRequest(
     model="",
     messages=(Message(Role.USER, (TextPart(_PROBE_WORDS),)),),
-    sampling=Sampling(max_output_tokens=1),
+    sampling=Sampling(max_output_tokens=16),  # the least that the Responses API takes
 )

@@ -41,7 +41,7 @@ from relay.errors import InvalidRequest, UnsupportedFeature
 
 WIRE: Final = "anthropic_messages"
 CHAT_WIRE: Final = "openai_chat"
-"""Text of a chat body with fields beside it (`cache_control`) comes as an opaque part of it."""
+"""Text of a chat body with unknown fields beside it comes as an opaque part of it."""
 
 OPENING_TEXT: Final = "(The conversation begins.)"
 """What the user says when an assistant opens the conversation, or nobody has spoken."""
@@ -178,6 +178,13 @@ class Conversation:
 
     def _part(self, part: Part) -> Block | None:
         """A block, None for a text that says nothing."""
+        block = self._block(part)
+        if block is not None and not isinstance(part, OpaquePart) and part.cache_control:
+            block["cache_control"] = part.cache_control
+            self.has_marks = True
+        return block
+
+    def _block(self, part: Part) -> Block | None:
         match part:
             case TextPart() | RefusalPart():
                 return _text_block(part.text)

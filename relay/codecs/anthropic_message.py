@@ -209,8 +209,8 @@ class MessageReader:
     def _on_tool_use(self, block: _Block, value: dict[str, Any], events: list[StreamEvent]) -> None:
         calls = self._tool_calls
         if calls is None:
-            calls = self._tool_calls = ToolCallAssembler(0, _text(value.get("id")))
-        self._settle_call(calls, events)
+            # A tool without arguments: the wire says nothing.
+            calls = self._tool_calls = ToolCallAssembler(0, _text(value.get("id")), "{}")
         given = value.get("input")
         # Almost always {} here, with the arguments to come; whole in a document, and from some
         # gateways.
@@ -270,7 +270,7 @@ class MessageReader:
             reason = STOP_REASONS.get(raw, FinishReason.OTHER)
             self._close_all(events)
             if self._tool_calls is not None:
-                self._settle_call(self._tool_calls, events, reason)
+                self._tool_calls.finish(events, by_length=reason is FinishReason.LENGTH)
                 if reason is FinishReason.STOP and self._tool_calls.count:
                     reason = FinishReason.TOOL_CALLS  # gateways that forget to say so
             for name in _PASSED_ON:
@@ -284,7 +284,7 @@ class MessageReader:
             raise RemoteProtocolError("the provider's answer stopped without a reason")
         self._close_all(events)
         if self._tool_calls is not None:
-            self._settle_call(self._tool_calls, events)
+            self._tool_calls.finish(events, by_length=False)
         self.is_done = True
 
     # --- deltas of a block --------------------------------------------------------------------
@@ -345,7 +345,7 @@ class MessageReader:
     def _close(self, block: _Block, events: list[StreamEvent]) -> None:
         if block.kind == "tool_use":
             if self._tool_calls is not None:
-                self._tool_calls.close(events)
+                self._tool_calls.close(events, block.call)
             return
         if block.kind == "text":
             if block.citations:
@@ -385,19 +385,6 @@ class MessageReader:
             except ValueError:
                 value["input"] = {}  # cut; the block must stay an object to be taken back
         return [{"index": block.index, "block": value}]
-
-    @staticmethod
-    def _settle_call(
-        calls: ToolCallAssembler,
-        events: list[StreamEvent],
-        reason: FinishReason = FinishReason.TOOL_CALLS,
-    ) -> None:
-        """Complete the call whose arguments were not whole when its block was over, if any."""
-        is_cut = reason is FinishReason.LENGTH
-        if calls.has_empty_call and not is_cut:
-            # A tool without arguments: the wire says nothing, where JSON needs an empty object.
-            calls.add(events, index=calls.count - 1, call_id="", name="", fragment="{}")
-        calls.finish(events, by_length=is_cut)
 
     _EVENTS: ClassVar[
         Mapping[str, Callable[[MessageReader, dict[str, Any], list[StreamEvent]], None]]

@@ -8,9 +8,10 @@ What this wire cannot say, or says otherwise:
     refused by name, since leaving it out would change the answer
         n above 1, penalties other than 0, logprobs, top_logprobs, response_format json_object,
         json_schema without a schema, audio parts, anything but text in instructions, custom tools
-        and their calls, tools and tool choices of other wires, a forced tool choice with manual
-        thinking; extra fields: logit_bias, prediction, functions, function_call, modalities other
-        than text, audio, web_search_options
+        and their calls, tools and tool choices of other wires, stop texts of nothing but white
+        space; maps and joined objects in the schemas of structured output and strict tools
+        (`anthropic_schema`); extra fields: logit_bias, prediction, functions, function_call,
+        modalities other than text, audio, web_search_options
     left out
         seed (best effort with OpenAI), names of messages, detail of images, strict when false,
         name and description of a schema, prompt_cache_key, parallel_tool_calls when true,
@@ -20,8 +21,11 @@ What this wire cannot say, or says otherwise:
     changed
         max_tokens is required: the row's `default_max_tokens` when the client gives none;
         temperature is cut to 0..1; with thinking on it is left out with top_k, and top_p below
-        0.95; user becomes metadata.user_id; service tier default becomes standard_only, auto and
-        standard_only stay; a schema of arguments without a type gets `object`
+        0.95; with a forced tool choice thinking is left out, which the wire answers with 400; user
+        becomes metadata.user_id, hashed unless it is an opaque id, since addresses and phone
+        numbers are answered with 400; service tier default becomes standard_only, auto and
+        standard_only stay; a schema of arguments without a type gets `object`; schemas of
+        structured output and strict tools are closed, with their bounds in descriptions
 
 Of the extra fields `thinking`, `output_config`, `context_management`, `container`, `mcp_servers`,
 `inference_geo`, `speed` and `cache_control` are this wire's own and passed on as they are. So are
@@ -49,8 +53,16 @@ import orjson
 
 from relay.codecs.anthropic_conversation import WIRE, Block, Conversation
 from relay.codecs.anthropic_quirks import AnthropicQuirks, is_among
+from relay.codecs.anthropic_schema import closed
 from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking
-from relay.codecs.request_json import CHAT_ONLY, dump_body, read_object, refuse_asked, spliced
+from relay.codecs.request_json import (
+    CHAT_ONLY,
+    dump_body,
+    opaque_user,
+    read_object,
+    refuse_asked,
+    said_stops,
+)
 from relay.content import GenerateRequest, ResponseFormat, Tool, ToolChoice, ToolChoiceMode
 from relay.errors import UnsupportedFeature
 
@@ -117,7 +129,11 @@ class _BodyBuilder:
         tools = [self._tool(tool, at) for at, tool in enumerate(request.tools)]
         self._has_marks = self._has_marks or talk.has_marks or "cache_control" in request.extra
         plan = plan_thinking(
-            request, self._model, self._quirks, may_be_manual=talk.allows_manual_thinking
+            request,
+            self._model,
+            self._quirks,
+            may_be_manual=talk.allows_manual_thinking,
+            is_forced=self._is_forced,
         )
         self._place_cache_marks(tools, talk)
         body: dict[str, Any] = {
@@ -129,11 +145,11 @@ class _BodyBuilder:
         fields = {
             "system": _system(talk.system),
             "tools": tools,
-            "tool_choice": self._tool_choice(plan),
-            "stop_sequences": [text for text in request.sampling.stop if text],
+            "tool_choice": self._tool_choice(),
+            "stop_sequences": said_stops(request.sampling),
             "thinking": plan.thinking,
             "output_config": self._output_config(plan),
-            "metadata": {"user_id": request.user} if request.user else None,
+            "metadata": {"user_id": opaque_user(request.user)} if request.user else None,
             "service_tier": _SERVICE_TIERS.get(request.service_tier),
             **{name: request.extra.get(name) for name in _OWN_EXTRA},
         }
@@ -149,6 +165,7 @@ class _BodyBuilder:
             "frequency_penalty": bool(sampling.frequency_penalty),
             "logprobs": bool(sampling.logprobs),
             "top_logprobs": bool(sampling.top_logprobs),
+            "a stop of white space": any(text.isspace() for text in sampling.stop),
             "tools": bool(self._request.tools) and "tools" in self._quirks.refuses,
         }
         for name, is_asked in unsaid.items():
@@ -187,23 +204,30 @@ class _BodyBuilder:
             raise UnsupportedFeature("json_schema", self._provider)
         if not wanted.schema_json:
             raise UnsupportedFeature("json_schema without a schema", self._provider)
-        schema = spliced(wanted.schema_json, "response_format.json_schema.schema")
+        field = "response_format.json_schema.schema"
+        schema = closed(read_object(wanted.schema_json, field), field, self._provider)
         return {"type": "json_schema", "schema": schema}
 
     # --- tools --------------------------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> Block:
         if tool.opaque is not None:
-            return self._opaque_tool(tool.opaque)
+            return self._opaque_tool(tool.opaque, f"tools[{at}].parameters")
         encoded: Block = {"name": tool.name}
         if tool.description:
             encoded["description"] = tool.description
-        encoded["input_schema"] = _input_schema(tool.parameters_json, f"tools[{at}].parameters")
+        field = f"tools[{at}].parameters"
+        encoded["input_schema"] = _input_schema(tool.parameters_json, field)
         if tool.strict:
+            schema = read_object(tool.parameters_json or b'{"properties":{}}', field)
+            encoded["input_schema"] = closed({"type": "object", **schema}, field, self._provider)
             encoded["strict"] = True
+        if tool.cache_control:
+            encoded["cache_control"] = tool.cache_control
+            self._has_marks = True
         return encoded
 
-    def _opaque_tool(self, given: Mapping[str, Any]) -> Block:
+    def _opaque_tool(self, given: Mapping[str, Any], field: str) -> Block:
         kind = given.get("type")
         inner = given.get("function")
         if kind == "function" and isinstance(inner, Mapping):
@@ -215,6 +239,7 @@ class _BodyBuilder:
             given_schema = schema if isinstance(schema, Mapping) else {"properties": {}}
             encoded["input_schema"] = {"type": "object", **given_schema}
             if inner.get("strict"):
+                encoded["input_schema"] = closed(encoded["input_schema"], field, self._provider)
                 encoded["strict"] = True
             mark = given.get("cache_control") or inner.get("cache_control")
             if mark:
@@ -230,13 +255,17 @@ class _BodyBuilder:
         self._has_marks = self._has_marks or "cache_control" in encoded
         return encoded
 
-    def _tool_choice(self, plan: ThinkingPlan) -> Mapping[str, Any] | None:
+    @property
+    def _is_forced(self) -> bool:
+        """Whether the model must call a tool, which no thinking may go before."""
+        choice = self._request.tool_choice
+        return choice is not None and self._choice(choice).get("type") in ("any", "tool")
+
+    def _tool_choice(self) -> Mapping[str, Any] | None:
         request = self._request
         choice = request.tool_choice
         encoded = self._choice(choice) if choice is not None else {}
         kind = encoded.get("type", "auto")
-        if kind in ("any", "tool") and plan.is_manual:
-            raise UnsupportedFeature("a forced tool_choice with thinking", self._provider)
         if not request.tools and kind in ("auto", "none"):
             return None  # says nothing without tools
         if request.parallel_tool_calls is False and kind != "none":

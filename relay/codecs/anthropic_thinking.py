@@ -16,9 +16,9 @@ says something: the wire's own `thinking` object in the request's extra fields, 
 A budget is taken as it is in the manual style, and as the lowest effort that covers it in the
 adaptive one; beside an effort, each style takes what it can say. A manual budget is at least 1,024
 and stays below `max_tokens`, in which OpenAI counts reasoning too: a client's limit that leaves no
-room for the least budget means no thinking. So does a tool loop whose assistant turn does not begin
-with a thinking block (another provider made it, or the client keeps none): the wire answers
-400 to it.
+room for the least budget means no thinking. So does a tool choice that forces a call, in either
+style and before the wire's own object, and a tool loop whose assistant turn does not begin with a
+thinking block (another provider made it, or the client keeps none): the wire answers 400 to both.
 """
 
 from __future__ import annotations
@@ -57,27 +57,31 @@ class ThinkingPlan(NamedTuple):
         """Whether the request itself turns thinking on."""
         return self.thinking is not None and self.thinking.get("type") != "disabled"
 
-    @property
-    def is_manual(self) -> bool:
-        return self.thinking is not None and self.thinking.get("type") == "enabled"
-
 
 def plan_thinking(
-    request: GenerateRequest, model: str, quirks: AnthropicQuirks, *, may_be_manual: bool
+    request: GenerateRequest,
+    model: str,
+    quirks: AnthropicQuirks,
+    *,
+    may_be_manual: bool,
+    is_forced: bool,
 ) -> ThinkingPlan:
     """
     Args:
         model: the provider's name of it.
         may_be_manual: whether the conversation allows manual thinking.
+        is_forced: whether the model must call a tool.
     """
     limit = request.sampling.max_output_tokens
     native = request.extra.get("thinking")
+    plain = ThinkingPlan(None, "", limit or quirks.default_max_tokens)
     if isinstance(native, Mapping) and _is_complete(native):
+        if is_forced and native.get("type") != "disabled":
+            return plain
         budget = native.get("budget_tokens")
         room = budget if type(budget) is int and limit is None else 0
         return ThinkingPlan(native, "", (limit or quirks.default_max_tokens) + room)
 
-    plain = ThinkingPlan(None, "", limit or quirks.default_max_tokens)
     effort, budget = _wish(request)
     style = quirks.thinking_of(model)
     if style == "none" or (not effort and budget is None):
@@ -86,6 +90,8 @@ def plan_thinking(
         if style == "enabled" or is_among(model, quirks.always_thinking_models):
             return plain
         return plain._replace(thinking={"type": "disabled"})
+    if is_forced:
+        return plain
     if style == "adaptive":
         display = "summarized" if request.want_reasoning else "omitted"
         return plain._replace(

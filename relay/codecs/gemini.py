@@ -40,7 +40,7 @@ endpoints (`wire/gemini.md`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 import orjson
@@ -54,7 +54,11 @@ from relay.codecs.json_stream import JsonObjectSplitter
 from relay.codecs.streamed_body import OVER, StreamedBody
 from relay.content import Events, GenerateRequest, StreamEvent
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
-from relay.sse import MAX_EVENT_BYTES
+from relay.sse import SseParser
+
+MAX_ANSWER_BYTES: Final = 32 << 20
+"""Of one event or object: models that draw send a picture as one part of one event, and a PNG of 4K
+pixels is over 20 MB in base64. Other wires stay at `MAX_EVENT_BYTES`."""
 
 
 class GeminiCodec(StreamedBody):
@@ -66,11 +70,11 @@ class GeminiCodec(StreamedBody):
     __slots__ = ("_asked_choices", "_hot_misses", "_provider", "_quirks", "_reader", "_splitter")
 
     def __init__(self, quirks: GeminiQuirks | None = None, provider: str = WIRE) -> None:
-        super().__init__()
+        super().__init__(SseParser(MAX_ANSWER_BYTES))
         self._quirks = quirks or GeminiQuirks()
         self._provider = provider
         self._asked_choices = 1
-        self._splitter = JsonObjectSplitter(MAX_EVENT_BYTES)
+        self._splitter = JsonObjectSplitter(MAX_ANSWER_BYTES)
         self._reader = AnswerReader()
         self._hot_misses = 0
 

@@ -126,6 +126,8 @@ _OPAQUE_FIELDS: Final[Mapping[str, str]] = {
 _ANSWER_FIELDS: Final = frozenset(
     {"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId", "error"}
 )
+_SAYS_NOTHING: Final = frozenset({"createTime"})
+"""A chunk may hold nothing else, or nothing at all."""
 _BESIDE_A_PART: Final = frozenset({"thought", "thoughtSignature", "text"})
 _UNKNOWN_LOGPROB: Final = -9999.0
 """OpenAI's own value for a token that is not worth a number."""
@@ -225,6 +227,8 @@ class AnswerReader:
             return
         if type(document) is list and document:
             document = document[0]  # the shape of errors where a stream of JSON was asked for
+        if type(document) is dict and not document.keys() - _SAYS_NOTHING:
+            return
         if type(document) is not dict or not document.keys() & _ANSWER_FIELDS:
             raise RemoteProtocolError("the provider sent JSON that is not an answer of this wire")
         candidates = document.get("candidates")
@@ -288,7 +292,9 @@ class AnswerReader:
     def _on_candidate(self, entry: Any, position: int, events: list[StreamEvent]) -> None:
         if type(entry) is not dict:
             raise RemoteProtocolError("a candidate is not an object")
-        index = entry.get("index", position)
+        index = entry.get("index")
+        if index is None:
+            index = position
         if type(index) is not int or not 0 <= index < MAX_CANDIDATES:
             raise RemoteProtocolError("a candidate has an impossible index")
         candidate = self._candidate(index)

@@ -19,7 +19,14 @@ from relay.codecs import gemini_models
 from relay.codecs.gemini_answer import REASONING_FORMAT
 from relay.codecs.gemini_quirks import GeminiQuirks
 from relay.codecs.gemini_schema import to_openapi
-from relay.codecs.request_json import CHAT_ONLY, dump_body, read_object, refuse_asked
+from relay.codecs.request_json import (
+    CHAT_ONLY,
+    dump_body,
+    read_object,
+    refuse_asked,
+    said_stops,
+    without_marks,
+)
 from relay.content import (
     AudioPart,
     FilePart,
@@ -331,8 +338,8 @@ class _BodyBuilder:
                     b"" if parameters is None else orjson.dumps(parameters),
                 )
                 declarations.append(self._declaration(known, f"tools[{at}]"))
-            elif tool.opaque and not tool.opaque.keys() - _SERVER_TOOLS:
-                others.append(dict(tool.opaque))
+            elif (own := without_marks(tool.opaque)) and not own.keys() - _SERVER_TOOLS:
+                others.append(own)
             else:
                 kind = str(tool.opaque.get("type", "unknown"))[:100]
                 raise UnsupportedFeature(f"a tool of type {kind}", self._provider)
@@ -407,7 +414,7 @@ class _BodyBuilder:
             "topP": sampling.top_p,
             "topK": self._field("top_k", top_k if top_k is None or top_k > 0 else None),
             "maxOutputTokens": sampling.max_output_tokens,
-            "stopSequences": list(sampling.stop) or None,
+            "stopSequences": said_stops(sampling) or None,
             # An int32 here and 64 bits elsewhere: equal seeds stay equal.
             "seed": self._field("seed", None if seed is None else seed & _MAX_SEED),
             "candidateCount": self._field("n", sampling.choices),

@@ -40,7 +40,14 @@ from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.ndjson import NdjsonParser
 from relay.codecs.opaque_field import pass_on
 from relay.codecs.quirk_checks import read_quirks
-from relay.codecs.request_json import CHAT_ONLY, dump_body, refuse_asked, spliced
+from relay.codecs.request_json import (
+    CHAT_ONLY,
+    dump_body,
+    refuse_asked,
+    said_stops,
+    spliced,
+    without_marks,
+)
 from relay.codecs.streamed_body import OVER, StreamedBody
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
@@ -390,7 +397,7 @@ class _BodyBuilder:
         if tool.opaque is not None:
             if tool.opaque.get("type") != "function":
                 raise self._refuse("tools other than functions")
-            return dict(tool.opaque)
+            return without_marks(tool.opaque)
         function: dict[str, Any] = {"name": tool.name, "description": tool.description}
         function["parameters"] = (
             spliced(tool.parameters_json, f"tools[{at}].parameters")
@@ -420,7 +427,7 @@ class _BodyBuilder:
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
             "num_predict": sampling.max_output_tokens,
-            "stop": list(sampling.stop) or None,
+            "stop": said_stops(sampling) or None,
             "seed": sampling.seed,
             "presence_penalty": sampling.presence_penalty,
             "frequency_penalty": sampling.frequency_penalty,

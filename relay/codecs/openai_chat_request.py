@@ -12,9 +12,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
-from relay.codecs.request_json import cache_key, data_url, dump_body, spliced
+from relay.codecs.request_json import (
+    cache_key,
+    data_url,
+    dump_body,
+    said_stops,
+    spliced,
+    without_marks,
+)
 from relay.content import (
     AudioPart,
+    CacheMark,
     FilePart,
     GenerateRequest,
     ImagePart,
@@ -49,6 +57,12 @@ _API_DEFAULTS: Final[Mapping[str, object]] = {
     "parallel_tool_calls": True,
 }
 
+_PART_FEATURES: Final[Mapping[type, str]] = {
+    ImagePart: "image parts",
+    AudioPart: "audio parts",
+    FilePart: "file parts",
+}
+
 _NINE_ALPHANUMERICS: Final = re.compile(r"[a-zA-Z0-9]{9}")
 _BASE62: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -78,6 +92,8 @@ class _BodyBuilder:
         body: dict[str, Any] = {"model": model, "messages": self._messages(), "stream": True}
         for name, value in request.extra.items():
             if name in _OURS or name in _PLATFORM_FIELDS:
+                continue
+            if name == "cache_control" and not quirks.has_cache_marks:
                 continue
             if quirks.only_extra is None or name in quirks.only_extra or name in quirks.refuses:
                 self._put(body, name, value)
@@ -112,7 +128,7 @@ class _BodyBuilder:
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
             quirks.max_tokens_field: sampling.max_output_tokens,
-            "stop": list(sampling.stop) or None,
+            "stop": said_stops(sampling) or None,
             quirks.seed_field: sampling.seed,
             # Some hosts refuse the field itself, and 1 is what they do without it.
             "n": None if sampling.choices == 1 else sampling.choices,
@@ -169,28 +185,47 @@ class _BodyBuilder:
 
     def _content(self, message: Message) -> str | list[dict[str, Any]] | None:
         parts = message.parts
+        if message.role is Role.TOOL and not self._quirks.has_tool_media:
+            for part in parts:
+                if isinstance(part, ImagePart | AudioPart | FilePart):
+                    feature = _PART_FEATURES[type(part)]
+                    raise UnsupportedFeature(f"{feature} in results of tools", self._provider)
         if not parts:
             return None if message.tool_calls else ""
-        if len(parts) == 1 and isinstance(parts[0], TextPart):
+        if len(parts) == 1 and isinstance(parts[0], TextPart) and not self._mark_of(parts[0]):
             return parts[0].text  # the one form that every host reads
-        return [self._part(part) for part in parts]
+        return [self._marked(part) for part in parts]
+
+    def _marked(self, part: Part) -> dict[str, Any]:
+        encoded = self._part(part)
+        if mark := self._mark_of(part):
+            encoded["cache_control"] = mark
+        return encoded
+
+    def _mark_of(self, part: Part | Tool) -> CacheMark:
+        if isinstance(part, OpaquePart) or not self._quirks.has_cache_marks:
+            return None
+        return part.cache_control
+
+    def _unread(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(value) if self._quirks.has_cache_marks else without_marks(value)
 
     def _part(self, part: Part) -> dict[str, Any]:
         match part:
             case TextPart():
                 return {"type": "text", "text": part.text}
             case ImagePart():
-                self._check_part("image parts")
+                self._check_part(_PART_FEATURES[ImagePart])
                 image = {"url": part.url or data_url(part.media_type, part.data_base64)}
                 if part.detail:
                     image["detail"] = part.detail
                 return {"type": "image_url", "image_url": image}
             case AudioPart():
-                self._check_part("audio parts")
+                self._check_part(_PART_FEATURES[AudioPart])
                 audio = {"data": part.data_base64, "format": part.format}
                 return {"type": "input_audio", "input_audio": audio}
             case FilePart():
-                self._check_part("file parts")
+                self._check_part(_PART_FEATURES[FilePart])
                 file: dict[str, str] = {}
                 if part.file_id:
                     file["file_id"] = part.file_id
@@ -204,7 +239,7 @@ class _BodyBuilder:
             case OpaquePart():
                 if part.wire != WIRE:
                     raise UnsupportedFeature(f"a {part.wire} content part", self._provider)
-                return dict(part.value)
+                return self._unread(part.value)
 
     def _past_call(self, call: ToolCall) -> dict[str, Any]:
         encoded = self._opaque(call.extra)
@@ -227,13 +262,18 @@ class _BodyBuilder:
 
     def _opaque(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         allowed = self._quirks.only_message_extra
-        return {name: value for name, value in extra.items() if allowed is None or name in allowed}
+        return {
+            name: value
+            for name, value in extra.items()
+            if (allowed is None or name in allowed)
+            and (name != "cache_control" or self._quirks.has_cache_marks)
+        }
 
     # --- tools, shape, reasoning --------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
         if tool.opaque is not None:
-            return dict(tool.opaque)
+            return self._unread(tool.opaque)
         function: dict[str, Any] = {"name": tool.name}
         if tool.description:
             function["description"] = tool.description
@@ -243,7 +283,10 @@ class _BodyBuilder:
             if tool.strict:
                 self._check_part("tools.strict")
             function["strict"] = tool.strict
-        return {"type": "function", "function": function}
+        encoded: dict[str, Any] = {"type": "function", "function": function}
+        if mark := self._mark_of(tool):
+            encoded["cache_control"] = mark
+        return encoded
 
     def _tool_choice(self, choice: ToolChoice | None) -> str | Mapping[str, Any] | None:
         if choice is None:

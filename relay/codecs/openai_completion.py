@@ -117,8 +117,11 @@ class CompletionReader:
 
     @property
     def has_open_choices(self) -> bool:
-        """Whether some choice lacks its finish reason."""
-        return not all(choice.is_finished for choice in self._choices.values())
+        """Whether some choice lacks its finish reason, or the end of a call that came after it."""
+        return not all(
+            choice.is_finished and (choice.tool_calls is None or not choice.tool_calls.has_open)
+            for choice in self._choices.values()
+        )
 
     def read_text(self, entry: HotChoice, events: list[StreamEvent]) -> bool:
         """Take a choice that is just text; False for one that was not seen before."""
@@ -225,7 +228,7 @@ class CompletionReader:
                 self._on_delta(delta, index, choice, events)
         if logprobs := entry.get("logprobs"):
             self._left_out += not pass_on("logprobs", logprobs, events, index)
-        if finish := entry.get("finish_reason"):
+        if (finish := entry.get("finish_reason")) and finish != "null":  # DashScope writes it so
             self._on_finish(finish, index, choice, events)
         if error := entry.get("error"):
             raise openai_errors.decode_inner_error({"error": error})
@@ -288,8 +291,9 @@ class CompletionReader:
             if type(call) is not dict:
                 raise RemoteProtocolError("a tool call is not an object")
             at = call.get("index")
-            kind = "custom" if "custom" in call else "function"
-            body = call.get(kind)
+            kind, body = "function", call.get("function")
+            if "custom" in call and type(call["custom"]) is dict:  # some hosts write null
+                kind, body = "custom", call["custom"]
             if type(body) is not dict:
                 body = {}
             arguments = body.get("input" if kind == "custom" else "arguments")
@@ -309,6 +313,8 @@ class CompletionReader:
                 kind=kind,
                 extra={"extra_content": extra} if extra else None,
             )
+        if choice.is_finished:  # gateways that send the finish first: no other will follow
+            assembler.settle(events)
         held = sum(
             one.tool_calls.held_chars
             for one in self._choices.values()
@@ -319,7 +325,10 @@ class CompletionReader:
 
     def _on_finish(self, raw: Any, index: int, choice: _Choice, events: list[StreamEvent]) -> None:
         if choice.is_finished:
-            return  # OpenRouter repeats it; the first one counts
+            # OpenRouter repeats it; the first one counts.
+            if choice.tool_calls is not None:
+                choice.tool_calls.finish(events, by_length=raw == "length")
+            return
         choice.is_finished = True
         if type(raw) is not str:
             raw = "unknown"

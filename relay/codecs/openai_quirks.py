@@ -89,6 +89,12 @@ class OpenAIChatQuirks:
     has_cache_key: bool = False
     """Whether `prompt_cache_key` may be sent though the client gave none (`prompt_cache: auto`):
     strict hosts answer 400 to it. The client's own is sent to any."""
+    has_cache_marks: bool = False
+    """Whether a client's own `cache_control` on parts, tools, messages and the body is sent on;
+    hosts that do not know it answer 400, so that the hint is left out."""
+    has_tool_media: bool = False
+    """Whether images, sound and files may stand in the results of tools; OpenAI and vLLM answer
+    400 to anything but text there, so that they are refused by name."""
     seed_field: str = "seed"
     """Mistral calls it `random_seed`."""
     required_word: RequiredWord = "required"
@@ -130,6 +136,8 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "has_developer_role": flag,
     "has_stream_options": flag,
     "has_cache_key": flag,
+    "has_cache_marks": flag,
+    "has_tool_media": flag,
     "seed_field": text,
     "required_word": one_of(get_args(RequiredWord)),
     "tool_call_ids": one_of(get_args(ToolCallIds)),

@@ -16,7 +16,7 @@ How a request is said here (source: OpenAI's API reference and recorded traffic,
     tools, tool_choice       flat; `strict` always said, since its default is Chat's reversed;
                              built-in tools as they are
     response_format          text.format; verbosity: text.verbosity
-    max_output_tokens        the same; OpenAI refuses less than 16
+    max_output_tokens        the same; less than 16, which OpenAI answers with 400, is refused
     reasoning                reasoning.effort; reasoning.summary if the client wants reasoning and
                              asks for some; encrypted_content of models that reason
     logprobs, top_logprobs   include message.output_text.logprobs, and top_logprobs

@@ -4,12 +4,13 @@ chat body may ask for that no other wire can say."""
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from relay.content import GenerateRequest
+from relay.content import GenerateRequest, Sampling
 from relay.errors import InvalidRequest, UnsupportedFeature
 
 CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
@@ -23,6 +24,10 @@ CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
 }
 """Extra fields of a chat body that change the answer and that other wires have no word for, with
 the values that ask for nothing beside null."""
+
+
+_OPAQUE_ID: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{1,256}")
+"""Digits alone, with or without hyphens, are a phone number."""
 
 
 def refuse_asked(
@@ -93,6 +98,29 @@ def cache_key(request: GenerateRequest) -> str:
         return request.prompt_cache_key
     session_id = policy.session_id.encode("utf-8", "replace")
     return hashlib.blake2b(session_id, digest_size=16).hexdigest()
+
+
+def opaque_user(user: str) -> str:
+    """A user's id for providers that refuse what may name a person: as it is where it is an id
+    already, else a hash of it, the same one each time."""
+    if _OPAQUE_ID.fullmatch(user):
+        return user
+    return hashlib.blake2b(user.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def said_stops(sampling: Sampling) -> list[str]:
+    """The stop texts without empty ones, which say nothing and are answered with 400."""
+    return [text for text in sampling.stop if text]
+
+
+def without_marks(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A part or tool that we do not read, without the client's cache breakpoints: hints, which
+    hosts that do not know them answer with 400."""
+    return {
+        name: without_marks(inner) if name == "function" and isinstance(inner, Mapping) else inner
+        for name, inner in value.items()
+        if name != "cache_control"
+    }
 
 
 def data_url(media_type: str, data_base64: str) -> str:

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from relay.codecs import quirk_checks
-from relay.codecs.quirk_checks import Check, flag, names, names_among, one_of, read_quirks, text
+from relay.codecs.quirk_checks import (
+    Check,
+    flag,
+    names,
+    names_among,
+    one_of,
+    read_quirks,
+    text,
+    whole_number,
+)
 
 ReasoningSummary = Literal["auto", "concise", "detailed", "none"]
 
@@ -64,6 +73,9 @@ class ResponsesQuirks:
     reasoning_models: str = r"(^|/)(o\d|codex|gpt-oss|gpt-(?!5-chat)([5-9]|1\d))"
     """Regular expression, searched for in the provider's model name: models that reason unasked,
     so that their encrypted reasoning is wanted back (others answer the wish with 400)."""
+    least_output_tokens: int = 16
+    """The lowest `max_output_tokens`; OpenAI answers 400 below it. A lower limit is refused by
+    name, since a raised one would give, and cost, more than was asked for."""
     reasoning_summary: ReasoningSummary = "auto"
     """Asked for where the client wants reasoning and asks the model for some. `none` for OpenAI
     organisations that are not verified: they get 400."""
@@ -98,6 +110,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "has_developer_role": flag,
     "reasoning_format": text,
     "reasoning_models": _pattern,
+    "least_output_tokens": whole_number(1, 1_000_000),
     "reasoning_summary": one_of(get_args(ReasoningSummary)),
     "refuses": names_among(REFUSABLE),
     "leaves_out": names_among(LEAVABLE),

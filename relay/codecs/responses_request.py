@@ -17,7 +17,9 @@ from relay.codecs.request_json import (
     data_url,
     dump_body,
     refuse_asked,
+    said_stops,
     spliced,
+    without_marks,
 )
 from relay.codecs.responses_quirks import ResponsesQuirks
 from relay.codecs.responses_state import with_state
@@ -134,14 +136,15 @@ class _BodyBuilder:
             raise UnsupportedFeature(feature, self._provider)
 
     def _refuse_the_unsayable(self) -> None:
-        sampling = self._request.sampling
+        sampling, least = self._request.sampling, self._quirks.least_output_tokens
         asked = {
-            "stop": bool(sampling.stop),
+            "stop": bool(said_stops(sampling)),
             "n": sampling.choices not in (None, 1),
             "seed": sampling.seed is not None,
             "presence_penalty": bool(sampling.presence_penalty),
             "frequency_penalty": bool(sampling.frequency_penalty),
             "top_k": sampling.top_k not in (None, -1, 0),  # how hosts that know it say "off"
+            f"max_tokens below {least}": (sampling.max_output_tokens or least) < least,
         }
         for name, is_asked in asked.items():
             if is_asked:
@@ -276,7 +279,7 @@ class _BodyBuilder:
         kind = tool.get("type")
         inner = tool.get(kind) if isinstance(kind, str) else None
         if not isinstance(inner, Mapping) or kind not in ("function", "custom"):
-            return dict(tool)
+            return without_marks(tool)
         merged = {**tool, **inner}
         if kind == "custom":
             encoded = {name: merged[name] for name in ("name", "description") if name in merged}

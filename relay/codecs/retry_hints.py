@@ -1,10 +1,11 @@
 """When a provider says to come back, from headers and text; 0 to 60 seconds, or None.
 
-In order of trust: `retry-after-ms`; `retry-after` (seconds or an HTTP date); the words "try
-again in 20.402s" of the message, which also win when they give the same whole seconds more
-exactly; `x-ratelimit-reset-*` of a limit that is used up. There is no
-clock in a codec: dates count from the response's own `date` header, and are ignored without
-one. `x-should-retry` says whether, not when, and that the reason of the error says already.
+In order of trust: `retry-after-ms`; `retry-after` (seconds, a duration as `1m30s`, or an HTTP
+date); the words "try again in 20.402s" (or "20 minutes", "1 hour and 5 minutes") of the message,
+which also win when they give the same whole seconds more exactly; `x-ratelimit-reset-*` of a limit
+that is used up. There is no clock in a codec: dates count from the response's own `date` header,
+and are ignored without one. `x-should-retry` says whether, not when, and that the reason of the
+error says already.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ MAX_HINT_S: Final = 60.0
 """A longer wait is another provider's chance: no caller on the phone waits for it."""
 
 _MAX_SEARCHED_CHARS: Final = 4000
-_IN_TEXT: Final = re.compile(
-    r"(?i)\b(?:try again|retry)\w* (?:in|after) ((?:\d+(?:\.\d+)?[a-z]*)+)"
+_IN_TEXT: Final = re.compile(r"(?i)\b(?:try again|retry)\w* (?:in|after) (?=\d)")
+_SPOKEN: Final = re.compile(
+    r"(?i)(\d++(?:\.\d++)?+) ?"
+    r"(ns|us|µs|ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"
+    r"|weeks?)?(?![a-zµ])(?:(?:, | and |, and | )(?=\d))?"
 )
+_MAX_SPOKEN: Final = 8
+"""Numbers with a unit that are added up."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|s|m|h|d)?")
 _UNIT_S: Final = {
     "": 1.0,
@@ -53,8 +59,9 @@ def retry_after_s(headers: Iterable[tuple[str, str]], message: str) -> float | N
     hint = _number(value)
     if hint is None and (until_s := _epoch_s(value)) is not None and now_s is not None:
         hint = until_s - now_s
-    match = _IN_TEXT.search(message[:_MAX_SEARCHED_CHARS])
-    said_s = duration_s(match[1]) if match else None
+    if hint is None:
+        hint = duration_s(value)
+    said_s = _said_s(message[:_MAX_SEARCHED_CHARS])
     # Groq cuts: `retry-after: 7` beside "try again in 7.66s", which 7 s later is refused again.
     if said_s is not None and (hint is None or hint < said_s < hint + 1):
         hint = said_s
@@ -73,6 +80,35 @@ def duration_s(text: str) -> float | None:
         total_s += float(match[1]) * _UNIT_S[match[2] or ""]
         at = match.end()
     return total_s if text and at == len(text) else None
+
+
+def _said_s(message: str) -> float | None:
+    """Seconds of the wait that a message speaks of; a number without a unit counts seconds."""
+    begin = _IN_TEXT.search(message)
+    if begin is None:
+        return None
+    total_s, at = None, begin.end()
+    for _ in range(_MAX_SPOKEN):
+        match = _SPOKEN.match(message, at)
+        if match is None:
+            break
+        unit = (match[2] or "").lower()
+        if not unit and total_s is not None:
+            break  # another number, of something else
+        total_s = (total_s or 0.0) + float(match[1]) * _spoken_unit_s(unit)
+        at = match.end()
+        if not unit:
+            break
+    return total_s
+
+
+def _spoken_unit_s(unit: str) -> float:
+    """Of a word: by its beginning, but for the short ones."""
+    if (known := _UNIT_S.get(unit)) is not None:
+        return known
+    if unit.startswith(("milli", "msec")):
+        return 1e-3
+    return 7 * 86400.0 if unit.startswith("week") else _UNIT_S[unit[0]]
 
 
 def _from_limits(headers: dict[str, str], now_s: float | None) -> float | None:

@@ -12,6 +12,7 @@ Source: OpenAI Chat Completions request, and the clients listed in the wire note
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import orjson
@@ -53,6 +54,8 @@ MAX_DEPTH = 64
 
 T = TypeVar("T")
 
+KnownPart = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+
 _READ_HERE = frozenset(
     {
         "model",
@@ -89,6 +92,8 @@ _MESSAGE_KEYS = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content"}
 )
 _CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
+_TOOL_KEYS = frozenset({"type", "function", "cache_control"})
+_FUNCTION_KEYS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
 
 _SAID_IN_EACH_PIECE = ("format", "id")
 """Of an entry of `reasoning_details`."""
@@ -331,20 +336,34 @@ def _part(item: object, path: str) -> Part:
     if not isinstance(kind, str):
         raise InvalidRequest(f"{path}.type must be a string", field=f"{path}.type")
     reader = _PART_READERS.get(kind)
-    # A part with fields beyond those we read (`cache_control`, ...) goes on whole.
-    if reader is None or item.keys() - {"type", kind}:
+    if reader is None:
         return OpaquePart(WIRE, item)
+    if len(item) > 2:
+        beside = _said(item) - {"type", kind}
+        if beside == {"cache_control"}:
+            return replace(reader(item, path), cache_control=_cache_mark(item, path))
+        if beside:  # a part with fields that we do not read goes on whole
+            return OpaquePart(WIRE, item)
     return reader(item, path)
 
 
-def _text_part(item: Mapping[str, Any], path: str) -> Part:
+def _said(item: Mapping[str, Any]) -> set[str]:
+    """The fields that are there and not null, which clients write for nothing."""
+    return {name for name, value in item.items() if value is not None}
+
+
+def _cache_mark(item: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+    return _typed(item, "cache_control", dict, "an object", path) or None
+
+
+def _text_part(item: Mapping[str, Any], path: str) -> KnownPart:
     text = item.get("text")
     if not isinstance(text, str):
         raise InvalidRequest(f"{path}.text must be a string", field=f"{path}.text")
     return TextPart(text)
 
 
-def _refusal_part(item: Mapping[str, Any], path: str) -> Part:
+def _refusal_part(item: Mapping[str, Any], path: str) -> KnownPart:
     text = item.get("refusal")
     if not isinstance(text, str):
         raise InvalidRequest(f"{path}.refusal must be a string", field=f"{path}.refusal")
@@ -358,7 +377,7 @@ def _inner(item: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
     return inner
 
 
-def _image_part(item: Mapping[str, Any], path: str) -> Part:
+def _image_part(item: Mapping[str, Any], path: str) -> KnownPart:
     inner = _inner(item, "image_url", path)
     path = f"{path}.image_url"
     url = _typed(inner, "url", str, "a string", path)
@@ -370,13 +389,19 @@ def _image_part(item: Mapping[str, Any], path: str) -> Part:
         media_type, _, encoding = head.partition(";")
         if not separator or encoding != "base64":
             raise InvalidRequest(f"{path}.url: a data URL must be base64", field=f"{path}.url")
-        return ImagePart(data_base64=data, media_type=media_type, detail=detail)
+        return ImagePart(data_base64=data, media_type=known_type(media_type), detail=detail)
     if not url.startswith(("https://", "http://")):
         raise InvalidRequest(f"{path}.url must be an http(s) or data URL", field=f"{path}.url")
     return ImagePart(url=url, detail=detail)
 
 
-def _audio_part(item: Mapping[str, Any], path: str) -> Part:
+def known_type(media_type: str) -> str:
+    """A media type as providers know it: they refuse `image/jpg`, which many clients write."""
+    media_type = media_type.strip().lower()
+    return "image/jpeg" if media_type == "image/jpg" else media_type
+
+
+def _audio_part(item: Mapping[str, Any], path: str) -> KnownPart:
     inner = _inner(item, "input_audio", path)
     path = f"{path}.input_audio"
     data = _typed(inner, "data", str, "a string", path)
@@ -386,14 +411,14 @@ def _audio_part(item: Mapping[str, Any], path: str) -> Part:
     return AudioPart(data, sound)
 
 
-def _file_part(item: Mapping[str, Any], path: str) -> Part:
+def _file_part(item: Mapping[str, Any], path: str) -> KnownPart:
     inner = _inner(item, "file", path)
     path = f"{path}.file"
     data = _typed(inner, "file_data", str, "a string", path) or ""
     media_type = ""
     if data.startswith("data:"):
         head, _, data = data[5:].partition(",")
-        media_type = head.partition(";")[0]
+        media_type = known_type(head.partition(";")[0])
     return FilePart(
         file_id=_typed(inner, "file_id", str, "a string", path) or "",
         filename=_typed(inner, "filename", str, "a string", path) or "",
@@ -402,7 +427,7 @@ def _file_part(item: Mapping[str, Any], path: str) -> Part:
     )
 
 
-_PART_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Part]] = {
+_PART_READERS: Mapping[str, Callable[[Mapping[str, Any], str], KnownPart]] = {
     "text": _text_part,
     "refusal": _refusal_part,
     "image_url": _image_part,
@@ -458,16 +483,11 @@ def _tool(item: object, path: str) -> Tool:
     if item.get("type") != "function":
         return Tool(name="", opaque=item)
     inner = _inner(item, "function", path)
-    path = f"{path}.function"
+    outer, path = path, f"{path}.function"
     name = _typed(inner, "name", str, "a string", path)
     if not name:
         raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
-    if item.keys() - {"type", "function"} or inner.keys() - {
-        "name",
-        "description",
-        "parameters",
-        "strict",
-    }:
+    if _said(item) - _TOOL_KEYS or _said(inner) - _FUNCTION_KEYS:
         return Tool(name=name, opaque=item)
     parameters = _typed(inner, "parameters", dict, "an object", path)
     return Tool(
@@ -475,6 +495,7 @@ def _tool(item: object, path: str) -> Tool:
         description=_typed(inner, "description", str, "a string", path) or "",
         parameters_json=b"" if parameters is None else orjson.dumps(parameters),
         strict=_typed(inner, "strict", bool, "true or false", path),
+        cache_control=_cache_mark(item, outer) or _cache_mark(inner, path),
     )
 
 

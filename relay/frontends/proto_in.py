@@ -49,6 +49,7 @@ from relay.frontends.chat_body import (
     SAMPLING_RANGES,
     check_depth,
     decode_json,
+    known_type,
     to_request,
 )
 from relay.frontends.limits import (
@@ -423,7 +424,7 @@ def _image(image: content_pb.ImagePart, path: str) -> ImagePart:
         raise InvalidRequest(f"{path} needs a url, or data with its media_type", field=path)
     return ImagePart(
         data_base64=base64.b64encode(image.data).decode(),
-        media_type=image.media_type,
+        media_type=known_type(image.media_type),
         detail=image.detail,
     )
 
@@ -437,7 +438,7 @@ def _file(file: content_pb.FilePart, path: str) -> FilePart:
         file_id=file.file_id,
         filename=file.filename,
         data_base64=base64.b64encode(file.data).decode(),
-        media_type=file.media_type,
+        media_type=known_type(file.media_type),
     )
 
 

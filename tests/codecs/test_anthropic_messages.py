@@ -216,6 +216,36 @@ def test_parallel_calls_are_numbered_without_the_other_blocks() -> None:
     assert all(c.is_done and not c.is_partial for c in choice.tool_calls)
 
 
+def test_interleaved_blocks_of_calls_keep_their_pieces() -> None:
+    def opened(index: int, call_id: str) -> bytes:
+        return block(index, {"type": "tool_use", "id": call_id, "name": "f", "input": {}})
+
+    def piece(index: int, text: str) -> bytes:
+        return delta(index, "input_json_delta", partial_json=text)
+
+    body = (
+        start()
+        + opened(0, "a")
+        + opened(1, "b")
+        + opened(2, "c")
+        + piece(1, '{"y"')
+        + piece(0, '{"x":')
+        + piece(1, ":2}")
+        + stop(1)
+        + piece(0, "1}")
+        + stop(0)
+        + stop(2)
+        + ending("tool_use")
+        + STOP
+    )
+    calls = decode_choice(body).tool_calls
+    assert [(one.call_id, one.arguments) for one in calls] == [
+        ("a", '{"x":1}'),
+        ("b", '{"y":2}'),
+        ("c", "{}"),
+    ]
+
+
 def test_call_is_done_with_its_block() -> None:
     events = run(AnthropicMessagesCodec(), [start() + call(0, "toolu_a", "f", "{}")])
     assert any(isinstance(found, ToolCallDone) for found in events), "before the stop reason"

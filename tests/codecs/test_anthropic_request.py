@@ -132,17 +132,51 @@ def test_everything_at_once() -> None:
         "stream": True,
         "system": "Be brief.",
         "tools": [
-            {**F_SENT, "description": "does", "strict": True},
+            {
+                "name": "f",
+                "description": "does",
+                "input_schema": {**F_SENT["input_schema"], "additionalProperties": False},
+                "strict": True,
+            },
             {"name": "g", "input_schema": {"type": "object", "properties": {}}},
         ],
         "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
         "stop_sequences": ["END"],
-        "output_config": {"format": {"type": "json_schema", "schema": orjson.loads(SCHEMA)}},
+        "output_config": {
+            "format": {
+                "type": "json_schema",
+                "schema": {**orjson.loads(SCHEMA), "additionalProperties": False},
+            }
+        },
         "metadata": {"user_id": "u1"},
         "service_tier": "standard_only",
         "temperature": 0.5,
         "top_k": 7,
     }
+
+
+@pytest.mark.parametrize(
+    ("user", "is_opaque"),
+    [
+        ("u1", True),
+        ("a0b1-C2_d3", True),
+        ("a" * 256, True),
+        ("a" * 257, False),
+        ("ann@example.com", False),
+        ("+15551234567", False),
+        ("15551234567", False),
+        ("555-123-4567", False),
+        ("Ann Smith", False),
+        ("änn", False),
+    ],
+)
+def test_users_are_sent_as_opaque_ids(user: str, is_opaque: bool) -> None:
+    sent = body_of(user=user)["metadata"]["user_id"]
+    assert (sent == user) == is_opaque
+    if not is_opaque:
+        assert len(sent) == 32
+        assert sent == body_of(user=user)["metadata"]["user_id"]
+        assert sent != body_of(user=user + "x")["metadata"]["user_id"]
 
 
 def test_schemas_go_as_they_are() -> None:
@@ -451,7 +485,11 @@ def test_tool_choice_says_nothing_without_tools(mode: ToolChoiceMode) -> None:
             },
             {
                 "name": "f",
-                "input_schema": {"type": "object", "properties": {}},
+                "input_schema": {
+                    "type": "object",
+                    "properties": {},
+                    "additionalProperties": False,
+                },
                 "strict": True,
                 "cache_control": HOUR,
             },
@@ -590,15 +628,29 @@ def test_manual_thinking_rests_in_a_tool_loop_without_it() -> None:
     assert body_of(USER, signed, result("a", "1"), **wish)["thinking"] == manual(2048)
 
 
-def test_forced_tools_and_manual_thinking_do_not_go_together() -> None:
-    forced: dict[str, Any] = {
-        "tools": (F,),
-        "tool_choice": ToolChoice(ToolChoiceMode.REQUIRED),
-    }
-    with pytest.raises(UnsupportedFeature, match="a forced tool_choice with thinking"):
-        body_of(reasoning=ReasoningOptions("low"), model="claude-haiku-4-5", **forced)
-    assert body_of(reasoning=ReasoningOptions("low"), **forced)["tool_choice"] == {"type": "any"}
-    assert body_of(model="claude-haiku-4-5", **forced)["tool_choice"] == {"type": "any"}
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-sonnet-4-6"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ToolChoice(ToolChoiceMode.REQUIRED),
+        ToolChoice(ToolChoiceMode.NAMED, "f"),
+        ToolChoice(ToolChoiceMode.OPAQUE, opaque={"type": "any"}),
+    ],
+)
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"reasoning": ReasoningOptions("low")},
+        {"extra": {"thinking": manual(2000)}},
+        {"extra": {"thinking": {"type": "adaptive"}}},
+    ],
+)
+def test_no_thinking_goes_before_a_forced_call(model: str, choice: ToolChoice, wish: Any) -> None:
+    forced: dict[str, Any] = {"tools": (F,), "tool_choice": choice, "model": model}
+    sampling = Sampling(temperature=0.5)
+    assert body_of(sampling=sampling, **forced, **wish) == body_of(sampling=sampling, **forced)
+    off = {"thinking": {"type": "disabled"}}
+    assert body_of(extra=off, **forced)["thinking"] == {"type": "disabled"}
 
 
 @pytest.mark.parametrize(
@@ -639,6 +691,7 @@ def test_sampling(sampling: Sampling, plain: Any, thinking: Any) -> None:
         ({"sampling": Sampling(presence_penalty=0.5)}, "presence_penalty"),
         ({"sampling": Sampling(frequency_penalty=-1.0)}, "frequency_penalty"),
         ({"sampling": Sampling(logprobs=True)}, "logprobs"),
+        ({"sampling": Sampling(stop=("END", " \n"))}, "a stop of white space"),
         ({"sampling": Sampling(top_logprobs=3)}, "top_logprobs"),
         ({"response_format": ResponseFormat("json_object")}, "response_format json_object"),
         ({"response_format": ResponseFormat("json_schema")}, "json_schema without a schema"),
@@ -840,6 +893,22 @@ def test_marks_of_the_client_are_kept_and_none_added(
 ) -> None:
     assert marks_of(*messages, prompt_cache=asked, **more) == expected
     assert orjson.dumps(HOUR) in orjson.dumps(body_of(*messages, prompt_cache=asked, **more))
+
+
+def test_marks_beside_known_parts_and_tools() -> None:
+    image = ImagePart(url="https://h/i.png", cache_control=HOUR)
+    said = Message(Role.USER, (TextPart("a", MARK), image))
+    tool = Tool("f", parameters_json=SCHEMA, cache_control=MARK)
+    body = body_of(said, tools=(tool,), prompt_cache="auto")
+    assert body["messages"][0]["content"] == [
+        {**text("a"), "cache_control": MARK},
+        {
+            "type": "image",
+            "source": {"type": "url", "url": "https://h/i.png"},
+            "cache_control": HOUR,
+        },
+    ]
+    assert body["tools"] == [{**F_SENT, "cache_control": MARK}]
 
 
 def test_mark_in_a_result_belongs_to_the_whole_of_it() -> None:

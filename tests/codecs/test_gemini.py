@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.codecs import gemini_hot_chunk
-from relay.codecs.gemini import GeminiCodec
+from relay.codecs.gemini import MAX_ANSWER_BYTES, GeminiCodec
 from relay.codecs.gemini_answer import FAILED_FINISHES, FINISH_REASONS
 from relay.codecs.gemini_usage import normalise, read_usual
 from relay.content import (
@@ -42,7 +42,6 @@ from relay.errors import (
     StreamTruncated,
     UpstreamStatus,
 )
-from relay.sse import MAX_EVENT_BYTES
 from tests.fakes.collect import Collected, CollectedChoice, collect, pieces_of, run
 from tests.fakes.properties import examples
 
@@ -256,6 +255,32 @@ def test_chunks_without_candidates_are_passed_over() -> None:
     assert result.text == "a"
     assert result.usage is not None
     assert result.usage.total_tokens == 2
+
+
+@pytest.mark.parametrize("nothing", [{}, {"createTime": "2026-01-01T00:00:00Z"}])
+def test_chunks_that_say_nothing_are_passed_over(nothing: dict[str, Any]) -> None:
+    for body in (stream(nothing, text("a"), nothing, STOP), array(nothing, text("a"), STOP)):
+        result = decode(body)
+        assert (result.error, result.text) == (None, "a")
+        assert result.info is not None
+        assert result.info.response_id == "r1"
+
+
+def test_an_index_that_is_null_is_the_place_in_the_list() -> None:
+    entries = [answer({"text": name}, finish="STOP", index=None) for name in "ab"]
+    both = [{**entry["candidates"][0], "index": None} for entry in entries]
+    result = decode(stream({"candidates": both}), choices=2)
+    assert result.error is None
+    assert [choice.text for choice in result.choices.values()] == ["a", "b"]
+
+
+def test_a_picture_of_several_megabytes_is_one_event() -> None:
+    data = "A" * 6_000_000
+    part = {"inlineData": {"mimeType": "image/png", "data": data}}
+    for body in (stream(answer(part), STOP), array(answer(part), STOP)):
+        result = collect(run(GeminiCodec(), pieces_of(body, 65_537)))
+        assert result.error is None
+        assert len(str(result.choices[0].opaque)) > len(data)
 
 
 def test_text_may_follow_a_finished_chunk() -> None:
@@ -802,7 +827,7 @@ def test_error_alone_inside_a_success(body: bytes) -> None:
         b"data: {nonsense}\r\n\r\n",
         b"[1]",
         b"[[]]",
-        b"[{}]",
+        b'[{"a": 1}]',
         b'{"a": 1}',
         b'{"candidates": [}]}',
     ],
@@ -812,7 +837,7 @@ def test_what_breaks_the_format(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\r\n", b": hi\n\n", b"\xef\xbb\xbf", b"[]", b"data: null\n\n"]
+    "body", [b"", b"\r\n", b": hi\n\n", b"\xef\xbb\xbf", b"[]", b"[{}]", b"data: null\n\n"]
 )
 def test_bodies_that_say_nothing(body: bytes) -> None:
     assert type(failure_of(decode(body))) is StreamTruncated
@@ -876,15 +901,16 @@ def test_json_cut_anywhere(as_body: Any) -> None:
 def test_memory_is_bounded(head: bytes) -> None:
     codec = GeminiCodec()
     codec.decode_headers(200, [])
-    failures = [codec.feed(piece) for piece in (head, *[b"x" * 65_536] * 20)]
+    piece = b"x" * (1 << 20)
+    failures = [codec.feed(one) for one in (head, *[piece] * 40)]
     assert [len(events) for events in failures].count(1) == 1
     assert not codec._body
-    assert codec._parser.held_bytes + len(codec._splitter._value) <= MAX_EVENT_BYTES + 65_536
+    assert codec._parser.held_bytes + len(codec._splitter._value) <= MAX_ANSWER_BYTES + len(piece)
 
 
 def test_an_object_of_the_largest_size_passes_and_a_larger_does_not() -> None:
     document = orjson.dumps(text("x", finish="STOP"))
-    for size, is_clean in ((MAX_EVENT_BYTES, True), (MAX_EVENT_BYTES + 1, False)):
+    for size, is_clean in ((MAX_ANSWER_BYTES, True), (MAX_ANSWER_BYTES + 1, False)):
         body = document.replace(b'"x"', b'"' + b"x" * (size - len(document) + 1) + b'"')
         assert len(body) == size
         for pieces_ in ([body], pieces_of(body, 65_537)):

@@ -63,6 +63,13 @@ def encode(**fields: Any) -> dict[str, Any]:
     return body
 
 
+def test_cache_marks_are_left_out() -> None:
+    opaque = {"type": "function", "function": {"name": "f", "x": 1}}
+    marked = {**opaque, "cache_control": {"type": "ephemeral"}}
+    assert encode(tools=(Tool("f", opaque=marked),))["tools"] == [opaque]
+    assert encode(messages=(Message(Role.USER, (TextPart("hi", {"a": 1}),)),)) == encode()
+
+
 def test_smallest_request() -> None:
     assert encode() == {"messages": [{"role": "user", "content": "hi"}]}
 

@@ -435,13 +435,19 @@ def test_nothing_comes_after_a_failure() -> None:
         event({"choices": [{"index": 1000}]}),
         event({"choices": [{"index": "0"}]}),
         calls(call(0, "c", "f")) + chunk({"tool_calls": ["x"]}),
-        calls(call(0, "c", "f"), call(1, "d", "g")) + calls(call(0, arguments="{}")),
+        calls(call(0, "c", "f", "{}"), call(1, "d", "g")) + calls(call(0, arguments="{}")),
         calls(call(0, "c", arguments="{}")) + chunk({}, "tool_calls"),
     ],
 )
 def test_broken_format(odd: bytes) -> None:
     failure = failure_of(decode(stream(text("a"), odd, STOP)))
     assert type(failure) is RemoteProtocolError
+
+
+def test_a_finish_reason_of_the_word_null_is_none() -> None:
+    result = decode(stream(chunk({"content": "a"}, "null"), chunk({"content": "b"}, "null"), STOP))
+    assert result.error is None
+    assert (result.choices[0].text, result.choices[0].raw_finish) == ("ab", "stop")
 
 
 @pytest.mark.parametrize("body", [b"<html><p>502</p>", b"\n <!DOCTYPE html>", b"{}", b"[]", b"[1]"])

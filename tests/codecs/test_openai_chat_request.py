@@ -20,6 +20,7 @@ from relay.content import (
     ImagePart,
     Message,
     OpaquePart,
+    Part,
     ReasoningOptions,
     RefusalPart,
     ResponseFormat,
@@ -202,6 +203,70 @@ def test_content_parts() -> None:
         {"type": "refusal", "refusal": "no"},
         {"type": "video_url", "video_url": {}},
     ]
+
+
+def test_cache_marks_go_where_they_are_known_and_are_left_out_elsewhere() -> None:
+    mark = {"type": "ephemeral"}
+    unread = {"type": "video_url", "video_url": {}}
+    sent = Message(
+        Role.USER,
+        (
+            TextPart("t", mark),
+            ImagePart(url="https://h/i.png", cache_control=mark),
+            OpaquePart("openai_chat", {**unread, "cache_control": mark}),
+        ),
+        extra={"cache_control": mark},
+    )
+    text = {"type": "text", "text": "t"}
+    image = {"type": "image_url", "image_url": {"url": "https://h/i.png"}}
+    function = {"type": "function", "function": {"name": "f"}}
+    odd = {"type": "function", "function": {"name": "g", "x": 1}}
+    fields: dict[str, Any] = {
+        "messages": (sent,),
+        "tools": (
+            Tool("f", cache_control=mark),
+            Tool("g", opaque={**odd, "cache_control": mark}),
+        ),
+        "extra": {"cache_control": mark},
+    }
+    body = encode("openrouter", **fields)
+    assert body["messages"][0]["content"] == [
+        {**part, "cache_control": mark} for part in (text, image, unread)
+    ]
+    assert body["tools"] == [{**tool, "cache_control": mark} for tool in (function, odd)]
+    assert body["cache_control"] == body["messages"][0]["cache_control"] == mark
+    for row in (DEFAULT, "openai", "mistral", "groq"):
+        body = encode(row, **fields)
+        assert body["messages"][0]["content"] == [text, image, unread]
+        assert body["tools"] == [function, odd]
+        assert b"cache_control" not in orjson.dumps(body)
+    assert message(Message(Role.USER, (TextPart("t", mark),)))["content"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("part", "feature"),
+    [
+        (ImagePart(url="https://h/i.png"), "image parts in results of tools"),
+        (AudioPart("AA==", "wav"), "audio parts in results of tools"),
+        (FilePart(file_id="f"), "file parts in results of tools"),
+    ],
+)
+def test_results_of_tools_are_text(part: Part, feature: str) -> None:
+    sent = Message(Role.TOOL, (TextPart("t"), part), tool_call_id="c")
+    with pytest.raises(UnsupportedFeature) as caught:
+        message(sent, "openai")
+    assert caught.value.feature == feature
+    assert len(message(sent, "openrouter")["content"]) == 2
+    texts = Message(Role.TOOL, (TextPart("t"), TextPart("u")), tool_call_id="c")
+    assert len(message(texts, "openai")["content"]) == 2
+
+
+def test_cerebras_takes_no_unknown_fields_of_messages() -> None:
+    extra = {"reasoning_details": [], "extra_content": {"google": {}}}
+    call = ToolCall("c", "f", "{}", extra=extra)
+    sent = message(Message(Role.ASSISTANT, tool_calls=(call,), extra=extra), "cerebras")
+    assert "extra_content" not in orjson.dumps(sent).decode()
+    assert sent.keys() == {"role", "content", "tool_calls"}
 
 
 def test_part_of_another_wire_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ import pytest
 
 from relay.codecs.registry import BUILDERS
 from relay.codecs.request_json import CHAT_ONLY, cache_key, refuse_asked
-from relay.content import GenerateRequest, Message, Policy, PromptCache, Role, TextPart
+from relay.content import GenerateRequest, Message, Policy, PromptCache, Role, Sampling, TextPart
 from relay.errors import UnsupportedFeature
 
 HELLO = Message(Role.USER, (TextPart("Hi"),))
@@ -72,3 +73,14 @@ def test_what_only_chat_can_say(name: str) -> None:
     with pytest.raises(UnsupportedFeature) as raised:
         refuse_asked({name: {"x": 1}}, CHAT_ONLY, "p")
     assert raised.value.feature == name
+
+
+@pytest.mark.parametrize("wire", BUILDERS)
+def test_empty_stop_texts_say_nothing(wire: str) -> None:
+    def body_of(*stop: str) -> bytes:
+        request = replace(asked(""), sampling=Sampling(stop=stop))
+        return BUILDERS[wire]({}, "p")().encode_request(request, "m").body
+
+    assert body_of("", "") == body_of()
+    if wire != "openai_responses":
+        assert body_of("", "END") == body_of("END") != body_of()

@@ -683,7 +683,9 @@ def test_native_fields_are_passed_on() -> None:
         "include": ["file_search_call.results", "reasoning.encrypted_content"],
         "stream_options": {"include_obfuscation": False},
     }
-    assert fields(extra=extra, sampling=Sampling(max_output_tokens=9))["max_output_tokens"] == 9
+    assert fields(extra=extra, sampling=Sampling(max_output_tokens=19))["max_output_tokens"] == 19
+    row = replace(DEFAULT, least_output_tokens=1)
+    assert fields(row, sampling=Sampling(max_output_tokens=1)) == {"max_output_tokens": 1}
 
 
 def test_what_is_dropped() -> None:
@@ -710,6 +712,7 @@ def test_what_is_dropped() -> None:
         (Sampling(presence_penalty=0.1), "presence_penalty"),
         (Sampling(frequency_penalty=-0.1), "frequency_penalty"),
         (Sampling(top_k=5), "top_k"),
+        (Sampling(max_output_tokens=15), "max_tokens below 16"),
     ],
 )
 def test_sampling_that_is_refused(sampling: Sampling, feature: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.codecs.tool_calls import MAX_CALLS, ToolCallAssembler
 from relay.content import StreamEvent, ToolArgumentsDelta, ToolCallDone, ToolCallStart
-from relay.errors import RemoteProtocolError
+from relay.errors import RemoteProtocolError, StreamTruncated
 from tests.codecs.wire_text import call, calls, chunk, stream
 from tests.fakes.collect import CollectedChoice, collect, run
 
@@ -88,6 +89,34 @@ WAYS: dict[str, list[bytes]] = {
         calls(call(1, "b", "g", "{}")),
         calls(call(0, arguments="")),
     ],
+    "interleaved": [
+        calls(call(0, "a", "f", ""), call(1, "b", "g", "")),
+        calls(call(0, arguments='{"x"'), call(1, arguments="{")),
+        calls(call(1, arguments="}")),
+        calls(call(0, arguments=":1}")),
+        calls(call(1, arguments="")),
+    ],
+    "interleaved, the first one last": [
+        calls(call(0, "a", "f", '{"x"')),
+        calls(call(1, "b", "g", "{}")),
+        calls(call(0, arguments=":1}")),
+    ],
+    "interleaved, index stuck at 0": [
+        calls(call(0, "a", "f", '{"x"')),
+        calls(call(0, "b", "g", "{")),
+        calls(call(0, "a", None, ":1}")),
+        calls(call(0, "b", None, "}")),
+    ],
+    "a line end after the call was over": [
+        calls(call(0, "a", "f", '{"x":1}')),
+        calls(call(1, "b", "g", "{}")),
+        calls(call(0, arguments="\n")),
+    ],
+    "custom: null": [
+        calls({**call(0, "a", "f", '{"x"'), "custom": None}),
+        calls({**call(0, arguments=":1}"), "custom": None}),
+        calls({**call(1, "b", "g", "{}"), "custom": None}),
+    ],
 }
 
 
@@ -119,6 +148,81 @@ def test_a_call_is_done_when_the_next_one_starts() -> None:
         ToolCallDone,
         ToolCallStart,
     ]
+
+
+def test_no_call_is_done_while_its_arguments_may_go_on() -> None:
+    events: list[StreamEvent] = []
+    assembler = ToolCallAssembler(0, "")
+    assembler.add(events, index=0, call_id="a", name="f", fragment='{"x":{}')
+    assembler.add(events, index=1, call_id="b", name="g", fragment="{}")
+    assembler.add(events, index=2, call_id="c", name="h", fragment="")
+    assert events == [ToolCallStart(0, "a", "f"), ToolArgumentsDelta(0, '{"x":{}')]
+    events.clear()
+    assembler.add(events, index=0, call_id="", name="", fragment="}")
+    assert events == [
+        ToolArgumentsDelta(0, "}"),
+        ToolCallDone(0, "a", "f", '{"x":{}}'),
+        ToolCallStart(1, "b", "g"),
+        ToolArgumentsDelta(1, "{}"),
+        ToolCallDone(1, "b", "g", "{}"),
+        ToolCallStart(2, "c", "h"),
+    ]
+    assert assembler.held_chars == 0
+    events.clear()
+    assembler.finish(events, by_length=True)
+    assert events == [ToolCallDone(2, "c", "h", "", is_partial=True)]
+
+
+def test_free_text_of_a_custom_tool_is_never_taken_for_whole() -> None:
+    def custom(at: int, **fields: str) -> dict[str, Any]:
+        return {"index": at, "custom": fields}
+
+    one, two = choice_of(
+        calls({**custom(0, name="f", input="{}"), "id": "a"}),
+        calls({**custom(1, name="g", input="y"), "id": "b"}),
+        calls(custom(0, input=" and more")),
+    ).tool_calls
+    assert (one.arguments, two.arguments) == ("{} and more", "y")
+
+
+def test_a_named_whole_call_in_the_place_of_a_whole_one_is_another() -> None:
+    one = calls(call(0, "", "f", '{"x":1}'), call(0, "", "f", '{"x":2}'))
+    two = calls(call(0, None, "g", "{}"))
+    assert [made[1:] for made in triples(one, two)] == [
+        ("f", '{"x":1}'),
+        ("f", '{"x":2}'),
+        ("g", "{}"),
+    ]
+    # The name may be repeated with each piece.
+    pieces = [calls(call(0, None, "f", piece)) for piece in ('{"x":', "{}", "}", "")]
+    assert [made[1:] for made in triples(*pieces)] == [("f", '{"x":{}}')]
+
+
+def test_calls_after_the_finish_are_done_when_they_are_whole() -> None:
+    late = [calls(call(0, "a", "f", '{"x"')), calls(call(0, arguments=":1}"))]
+    result = collect(run(OpenAIChatCodec(), [stream(chunk({}, "tool_calls"), *late)]))
+    assert result.error is None
+    assert [one.arguments for one in result.choices[0].tool_calls] == ['{"x":1}']
+
+    cut = [chunk({}, "tool_calls"), late[0]]
+    failure = collect(run(OpenAIChatCodec(), [stream(*cut)])).failure
+    assert type(failure) is StreamTruncated
+    # A finish that is repeated ends it.
+    again = [*cut, chunk({}, "tool_calls")]
+    assert collect(run(OpenAIChatCodec(), [stream(*again)])).error is None
+
+
+def test_looking_for_whole_arguments_has_a_bound() -> None:
+    events: list[StreamEvent] = []
+    assembler = ToolCallAssembler(0, "")
+    assembler.add(events, index=0, call_id="a", name="f", fragment='{"x":"')
+    assembler.add(events, index=1, call_id="b", name="g", fragment="{}")
+    for _ in range(20_000):
+        assembler.add(events, index=0, call_id="", name="", fragment="}")
+    assembler.add(events, index=0, call_id="", name="", fragment='"}')
+    assembler.finish(events, by_length=False)
+    done = [event.arguments for event in events if isinstance(event, ToolCallDone)]
+    assert done == ['{"x":"' + 20_000 * "}" + '"}', "{}"]
 
 
 def test_ids_are_made_where_there_are_none_and_are_the_same_each_time() -> None:
@@ -199,6 +303,21 @@ CALLS = st.lists(
     min_size=1,
     max_size=4,
 )
+
+
+@given(data=st.data(), xs=st.lists(st.text(max_size=9), min_size=2, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_any_weave_of_the_pieces_gives_the_calls(data: st.DataObject, xs: list[str]) -> None:
+    whole = [orjson.dumps({"x": x}).decode() for x in xs]
+    rest = list(whole)
+    deltas = [call(at, f"c{at}", f"f{at}", "") for at in range(len(xs))]
+    while at_least_one := [at for at, text in enumerate(rest) if text]:
+        at = data.draw(st.sampled_from(at_least_one))
+        size = data.draw(st.integers(1, 6))
+        deltas.append(call(at, arguments=rest[at][:size]))
+        rest[at] = rest[at][size:]
+    expected = [(f"c{at}", f"f{at}", text) for at, text in enumerate(whole)]
+    assert triples(*(calls(one) for one in deltas)) == expected
 
 
 @given(wanted=CALLS, style=st.sampled_from(["index", "stuck", "id", "repeated id"]))

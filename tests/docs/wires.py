@@ -55,6 +55,7 @@ USER: Final = Message(Role.USER, (TextPart("Hi"),))
 PLAIN: Final = GenerateRequest("m", (USER,), want_reasoning=False)
 SCHEMA: Final = b'{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}'
 F: Final = Tool("f", "Does it", SCHEMA)
+MARK: Final = {"type": "ephemeral"}
 CALLS: Final = replace(
     PLAIN,
     tools=(F,),
@@ -77,6 +78,15 @@ def _with_part(part: Part, role: Role = Role.USER) -> GenerateRequest:
 
 def _sampling(**given: Any) -> GenerateRequest:
     return replace(PLAIN, sampling=Sampling(**given))
+
+
+def _with_picture(request: GenerateRequest) -> GenerateRequest:
+    """A picture in the result of the first call."""
+    picture = ImagePart(data_base64=PIXELS, media_type="image/png")
+    at = next(at for at, one in enumerate(request.messages) if one.role is Role.TOOL)
+    result = request.messages[at]
+    result = replace(result, parts=(*result.parts, picture))
+    return replace(request, messages=(*request.messages[:at], result, *request.messages[at + 1 :]))
 
 
 def _choice(mode: ToolChoiceMode, name: str = "") -> GenerateRequest:
@@ -112,6 +122,7 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
     ),
     "an earlier refusal": (PLAIN, _with_part(RefusalPart("No."), Role.ASSISTANT)),
     "a part of another wire": (PLAIN, _with_part(OpaquePart("elsewhere", {"type": "x"}))),
+    "images in results of tools": (CALLS, _with_picture(CALLS)),
     "tools": (PLAIN, WITH_F),
     "`strict` of tools": (WITH_F, replace(PLAIN, tools=(replace(F, strict=True),))),
     "parallel tool round trip": (PLAIN, CALLS),
@@ -139,6 +150,7 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
         replace(PLAIN, response_format=ResponseFormat("json_schema", "a", schema_json=SCHEMA)),
     ),
     "`max_tokens`": (PLAIN, _sampling(max_output_tokens=500)),
+    "`max_tokens` below 16": (PLAIN, _sampling(max_output_tokens=8)),
     "`temperature`": (PLAIN, _sampling(temperature=0.5)),
     "`top_p`": (PLAIN, _sampling(top_p=0.5)),
     "`top_k`": (PLAIN, _sampling(top_k=5)),
@@ -157,6 +169,14 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
     "`service_tier: auto`": (PLAIN, replace(PLAIN, service_tier="auto")),
     "`user`": (PLAIN, replace(PLAIN, user="u")),
     "`prompt_cache_key`": (PLAIN, replace(PLAIN, prompt_cache_key="k")),
+    "`cache_control` of parts and tools": (
+        replace(PLAIN, tools=(F,), messages=(USER,)),
+        replace(
+            PLAIN,
+            tools=(replace(F, cache_control=MARK),),
+            messages=(replace(USER, parts=(TextPart("Hi", MARK),)),),
+        ),
+    ),
     "`prompt_cache: auto` (in a session)": (
         PLAIN,
         replace(PLAIN, policy=Policy(prompt_cache="auto", session_id="s")),

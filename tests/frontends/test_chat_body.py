@@ -178,6 +178,14 @@ def test_fields_that_name_another_host_or_key_are_dropped() -> None:
             ImagePart(data_base64="AAAA", media_type="image/png"),
         ),
         (
+            {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
+            ImagePart(data_base64="AAAA", media_type="image/jpeg"),
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:IMAGE/PNG;base64,AAAA"}},
+            ImagePart(data_base64="AAAA", media_type="image/png"),
+        ),
+        (
             {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
             AudioPart("AAAA", "wav"),
         ),
@@ -191,9 +199,24 @@ def test_fields_that_name_another_host_or_key_are_dropped() -> None:
         ),
         (
             {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}},
+            TextPart("Hi", {"type": "ephemeral"}),
+        ),
+        (
+            {"type": "text", "text": "Hi", "cache_control": None, "annotations": None},
+            TextPart("Hi"),
+        ),
+        (
+            {
+                "type": "image_url",
+                "image_url": {"url": "https://h/i.png"},
+                "cache_control": {"a": 1},
+            },
+            ImagePart(url="https://h/i.png", cache_control={"a": 1}),
+        ),
+        (
+            {"type": "text", "text": "Hi", "cache_control": {}, "odd": 1},
             OpaquePart(
-                "openai_chat",
-                {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}},
+                "openai_chat", {"type": "text", "text": "Hi", "cache_control": {}, "odd": 1}
             ),
         ),
         ({"type": "video_url", "x": 1}, OpaquePart("openai_chat", {"type": "video_url", "x": 1})),
@@ -271,13 +294,52 @@ def test_tool_choice(given: object, expected: ToolChoice | None) -> None:
     [
         {"type": "custom", "custom": {"name": "sql"}},
         {"type": "web_search"},
-        {"type": "function", "function": {"name": "f"}, "cache_control": {}},
-        {"type": "function", "function": {"name": "f", "odd": 1}},
+        {"type": "function", "function": {"name": "f", "odd": 1}, "cache_control": {}},
     ],
 )
 def test_tools_that_we_do_not_read_go_on_whole(tool: dict[str, Any]) -> None:
     (found,) = to_request(body(tools=[tool])).tools
     assert found.opaque == tool
+
+
+def test_cache_marks_and_nulls_make_no_tool_unknown() -> None:
+    mark = {"type": "ephemeral"}
+    given = [
+        {"type": "function", "function": {"name": "f"}, "cache_control": mark},
+        {"type": "function", "function": {"name": "f", "cache_control": mark}},
+        {"type": "function", "function": {"name": "f", "x": None}, "cache_control": None},
+    ]
+    assert to_request(body(tools=given)).tools == (
+        Tool("f", cache_control=mark),
+        Tool("f", cache_control=mark),
+        Tool("f"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text", "text": "a", "cache_control": "x"}],
+                    }
+                ]
+            },
+            "messages[0].content[0].cache_control",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}, "cache_control": 1}]},
+            "tools[0].cache_control",
+        ),
+    ],
+)
+def test_a_cache_mark_is_an_object(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        to_request(body(**fields))
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,10 @@ def test_labels_and_tags_are_bounded(fields: dict[str, Any], field: str) -> None
             ImagePart(data_base64=base64.b64encode(b"abc").decode(), media_type="image/png"),
         ),
         (
+            content_pb.Part(image=content_pb.ImagePart(data=b"abc", media_type="Image/JPG")),
+            ImagePart(data_base64="YWJj", media_type="image/jpeg"),
+        ),
+        (
             content_pb.Part(audio=content_pb.AudioPart(data=b"abc", format="wav")),
             AudioPart("YWJj", "wav"),
         ),
