@@ -67,7 +67,7 @@ class HedgeMoney:
 
     def hedge(self, target: Target, now_s: float) -> float:
         """What is put aside for a hedge there, before it starts; 0 where no price is known."""
-        lost = self.lost(target, now_s, LOSER_OUTPUT_TOKENS)
+        lost = self.lost(target, now_s, min(LOSER_OUTPUT_TOKENS, self.output.expected))
         return 0.0 if lost is None else lost.likely
 
     def added(

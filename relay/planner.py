@@ -246,7 +246,7 @@ class Planner:
         if price is not None:
             cost = loser_cost = price.of(prompt, cached, output.expected)
             if target.endpoint.stops_billing:
-                seen = min(LOSER_OUTPUT_TOKENS, output.most)
+                seen = min(LOSER_OUTPUT_TOKENS, output.expected)
                 loser_cost = price.of(prompt, cached, seen)
         stats = TargetStats(
             state.wait_s(now_s),
