@@ -185,7 +185,7 @@ def test_what_was_kept_of_a_target_comes_before_what_it_is_like() -> None:
 
 
 @on_virtual_time
-@pytest.mark.parametrize(("left", "hedges"), [("19", "aba"), ("20", "abab")])
+@pytest.mark.parametrize(("left", "hedges"), [("19", "abaa"), ("20", "abab")])
 async def test_a_nearly_empty_window_is_left_to_primaries(left: str, hedges: str) -> None:
     slow = FakeEndpoint(chunks=answer("Hello", first_s=3.0))
     said = [
