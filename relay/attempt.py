@@ -23,8 +23,6 @@ from relay import __version__
 from relay.codecs.base import Codec
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import (
-    AudioDelta,
-    ChoiceFinished,
     Events,
     GenerateRequest,
     OpaqueDelta,
@@ -33,7 +31,6 @@ from relay.content import (
     StreamEvent,
     TextDelta,
     ToolArgumentsDelta,
-    ToolCallDone,
     Usage,
 )
 from relay.deadline import Clock, Scope, Timer
@@ -51,12 +48,12 @@ from relay.errors import (
     StreamReset,
     UpstreamStatus,
 )
+from relay.first_segment import FirstSegment
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
 from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
 from relay.reaper import Reaper
 from relay.redaction import redact
 from relay.routing.catalog import Target, Timeouts
-from relay.segments import Segmenter
 from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
 from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
@@ -92,9 +89,6 @@ MAX_BATCH_EVENTS = 1024
 
 _CHUNK_BYTES = 64
 """What a chunk that completes no event counts with beside its bytes."""
-
-_AS_GOOD_AS_SAID = frozenset({ToolCallDone, ChoiceFinished, AudioDelta})
-"""Events after which nobody waits for a sentence."""
 
 _COSTS_NOTHING = (UpstreamStatus, ConnectError, StreamRefused)
 
@@ -294,26 +288,16 @@ class Attempt:
         still give the answer. What is held is bounded by the longest segment, and by
         `MAX_PRELUDE_BYTES` of reasoning beside it, after which it is handed over as it is.
         """
-        segmenter = Segmenter()
+        segment = FirstSegment()
         held_chars = 0
-        while True:
-            for event in events:
-                if type(event) is TextDelta and event.choice == 0:
-                    if segmenter.feed(event.text):
-                        break
-                elif type(event) in _AS_GOOD_AS_SAID:
-                    break
-                elif type(event) is ReasoningDelta:
-                    held_chars += len(event.text)
-            else:
-                if self._pending_error is not None:
-                    raise self._pending_error
-                if self._is_over or held_chars > MAX_PRELUDE_BYTES:
-                    break
-                events = await self.read()
-                self.prelude += events
-                continue
-            break
+        while not segment.is_in(events):
+            held_chars += sum(len(e.text) for e in events if type(e) is ReasoningDelta)
+            if self._pending_error is not None:
+                raise self._pending_error
+            if self._is_over or held_chars > MAX_PRELUDE_BYTES:
+                break
+            events = await self.read()
+            self.prelude += events
         self._mark("first_content")
 
     def _hold(self, events: Events) -> None:

@@ -106,6 +106,11 @@ class GrpcListener(Listener):
     max_live_generations: int = Field(
         8, ge=1, description="per session: one spoken, some speculative, some beside the call"
     )
+    session_idle_ms: int = Field(
+        3_600_000,
+        ge=0,
+        description="a session without a frame and without a generation for so long ends; 0: never",
+    )
 
 
 class HttpListener(Listener):

@@ -211,6 +211,8 @@ class Budgets:
     """The longest silence of the provider after the first content."""
     total_s: float | None = None
     """From receipt to the end."""
+    first_segment_s: float | None = None
+    """From receipt to the first text that can be spoken whole."""
 
 
 PromptCache = Literal["", "auto", "off"]
@@ -244,7 +246,10 @@ class Policy:
     commit_on: Literal["first_content", "first_segment"] = "first_content"
     """What decides a race: the first content, or the first that can be spoken whole."""
     speculative: bool = False
-    """The client may yet discard the answer: it is not hedged."""
+    """The client may yet discard the answer: until it commits there is no hedge, and no tool call
+    leaves the relay."""
+    hold_until_commit: bool = False
+    """With `speculative`: nothing of the answer leaves it either."""
     tenant: str = ""
     """Who pays; empty while there are no keys."""
     traceparent: str = ""

@@ -109,6 +109,8 @@ class Progress:
     """Told of the end by whoever ends the generation."""
     last: AttemptMarks | None = None
     """Where the attempt that started last has come to."""
+    is_wanted: bool = False
+    """A speculation was committed, perhaps before there was a plan to tell."""
     entry: LedgerEntry | None = None
     """The account, from its admission on; whoever ends the generation settles it."""
 
@@ -142,6 +144,8 @@ async def commit(
         prompt_tokens=estimate_prompt_tokens(request),
         elapsed_s=now_s - timeline.received_s,
     )
+    if progress.is_wanted:
+        plan.wanted()
     timeline.close("route")
     states = services.planner.states
 

@@ -284,6 +284,13 @@ class SlowConsumer(DownstreamError):
     reason = Reason.SLOW_CONSUMER
 
 
+class SessionIdle(DownstreamError):
+    """A session had no frame and no generation for longer than the operator allows."""
+
+    code = Code.UNAVAILABLE
+    reason = Reason.SESSION_IDLE
+
+
 class ClientCancelled(DownstreamError):
     """The client cancelled the generation, or went away."""
 

@@ -56,8 +56,11 @@ from relay.errors import (
     StreamStalled,
     UpstreamError,
 )
+from relay.event_size import held_bytes
+from relay.first_segment import FirstSegment
 from relay.outcome import GenerationEnd, HedgeRecord
 from relay.race_plan import RacePlan
+from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
 from relay.tokens import count_bytes, estimate_usage
 from relay.trace_context import trace_id
@@ -88,6 +91,9 @@ _HEDGE_FIELDS = tuple(
 """Attribute, and name in the log, which has its unit."""
 _ALWAYS_TOLD = frozenset({"fired", "won"})
 """Of a hedge that was decided on, also where they are 0 and False."""
+
+_HELD = 3
+"""State of the watchdog: everything is here, and the client has not committed yet."""
 
 _BROKEN_OFF = (ConnectError, StreamReset, StreamStalled)
 """Endings that say nothing about an answer which was whole before."""
@@ -127,6 +133,7 @@ class Generation:
         self._scope = Scope()
         self._timers: list[Timer] = []
         self._watchdog: Watchdog | None = None
+        self._attempt_timer: Timer | None = None
         self._attempt: Attempt | None = None
         self._progress = Progress()
         self._is_prelude_taken = False
@@ -138,6 +145,17 @@ class Generation:
         self._finish: dict[int, ChoiceFinished] = {}
         self.info: ResponseInfo | None = None
         """What the provider said of the response; None before it did."""
+        policy = request.policy
+        self.speculation: Speculation | None = None
+        """What is withheld of it; None where it is wanted from the start."""
+        if policy.speculative:
+            self.speculation = Speculation(
+                holds_all=policy.hold_until_commit,
+                max_bytes=services.lane_bytes,
+                count=held_bytes,
+            )
+        self._first_segment = FirstSegment() if policy.budgets.first_segment_s is not None else None
+        self._segment_timer: Timer | None = None
         self.end: GenerationEnd | None = None
         """None while the generation lives; set exactly once."""
 
@@ -219,6 +237,11 @@ class Generation:
             self._close(_no_content(budget_s))
             return False
         timer = Timer(self._scope, left_s, lambda: _no_content(budget_s))
+        segment_s = self.request.policy.budgets.first_segment_s
+        if segment_s is not None:
+            left_s = max(0.0, segment_s - self._elapsed_s())
+            self._segment_timer = Timer(self._scope, left_s, lambda: _no_segment(segment_s))
+            self._timers.append(self._segment_timer)
         try:
             attempt = await commit(
                 self._services, self.generation_id, self.request, self.timeline, self._progress
@@ -255,19 +278,16 @@ class Generation:
             return self._slow_consumer()
 
         tail_s = min(TAIL_S, inter_token_s)
-        limits_s = (inter_token_s, slow_s, tail_s)
+        limits_s = (inter_token_s, slow_s, tail_s, None)
         self._watchdog = Watchdog(self._scope, limits_s, overdue, self._clock)
         self._watchdog.enter(_DOWNSTREAM, self._clock())
         left_s = limits.total_s - (self._clock() - attempt.marks.started_s)
-        self._timers.append(
-            Timer(
-                self._scope,
-                max(0.0, left_s),
-                lambda: AttemptTimeout(
-                    f"{attempt.target.name} took longer than {limits.total_s:g} s"
-                ),
-            )
+        self._attempt_timer = Timer(
+            self._scope,
+            max(0.0, left_s),
+            lambda: AttemptTimeout(f"{attempt.target.name} took longer than {limits.total_s:g} s"),
         )
+        self._timers.append(self._attempt_timer)
 
     # --- the stream -------------------------------------------------------------------------
 
@@ -308,10 +328,46 @@ class Generation:
             raise StopAsyncIteration from None
         watchdog.enter(_DOWNSTREAM, now_s)
         if not events:
+            if (
+                self.speculation is not None
+                and self.speculation.is_holding
+                and not await self.until_committed()
+            ):
+                raise StopAsyncIteration
             self._close(None)
             raise StopAsyncIteration
         self._account(events)
         return events
+
+    async def until_committed(self) -> bool:
+        """Wait for the client to want what is withheld. False: `end` is set, it will not."""
+        speculation, watchdog = self.speculation, self._watchdog
+        if speculation is None or speculation.is_committed:
+            return True
+        if watchdog is not None:  # neither the provider nor a slow client is waited for
+            watchdog.enter(_HELD, self._clock())
+        if self._attempt is not None and self._attempt.is_over and self._attempt_timer is not None:
+            self._attempt_timer.stop()
+        timer = Timer(self._scope, LONGEST_S, _not_committed)
+        try:
+            await speculation.until_committed()
+        except asyncio.CancelledError:
+            if not self._close_cancelled():
+                raise
+            return False
+        finally:
+            timer.stop()
+        if watchdog is not None:
+            watchdog.enter(_DOWNSTREAM, self._clock())
+        return True
+
+    def wanted(self) -> Events:
+        """The client commits to the answer: hedges may start, and what was withheld is returned,
+        to be sent before what the iteration gives next. Nothing where nothing was withheld."""
+        self._progress.is_wanted = True
+        if self._progress.plan is not None:
+            self._progress.plan.wanted()
+        return self.speculation.commit() if self.speculation is not None else ()
 
     def released(self) -> None:
         """The frontend's first write is done: `relay_out` is over. Later calls do nothing."""
@@ -327,6 +383,10 @@ class Generation:
 
     def _account(self, events: Events) -> None:
         """Note what the end will say; text is only counted."""
+        if self._first_segment is not None and self._first_segment.is_in(events):
+            self._first_segment = None
+            if self._segment_timer is not None:
+                self._segment_timer.stop()
         for event in events:
             if type(event) is TextDelta:
                 self._output_bytes += count_bytes(event.text)
@@ -435,6 +495,17 @@ def _no_content(budget_s: float | None) -> DeadlineExceeded:
         f"no content within the generation's {budget_s or 0:g} s",
         reason=Reason.FIRST_TOKEN_TIMEOUT,
     )
+
+
+def _no_segment(budget_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"nothing that can be spoken whole within the generation's {budget_s:g} s",
+        reason=Reason.FIRST_SEGMENT_TIMEOUT,
+    )
+
+
+def _not_committed() -> DeadlineExceeded:
+    return DeadlineExceeded(f"the speculation was not committed within {LONGEST_S:g} s")
 
 
 def _hedge_fields(hedge: HedgeRecord | None, *, is_wished: bool) -> dict[str, object] | None:

@@ -26,11 +26,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from msgspec.structs import astuple
-
 from relay.content import Events, StreamEvent, TextDelta
 from relay.deadline import Clock
-from relay.tokens import count_bytes
+from relay.event_size import held_bytes
 
 
 class Frames(Protocol):
@@ -44,22 +42,6 @@ class Frames(Protocol):
 MAX_ANSWERS = 64
 """Control frames and ends that may wait before `room` does: far above what a client that reads has
 open, and some kilobytes in all."""
-
-HEAD_BYTES = 64
-"""What an event other than text is counted with beside its content: tags, ids, the object."""
-
-
-def held_bytes(event: StreamEvent) -> int:
-    """How much a pending event holds, in bytes of UTF-8 and of its object; plain text by itself."""
-    if type(event) is TextDelta:
-        return count_bytes(event.text)
-    held = HEAD_BYTES
-    for value in astuple(event):
-        if isinstance(value, str):
-            held += count_bytes(value)
-        elif isinstance(value, bytes):
-            held += len(value)
-    return held
 
 
 class Lane:
@@ -94,7 +76,7 @@ class Lane:
         self._on_stall = on_stall
         self._events: list[StreamEvent] = []
         self._pending_bytes = 0
-        self._tail: Callable[[], bytes] | None = None
+        self._tail: Callable[[], Sequence[bytes]] | None = None
         self._is_queued = False
         self._drained: asyncio.Future[None] | None = None
         self.queued_s = 0.0
@@ -116,16 +98,18 @@ class Lane:
         self._queue()
         return self._pending_bytes >= self._max_bytes
 
-    def finish(self, make_frame: Callable[[], bytes], *, drop_pending: bool = False) -> None:
-        """The generation's last frame; nothing may be pushed after it. Never waits.
+    def finish(
+        self, make_frames: Callable[[], Sequence[bytes]], *, drop_pending: bool = False
+    ) -> None:
+        """The generation's last frames; nothing may be pushed after them. Never waits.
 
         Args:
-            make_frame: called when the writer comes to it, after what is pending was encoded.
+            make_frames: called when the writer comes to it, after what is pending was encoded.
             drop_pending: output that waits is not wanted any more (a cancel).
         """
         if drop_pending:
             self._events = []
-        self._tail = make_frame
+        self._tail = make_frames
         self._outbox.tail_queued()
         self._queue()
 
@@ -153,7 +137,7 @@ class Lane:
             self._pending_bytes = 0
             frames = self._frames.output(events)
         if self._tail is not None:
-            frames = [*frames, self._tail()]
+            frames = [*frames, *self._tail()]
             self._tail = None
             self._outbox.tail_taken()
         return frames

@@ -45,6 +45,8 @@ from relay.target_state import TargetState, TargetStates
 
 HOPELESS_SHARE: Final = 0.01
 """A first-token budget that only so many first tokens have ever met is refused at once."""
+SPECULATIVE_S: Final = 0.05
+"""Until a hedge whose time came before the commit is asked for again."""
 AGAIN_S: Final = 0.25
 """At least, until a hedge that could not be paid is asked for again."""
 MAX_DIRECT: Final = 4096
@@ -332,9 +334,6 @@ class Planner:
         most = min(settings.max_attempts, wish.max_attempts or settings.max_attempts)
         if wish.mode == "off" or most < 2:
             return
-        if policy.speculative:
-            plan.hedge = HedgeRecord(HedgeReason.SPECULATIVE.value)
-            return
         now_s = self.clock()
         others = [
             row
@@ -390,7 +389,7 @@ class Planner:
         # What cannot be paid at its moment is asked again: credit comes with every request, and the
         # first may yet be long. A race that cannot be paid is then timed as any other request.
         again_s = timing.delay_s or plan.late_after_s or settings.default_delay_ms / 1000
-        again_s = max(AGAIN_S, again_s)
+        again_s = SPECULATIVE_S if policy.speculative else max(AGAIN_S, again_s)
         starts = [TimedStart(timing.delay_s, step, again_s)]
         if not plan.hedge.is_shadow:
             plan.max_hedges = most - 1

@@ -135,6 +135,7 @@ class RacePlan:
         "hedge",
         "hedges",
         "is_last_resort",
+        "is_speculative",
         "is_tentative",
         "late_after_s",
         "max_hedges",
@@ -179,6 +180,8 @@ class RacePlan:
         self.hedge = HedgeRecord(HedgeReason.DISABLED.value)
         """What was decided, and what came of it."""
         self.is_last_resort = is_last_resort
+        self.is_speculative = request.policy.speculative
+        """The client may yet discard the answer: no hedge starts."""
         self.is_tentative = is_tentative
         """The first is asked to learn of it, and not for being the best: no session moves there."""
         self.late_after_s: float | None = None
@@ -204,6 +207,9 @@ class RacePlan:
     def may_hedge(self, step: PlannedAttempt) -> bool:
         """A hedge would start now; see `relay.race.Gate`."""
         if len(self._charges) >= self.max_hedges:
+            return False
+        if self.is_speculative:  # speculation and hedging would multiply what a turn costs
+            self.hedge.refused = HedgeReason.SPECULATIVE.value
             return False
         now_s = self._clock()
         alias, hedge = self._alias, self.hedge
@@ -265,6 +271,10 @@ class RacePlan:
         return True
 
     # --- the end ----------------------------------------------------------------------------
+
+    def wanted(self) -> None:
+        """The client will not discard the answer: hedges may start from now on. Idempotent."""
+        self.is_speculative = False
 
     def committed(self) -> None:
         """An attempt is ready: retries are over, though the answer is yet to be read."""

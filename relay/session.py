@@ -44,6 +44,8 @@ class GenerationFrames(Protocol):
 
     def output(self, events: Events) -> Sequence[bytes]: ...
 
+    def rest(self, end: GenerationEnd) -> Sequence[bytes]: ...
+
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes: ...
 
 
@@ -73,6 +75,10 @@ class Session:
         self._outbox = outbox
         self._max_live = max_live
         self._live: dict[str, Generation] = {}
+        self._lanes: dict[str, Lane] = {}
+        """Of generations that may yet be discarded, for what the commit lets go."""
+        self._buried: dict[str, CancelReason] = {}
+        """Cancelled before they began: a client's tasks may overtake one another."""
         self._used: dict[str, None] = {}  # a dict keeps the order in which ids are forgotten
         self._tasks: set[asyncio.Task[None]] = set()
         self._prewarm: Prewarm | None = None
@@ -84,6 +90,7 @@ class Session:
         frames: GenerationFrames,
         make_request: Callable[[], GenerateRequest],
         received_s: float,
+        supersedes: Sequence[str] = (),
     ) -> None:
         """Begin a generation, or end it at once when it is refused.
 
@@ -91,6 +98,8 @@ class Session:
             generation_id: the client's.
             request_id: the relay's own.
             make_request: reads the start; what it raises becomes the generation's end.
+            supersedes: ids of generations that it replaces: they are cancelled first, whatever
+                becomes of the start.
 
         Raises:
             DuplicateGeneration: the id was used; there is no generation to end.
@@ -98,11 +107,19 @@ class Session:
         if generation_id in self._used:
             raise DuplicateGeneration(f"the id {generation_id!r} was used before")
         self._used[generation_id] = None
+        buried = self._buried.pop(generation_id, None)
         if len(self._used) > REMEMBERED_IDS + self._max_live:
             oldest = next(id_ for id_ in self._used if id_ not in self._live)
             del self._used[oldest]
         lane = self._outbox.lane(frames, self._services.lane_bytes, lambda: None)
-        if len(self._live) >= self._max_live:
+        for name in supersedes:
+            self.cancel(name, CancelReason.SUPERSEDED)
+        if buried is not None:
+            cancelled = ClientCancelled("cancelled by the client before it began", buried)
+            self._refuse(lane, frames, cancelled, request_id)
+            return
+        going = sum(name in self._live for name in set(supersedes))
+        if len(self._live) - going >= self._max_live:
             error: RelayError = TooManyGenerations(
                 f"{self._max_live} generations run on this session already"
             )
@@ -139,24 +156,32 @@ class Session:
     @staticmethod
     def _refuse(lane: Lane, frames: GenerationFrames, error: RelayError, request_id: str) -> None:
         log_refusal(error, request_id)
-        lane.finish(lambda: frames.end(refused(error), None))
+        lane.finish(lambda: [frames.end(refused(error), None)])
 
     async def _run(self, generation: Generation, frames: GenerationFrames) -> None:
         lane = self._outbox.lane(
             frames, self._services.lane_bytes, generation.released, generation.give_up
         )
+        if generation.speculation is not None:
+            self._lanes[generation.client_id] = lane
         try:
             async with generation:
                 if await generation.commit():
+                    speculation = generation.speculation
                     async for events in generation:
-                        if lane.push(events):
+                        if speculation is not None:
+                            events = speculation.let_go(events)
+                            if speculation.is_full and not await generation.until_committed():
+                                break
+                        if events and lane.push(events):
                             await lane.drained()
         finally:
             del self._live[generation.client_id]
+            self._lanes.pop(generation.client_id, None)
             end = generation.end
             if end is not None:
                 lane.finish(
-                    lambda: frames.end(end, generation),
+                    lambda: [*frames.rest(end), frames.end(end, generation)],
                     drop_pending=isinstance(end.error, ClientCancelled),
                 )
 
@@ -173,10 +198,25 @@ class Session:
             self._prewarm.stop()
 
     def cancel(self, generation_id: str, why: CancelReason) -> None:
-        """Stop one generation; unknown and ended ids do nothing."""
+        """Stop one generation. Idempotent; ended ids do nothing, and a start of one that has not
+        begun yet will end at once."""
         generation = self._live.get(generation_id)
         if generation is not None:
             generation.cancel(ClientCancelled("cancelled by the client", why))
+        elif generation_id not in self._used:
+            self._buried.setdefault(generation_id, why)
+            if len(self._buried) > REMEMBERED_IDS:
+                del self._buried[next(iter(self._buried))]
+
+    def commit(self, generation_id: str) -> None:
+        """The client wants what it had started on speculation: release it, with its tools, and let
+        it be hedged. Ids that are unknown, ended or no speculation do nothing."""
+        generation = self._live.get(generation_id)
+        if generation is None:
+            return
+        held, lane = generation.wanted(), self._lanes.pop(generation_id, None)
+        if held and lane is not None:
+            lane.push(held)
 
     def cancel_all(self, why: CancelReason) -> None:
         """Stop all that run now."""

@@ -32,6 +32,9 @@ LEAVES = {
     "reaper",
     "sse",
     "segments",
+    "first_segment",
+    "event_size",
+    "speculation",
     "logs",
 }
 """What every layer may use. They know of each other only what is listed below."""
@@ -49,6 +52,9 @@ MAY_USE: dict[str, set[str]] = {
     "reaper": set(),
     "sse": set(),
     "segments": set(),
+    "first_segment": {"content", "segments"},
+    "event_size": {"content", "tokens"},
+    "speculation": {"content"},
     "logs": set(),
     "redaction": {"errors"},
     # parts that do not know each other. Routing makes targets out of the seams of the other two:

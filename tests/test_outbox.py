@@ -66,8 +66,8 @@ def text(words: str) -> Events:
     return [TextDelta(words)]
 
 
-def end_of(name: str) -> Callable[[], bytes]:
-    return lambda: f"{name}:end".encode()
+def end_of(name: str) -> Callable[[], list[bytes]]:
+    return lambda: [f"{name}:end".encode()]
 
 
 class Setting:
@@ -158,9 +158,9 @@ async def test_end_is_made_after_the_output_before_it() -> None:
     lane = setting.lane("a")
     order: list[str] = []
 
-    def make() -> bytes:
+    def make() -> list[bytes]:
         order.append(f"end after {len(setting.client.frames)}")
-        return b"end"
+        return [b"end"]
 
     lane.push(text("1"))
     await asyncio.sleep(0.5)

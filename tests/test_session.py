@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.content import Events, GenerateRequest, TextDelta
+from relay.content import Events, GenerateRequest, TextDelta, ToolCallDone
 from relay.errors import (
     CancelReason,
     ClientCancelled,
@@ -43,7 +43,12 @@ class LineFrames:
 
     def output(self, events: Events) -> Sequence[bytes]:
         text = "".join(event.text for event in events if isinstance(event, TextDelta))
-        return [f"{self._id}|text|{text}".encode()] if text else []
+        frames = [f"{self._id}|text|{text}".encode()] if text else []
+        calls = [event.name for event in events if isinstance(event, ToolCallDone)]
+        return [*frames, *(f"{self._id}|call|{name}".encode() for name in calls)]
+
+    def rest(self, end: GenerationEnd) -> Sequence[bytes]:
+        return ()
 
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes:
         if end.error is None:
@@ -90,8 +95,15 @@ class Call:
         self.session = Session(self.scenario.services, self.outbox, max_live)
         self.writer = asyncio.get_running_loop().create_task(self.outbox.run())
 
-    def start(self, name: str, make_request: Callable[[], GenerateRequest] | None = None) -> None:
-        self.session.start(name, f"gen_{name}", LineFrames(name), make_request or request, now_s())
+    def start(
+        self,
+        name: str,
+        make_request: Callable[[], GenerateRequest] | None = None,
+        supersedes: Sequence[str] = (),
+    ) -> None:
+        self.session.start(
+            name, f"gen_{name}", LineFrames(name), make_request or request, now_s(), supersedes
+        )
 
     async def half_close(self) -> None:
         """The client starts nothing more; what runs may finish."""

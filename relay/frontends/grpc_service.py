@@ -44,6 +44,7 @@ from relay.errors import (
     Reason,
     RelayError,
     RequestTooLarge,
+    SessionIdle,
     SlowConsumer,
 )
 from relay.frontends.grpc_status import to_status, to_trailers
@@ -63,7 +64,15 @@ from relay.session import Session, check_acceptable, log_refusal
 _log = structlog.get_logger("relay.grpc")
 
 SERVICE = "rtrelay.v1.RelayService"
-CAPABILITIES = ("openai_chat_body", "hedge", "commit_on_first_segment", "prewarm_prompt")
+CAPABILITIES = (
+    "openai_chat_body",
+    "segments",
+    "hedge",
+    "commit_on_first_segment",
+    "speculation",
+    "hold_until_commit",
+    "prewarm_prompt",
+)
 
 HARD_LIMIT_FACTOR = 4
 """Of `max_request_bytes`: what grpc may hold of one message, so that it can be refused in words."""
@@ -178,7 +187,7 @@ class RelayService:
             end = generation.end
             if end is None:
                 raise RuntimeError("a generation that was left has its end")
-            lane.finish(lambda: frames.end(end, generation))
+            lane.finish(lambda: [*frames.rest(end), frames.end(end, generation)])
             slow = await _let_out(outbox, writer)
         finally:
             if not writer.done():
@@ -214,6 +223,8 @@ class _Conversation:
         self._scope = Scope()
         self._is_reading = True
         self._is_closed_by_client = False
+        self._heard_s = services.clock()
+        self._idle: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve to the end; see `_serve`.
@@ -231,6 +242,7 @@ class _Conversation:
                 scope.cancel(bug)  # whatever this task waits for, nothing can be told any more
 
         writer.add_done_callback(on_writer_ended)
+        self._look_whether_idle()
         try:
             await self._serve(writer)
         except asyncio.CancelledError:
@@ -240,6 +252,8 @@ class _Conversation:
             await self._end_with(cause, writer)
         finally:
             scope.leave()
+            if self._idle is not None:
+                self._idle.cancel()
             # Reached in passing, or because the RPC is gone: then nothing can be told any more,
             # a pending write fails by itself and the upstreams are reset here.
             session.end_prewarm()
@@ -278,6 +292,23 @@ class _Conversation:
         await _let_out(self._outbox, writer)
         await _abort(self._context, cause)
 
+    def _look_whether_idle(self) -> None:
+        """A timer for many frames: it looks at when the last one came."""
+        limit_s = self._settings.session_idle_ms / 1000
+        if limit_s <= 0 or not self._is_reading:
+            return
+        now_s = self._services.clock()
+        if len(self._session):
+            self._heard_s = now_s
+        left_s = self._heard_s + limit_s - now_s
+        if left_s <= 0:
+            self.end(SessionIdle(f"the session had nothing to do for {limit_s:g} s"))
+            return
+        # While generations run it counts from their end, so it looks more often than once.
+        self._idle = asyncio.get_running_loop().call_later(
+            min(left_s, max(0.05, limit_s / 4)), self._look_whether_idle
+        )
+
     def end(self, cause: RelayError) -> None:
         """End the session with this status. One that ends by itself already is left alone."""
         if self._is_reading:
@@ -300,7 +331,7 @@ class _Conversation:
                         "the first frame must be setup", reason=Reason.SETUP_REQUIRED
                     )
                 return
-            received_s = self._services.clock()
+            self._heard_s = received_s = self._services.clock()
             try:
                 frame = parse(relay_pb.ConverseRequest, data, max_bytes)
             except (InvalidRequest, RequestTooLarge) as error:
@@ -328,10 +359,7 @@ class _Conversation:
                 self._is_closed_by_client = True
                 return
             elif kind == "commit":
-                self._reject(
-                    NotImplementedYet("commit is not served by this version"),
-                    frame.commit.generation_id,
-                )
+                self._on_commit(frame.commit)
             elif kind == "setup":
                 self._reject(InvalidRequest("setup comes once, as the first frame", field="setup"))
             else:
@@ -347,6 +375,7 @@ class _Conversation:
             limits=relay_pb.Limits(
                 max_concurrent_generations=self._settings.max_live_generations,
                 max_frame_bytes=self._settings.max_request_bytes,
+                idle_timeout_ms=self._settings.session_idle_ms,
                 slow_consumer_ms=round(self._services.slow_consumer_s * 1000),
             ),
         )
@@ -366,9 +395,18 @@ class _Conversation:
                 FrameEncoder(generation_id, request_id, start.turn_id, start.output),
                 lambda: to_generate_request(start, self._setup, self._traceparent, self._id),
                 received_s,
+                start.supersedes,
             )
         except RelayError as error:
             self._reject(error, generation_id)
+
+    def _on_commit(self, commit: relay_pb.Commit) -> None:
+        try:
+            check_generation_id(commit.generation_id, "commit.generation_id")
+        except RelayError as error:
+            self._reject(error)
+        else:
+            self._session.commit(commit.generation_id)
 
     def _on_cancel(self, cancel: relay_pb.Cancel) -> None:
         why = CancelReason.UNSPECIFIED

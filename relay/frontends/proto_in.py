@@ -43,7 +43,7 @@ from relay.content import (
     ToolChoice,
     ToolChoiceMode,
 )
-from relay.errors import InvalidRequest, NotImplementedYet, RequestTooLarge
+from relay.errors import InvalidRequest, RequestTooLarge
 from relay.frontends.chat_body import (
     MAX_CHOICES,
     SAMPLING_RANGES,
@@ -102,18 +102,15 @@ def parse(kind: type[P], data: bytes, max_bytes: int) -> P:
         raise InvalidRequest(f"the bytes are not a valid {name}", field=name) from None
 
 
-def check_generation_id(generation_id: str) -> None:
+def check_generation_id(generation_id: str, field: str = "start.generation_id") -> None:
     """
     Raises:
         InvalidRequest: empty or too long.
     """
     if not generation_id:
-        raise InvalidRequest("start.generation_id is required", field="start.generation_id")
+        raise InvalidRequest(f"{field} is required", field=field)
     if len(generation_id.encode()) > MAX_ID_BYTES:
-        raise InvalidRequest(
-            f"start.generation_id is longer than {MAX_ID_BYTES} bytes",
-            field="start.generation_id",
-        )
+        raise InvalidRequest(f"{field} is longer than {MAX_ID_BYTES} bytes", field=field)
 
 
 def to_generate_request(
@@ -132,7 +129,7 @@ def to_generate_request(
         InvalidRequest: a field is missing or wrong.
         NotImplementedYet: a field asks for what this version does not serve.
     """
-    _refuse_unserved(start, setup)
+    _check_form(start)
     policy = _policy(start, setup, traceparent, session_id)
     model = start.model
     kind = start.WhichOneof("input")
@@ -223,23 +220,16 @@ def _with_reasoning(request: GenerateRequest, want_reasoning: bool) -> GenerateR
     return replace(request, want_reasoning=want_reasoning)
 
 
-def _refuse_unserved(start: relay_pb.Start, setup: relay_pb.Setup | None) -> None:
+def _check_form(start: relay_pb.Start) -> None:
     output = start.output
-    wants_segment = _budget(start, setup, "first_segment_ms") is not None
-    is_own = start.budgets.HasField("first_segment_ms")
-    unserved = {
-        "start.speculative": start.speculative,
-        "start.hold_until_commit": start.hold_until_commit,
-        "start.supersedes": bool(start.supersedes),
-        "start.output.text_mode": output.text_mode
-        not in (relay_pb.TEXT_MODE_UNSPECIFIED, relay_pb.TEXT_MODE_DELTAS),
-        "start.budgets.first_segment_ms": wants_segment and is_own,
-        # A default of starts like any other, so it is each start's to fail of it.
-        "setup.budgets.first_segment_ms": wants_segment and not is_own,
-    }
-    for field, is_used in unserved.items():
-        if is_used:
-            raise NotImplementedYet(f"{field} is not served by this version")
+    modes = relay_pb.TextMode.values()
+    if output.text_mode not in modes:
+        raise InvalidRequest("start.output.text_mode is not known", field="start.output.text_mode")
+    if start.hold_until_commit and not start.speculative:
+        raise InvalidRequest(
+            "start.hold_until_commit is for a start that is speculative",
+            field="start.hold_until_commit",
+        )
 
 
 def check_labels(labels: Mapping[str, str], field: str) -> None:
@@ -304,6 +294,7 @@ def _policy(
     return Policy(
         budgets=Budgets(
             first_token_s=_budget(start, setup, "first_token_ms"),
+            first_segment_s=_budget(start, setup, "first_segment_ms"),
             inter_token_s=_budget(start, setup, "inter_token_ms"),
             total_s=_budget(start, setup, "total_ms"),
         ),
@@ -312,6 +303,8 @@ def _policy(
         timeline=True,
         labels=labels,
         client=client,
+        speculative=start.speculative,
+        hold_until_commit=start.hold_until_commit,
         hedge=_hedge_wish(start.hedge) if start.HasField("hedge") else HedgeWish(),
         commit_on="first_segment"
         if start.output.commit_on == relay_pb.COMMIT_ON_FIRST_SEGMENT

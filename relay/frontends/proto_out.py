@@ -33,10 +33,12 @@ from relay.content import (
 )
 from relay.errors import ClientCancelled, RelayError
 from relay.frontends.grpc_status import to_status
+from relay.frontends.segment_frames import SegmentFrames
 from relay.generation import Generation
 from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd, HedgeRecord
 
 _Response = relay_pb.ConverseResponse
+_SEGMENTED = (relay_pb.TEXT_MODE_SEGMENTS, relay_pb.TEXT_MODE_DELTAS_AND_SEGMENTS)
 _Delta = relay_pb.Delta
 
 
@@ -63,6 +65,8 @@ class FrameEncoder:
         self._wants_arguments = output.tool_arguments
         self._wants_extras = output.extras
         self._wants_phases = output.attempt_phases
+        self._segments = SegmentFrames(generation_id) if output.text_mode in _SEGMENTED else None
+        self._wants_text = output.text_mode != relay_pb.TEXT_MODE_SEGMENTS
         self._chars: dict[int, int] = {}
         """Text sent so far of each choice that began."""
         self._sounds: dict[int, _Base64] = {}
@@ -79,6 +83,30 @@ class FrameEncoder:
 
     def output(self, events: Events) -> Sequence[bytes]:
         """The frames of some events, in order."""
+        if self._segments is not None:
+            return self._segmented(self._segments, events)
+        return self._frames(events)
+
+    def _segmented(self, segments: SegmentFrames, events: Events) -> Sequence[bytes]:
+        """Deltas, and after them the segments that they complete."""
+        frames: list[bytes] = []
+        shown = events
+        if not self._wants_text:
+            shown = [event for event in events if type(event) is not TextDelta]
+            for event in events:
+                if type(event) is TextDelta:
+                    self._chars[event.choice] = self._chars.get(event.choice, 0) + len(event.text)
+        if shown:
+            frames += self._frames(shown)
+        ended: list[bytes] = []
+        for event in events:
+            if type(event) is TextDelta:
+                ended += segments.feed(event.choice, event.text)
+            elif type(event) is ChoiceFinished:
+                ended += segments.finish(event.choice)
+        return [*frames, *ended]
+
+    def _frames(self, events: Events) -> Sequence[bytes]:
         first = events[0]
         if type(first) is TextDelta:
             if len(events) == 1:
@@ -168,6 +196,13 @@ class FrameEncoder:
                 is_partial=event.is_partial,
             )
         ).SerializeToString()
+
+    def rest(self, end: GenerationEnd) -> Sequence[bytes]:
+        """What comes before the end: text that broke off inside a sentence, unless it is not wanted
+        any more."""
+        if self._segments is None or isinstance(end.error, ClientCancelled):
+            return ()
+        return self._segments.rest()
 
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes:
         """The generation is over; its last frame."""

@@ -24,11 +24,11 @@ from relay.codecs.openai_responses import ResponsesCodec
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import GenerateRequest, ProviderFailed, StreamEvent
 from relay.errors import RelayError
+from relay.event_size import held_bytes
 from relay.frontends.grpc_status import to_status
 from relay.frontends.http_errors import error_body, retry_headers
 from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
-from relay.outbox import held_bytes
 from tests.fakes.collect import pieces_of
 from tests.fakes.ends import end_of
 from tests.fakes.odd_json import bodies, streams

@@ -77,6 +77,7 @@ class Answer:
     texts: dict[int, str] = field(default_factory=dict)
     reasonings: dict[int, str] = field(default_factory=dict)
     refusals: dict[int, str] = field(default_factory=dict)
+    segments: dict[int, list[str]] = field(default_factory=dict)
     tool_calls: dict[int, list[ToolCallDone]] = field(default_factory=dict)
     argument_pieces: dict[tuple[int, int], str] = field(default_factory=dict)
     is_started: bool = False
@@ -121,10 +122,19 @@ class Answer:
             calls = self.tool_calls.setdefault(frame.tool_call.choice, [])
             assert frame.tool_call.index == len(calls), "tool calls with a gap"
             calls.append(frame.tool_call)
+        elif kind == "segment":
+            assert self.is_started, "a segment before started"
+            found = self.segments.setdefault(frame.segment.choice, [])
+            assert frame.segment.index == len(found), "segments with a gap"
+            assert frame.segment.char_offset == sum(map(len, found)), "an offset with a gap"
+            found.append(frame.segment.text)
         elif kind == "end":
             self.end = frame.end
             for choice in frame.end.choices:
-                assert choice.text_chars == len(self.texts.get(choice.choice, ""))
+                spoken = "".join(self.segments.get(choice.choice, ()))
+                text = self.texts.get(choice.choice, "") or spoken
+                assert choice.text_chars == len(text)
+                assert spoken in ("", text), "segments are the text"
 
     def _take_delta(self, frame: Frame) -> None:
         delta = frame.delta

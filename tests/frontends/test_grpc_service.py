@@ -108,14 +108,15 @@ START = ConverseRequest(start=start("g1"))
 class Relay:
     """A service in front of one provider."""
 
-    def __init__(self, **row: Any) -> None:
+    def __init__(self, *, session_idle_ms: int = 0, **row: Any) -> None:
         """
         Args:
             row: further keys of the provider's row.
         """
         self.scenario = Scenario({"a": SPEAKS}, rows_more={"a": row})
         self.service = RelayService(
-            self.scenario.services, GrpcListener(max_request_bytes=MAX_BYTES)
+            self.scenario.services,
+            GrpcListener(max_request_bytes=MAX_BYTES, session_idle_ms=session_idle_ms),
         )
 
     async def converse(self, rpc: Rpc) -> None:
@@ -539,3 +540,29 @@ async def test_started_is_written_after_the_request_has_left() -> None:
     assert seen[1] == 1
     rpc.incoming.put_nowait(grpc.aio.EOF)
     await serving
+
+
+# --- idle sessions --------------------------------------------------------------------------
+
+
+@on_virtual_time
+async def test_a_session_without_anything_to_do_ends() -> None:
+    relay = Relay(session_idle_ms=60_000)
+    rpc = Rpc(SETUP, ends=False)
+    asyncio.get_running_loop().call_later(45.0, rpc.incoming.put_nowait, _bytes_of(PING))
+    await relay.converse(rpc)
+    assert rpc.status is not None
+    assert reason_of(rpc.status) == "SESSION_IDLE"
+    assert rpc.kinds == ["ready", "pong"]
+    assert since_start_s() == pytest.approx(105.0, abs=15.0)
+    assert since_start_s() >= 105.0
+
+
+@on_virtual_time
+async def test_a_session_is_not_idle_while_a_generation_runs() -> None:
+    relay = Relay(session_idle_ms=200)
+    rpc = Rpc(SETUP, START, ends=False)
+    await relay.converse(rpc)
+    assert rpc.kinds[-1] == "end", "its answer takes a second"
+    assert rpc.status is not None
+    assert since_start_s() >= 1.0 + 0.2

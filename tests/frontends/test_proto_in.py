@@ -32,7 +32,7 @@ from relay.content import (
     ToolChoice,
     ToolChoiceMode,
 )
-from relay.errors import InvalidRequest, NotImplementedYet, RelayError, RequestTooLarge
+from relay.errors import InvalidRequest, RelayError, RequestTooLarge
 from relay.frontends import proto_in
 from relay.frontends.limits import (
     MAX_CALLS,
@@ -702,36 +702,26 @@ def test_frame_of_too_many_fields_is_not_parsed() -> None:
     assert raised.value.metadata == {"field": "rtrelay.v1.ConverseRequest"}
 
 
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"speculative": True}, "start.speculative"),
-        ({"hold_until_commit": True}, "start.hold_until_commit"),
-        ({"supersedes": ["g0"]}, "start.supersedes"),
-        (
-            {"output": relay_pb.OutputOptions(text_mode=relay_pb.TEXT_MODE_SEGMENTS)},
-            "start.output.text_mode",
-        ),
-        ({"budgets": relay_pb.Budgets(first_segment_ms=1)}, "start.budgets.first_segment_ms"),
-    ],
-)
-def test_what_is_not_served_yet_is_refused_by_name(fields: dict[str, Any], named: str) -> None:
-    with pytest.raises(NotImplementedYet, match=named):
-        to_generate_request(start(**fields), None)
+def test_what_may_yet_be_discarded() -> None:
+    made = to_generate_request(start(speculative=True, hold_until_commit=True), None)
+    assert (made.policy.speculative, made.policy.hold_until_commit) == (True, True)
+    with pytest.raises(InvalidRequest, match=r"start\.hold_until_commit is for a start that is"):
+        to_generate_request(start(hold_until_commit=True), None)
 
 
-@pytest.mark.parametrize(
-    ("own", "named"),
-    [(None, "setup.budgets.first_segment_ms"), (2, "start.budgets.first_segment_ms"), (0, "")],
-)
-def test_default_that_is_not_served_yet(own: int | None, named: str) -> None:
+def test_text_mode_that_is_not_known() -> None:
+    output = relay_pb.OutputOptions(text_mode=99)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match=r"start\.output\.text_mode is not known"):
+        to_generate_request(start(output=output), None)
+
+
+@pytest.mark.parametrize(("own", "limit_s"), [(None, 0.001), (2, 0.002), (0, None)])
+def test_first_segment_s_limit_is_the_start_s_else_the_setup_s(
+    own: int | None, limit_s: float | None
+) -> None:
     setup = relay_pb.Setup(budgets=relay_pb.Budgets(first_segment_ms=1))
     asked = start(budgets=relay_pb.Budgets(first_segment_ms=own))
-    if not named:
-        to_generate_request(asked, setup)
-        return
-    with pytest.raises(NotImplementedYet, match=named):
-        to_generate_request(asked, setup)
+    assert to_generate_request(asked, setup).policy.budgets.first_segment_s == limit_s
 
 
 def test_served_modes_may_be_named() -> None:

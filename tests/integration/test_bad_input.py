@@ -17,7 +17,6 @@ import httpx2
 import orjson
 import pytest
 from rtrelay.v1 import (
-    Budgets,
     Cancel,
     Commit,
     ConverseRequest,
@@ -25,14 +24,12 @@ from rtrelay.v1 import (
     Message,
     NoticeKind,
     Outcome,
-    OutputOptions,
     Part,
     Ping,
     Prompt,
     Role,
     Sampling,
     Setup,
-    TextMode,
     Tool,
     ToolChoice,
     ToolChoiceMode,
@@ -218,7 +215,10 @@ async def test_metadata_over_the_limit_is_refused_every_time(world: World) -> No
             ConverseRequest(start=start("by")), "DUPLICATE_GENERATION", "", id="id_of_a_running_one"
         ),
         pytest.param(
-            ConverseRequest(commit=Commit(generation_id="by")), "NOT_IMPLEMENTED", "", id="commit"
+            ConverseRequest(commit=Commit()),
+            "INVALID_REQUEST",
+            "commit.generation_id",
+            id="commit_of_nothing",
         ),
         pytest.param(
             ConverseRequest(cancel=Cancel()), "INVALID_REQUEST", "cancel", id="cancel_of_nothing"
@@ -410,33 +410,15 @@ async def test_bad_start_of_generate_has_its_end_and_its_status(
 
 UNSERVED = [
     pytest.param({"speculative": True}, id="speculative"),
-    pytest.param({"hold_until_commit": True}, id="hold_until_commit"),
+    pytest.param({"speculative": True, "hold_until_commit": True}, id="hold_until_commit"),
     pytest.param({"supersedes": ["by"]}, id="supersedes"),
-    pytest.param({"output": OutputOptions(text_mode=TextMode.TEXT_MODE_SEGMENTS)}, id="segments"),
-    pytest.param(
-        {"output": OutputOptions(text_mode=TextMode.TEXT_MODE_DELTAS_AND_SEGMENTS)},
-        id="deltas_and_segments",
-    ),
-    pytest.param({"budgets": {"first_segment_ms": 100}}, id="first_segment_ms"),
 ]
 
 
 @pytest.mark.parametrize("more", UNSERVED)
-async def test_what_is_not_served_yet_is_said_so(world: World, more: dict[str, Any]) -> None:
-    async with world.session() as talk:
-        assert talk.ready is not None
-        assert list(talk.ready.capabilities) == [
-            "openai_chat_body",
-            "hedge",
-            "commit_on_first_segment",
-            "prewarm_prompt",
-        ]
-        await talk.start("later", **more)
-        end = (await talk.ended("later")).end
-        assert end is not None
-        assert reason_of(end.error) == "NOT_IMPLEMENTED"
-        assert end.error.code == 12
-        assert next(iter(more)) in end.error.message
+async def test_what_needs_a_session_is_refused_without_one(
+    world: World, more: dict[str, Any]
+) -> None:
     result = await world.relay.generate(start(**more))
     status = status_of(result.error)
     assert (reason_of(status), status.code) == ("NOT_IMPLEMENTED", 12)
@@ -446,21 +428,18 @@ async def test_what_is_not_served_yet_is_said_so(world: World, more: dict[str, A
     await world.still_serves()
 
 
-async def test_default_that_is_not_served_yet_is_each_start_s_to_fail_of(world: World) -> None:
-    world.gate.set()
-    async with world.relay.talk(budgets=Budgets(first_segment_ms=100)) as talk:
-        for id_ in ("a", "b"):
-            await talk.start(id_)
-            end = (await talk.ended(id_)).end
-            assert end is not None
-            assert (reason_of(end.error), end.error.code) == ("NOT_IMPLEMENTED", 12)
-            assert end.error.message.startswith("setup.budgets.first_segment_ms")
-        # A start may do without, and the session serves it.
-        await talk.start("c", budgets=Budgets(first_segment_ms=0))
-        assert (await talk.ended("c")).text == "One two"
-        await talk.half_close()
-        assert await talk.over() is None
-        assert not talk.notices
+async def test_what_a_session_can_do_is_said_in_its_ready(world: World) -> None:
+    async with world.session() as talk:
+        assert talk.ready is not None
+        assert list(talk.ready.capabilities) == [
+            "openai_chat_body",
+            "segments",
+            "hedge",
+            "commit_on_first_segment",
+            "speculation",
+            "hold_until_commit",
+            "prewarm_prompt",
+        ]
 
 
 async def test_generate_of_what_is_no_message(world: World) -> None:

@@ -36,7 +36,7 @@ from relay.content import (
     Usage,
 )
 from relay.errors import EventTooLarge
-from relay.outbox import HEAD_BYTES, held_bytes
+from relay.event_size import HEAD_BYTES, held_bytes
 from relay.outcome import GenerationEnd
 
 _dumps = orjson.dumps

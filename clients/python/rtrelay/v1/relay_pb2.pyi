@@ -664,7 +664,10 @@ Global___OutputOptions: typing_extensions.TypeAlias = OutputOptions
 
 @typing.final
 class Commit(google.protobuf.message.Message):
-    """A speculative generation is wanted: its output and tool calls are released."""
+    """A speculative generation is wanted: its output and tool calls are released, and it may be hedged.
+    Ids that are unknown, ended or no speculation do nothing. What is withheld and not committed to
+    within 60 s after its answer came ends with DEADLINE_EXCEEDED.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -682,7 +685,9 @@ Global___Commit: typing_extensions.TypeAlias = Commit
 
 @typing.final
 class Cancel(google.protobuf.message.Message):
-    """Stop generations. Each gets its `end`; the provider's stream is reset at once."""
+    """Stop generations. Each gets its `end`; the provider's stream is reset at once. Ended ids do nothing;
+    a start whose id was cancelled before it came ends at once.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -826,7 +831,7 @@ class Ready(google.protobuf.message.Message):
     @property
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Optional parts of the contract that this relay serves: `openai_chat_body`, `segments`,
-        `commit_on_first_segment`, `speculation`, `hold_until_commit`, `prewarm_prompt` (ignored by
+        `commit_on_first_segment`, `hedge`, `speculation`, `hold_until_commit`, `prewarm_prompt` (ignored by
         relays that do not list it). What else is not listed is refused
         with ERROR_REASON_NOT_IMPLEMENTED: a start that asks for it by its `end`, also when the setup
         asks in its name, any other frame by a `notice`.
@@ -1107,7 +1112,9 @@ class Segment(google.protobuf.message.Message):
     index: builtins.int
     """Its number in the choice, from 0."""
     is_last: builtins.bool
-    """It is the last of its choice."""
+    """It is the last of its choice. Its text may be empty, where the one before was sent before it was
+    known to be the last.
+    """
     def __init__(
         self,
         *,
