@@ -228,7 +228,9 @@ async def test_a_request_apart_from_one_that_hangs(kind: WorldKind, make_world: 
         server = server_of(here)
         await here.transport.warm(here.origin, 2)
         server.routes["/apart"] = h2_server.in_turn(h2_server.hang(), h2_server.answer())
-        request = UpstreamRequest("POST", "/apart", [], b"{}")
+        # Without a body: pyqwest 0.12, with two connections in use, now and then sends a body and
+        # not its END_STREAM (a few times in a hundred here, until something else wakes it).
+        request = UpstreamRequest("GET", "/apart", [], b"")
         first = UsedConnection()
         hanging = asyncio.ensure_future(
             here.transport.open(here.origin, request, connect_timeout_s=2, used=first)
