@@ -5,7 +5,9 @@ first stays reversible.
 
 Known limits: no HTTP/2 keep-alive pings (the pool's probes find dead connections); windows
 cannot be set, so a reader that stops lets 2 MiB in before its provider is stopped; a stream
-refused (REFUSED_STREAM, GOAWAY with NO_ERROR) is tried three times before the error is ours.
+refused (REFUSED_STREAM, GOAWAY with NO_ERROR) is tried three times before the error is ours; with
+several connections in use, a request's body has been seen to go out without its END_STREAM until
+something else woke it.
 """
 
 from __future__ import annotations
