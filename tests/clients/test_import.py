@@ -16,6 +16,7 @@ assert not heavy, heavy
 assert threading.active_count() == 1
 assert "Client" in dir(rtrelay)
 rtrelay.Client("127.0.0.1:1")
+import rtrelay.sync
 assert threading.active_count() == 1
 assert "relay" not in sys.modules
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -84,7 +83,7 @@ class Client:
         self._reconnect = reconnect or Reconnect()
         self._options = tuple({**CHANNEL_OPTIONS, **(channel_options or {})}.items())
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: set[Session] = set()
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -142,7 +141,7 @@ class Client:
         switchboard = Switchboard(
             self._addresses, self._channel_of, setup, self._metadata, self._reconnect
         )
-        session = Session(switchboard)
+        session = Session(switchboard, on_closed=self._sessions.discard)
         self._sessions.add(session)
         return session
 

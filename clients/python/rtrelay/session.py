@@ -32,6 +32,10 @@ Input: TypeAlias = (
 body of an OpenAI chat completion as a mapping or as JSON."""
 
 
+CLOSE_TIMEOUT_S = 1.0
+"""How long a session that is closed waits for the ends of what ran."""
+
+
 class Session:
     """Many generations over one stream, or over the next one when that breaks.
 
@@ -40,9 +44,9 @@ class Session:
     loop, and is not for several threads.
     """
 
-    def __init__(self, switchboard: Switchboard, *, close_timeout_s: float = 1.0) -> None:
+    def __init__(self, switchboard: Switchboard, *, on_closed: Callable[[Session], object]) -> None:
         self._switchboard = switchboard
-        self._close_timeout_s = close_timeout_s
+        self._on_closed = on_closed
 
     async def __aenter__(self) -> Self:
         """
@@ -67,7 +71,10 @@ class Session:
     async def aclose(self) -> None:
         """Cancel what runs and end the session. Idempotent. If it is cancelled here, all is closed
         nevertheless, without waiting for the relay's ends."""
-        await self._switchboard.aclose(self._close_timeout_s)
+        try:
+            await self._switchboard.aclose(CLOSE_TIMEOUT_S)
+        finally:
+            self._on_closed(self)
 
     @property
     def ready(self) -> Ready | None:
