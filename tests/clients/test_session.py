@@ -22,6 +22,7 @@ from rtrelay.v1 import (
     Prompt,
     Role,
     Start,
+    ToolCallDone,
 )
 from rtrelay.v1 import Segment as SegmentFrame
 from rtrelay.v1 import ToolCall as ToolCallMessage
@@ -513,6 +514,26 @@ async def test_a_drain_sends_what_is_new_elsewhere(relay: FakeRelay, other: Fake
         assert [len(found.starts) for found in (stream, other.streams[0])] == [1, 1]
 
 
+async def test_a_drain_is_left_by_a_new_connection(
+    session: rtrelay.Session, relay: FakeRelay
+) -> None:
+    """Over the old one, the worker that drains would get the new stream too."""
+    old = await begun(session, relay)
+    first = await relay.stream()
+    await first.start()
+    first.drain()
+    second = await relay.stream(1)
+    assert second.peer != first.peer
+    relay.on_start = answers("New")
+    assert await session.start("Hi").text() == "New"
+    assert not old.is_over
+    second.abort(reason="DRAINING")
+    third = await relay.stream(2)
+    assert third.peer not in (first.peer, second.peer)
+    first.end(old.generation_id)
+    assert await old.text() == "One"
+
+
 async def test_a_start_that_a_draining_relay_refuses_goes_on(
     relay: FakeRelay, other: FakeRelay
 ) -> None:
@@ -650,6 +671,19 @@ async def test_an_opening_that_is_cancelled_leaves_nothing(unused_tcp_port: int)
             async with asyncio.timeout(0.05), client.session():
                 pass
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("rtrelay")]
+
+
+async def test_a_tool_call(session: rtrelay.Session, relay: FakeRelay) -> None:
+    call = ToolCallMessage(call_id="c", name="f", arguments="{}")
+
+    async def calls(stream: FakeStream, start: Start) -> None:
+        done = ToolCallDone(generation_id=start.generation_id, index=1, call=call)
+        stream.send(tool_call=done)
+        stream.end(start.generation_id)
+
+    relay.on_start = calls
+    events = [event async for event in session.start("Hi")]
+    assert events == [rtrelay.ToolCall(call, 1, is_partial=False)]
 
 
 async def test_deltas_of_many_kinds(session: rtrelay.Session, relay: FakeRelay) -> None:

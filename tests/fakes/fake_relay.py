@@ -46,6 +46,7 @@ class FakeStream:
 
     def __init__(self, context: Any) -> None:
         self.context = context
+        self.peer: str = context.peer()  # now: gRPC crashes when it is asked after the call
         self.setup: Setup | None = None
         self.frames: list[ConverseRequest] = []
         self.is_half_closed = False

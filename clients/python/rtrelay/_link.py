@@ -17,6 +17,7 @@ from rtrelay.errors import STREAM_LOST, RelayError, from_rpc
 from rtrelay.v1 import ConverseRequest, ConverseResponse, Ready, RelayServiceStub, Setup
 
 if TYPE_CHECKING:
+    from rtrelay._channels import Channels
     from rtrelay._flow import Flow
 
 
@@ -35,7 +36,7 @@ class Link:
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        channels: Channels,
         address: str,
         setup: Setup,
         metadata: tuple[tuple[str, str], ...],
@@ -51,7 +52,9 @@ class Link:
         self.opened = asyncio.Event()
         """Set when it is ready, and when it is over."""
         self._owner = owner
-        self._stub: Any = RelayServiceStub(channel)
+        self._channels = channels
+        self._channel = channels.acquire(address)
+        self._stub: Any = RelayServiceStub(self._channel)
         self._metadata = metadata
         self._call: Any = None
         self._outgoing = deque([ConverseRequest(setup=setup)])
@@ -68,6 +71,10 @@ class Link:
         """Half-close once the queue is written: what runs may end, then the stream does."""
         self._is_finishing = True
         self._has_outgoing.set()
+
+    def leave_connection(self) -> None:
+        """Its worker drains: streams after this one get a connection of their own."""
+        self._channels.retire(self.address, self._channel)
 
     def abort(self, error: RelayError) -> None:
         """End it at once; `error` is what is told of it."""
@@ -97,7 +104,10 @@ class Link:
             finally:
                 self.error = self.error or ending
                 self.opened.set()
+                if self.error.reason == "DRAINING":
+                    self.leave_connection()
                 self._owner.lost(self)
+                await self._channels.release(self._channel)
 
     async def _read(self) -> RelayError:
         try:

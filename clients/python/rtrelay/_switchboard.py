@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 import grpc
-import grpc.aio
 
+from rtrelay._channels import Channels
 from rtrelay._flow import Flow, slow_consumer
 from rtrelay._link import Link
 from rtrelay.errors import STREAM_LOST, RelayError, from_status, stream_lost
@@ -69,16 +69,13 @@ class Reconnect:
     """Bound of that bound. The pause itself is drawn evenly between 0 and the bound."""
 
 
-ChannelOf = Callable[[str], grpc.aio.Channel]
-
-
 class Switchboard:
     """The streams and generations of one session."""
 
     def __init__(
         self,
         addresses: Sequence[str],
-        channel_of: ChannelOf,
+        channels: Channels,
         setup: Setup,
         metadata: tuple[tuple[str, str], ...],
         reconnect: Reconnect,
@@ -87,7 +84,7 @@ class Switchboard:
         """Where new generations go; None while there is no stream to be had."""
         self._addresses = addresses
         self._next_address = 0
-        self._channel_of = channel_of
+        self._channels = channels
         self._setup = setup
         self._metadata = metadata
         self._reconnect = reconnect
@@ -274,6 +271,7 @@ class Switchboard:
     def _give_up_on(self, link: Link) -> None:
         """Send nothing new over a stream that drains; have another one before it is needed."""
         link.is_draining = True
+        link.leave_connection()
         if self.current is link:
             self.current = None
         self._open_soon()
@@ -356,7 +354,7 @@ class Switchboard:
         waits for `ready`."""
         address = self._addresses[self._next_address % len(self._addresses)]
         self._next_address += 1
-        link = Link(self._channel_of(address), address, self._setup, self._metadata, self)
+        link = Link(self._channels, address, self._setup, self._metadata, self)
         self._links[link] = asyncio.create_task(link.run(), name=f"rtrelay stream to {address}")
         self.current = link
         waiting = list(self._waiting)

@@ -10,6 +10,7 @@ from typing import Self
 import grpc
 import grpc.aio
 
+from rtrelay._channels import Channels
 from rtrelay._switchboard import Reconnect, Switchboard
 from rtrelay.session import Session
 from rtrelay.v1 import Budgets, Prompt, PromptCache, Setup
@@ -32,7 +33,7 @@ CHANNEL_OPTIONS: Mapping[str, int] = {
 
 
 class Client:
-    """One channel to each relay; make one per process and keep it.
+    """One channel to each relay (a second one while it drains); make one per process and keep it.
 
     Use it in `async with`. Nothing is opened before the first session; leaving closes the sessions
     that are still open and all channels.
@@ -82,7 +83,7 @@ class Client:
         )
         self._reconnect = reconnect or Reconnect()
         self._options = tuple({**CHANNEL_OPTIONS, **(channel_options or {})}.items())
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels = Channels(self._make_channel)
         self._sessions: set[Session] = set()
         self._is_closed = False
 
@@ -105,10 +106,7 @@ class Client:
         try:
             await asyncio.gather(*(session.aclose() for session in sessions))
         finally:
-            channels = list(self._channels.values())
-            self._channels.clear()
-            for channel in channels:
-                await channel.close()  # without grace: it waits for nobody
+            await self._channels.aclose()
 
     def session(
         self,
@@ -139,18 +137,13 @@ class Client:
             )
         )
         switchboard = Switchboard(
-            self._addresses, self._channel_of, setup, self._metadata, self._reconnect
+            self._addresses, self._channels, setup, self._metadata, self._reconnect
         )
         session = Session(switchboard, on_closed=self._sessions.discard)
         self._sessions.add(session)
         return session
 
-    def _channel_of(self, address: str) -> grpc.aio.Channel:
-        channel = self._channels.get(address)
-        if channel is None:
-            if self._credentials is None or address.startswith("unix:"):
-                channel = grpc.aio.insecure_channel(address, options=self._options)
-            else:
-                channel = grpc.aio.secure_channel(address, self._credentials, options=self._options)
-            self._channels[address] = channel
-        return channel
+    def _make_channel(self, address: str) -> grpc.aio.Channel:
+        if self._credentials is None or address.startswith("unix:"):
+            return grpc.aio.insecure_channel(address, options=self._options)
+        return grpc.aio.secure_channel(address, self._credentials, options=self._options)
