@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import rtrelay
@@ -21,6 +23,7 @@ from tests.fakes.relay_under_test import (
 pytestmark = pytest.mark.sockets
 
 CHAT = "/v1/chat/completions"
+EXAMPLE = Path(__file__).parents[2] / "clients" / "python" / "examples" / "agent.py"
 
 
 async def begins(stream: ServerStream) -> None:
@@ -144,6 +147,32 @@ async def test_errors_of_the_relay(session: rtrelay.Session) -> None:
     assert not error.is_retryable
     assert error.end is not None
     assert await session.start("Hi").text() == "One. Two three."
+
+
+async def test_the_example(
+    relay: RelayUnderTest,
+    upstream: H2Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def script(stream: ServerStream) -> None:
+        if len(upstream.requests(CHAT)) > 1:
+            await stream_chunks(answer_chunks("It sinks."))(stream)
+            return
+        await stream.send_headers()
+        for _ in range(20):
+            await stream.send(chunk({"content": "Once there was "}))
+        await stream.hang()
+
+    upstream.routes[CHAT] = script
+    monkeypatch.setenv("RTRELAY_ADDRESS", f"127.0.0.1:{relay.worker.grpc_port}")
+    example = runpy.run_path(str(EXAMPLE))
+    await example["main"]()
+    written = capsys.readouterr().out  # log lines among it
+    assert "Once there was Once there was" in written
+    assert "tokens were written" in written
+    assert "\nIt sinks.\n" in written
+    assert upstream.requests(CHAT)[0].reset_code == CANCEL
 
 
 async def test_a_relay_that_is_restarted(upstream: H2Server, ca_file: str) -> None:
