@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -481,6 +482,81 @@ async def test_what_breaks_every_relay_is_given_up(
     with pytest.raises(rtrelay.RelayError, match="crash"):
         await session.start("Hi").text()
     assert sum(len(stream.starts) for stream in relay.streams) == 4
+
+
+async def test_streams_that_do_not_last_are_not_asked_for_in_a_tight_loop(
+    relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[float] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append(high)
+        return low
+
+    monkeypatch.setattr("random.uniform", uniform)
+    backoff = rtrelay.Reconnect(backoff_s=0.5, max_backoff_s=1.5)
+    async with (
+        rtrelay.Client(relay.address, reconnect=backoff) as client,
+        client.session(),
+    ):
+        for index in range(4):
+            stream = await relay.stream(index)
+            await stream.until(lambda: stream.setup)  # noqa: B023 - awaited here
+            stream.abort()
+        await relay.stream(4)
+    assert bounds == [0.5, 1.0, 1.5, 1.5]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_every_generation_ends_whatever_happens(
+    relay: FakeRelay, other: FakeRelay, seed: int
+) -> None:
+    """Starts, cancels, breaks and drains at random: each generation ends once, its text has no gap,
+    and nothing is left (the fixtures look)."""
+    draw = random.Random(seed)
+
+    async def script(stream: FakeStream, start: Start) -> None:
+        await begins(*"abc"[: draw.randrange(4)])(stream, start)
+        kind = draw.randrange(8)
+        if kind < 4:
+            stream.end(start.generation_id)
+        elif kind == 4:
+            stream.drain()
+            stream.end(start.generation_id)
+        elif kind == 5:
+            stream.abort(text="break")
+
+    relay.on_start = other.on_start = script
+    ended: list[rtrelay.Generation] = []
+
+    async def use(answer: rtrelay.Generation) -> None:
+        offset = 0
+        limit = draw.choice([0, 1, 2, 9])
+        try:
+            async with asyncio.timeout(0.2):  # for those that hang
+                async for event in answer:
+                    assert isinstance(event, TextDelta)
+                    assert event.char_offset == offset
+                    offset += len(event.text)
+                    if offset > limit:
+                        break
+        except (rtrelay.RelayError, TimeoutError):
+            pass
+
+    addresses = [relay.address, other.address]
+    async with rtrelay.Client(addresses, reconnect=QUICK) as client, client.session() as session:
+        made: list[rtrelay.Generation] = []
+        async with asyncio.TaskGroup() as users:
+            for _ in range(25):
+                made.append(session.start("Hi", on_end=ended.append, supersedes=made[-1:-2:-1]))
+                users.create_task(use(made[-1]))
+                if draw.random() < 0.5:
+                    made.append(session.start("Hi", on_end=ended.append))
+                    users.create_task(use(made[-1]))
+                if draw.random() < 0.5:
+                    await asyncio.sleep(0)
+    assert sorted(map(id, ended)) == sorted(map(id, made))
+    assert all(answer.is_over for answer in made)
 
 
 async def test_a_key_that_is_refused_is_told_at_once(

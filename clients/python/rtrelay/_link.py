@@ -46,6 +46,8 @@ class Link:
         self.flows: dict[str, Flow] = {}
         """Generations that run on it, by their id on the wire."""
         self.ready: Ready | None = None
+        self.ready_at_s = 0.0
+        """When it became ready, by the loop's clock."""
         self.is_draining = False
         self.error: RelayError | None = None
         """How it ended; None while it goes on."""
@@ -60,6 +62,7 @@ class Link:
         self._outgoing = deque([ConverseRequest(setup=setup)])
         self._has_outgoing = asyncio.Event()
         self._is_finishing = False
+        self._has_failed_write = False
 
     def send(self, frame: ConverseRequest) -> None:
         """Put a frame into the queue; after `finish` it is dropped."""
@@ -101,6 +104,8 @@ class Link:
             writer.cancel()
             try:
                 await asyncio.wait([writer], timeout=1.0)  # it has nothing left to wait for
+                if self._has_failed_write:
+                    await self._read_rest()
             finally:
                 self.error = self.error or ending
                 self.opened.set()
@@ -117,6 +122,7 @@ class Link:
                     return _lost("the relay ended the stream")
                 if frame.HasField("ready"):
                     self.ready = frame.ready
+                    self.ready_at_s = asyncio.get_running_loop().time()
                     self.opened.set()
                 else:
                     self._owner.took(self, frame)
@@ -126,6 +132,24 @@ class Link:
             if _is_task_cancelled():
                 raise
             return _lost("the stream was cancelled")  # by abort
+
+    async def _read_rest(self) -> None:
+        """Take and drop what gRPC still holds of a call whose write failed.
+
+        grpc.aio (1.76 to 1.85) gives such a call a status of its own and then neither reads nor
+        cancels it, while the task that waits for the true status does so until all messages are
+        read: for ever. No public method gets at them.
+        """
+        inner = getattr(self._call, "_cython_call", None)
+        receive = getattr(inner, "receive_serialized_message", None)
+        if receive is None:
+            return
+        try:
+            async with asyncio.timeout(1.0):
+                while isinstance(await receive(), bytes):
+                    pass
+        except TimeoutError:
+            return
 
     async def _write(self) -> None:
         try:
@@ -138,7 +162,7 @@ class Link:
                 self._has_outgoing.clear()
                 await self._has_outgoing.wait()
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            return  # the stream is over, and the reader learns how
+            self._has_failed_write = True  # the stream is over, and the reader learns how
         except asyncio.CancelledError:
             if _is_task_cancelled():
                 raise

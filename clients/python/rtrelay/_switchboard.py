@@ -39,6 +39,9 @@ from rtrelay.v1 import (
 MOST_RESTARTS = 3
 """Of one generation after streams that had worked: what kills relays must not visit them all."""
 
+SHORT_LIVED_S = 1.0
+"""A stream that was ready for less time counts as a failed try: see `_open`."""
+
 _LASTING = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -94,6 +97,7 @@ class Switchboard:
         self._open_error: RelayError | None = None
         self._is_closed = False
         self._max_frame_bytes = 0
+        self._short_lived = 0  # streams in a row that were ready and soon lost
         self._ids = count(1)
 
     # --- life -------------------------------------------------------------------------------
@@ -286,6 +290,9 @@ class Switchboard:
         was_current = self.current is link
         if was_current:
             self.current = None
+        if link.ready is not None:
+            is_short = asyncio.get_running_loop().time() - link.ready_at_s < SHORT_LIVED_S
+            self._short_lived = self._short_lived + 1 if is_short else 0
         error = link.error or _no_stream("the stream is over")
         flows = list(link.flows.values())
         link.flows.clear()
@@ -315,6 +322,8 @@ class Switchboard:
     async def _open(self) -> None:
         """Try addresses until one is ready, or give up: then what waits fails."""
         loop = asyncio.get_running_loop()
+        # A relay that takes streams and drops them must not be asked in a tight loop.
+        await asyncio.sleep(self._pause_s(self._short_lived))
         give_up_at_s = loop.time() + self._reconnect.give_up_s
         for tries in count(1):
             link = self._make_link()
@@ -331,14 +340,19 @@ class Switchboard:
                 self._opener = None
                 return
             error = link.error or _no_stream(f"{link.address} drains")
-            round_ = tries // len(self._addresses)
-            bound_s = self._reconnect.backoff_s * 2.0 ** min(round_ - 1, 16) if round_ else 0.0
-            # Full jitter, so that the clients of a relay that went do not come back in step.
-            pause_s = random.uniform(0.0, min(bound_s, self._reconnect.max_backoff_s))  # noqa: S311
+            pause_s = self._pause_s(tries // len(self._addresses))
             if error.code in _LASTING or loop.time() + pause_s >= give_up_at_s:
                 break
             await asyncio.sleep(pause_s)
         self._give_up(error)
+
+    def _pause_s(self, failures: int) -> float:
+        """How long to wait after so many failures in a row; not at all after none. Full jitter, so
+        that the clients of a relay that went do not come back in step."""
+        if not failures:
+            return 0.0
+        bound_s = self._reconnect.backoff_s * 2.0 ** min(failures - 1, 16)
+        return random.uniform(0.0, min(bound_s, self._reconnect.max_backoff_s))  # noqa: S311
 
     def _give_up(self, error: RelayError) -> None:
         self._open_error = error
