@@ -1,0 +1,178 @@
+"""One Converse stream: a task that reads and a task that writes, and nobody else does either.
+
+grpc.aio ends the whole RPC when a task that waits in `read()` or `write()` is cancelled. So the
+tasks of callers only ever put frames into a queue here and are told of frames by their flows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import grpc.aio
+
+from rtrelay.errors import STREAM_LOST, RelayError, from_rpc
+from rtrelay.v1 import ConverseRequest, ConverseResponse, Ready, RelayServiceStub, Setup
+
+if TYPE_CHECKING:
+    from rtrelay._channels import Channels
+    from rtrelay._flow import Flow
+
+
+class LinkOwner(Protocol):
+    """Who is told what happens on a stream. Both are called by its reader and must not wait."""
+
+    def took(self, link: Link, frame: ConverseResponse) -> None:
+        """A frame came."""
+
+    def lost(self, link: Link) -> None:
+        """The stream is over; `link.error` says how. Called once."""
+
+
+class Link:
+    """One stream. It runs while `run()` does; whoever made it awaits that."""
+
+    def __init__(
+        self,
+        channels: Channels,
+        address: str,
+        setup: Setup,
+        metadata: tuple[tuple[str, str], ...],
+        owner: LinkOwner,
+    ) -> None:
+        self.address = address
+        self.flows: dict[str, Flow] = {}
+        """Generations that run on it, by their id on the wire."""
+        self.ready: Ready | None = None
+        self.ready_at_s = 0.0
+        """When it became ready, by the loop's clock."""
+        self.is_draining = False
+        self.error: RelayError | None = None
+        """How it ended; None while it goes on."""
+        self.opened = asyncio.Event()
+        """Set when it is ready, and when it is over."""
+        self._owner = owner
+        self._channels = channels
+        self._channel = channels.acquire(address)
+        self._stub: Any = RelayServiceStub(self._channel)
+        self._metadata = metadata
+        self._call: Any = None
+        self._outgoing = deque([ConverseRequest(setup=setup)])
+        self._has_outgoing = asyncio.Event()
+        self._is_finishing = False
+        self._has_failed_write = False
+
+    def send(self, frame: ConverseRequest) -> None:
+        """Put a frame into the queue; after `finish` it is dropped."""
+        if not self._is_finishing:
+            self._outgoing.append(frame)
+            self._has_outgoing.set()
+
+    def finish(self) -> None:
+        """Half-close once the queue is written: what runs may end, then the stream does."""
+        self._is_finishing = True
+        self._has_outgoing.set()
+
+    def leave_connection(self) -> None:
+        """Its worker drains: streams after this one get a connection of their own."""
+        self._channels.retire(self.address, self._channel)
+
+    def abort(self, error: RelayError) -> None:
+        """End it at once; `error` is what is told of it."""
+        if self.error is None:
+            self.error = error
+        if self._call is not None:
+            self._call.cancel()
+
+    async def run(self) -> None:
+        """Open it, and read until it is over. Cancelled here the RPC is cancelled; in any case
+        the owner is told and no task is left."""
+        self._call = self._stub.Converse(metadata=self._metadata)
+        if self.error is not None:  # aborted before it began
+            self._call.cancel()
+        writer = asyncio.create_task(self._write(), name="rtrelay writer")
+        ending = _lost("the reader failed")
+        try:
+            ending = await self._read()
+        except asyncio.CancelledError:
+            ending = _lost("the session was closed")
+            raise
+        finally:
+            self._call.cancel()
+            writer.cancel()
+            try:
+                await asyncio.wait([writer], timeout=1.0)  # it has nothing left to wait for
+                if self._has_failed_write:
+                    await self._read_rest()
+            finally:
+                self.error = self.error or ending
+                self.opened.set()
+                if self.error.reason == "DRAINING":
+                    self.leave_connection()
+                self._owner.lost(self)
+                await self._channels.release(self._channel)
+
+    async def _read(self) -> RelayError:
+        try:
+            while True:
+                frame = await self._call.read()
+                if not isinstance(frame, ConverseResponse):  # grpc.aio.EOF
+                    return _lost("the relay ended the stream")
+                if frame.HasField("ready"):
+                    self.ready = frame.ready
+                    self.ready_at_s = asyncio.get_running_loop().time()
+                    self.opened.set()
+                else:
+                    self._owner.took(self, frame)
+        except grpc.aio.AioRpcError as error:
+            return from_rpc(error)
+        except asyncio.CancelledError:
+            if _is_task_cancelled():
+                raise
+            return _lost("the stream was cancelled")  # by abort
+
+    async def _read_rest(self) -> None:
+        """Take and drop what gRPC still holds of a call whose write failed.
+
+        grpc.aio (1.76 to 1.85) gives such a call a status of its own and then neither reads nor
+        cancels it, while the task that waits for the true status does so until all messages are
+        read: for ever. No public method gets at them.
+        """
+        inner = getattr(self._call, "_cython_call", None)
+        receive = getattr(inner, "receive_serialized_message", None)
+        if receive is None:
+            return
+        try:
+            async with asyncio.timeout(1.0):
+                while isinstance(await receive(), bytes):
+                    pass
+        except TimeoutError:
+            return
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                while self._outgoing:
+                    await self._call.write(self._outgoing.popleft())
+                if self._is_finishing:
+                    await self._call.done_writing()
+                    return
+                self._has_outgoing.clear()
+                await self._has_outgoing.wait()
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            self._has_failed_write = True  # the stream is over, and the reader learns how
+        except asyncio.CancelledError:
+            if _is_task_cancelled():
+                raise
+
+
+def _is_task_cancelled() -> bool:
+    """Whether a CancelledError is for the task: grpc.aio raises it for cancelled calls too."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _lost(message: str) -> RelayError:
+    return RelayError(STREAM_LOST, grpc.StatusCode.UNAVAILABLE, message)

@@ -1,0 +1,391 @@
+"""Which stream each generation of a session runs on, and what happens when a stream goes.
+
+Strategy: new generations go to `current`. When the relay drains, `current` is given up at once, so
+that the next generation goes to a fresh stream while those that run finish on the old one. When a
+stream breaks, generations without output wait for the next stream and are started again on it;
+those with output fail, since what was heard cannot be unsaid. One task opens streams, address
+after address, with full jitter between rounds, and only while there is a reason to.
+
+Everything but `open` and `aclose` is synchronous: nothing that a caller's task does here can be
+cut in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import grpc
+
+from rtrelay._channels import Channels
+from rtrelay._flow import Flow, slow_consumer
+from rtrelay._link import Link
+from rtrelay.errors import STREAM_LOST, RelayError, from_status, stream_lost
+from rtrelay.v1 import (
+    Cancel,
+    CancelReason,
+    Close,
+    Commit,
+    ConverseRequest,
+    ConverseResponse,
+    NoticeKind,
+    Setup,
+)
+
+MOST_RESTARTS = 3
+"""Of one generation after streams that had worked: what kills relays must not visit them all."""
+
+SHORT_LIVED_S = 1.0
+"""A stream that was ready for less time counts as a failed try: see `_open`."""
+
+_LASTING = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+"""Statuses of a stream after which another would end the same. RESOURCE_EXHAUSTED is one: of a
+frame that gRPC itself finds too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How streams are opened. Times are in seconds."""
+
+    connect_timeout_s: float = 3.0
+    """Until an address has said `ready`; then the next one is tried."""
+    give_up_s: float = 5.0
+    """After so long without a stream what waits for one fails. Later starts try anew."""
+    backoff_s: float = 0.05
+    """Bound of the pause after each address was tried once; it doubles with every try."""
+    max_backoff_s: float = 1.0
+    """Bound of that bound. The pause itself is drawn evenly between 0 and the bound."""
+
+
+class Switchboard:
+    """The streams and generations of one session."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        channels: Channels,
+        setup: Setup,
+        metadata: tuple[tuple[str, str], ...],
+        reconnect: Reconnect,
+    ) -> None:
+        self.current: Link | None = None
+        """Where new generations go; None while there is no stream to be had."""
+        self._addresses = addresses
+        self._next_address = 0
+        self._channels = channels
+        self._setup = setup
+        self._metadata = metadata
+        self._reconnect = reconnect
+        self._waiting: deque[Flow] = deque()
+        self._links: dict[Link, asyncio.Task[None]] = {}
+        self._opener: asyncio.Task[None] | None = None
+        self._open_error: RelayError | None = None
+        self._is_closed = False
+        self._max_frame_bytes = 0
+        self._short_lived = 0  # streams in a row that were ready and soon lost
+        self._ids = count(1)
+
+    # --- life -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Have a stream that is ready.
+
+        If it is cancelled here, the opening goes on until `aclose`.
+
+        Raises:
+            RelayError: no address gave one in time.
+        """
+        self._open_soon()
+        if self._opener is not None:
+            await asyncio.wait([self._opener])
+        if self.current is None:
+            raise self._open_error or _no_stream("the session has no stream")
+
+    async def aclose(self, timeout_s: float) -> None:
+        """Cancel what runs, end the streams, leave no task. Idempotent.
+
+        Waits up to `timeout_s` seconds for the ends that the relay sends. If it is cancelled here,
+        it still ends every task, without those ends.
+        """
+        self._is_closed = True
+        reason = CancelReason.CANCEL_REASON_SESSION_END
+        for flow in list(self._waiting):
+            flow.drop_unread()
+            flow.finish_unsent(reason)
+        self._waiting.clear()
+        for link in self._links:
+            for flow in link.flows.values():
+                flow.drop_unread()
+            link.send(ConverseRequest(close=Close()))
+        tasks = set(self._links.values())
+        if self._opener is not None:
+            self._opener.cancel()
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=timeout_s)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if self._opener is not None:
+                tasks.add(self._opener)
+            if tasks:
+                await asyncio.wait(tasks, timeout=timeout_s)
+
+    # --- generations ------------------------------------------------------------------------
+
+    def start(self, flow: Flow, supersedes: Iterable[Flow]) -> None:
+        """Start a generation on the current stream, or on the next one that there is.
+
+        Raises:
+            RuntimeError: the session is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the session is closed")
+        reason = CancelReason.CANCEL_REASON_SUPERSEDED
+        for other in supersedes:
+            link = other.link
+            if link is not None and link is self.current and not other.is_cancelled:
+                # The relay cancels it, before it starts the new one.
+                flow.start.supersedes.append(other.start.generation_id)
+                other.drop_unread()
+            else:
+                self.cancel(other, reason)
+        if self.current is not None:
+            self._place(flow, self.current)
+        else:
+            self._waiting.append(flow)
+            self._open_soon()
+
+    def cancel(self, flow: Flow, reason: CancelReason.ValueType) -> None:
+        """Deliver nothing more of it, and tell the relay. Idempotent."""
+        is_first = not flow.is_cancelled
+        flow.drop_unread()
+        if flow.over.is_set() or not is_first:
+            return
+        if flow.link is None:
+            if flow in self._waiting:  # else it is just being placed or failed, by a caller of ours
+                self._waiting.remove(flow)
+            flow.finish_unsent(reason)
+            return
+        cancel = Cancel(generation_id=flow.start.generation_id, reason=reason)
+        flow.link.send(ConverseRequest(cancel=cancel))
+
+    def commit(self, flow: Flow) -> None:
+        """A speculation is wanted. Idempotent; does nothing for what is over."""
+        is_first = not flow.is_committed
+        flow.is_committed = True
+        if is_first and flow.link is not None:
+            commit = Commit(generation_id=flow.start.generation_id)
+            flow.link.send(ConverseRequest(commit=commit))
+
+    def _place(self, flow: Flow, link: Link) -> None:
+        """Send its start over a stream, under an id that this session has not used."""
+        if flow.over.is_set():  # a callback of another one has cancelled it meanwhile
+            return
+        flow.start.generation_id = _base36(next(self._ids))
+        frame = ConverseRequest(start=flow.start)
+        if 0 < self._max_frame_bytes < frame.ByteSize():
+            # Far larger ones would end the stream, and with it the generations of others.
+            flow.fail(
+                RelayError(
+                    "REQUEST_TOO_LARGE",
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"the start is larger than the {self._max_frame_bytes} bytes of a frame",
+                    details={"limit_bytes": str(self._max_frame_bytes)},
+                )
+            )
+            return
+        flow.link = link
+        link.flows[flow.start.generation_id] = flow
+        link.send(frame)
+        if flow.is_committed:
+            link.send(ConverseRequest(commit=Commit(generation_id=flow.start.generation_id)))
+
+    def _wait_again(self, flow: Flow) -> None:
+        """Queue a generation that had no output for the next stream."""
+        flow.link = None
+        flow.is_started = False
+        del flow.start.supersedes[:]  # they were cancelled, or went with the stream
+        self._waiting.append(flow)
+
+    # --- what streams tell ------------------------------------------------------------------
+
+    def took(self, link: Link, frame: ConverseResponse) -> None:
+        """A frame of the relay; of kinds and generations that are not known it is ignored."""
+        kind = frame.WhichOneof("frame")
+        if kind == "notice":
+            self._took_notice(link, frame)
+            return
+        if kind not in ("started", "delta", "segment", "tool_call", "end"):
+            return
+        flow = link.flows.get(getattr(frame, kind).generation_id)
+        if flow is None:
+            return
+        if kind == "started":
+            flow.is_started = True
+        elif kind == "end":
+            self._took_end(link, flow, frame)
+        elif not flow.take(kind, frame):
+            self.cancel(flow, CancelReason.CANCEL_REASON_UNSPECIFIED)
+            if not flow.has_callback:
+                # Its consumer is told why; what the relay still sends finds no flow.
+                del link.flows[flow.start.generation_id]
+                flow.is_cancelled = False
+                flow.fail(slow_consumer())
+                self._end_if_drained(link)
+
+    def _took_end(self, link: Link, flow: Flow, frame: ConverseResponse) -> None:
+        del link.flows[flow.start.generation_id]
+        end = frame.end
+        is_refused = end.HasField("error") and from_status(end.error).reason == "DRAINING"
+        if is_refused and self._may_restart(flow) and flow.restarts < MOST_RESTARTS:
+            flow.restarts += 1
+            self._wait_again(flow)
+            self._give_up_on(link)
+        else:
+            flow.finish(end)
+        self._end_if_drained(link)
+
+    def _took_notice(self, link: Link, frame: ConverseResponse) -> None:
+        notice = frame.notice
+        if notice.kind == NoticeKind.NOTICE_KIND_DRAIN:
+            self._give_up_on(link)
+            self._end_if_drained(link)
+        elif notice.kind == NoticeKind.NOTICE_KIND_FRAME_REJECTED:
+            flow = link.flows.get(notice.generation_id)
+            if flow is not None and not flow.is_started:
+                del link.flows[notice.generation_id]
+                flow.fail(from_status(notice.error))
+
+    def _give_up_on(self, link: Link) -> None:
+        """Send nothing new over a stream that drains; have another one before it is needed."""
+        link.is_draining = True
+        link.leave_connection()
+        if self.current is link:
+            self.current = None
+        self._open_soon()
+
+    def _end_if_drained(self, link: Link) -> None:
+        if link.is_draining and not link.flows:
+            link.finish()
+
+    def lost(self, link: Link) -> None:
+        """A stream is over: its generations wait for another one, or fail."""
+        self._links.pop(link, None)
+        was_current = self.current is link
+        if was_current:
+            self.current = None
+        if link.ready is not None:
+            is_short = asyncio.get_running_loop().time() - link.ready_at_s < SHORT_LIVED_S
+            self._short_lived = self._short_lived + 1 if is_short else 0
+        error = link.error or _no_stream("the stream is over")
+        flows = list(link.flows.values())
+        link.flows.clear()
+        for flow in flows:
+            if flow.has_output or flow.is_cancelled or self._is_closed:
+                flow.fail(error if error.code in _LASTING else stream_lost(error))
+            elif not self._may_restart(flow, error) or flow.restarts >= MOST_RESTARTS:
+                flow.fail(error)
+            else:
+                # Where it was never ready, the start was hardly seen.
+                flow.restarts += link.ready is not None
+                self._wait_again(flow)
+        is_idle = error.reason == "SESSION_IDLE"  # who wants nothing needs no stream
+        if self._waiting or (was_current and not is_idle and error.code not in _LASTING):
+            self._open_soon()
+
+    def _may_restart(self, flow: Flow, error: RelayError | None = None) -> bool:
+        is_lasting = error is not None and error.code in _LASTING
+        return not (flow.has_output or flow.is_cancelled or self._is_closed or is_lasting)
+
+    # --- opening streams --------------------------------------------------------------------
+
+    def _open_soon(self) -> None:
+        if self._opener is None and self.current is None and not self._is_closed:
+            self._opener = asyncio.create_task(self._open(), name="rtrelay opener")
+
+    async def _open(self) -> None:
+        """Try addresses until one is ready, or give up: then what waits fails."""
+        loop = asyncio.get_running_loop()
+        # A relay that takes streams and drops them must not be asked in a tight loop.
+        await asyncio.sleep(self._pause_s(self._short_lived))
+        give_up_at_s = loop.time() + self._reconnect.give_up_s
+        for tries in count(1):
+            link = self._make_link()
+            try:
+                async with asyncio.timeout(self._reconnect.connect_timeout_s):
+                    await link.opened.wait()
+            except TimeoutError:
+                link.abort(_no_stream(f"{link.address} was not ready in time"))
+                task = self._links.get(link)
+                if task is not None:
+                    await asyncio.wait([task], timeout=self._reconnect.connect_timeout_s)
+            if link.ready is not None and self.current is link:
+                self._max_frame_bytes = link.ready.limits.max_frame_bytes
+                self._opener = None
+                return
+            error = link.error or _no_stream(f"{link.address} drains")
+            pause_s = self._pause_s(tries // len(self._addresses))
+            if error.code in _LASTING or loop.time() + pause_s >= give_up_at_s:
+                break
+            await asyncio.sleep(pause_s)
+        self._give_up(error)
+
+    def _pause_s(self, failures: int) -> float:
+        """How long to wait after so many failures in a row; not at all after none. Full jitter, so
+        that the clients of a relay that went do not come back in step."""
+        if not failures:
+            return 0.0
+        bound_s = self._reconnect.backoff_s * 2.0 ** min(failures - 1, 16)
+        return random.uniform(0.0, min(bound_s, self._reconnect.max_backoff_s))  # noqa: S311
+
+    def _give_up(self, error: RelayError) -> None:
+        self._open_error = error
+        # First: whoever hears of a failure below may start again, and needs a new opener then.
+        self._opener = None
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for flow in waiting:
+            flow.fail(error)
+
+    def _make_link(self) -> Link:
+        """Begin a stream to the next address. What waits is sent with its setup: no generation
+        waits for `ready`."""
+        address = self._addresses[self._next_address % len(self._addresses)]
+        self._next_address += 1
+        link = Link(self._channels, address, self._setup, self._metadata, self)
+        self._links[link] = asyncio.create_task(link.run(), name=f"rtrelay stream to {address}")
+        self.current = link
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for flow in waiting:
+            self._place(flow, link)
+        return link
+
+
+def _no_stream(message: str) -> RelayError:
+    return RelayError(STREAM_LOST, grpc.StatusCode.UNAVAILABLE, message)
+
+
+def _base36(number: int) -> str:
+    """A short id: every delta carries it."""
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits

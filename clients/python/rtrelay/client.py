@@ -1,0 +1,149 @@
+"""The channels to one relay or several, and the sessions over them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from rtrelay._channels import Channels
+from rtrelay._switchboard import Reconnect, Switchboard
+from rtrelay.session import Session
+from rtrelay.v1 import Budgets, Prompt, PromptCache, Setup
+
+CHANNEL_OPTIONS: Mapping[str, int] = {
+    "grpc.keepalive_time_ms": 20_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.max_pings_without_data": 0,
+    # A relay is on this machine or network; gRPC would obey `http_proxy`.
+    "grpc.enable_http_proxy": 0,
+    # How often an address is tried is for the session to say, within `Reconnect`.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+    # Connections end with their client.
+    "grpc.use_local_subchannel_pool": 1,
+}
+"""The README of the package says why."""
+
+
+class Client:
+    """One channel to each relay (a second one while it drains); make one per process and keep it.
+
+    Use it in `async with`. Nothing is opened before the first session; leaving closes the sessions
+    that are still open and all channels.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        *,
+        key: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        model: str = "",
+        budgets: Budgets | None = None,
+        labels: Mapping[str, str] | None = None,
+        prompt_cache: PromptCache.ValueType = PromptCache.PROMPT_CACHE_UNSPECIFIED,
+        client_name: str = "rtrelay-python",
+        client_version: str = "",
+        reconnect: Reconnect | None = None,
+        channel_options: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """
+        Args:
+            addresses: `host:port` or `unix:/path`, in the order in which they are tried.
+            key: sent with each call as `authorization: Bearer KEY`; over a network use TLS.
+            credentials: of TLS (`grpc.ssl_channel_credentials()`); plain text without. Unix
+                sockets are always plain.
+            model: of starts that name none, and so are the next three: fields of `Setup`.
+            client_name: for the relay's logs and metrics.
+            reconnect: how streams are opened; None for the defaults.
+            channel_options: added to `CHANNEL_OPTIONS`, over which they win.
+
+        Raises:
+            ValueError: there is no address.
+        """
+        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
+        if not self._addresses:
+            raise ValueError("a client needs an address")
+        self._metadata = (("authorization", f"Bearer {key}"),) if key is not None else ()
+        self._credentials = credentials
+        self._defaults = Setup(
+            client_name=client_name,
+            client_version=client_version,
+            model=model,
+            budgets=budgets,
+            labels=labels,
+            prompt_cache=prompt_cache,
+        )
+        self._reconnect = reconnect or Reconnect()
+        self._options = tuple({**CHANNEL_OPTIONS, **(channel_options or {})}.items())
+        self._channels = Channels(self._make_channel)
+        self._sessions: set[Session] = set()
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close sessions and channels. Idempotent. If it is cancelled here, channels are closed
+        nevertheless."""
+        self._is_closed = True
+        sessions = list(self._sessions)
+        try:
+            await asyncio.gather(*(session.aclose() for session in sessions))
+        finally:
+            await self._channels.aclose()
+
+    def session(
+        self,
+        *,
+        model: str = "",
+        budgets: Budgets | None = None,
+        labels: Mapping[str, str] | None = None,
+        prompt_cache: PromptCache.ValueType = PromptCache.PROMPT_CACHE_UNSPECIFIED,
+        prewarm_prompt: Prompt | None = None,
+    ) -> Session:
+        """A session, to be used in `async with`. What is given goes over the client's defaults:
+        labels are added, budgets merged field by field.
+
+        Raises:
+            RuntimeError: the client is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the client is closed")
+        setup = Setup()
+        setup.CopyFrom(self._defaults)
+        setup.MergeFrom(
+            Setup(
+                model=model,
+                budgets=budgets,
+                labels=labels,
+                prompt_cache=prompt_cache,
+                prewarm_prompt=prewarm_prompt,
+            )
+        )
+        switchboard = Switchboard(
+            self._addresses, self._channels, setup, self._metadata, self._reconnect
+        )
+        session = Session(switchboard, on_closed=self._sessions.discard)
+        self._sessions.add(session)
+        return session
+
+    def _make_channel(self, address: str) -> grpc.aio.Channel:
+        if self._credentials is None or address.startswith("unix:"):
+            return grpc.aio.insecure_channel(address, options=self._options)
+        return grpc.aio.secure_channel(address, self._credentials, options=self._options)

@@ -1,0 +1,310 @@
+"""A session of many generations, as callers hold it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from rtrelay._flow import Flow
+from rtrelay._switchboard import Switchboard
+from rtrelay.events import Event, Segment, TextDelta
+from rtrelay.v1 import (
+    Budgets,
+    CancelReason,
+    End,
+    HedgePolicy,
+    Message,
+    OutputOptions,
+    Part,
+    Prompt,
+    PromptCache,
+    Ready,
+    Role,
+    Start,
+)
+
+Input: TypeAlias = (
+    str | Prompt | Sequence[Message] | Sequence[Mapping[str, Any]] | Mapping[str, Any] | bytes
+)
+"""What a model is given: a question, a prompt, its messages (this contract's or OpenAI's), or the
+body of an OpenAI chat completion as a mapping or as JSON."""
+
+
+CLOSE_TIMEOUT_S = 1.0
+"""How long a session that is closed waits for the ends of what ran."""
+
+
+class Session:
+    """Many generations over one stream, or over the next one when that breaks.
+
+    Made by `Client.session`; use it in `async with`. Entering waits until the relay is ready;
+    leaving cancels what runs (SESSION_END) and waits at most a second for it. Belongs to one event
+    loop, and is not for several threads.
+    """
+
+    def __init__(self, switchboard: Switchboard, *, on_closed: Callable[[Session], object]) -> None:
+        self._switchboard = switchboard
+        self._on_closed = on_closed
+
+    async def __aenter__(self) -> Self:
+        """
+        Raises:
+            RelayError: no address gave a stream. Nothing is left open then, nor if it is cancelled.
+        """
+        try:
+            await self._switchboard.open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what runs and end the session. Idempotent. If it is cancelled here, all is closed
+        nevertheless, without waiting for the relay's ends."""
+        try:
+            await self._switchboard.aclose(CLOSE_TIMEOUT_S)
+        finally:
+            self._on_closed(self)
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the relay said of itself and its limits; None while there is no stream."""
+        link = self._switchboard.current
+        return link.ready if link is not None else None
+
+    @property
+    def address(self) -> str | None:
+        """Where new generations go; None while there is no stream."""
+        link = self._switchboard.current
+        return link.address if link is not None else None
+
+    def start(
+        self,
+        prompt: Input,
+        *,
+        model: str = "",
+        budgets: Budgets | None = None,
+        output: OutputOptions | None = None,
+        speculative: bool = False,
+        hold_until_commit: bool = False,
+        supersedes: Iterable[Generation] = (),
+        turn_id: str = "",
+        tags: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        hedge: HedgePolicy | None = None,
+        prompt_cache: PromptCache.ValueType = PromptCache.PROMPT_CACHE_UNSPECIFIED,
+        traceparent: str = "",
+        on_event: Callable[[Event], object] | None = None,
+        on_end: Callable[[Generation], object] | None = None,
+    ) -> Generation:
+        """Start a generation; it is on its way when this returns, and nothing was waited for.
+
+        The arguments are the fields of `Start` in the contract, whose comments hold. A failure is
+        told by the generation, never here.
+
+        Args:
+            supersedes: generations that are cancelled before this one starts.
+            on_event: called with each event, in the loop, instead of iterating; it must not block.
+                If it raises, the loop's exception handler is told and the generation is cancelled.
+            on_end: called once when the generation is over, also after a cancel.
+
+        Raises:
+            RuntimeError: the session is closed.
+            TypeError: the prompt is of no type that is known.
+        """
+        start = Start(
+            model=model,
+            turn_id=turn_id,
+            budgets=budgets,
+            output=output,
+            speculative=speculative,
+            hold_until_commit=hold_until_commit,
+            tags=tags,
+            labels=labels,
+            hedge=hedge,
+            prompt_cache=prompt_cache,
+            traceparent=traceparent,
+        )
+        _set_input(start, prompt)
+        flow = Flow(
+            start,
+            on_event=on_event,
+            on_end=None if on_end is None else lambda: on_end(generation),
+        )
+        generation = Generation(flow, self._switchboard)
+        self._switchboard.start(flow, [other.flow for other in supersedes])
+        return generation
+
+    generate = start
+    """The same, for who reads better with it: `async for event in session.generate(...)`."""
+
+
+class Generation:
+    """One answer in the making; made by `Session.start`.
+
+        async with session.start("Why is the sky blue?") as answer:
+            async for event in answer:
+                if isinstance(event, TextDelta): ...
+
+    It is cancelled by `cancel`, by leaving the block, by leaving the loop (`break`, an exception,
+    `return`) and by the cancellation of the task that waits for an event. Each of them only puts
+    a frame into a queue: nobody waits for the relay, and no event is delivered afterwards. The
+    relay's word on it (usage, timeline) is there after `await generation.ended()`.
+
+    One task may iterate at a time.
+    """
+
+    def __init__(self, flow: Flow, switchboard: Switchboard) -> None:
+        self.flow = flow
+        """For the session."""
+        self._switchboard = switchboard
+
+    def __repr__(self) -> str:
+        state = "over" if self.is_over else "cancelled" if self.is_cancelled else "running"
+        return f"<Generation {self.generation_id} {state}>"
+
+    @property
+    def generation_id(self) -> str:
+        """Its id on the wire; another one once it was started again on another stream."""
+        return self.flow.start.generation_id
+
+    @property
+    def is_cancelled(self) -> bool:
+        """It was cancelled on this side."""
+        return self.flow.is_cancelled
+
+    @property
+    def is_over(self) -> bool:
+        """Its end is known; events may still be unread."""
+        return self.flow.over.is_set()
+
+    @property
+    def end(self) -> End | None:
+        """How it ended, with usage, attempts and timeline; None until then, and for good if its
+        stream was lost."""
+        return self.flow.end
+
+    @property
+    def error(self) -> Exception | None:
+        """The RelayError that it failed with, if it did."""
+        return self.flow.error
+
+    def cancel(
+        self, reason: CancelReason.ValueType = CancelReason.CANCEL_REASON_UNSPECIFIED
+    ) -> None:
+        """Stop it. Idempotent, and without effect on the relay's side once it is over."""
+        self._switchboard.cancel(self.flow, reason)
+
+    def commit(self) -> None:
+        """The speculation is wanted. Idempotent."""
+        self._switchboard.commit(self.flow)
+
+    async def ended(self) -> End:
+        """Wait for the end, whatever it is: completed, cancelled or failed.
+
+        Events need not be read for it. If it is cancelled here, nothing happens to the generation.
+
+        Raises:
+            RelayError: there is no end: the stream was lost, or none was to be had.
+        """
+        await self.flow.over.wait()
+        if self.flow.end is not None:
+            return self.flow.end
+        if self.flow.error is not None:
+            raise self.flow.error
+        raise AssertionError("over without end or error")
+
+    async def text(self) -> str:
+        """Read it to its end.
+
+        Returns:
+            The text of the first choice; what had come of it, if it was cancelled meanwhile.
+
+        Raises:
+            RelayError: it failed. The text so far is lost; iterate to keep it.
+        """
+        pieces: list[str] = []
+        segments: list[str] = []  # for starts that ask for these alone
+        async for event in self:
+            if isinstance(event, TextDelta) and event.choice == 0:
+                pieces.append(event.text)
+            elif isinstance(event, Segment) and event.choice == 0:
+                segments.append(event.text)
+        return "".join(pieces or segments)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """
+        Raises:
+            RelayError: from the loop, after all that came before the failure.
+        """
+        return _Reading(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel it if it is not over; waits for nothing."""
+        self.cancel()
+
+
+class _Reading:
+    """One loop over a generation. Python tells an iterator nothing when its loop is left, but
+    CPython drops it in that moment, which is the cancel; elsewhere `async with` is."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation: Generation | None = generation
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        generation = self._generation
+        if generation is None:
+            raise StopAsyncIteration
+        try:
+            event = await generation.flow.next_event()
+        except BaseException:  # a CancelledError as a rule
+            self._generation = None
+            generation.cancel()
+            raise
+        if event is None:
+            self._generation = None
+            raise StopAsyncIteration
+        return event
+
+    def __del__(self) -> None:
+        if self._generation is not None:
+            self._generation.cancel()
+
+
+def _set_input(start: Start, given: Input) -> None:
+    """Put what the model is given into its field."""
+    if isinstance(given, str):
+        given = [Message(role=Role.ROLE_USER, parts=[Part(text=given)])]
+    if isinstance(given, bytes):
+        start.openai_chat_body = given
+    elif isinstance(given, Prompt):
+        start.prompt.CopyFrom(given)
+    elif isinstance(given, Mapping):
+        start.openai_chat_body = json.dumps(given).encode()
+    elif all(isinstance(message, Message) for message in given):
+        start.prompt.messages.extend(given)  # type: ignore[arg-type]  # narrowed by all()
+    elif all(isinstance(message, Mapping) for message in given):
+        start.openai_chat_body = json.dumps({"messages": list(given)}).encode()
+    else:
+        raise TypeError("a prompt's messages are all `Message` or all mappings")
