@@ -672,6 +672,21 @@ async def test_a_start_too_large_for_a_frame(relay: FakeRelay, client: rtrelay.C
         assert await session.start("x").text() == "x"
 
 
+async def test_a_start_too_large_still_stops_what_it_supersedes(
+    relay: FakeRelay, client: rtrelay.Client
+) -> None:
+    relay.max_frame_bytes = 100
+    async with client.session() as session:
+        old = session.start("x")
+        stream = await relay.stream()
+        await stream.start()
+        new = session.start("x" * 200, supersedes=[old])
+        end = await old.ended()
+        assert end.cancel_reason == CancelReason.CANCEL_REASON_SUPERSEDED
+        with pytest.raises(rtrelay.RelayError, match="REQUEST_TOO_LARGE"):
+            await new.text()
+
+
 async def test_a_start_that_the_relay_rejects(session: rtrelay.Session, relay: FakeRelay) -> None:
     async def rejects(stream: FakeStream, start: Start) -> None:
         error = status_of(grpc.StatusCode.ALREADY_EXISTS, "DUPLICATE_GENERATION")

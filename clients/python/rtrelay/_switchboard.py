@@ -200,7 +200,12 @@ class Switchboard:
         flow.start.generation_id = _base36(next(self._ids))
         frame = ConverseRequest(start=flow.start)
         if 0 < self._max_frame_bytes < frame.ByteSize():
-            # Far larger ones would end the stream, and with it the generations of others.
+            # Far larger ones would end the stream, and with it the generations of others. What it
+            # was to supersede is not heard any more here: it has to stop there too.
+            superseded = CancelReason.CANCEL_REASON_SUPERSEDED
+            for name in flow.start.supersedes:
+                cancel = Cancel(generation_id=name, reason=superseded)
+                link.send(ConverseRequest(cancel=cancel))
             flow.fail(
                 RelayError(
                     "REQUEST_TOO_LARGE",
