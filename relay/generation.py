@@ -156,6 +156,7 @@ class Generation:
             )
         self._first_segment = FirstSegment() if policy.budgets.first_segment_s is not None else None
         self._segment_timer: Timer | None = None
+        self._wanted_s: float | None = None
         self.end: GenerationEnd | None = None
         """None while the generation lives; set exactly once."""
 
@@ -364,6 +365,8 @@ class Generation:
     def wanted(self) -> Events:
         """The client commits to the answer: hedges may start, and what was withheld is returned,
         to be sent before what the iteration gives next. Nothing where nothing was withheld."""
+        if self._wanted_s is None:
+            self._wanted_s = self._elapsed_s()
         self._progress.is_wanted = True
         if self._progress.plan is not None:
             self._progress.plan.wanted()
@@ -481,6 +484,11 @@ class Generation:
         return self._attempt
 
     @property
+    def committed_s(self) -> float | None:
+        """When the client committed to a speculation, seconds since receipt; None if it did not."""
+        return self._wanted_s if self.speculation is not None else None
+
+    @property
     def attempts_started(self) -> int:
         """How many attempts have started so far."""
         return len(self._progress.records)
@@ -534,6 +542,7 @@ def _wish(generation: Generation) -> dict[str, object] | None:
         "tenant": policy.tenant,
         "commit_on": policy.commit_on if policy.commit_on != "first_content" else None,
         "speculative": policy.speculative,
+        "committed_s": generation.committed_s,
         "hedge": hedge.mode if hedge.mode != "auto" else None,
         "delay_s": hedge.delay_s,
         "max_attempts": hedge.max_attempts,

@@ -94,6 +94,8 @@ class Recorded(NamedTuple):
     session: str = ""
     tenant: str = ""
     is_speculative: bool = False
+    committed_s: float | None = None
+    """Of a speculation: from receipt to its commit, None without one."""
     hedge: Literal["auto", "off", "race"] = "auto"
     delay_s: float | None = None
     max_attempts: int | None = None
@@ -222,6 +224,7 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
         session=wish.get("session", ""),
         tenant=wish.get("tenant", ""),
         is_speculative=wish.get("speculative", False),
+        committed_s=wish.get("committed_s"),
         hedge=wish.get("hedge", "auto"),
         delay_s=wish.get("delay_s"),
         max_attempts=wish.get("max_attempts"),

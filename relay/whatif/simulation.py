@@ -338,6 +338,8 @@ class _Simulation:
         except DeadlineExceeded:
             hedge = HedgeRecord("too_late")
             return Replayed(recorded, "", None, None, (), hedge, is_left=recorded.is_left)
+        if recorded.committed_s is not None:
+            loop.call_at(received_s + recorded.committed_s, plan.wanted)
         attempts: list[SimulatedAttempt] = []
 
         def start(step: PlannedAttempt, role: AttemptRole) -> SimulatedAttempt:

@@ -117,3 +117,36 @@ def test_a_request_that_asked_for_nothing_says_little() -> None:
         False,
         "first_content",
     )
+
+
+def test_a_speculation_is_hedged_from_its_commit_on_in_the_replay_too() -> None:
+    scenario = world("active", "stops", [2.0])
+    lines: list[bytes] = []
+
+    async def play() -> None:
+        for name in ["a/m"] * HEAD_START + ["b/m"] * HEAD_START + ["fast"]:
+            policy = Policy(speculative=name == "fast")
+            generation = scenario.generation(request(model=name, policy=policy))
+            if policy.speculative:
+                asyncio.get_running_loop().call_later(0.75, generation.wanted)
+            with capture_logs() as told:
+                async with generation:
+                    if await generation.commit():
+                        async for _ in generation:
+                            generation.released()
+            at = datetime.fromtimestamp(now_s(), tz=UTC).isoformat()
+            lines.extend(orjson.dumps({**line, "timestamp": at}) for line in told)
+            await asyncio.sleep(0.01)
+        await scenario.settled()
+
+    run(play())
+    log = read_log(lines)
+    (one,) = turns(log)
+    assert (one.is_speculative, one.committed_s) == (True, 0.75)
+    assert [tried.role for tried in one.tried] == ["primary", "hedge"]
+    requests = log.requests
+    replayed = simulate(scenario.services.catalog, requests, Draws(requests))[-1]
+    roles = [(r.role.value, r.started_us) for r in replayed.attempts]
+    assert roles[0] == ("primary", 0)
+    assert roles[1][0] == "hedge"
+    assert roles[1][1] == pytest.approx(750_000, abs=60_000)
