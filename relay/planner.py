@@ -411,7 +411,8 @@ class Planner:
             if survival is not None:
                 p99_s = _pair_p99_s(primary, row, survival, known, delay_s)
                 rated.append((p99_s, row.loser_cost))
-        return others[pick_second(rated) or 0]
+        same = [row.target.model == primary.target.model for row in others]
+        return others[pick_second(rated, is_same_model=same) or 0]
 
 
 def _pair_p99_s(

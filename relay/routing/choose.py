@@ -14,7 +14,8 @@ mode decides:
 A session that has a warm prompt cache at a target stays there while it is healthy: what moves
 it is trouble, not a better neighbour.
 
-`pick_second` is the other half: by the lowest estimated p99 of the pair, then by price.
+`pick_second` is the other half: by the lowest estimated p99 of the pair, then the same model, then
+by price.
 
 No clocks, no state: the caller gives what is known, and a random draw where one is needed.
 """
@@ -274,15 +275,26 @@ def _best_with(
     return best
 
 
-def pick_second(rated: Sequence[tuple[float, float]], *, tolerance: float = 0.05) -> int | None:
+def pick_second(
+    rated: Sequence[tuple[float, float]],
+    *,
+    is_same_model: Sequence[bool] = (),
+    tolerance: float = 0.05,
+) -> int | None:
     """Who should be asked second, by its place: the lowest estimated p99 of the pair; among those
-    within `tolerance` of it, the cheapest, then the first listed.
+    within `tolerance` of it whoever has the first's model (another region, another door to it),
+    then the cheapest, then the first listed.
 
     Args:
         rated: `(p99 of the pair, price)` of those that may be asked.
+        is_same_model: of each of them; empty: of none.
     """
     if not rated:
         return None
     bound_s = min(p99_s for p99_s, _ in rated) * (1 + tolerance)
-    close = [(price, p99_s, at) for at, (p99_s, price) in enumerate(rated) if p99_s <= bound_s]
-    return min(close)[2]
+    close = [
+        (not (is_same_model and is_same_model[at]), price, p99_s, at)
+        for at, (p99_s, price) in enumerate(rated)
+        if p99_s <= bound_s
+    ]
+    return min(close)[3]

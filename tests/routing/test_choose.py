@@ -181,3 +181,8 @@ def test_second_is_the_one_that_cuts_the_tail_and_the_cheaper_of_equals() -> Non
     assert pick_second([(with_fast, 9.0), (with_fast * 1.04, 5.0)]) == 1
     assert pick_second([(with_fast, 5.0), (with_fast, 5.0)]) == 0
     assert pick_second([]) is None
+    same = [False, True]
+    doors = [(with_fast, 5.0), (with_fast * 1.04, 9.0)]
+    assert pick_second(doors, is_same_model=same) == 1, "another door to the same model"
+    no_help = [(with_fast, 5.0), (with_slow, 1.0)]
+    assert pick_second(no_help, is_same_model=same) == 0

@@ -1304,7 +1304,7 @@ class Hedge(google.protobuf.message.Message):
     ADDED_COST_UPPER_MICRO_USD_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why it was timed as it was, or why there was none: `learned`, `default`, `fixed`, `deadline`,
-    `race`, `probe`; `alone`, `speculative`, `too_late`.
+    `race`, `probe`; `alone`, `too_late`.
     """
     delay_us: builtins.int
     """After the first attempt's start; unset for no timed hedge."""
@@ -1319,7 +1319,7 @@ class Hedge(google.protobuf.message.Message):
     refused: builtins.str
     """Why it did not start when its time had come: `budget_requests` (no credit), `budget_share` (the
     operator's share of requests is used), `budget_money`, `budget_deadline_share`, `common_mode`,
-    `throttled`, `no_headroom`.
+    `throttled`, `no_headroom`, `speculative` (it was not committed to by then).
     """
     would_fire: builtins.bool
     """In shadow: its time came before the first content, and there was credit for it."""
