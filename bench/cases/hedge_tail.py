@@ -2,7 +2,8 @@
 
 Needs no rig. 100,000 requests an arm (10,000 with `--quick`, in fewer worlds), the same draws in
 each arm of a world. Dead air is a turn whose first sentence (6 to 18 tokens at 80 a second after
-the first token) is later than 1.5 s. Extra money is what losers cost, over what answers cost.
+the first token) is later than 1.5 s. Extra money is what all attempts cost over what the first
+alone would have.
 `--sockets` checks the simulation against relay and emulator.
 """
 
