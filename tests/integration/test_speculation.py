@@ -18,7 +18,7 @@ from rtrelay.v1 import Cancel as CancelFrame
 from rtrelay.v1 import Commit as CommitFrame
 
 from tests.fakes.converse_client import reason_of, start, status_of
-from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, stream_chunks
+from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, hang, in_turn, stream_chunks
 from tests.fakes.relay_under_test import (
     RelayUnderTest,
     answer_chunks,
@@ -98,14 +98,10 @@ async def test_a_discarded_speculation_stops_its_provider(
 
 
 async def test_a_start_supersedes_another(relay: RelayUnderTest, upstream: H2Server) -> None:
-    async def hangs(stream: ServerStream) -> None:
-        await stream.hang()
-
-    upstream.routes[CHAT] = hangs
+    upstream.routes[CHAT] = in_turn(hang(), stream_chunks(answer_chunks("Two")))
     async with relay.talk() as talk:
         await talk.start("g1", speculative=True)
         await upstream.request(CHAT)
-        upstream.routes[CHAT] = stream_chunks(answer_chunks("Two"))
         await talk.start("g2", supersedes=["g1"])
         assert (await talk.ended("g2")).text == "Two"
         first = (await talk.ended("g1")).end
