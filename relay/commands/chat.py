@@ -45,6 +45,10 @@ CHANNEL_OPTIONS = [
 ]
 
 
+WAKE_S = 0.2
+"""How soon Ctrl-C at the prompt is noticed, at the latest."""
+
+
 class ChatError(Exception):
     """The relay cannot be talked to; the message says why."""
 
@@ -214,7 +218,15 @@ async def _ask(console: Console) -> str:
             line.set_exception(error)
 
     threading.Thread(target=read, daemon=True, name="prompt").start()
-    return await asyncio.wrap_future(line)
+    waited = asyncio.wrap_future(line)
+    try:
+        # Not one long wait: the kernel may give the signal to the thread that reads, and Python
+        # handles it in this one, once it runs.
+        while not waited.done():
+            await asyncio.wait([waited], timeout=WAKE_S)
+        return waited.result()
+    finally:
+        waited.cancel()
 
 
 async def _interruptible(conversation: Conversation, text: str, console: Console) -> Turn:
