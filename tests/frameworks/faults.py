@@ -135,12 +135,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "reset",
         "RST_STREAM in mid-stream",
-        "fault=reset@5",
+        # Slow enough for the first token to be read before the reset takes what is unread with it.
+        "itl=30,fault=reset@5",
         outcome=Outcome.CUT,
         alone=Outcome.CUT,
         by_segment=Outcome.SECOND,
         heard="The first provider says one",
-        limit_ms=100,
+        limit_ms=250,
     ),
     Fault("rate", "429 with Retry-After", "fault=rate:7", limit_ms=100, http_status=429),
     Fault("unavailable", "503", "fault=status:503", limit_ms=100, http_status=503),

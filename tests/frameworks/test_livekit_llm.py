@@ -65,6 +65,13 @@ async def test_an_answer_with_its_usage_and_times(world: World, model: relay_liv
     assert not ended.was_cancelled
 
 
+async def test_the_prompt_arrives(world: World, model: relay_livekit.LLM) -> None:
+    world.script("echo", {"ttft": "5", "itl": "0", "text": "echo"})
+    context = ask("Zürich, seven o'clock 🚆")
+    heard = await hear(model.chat(chat_ctx=context, extra_kwargs={"route": "lab/echo"}))
+    assert heard.text == "Zürich, seven o'clock 🚆"
+
+
 async def test_reasoning_is_counted_and_not_spoken(world: World, model: relay_livekit.LLM) -> None:
     world.script(
         "thinker", {"ttft": "5", "itl": "0", "reason": "12", "text": "Four.", "dialect": "deepseek"}
