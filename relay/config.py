@@ -480,6 +480,16 @@ class HedgeConfig(_Model):
         0.05, ge=0, le=1, description="hedges, as a share of requests"
     )
     max_extra_cost: float = Field(0.20, ge=0, le=10, description="as a share of what requests cost")
+    tenant_max_extra_requests: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of one tenant (a bearer), as a share of its own requests, within"
+        " max_extra_requests of all; unset: the same share",
+    )
+    tenant_max_extra_cost: float | None = Field(
+        None, ge=0, le=10, description="the same, of what its own requests cost"
+    )
 
     @field_validator("delay", mode="wrap")
     @classmethod
@@ -488,14 +498,20 @@ class HedgeConfig(_Model):
         wanted = "auto, or whole milliseconds such as 250"
         return cast("Literal['auto'] | int", _as_said(value, handler, wanted))
 
-    @field_validator("max_extra_requests", "max_extra_cost", mode="wrap")
+    @field_validator(
+        "max_extra_requests",
+        "max_extra_cost",
+        "tenant_max_extra_requests",
+        "tenant_max_extra_cost",
+        mode="wrap",
+    )
     @classmethod
     def _share(
         cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> float:
-        is_requests = info.field_name == "max_extra_requests"
+    ) -> float | None:
+        is_requests = str(info.field_name).endswith("max_extra_requests")
         wanted = f"a share such as {'0.05, from 0 to 1' if is_requests else '0.20, from 0 to 10'}"
-        return cast("float", _as_said(value, handler, wanted))
+        return cast("float | None", _as_said(value, handler, wanted))
 
 
 class ChooseConfig(_Model):

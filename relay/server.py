@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -36,6 +37,7 @@ from relay.frontends.http_app import HttpApp
 from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.surfaces.chat_completions import ChatSettings
 from relay.governance.ledger import NullLedger
+from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
@@ -174,6 +176,7 @@ class Worker:
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
+            tenants=Tenants(os.environ.get(SALT_VARIABLE)),
         )
         transport.on_dial = services.dialled
         await self._warm(self._catalog)

@@ -103,7 +103,8 @@ MAY_USE: dict[str, set[str]] = {
     "outbox": LEAVES,
     "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
-    "frontends": LEAVES | {"session", "outbox", "generation", "dispatch", "config"},
+    "frontends": LEAVES
+    | {"session", "outbox", "generation", "dispatch", "config", "governance.tenant"},
     # a worker, and what starts it
     "server": LEAVES
     | {
@@ -117,7 +118,7 @@ MAY_USE: dict[str, set[str]] = {
         "upkeep",
     },
     "emulated": LEAVES | {"config"},
-    "supervisor": set(),
+    "supervisor": {"governance.tenant"},
     "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES

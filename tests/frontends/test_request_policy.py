@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relay.content import Budgets, HedgeWish, Policy
 from relay.errors import MAX_SHOWN_CHARS, InvalidRequest, RelayError
+from relay.frontends.caller import Caller
 from relay.frontends.request_policy import read_policy
 from tests.fakes.properties import examples
 
@@ -126,14 +127,11 @@ def test_unknown_name_is_refused_with_the_nearest_in_its_spelling(
     assert raised.value.public_message.startswith(message)
 
 
-def test_trace_context_is_kept_if_it_is_one() -> None:
-    def of(value: bytes) -> str:
-        policy, _ = read_policy({"headers": [(b"traceparent", value)]}, {})
-        return policy.traceparent
-
-    right = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    assert of(right.encode()) == right
-    assert of(b"nonsense \xff") == ""
+@pytest.mark.parametrize("body", [{}, {"turn_id": "t"}])
+def test_who_asks_is_kept(body: dict[str, Any]) -> None:
+    caller = Caller("t_1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    policy, _ = read_policy({"headers": []}, {"relay": body}, caller)
+    assert (policy.tenant, policy.traceparent) == caller
 
 
 def test_body_says_the_same() -> None:

@@ -30,6 +30,7 @@ from relay.frontends.asgi import (
     read_body,
     send_answer,
 )
+from relay.frontends.caller import caller_of_headers
 from relay.frontends.chat_body import decode_json, to_request
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.limits import Allowance
@@ -84,7 +85,8 @@ async def chat_completions(
     del raw
     if is_large:
         await asyncio.sleep(0)
-    policy, model = read_policy(scope, body)
+    caller = caller_of_headers(services.tenants, scope["headers"])
+    policy, model = read_policy(scope, body, caller)
     wants_stream, wants_usage = _stream_options(body)
     for key in POLICY_KEYS:
         body.pop(key, None)
