@@ -34,8 +34,8 @@ from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
+from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
-from relay.frontends.surfaces.chat_completions import ChatSettings
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
@@ -192,7 +192,7 @@ class Worker:
             server.http,
             HttpApp(
                 services,
-                ChatSettings(
+                HttpSettings(
                     max_request_bytes=server.http.max_request_bytes,
                     commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
                     comment_interval_s=server.http.comment_interval_ms / 1000,

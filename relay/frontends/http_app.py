@@ -2,8 +2,9 @@
 
 Handlers are found by exact path and method, so there is nothing to bypass; the one path that holds
 a name, a model's, looks it up and nothing else. HEAD is GET whose body is not sent (RFC 9110 9.3.2;
-the connection drops it). Every answer carries a request id; every error is the OpenAI error object,
-so that the clients people have can read it.
+the connection drops it). Every answer carries a request id; every error is the error object of
+the API that its path belongs to, OpenAI's where there is none, so that the clients people have can
+read it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.surfaces.chat_completions import ChatSettings, chat_completions
+from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.surface import Surface
+from relay.frontends.surfaces.chat_completions import ChatCompletions
 
 _log = structlog.get_logger("relay.http")
 
 Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
+ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
 
@@ -40,16 +44,28 @@ _MODELS = "/v1/models"
 class HttpApp:
     """The shim's application; serves until its server stops."""
 
-    def __init__(self, services: Services, chat: ChatSettings) -> None:
+    def __init__(self, services: Services, settings: HttpSettings) -> None:
         self._services = services
-        self._chat = chat
+        self._settings = settings
         self._started_at_s = int(time.time())
         self._routes: dict[str, dict[str, Handler]] = {
-            "/v1/chat/completions": {"POST": self._chat_completions},
             _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
         }
+        self._error_bodies: dict[str, ErrorBody] = {}
+        """Of paths whose clients read another shape than OpenAI's."""
+        self._add("/v1/chat/completions", ChatCompletions())
+
+    def _add(self, path: str, surface: Surface) -> None:
+        """Serve generations of this API at a path."""
+
+        async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+            services, settings = self._services, self._settings
+            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+
+        self._routes[path] = {"POST": handler}
+        self._error_bodies[path] = surface.error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,12 +77,12 @@ class HttpApp:
             pass  # nobody is there to read an answer
         except RelayError as error:
             # Handlers raise these before they send anything; later errors they tell themselves.
-            await self._answer_error(error, send, request_id)
+            await self._answer_error(error, scope, send, request_id)
         except Exception:  # noqa: BLE001 - a bug must still be answered
             _log.exception("http_bug", request_id=request_id, path=shown(scope["path"]))
             bug = InternalError("the relay failed; the request id is in its log")
             try:
-                await self._answer_error(bug, send, request_id)
+                await self._answer_error(bug, scope, send, request_id)
             except HeadIsOut:
                 # Half an answer must not look like a whole one.
                 await send({"type": ABORT})
@@ -83,7 +99,9 @@ class HttpApp:
             raise _WrongMethod(method, methods)
         return handler
 
-    async def _answer_error(self, error: RelayError, send: Send, request_id: str) -> None:
+    async def _answer_error(
+        self, error: RelayError, scope: Scope, send: Send, request_id: str
+    ) -> None:
         status, headers = http_status(error), retry_headers(error)
         if isinstance(error, _NoSuchPath):
             status = 404
@@ -91,14 +109,10 @@ class HttpApp:
             status = 405
             headers.append((b"allow", error.allowed.encode()))
         headers.append((b"x-relay-request-id", request_id.encode()))
-        await send_answer(send, status, error_body(error, request_id), headers)
+        body = self._error_bodies.get(scope["path"], error_body)(error, request_id)
+        await send_answer(send, status, body, headers)
 
     # --- routes -----------------------------------------------------------------------------
-
-    async def _chat_completions(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str
-    ) -> None:
-        await chat_completions(self._services, self._chat, scope, receive, send, request_id)
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""

@@ -13,12 +13,12 @@ from relay.errors import MAX_SHOWN_CHARS
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.asgi import ABORT, HeadIsOut, Receive, Scope, Send
 from relay.frontends.http_app import HttpApp
-from relay.frontends.surfaces.chat_completions import ChatSettings
+from relay.frontends.http_generation import HttpSettings
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario
 from tests.fakes.virtual_time import run
 
-SETTINGS = ChatSettings(
+SETTINGS = HttpSettings(
     max_request_bytes=10_000, commit_headers_after_s=2.0, comment_interval_s=1.0
 )
 

@@ -35,8 +35,9 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
-from relay.errors import EventTooLarge
+from relay.errors import EventTooLarge, RelayError
 from relay.event_size import HEAD_BYTES, held_bytes
+from relay.frontends.http_errors import error_body
 from relay.outcome import GenerationEnd
 
 _dumps = orjson.dumps
@@ -148,12 +149,16 @@ class ChatChunkEncoder:
     concatenation.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, with_usage: bool = False, with_relay: bool = False) -> None:
         """
         Args:
             model: shown until the provider names its own.
+            with_usage: the client asked for usage at the end.
+            with_relay: and for the relay's own account of it (`x_relay`).
         """
         self._model = model
+        self._with_usage = with_usage
+        self._with_relay = with_relay
         self._id = ""
         self._created_s = 0
         self._service_tier = ""
@@ -253,7 +258,7 @@ class ChatChunkEncoder:
             _dumps(finish),
         )
 
-    def encode_end(self, end: GenerationEnd, *, with_usage: bool, with_relay: bool) -> bytes:
+    def encode_end(self, end: GenerationEnd) -> bytes:
         """What follows the last event of a clean end: the finishing chunks, usage if asked for,
         and `[DONE]`."""
         out = b""
@@ -262,15 +267,19 @@ class ChatChunkEncoder:
             if not state.is_started:  # an empty answer still has its role
                 out += self._chunk(choice, {"content": ""}, None)
             out += self._chunk(choice, {}, state.finish(reason))
-        if with_usage or with_relay:
+        if self._with_usage or self._with_relay:
             if not self._head:
                 self._render_head()
             usage = usage_object(end.usage) if end.usage else {}
-            if with_relay:
+            if self._with_relay:
                 usage["x_relay"] = relay_object(end)
             head = self._head.removesuffix(b'[{"index":')
             out += b'%s[],"usage":%s}\n\n' % (head, _dumps(usage))
         return out + b"data: [DONE]\n\n"
+
+    def encode_error(self, error: RelayError, request_id: str) -> bytes:
+        """An error object, and no `[DONE]`."""
+        return b"data: " + error_body(error, request_id) + b"\n\n"
 
 
 def _delta(event: StreamEvent, state: _ChoiceState) -> dict[str, Any]:
@@ -423,12 +432,14 @@ def _merge_opaque(values: list[Any]) -> Any:
 class ChatCollector:
     """Events to one `chat.completion` object of at most `MAX_ANSWER_BYTES`."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, with_relay: bool = False) -> None:
         """
         Args:
             model: shown if the provider names none.
+            with_relay: the client asked for the relay's own account (`x_relay`).
         """
         self._model = model
+        self._with_relay = with_relay
         self._info: ResponseInfo | None = None
         self._choices: dict[int, _WholeChoice] = {}
         self._held_bytes = 0
@@ -458,7 +469,7 @@ class ChatCollector:
                 f"the answer is too large for one document ({MAX_ANSWER_BYTES} bytes): stream it"
             )
 
-    def to_json(self, end: GenerationEnd, *, with_relay: bool) -> bytes:
+    def to_json(self, end: GenerationEnd) -> bytes:
         """The completion; `end` is a clean end."""
         info = self._info
         value: dict[str, Any] = {
@@ -474,6 +485,6 @@ class ChatCollector:
             value["system_fingerprint"] = info.system_fingerprint
         if end.usage is not None:
             value["usage"] = usage_object(end.usage)
-            if with_relay:
+            if self._with_relay:
                 value["usage"]["x_relay"] = relay_object(end)
         return _dumps(value)
