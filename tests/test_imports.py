@@ -105,7 +105,15 @@ MAY_USE: dict[str, set[str]] = {
     "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
-    | {"session", "outbox", "generation", "dispatch", "config", "governance.tenant"},
+    | {
+        "session",
+        "outbox",
+        "generation",
+        "dispatch",
+        "config",
+        "governance.tenant",
+        "routing.catalog",
+    },
     # a worker, and what starts it
     "server": LEAVES
     | {

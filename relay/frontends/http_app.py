@@ -1,14 +1,15 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
-Handlers are found by exact path and method, so there is nothing to bypass; the one path that holds
-a name, a model's, looks it up and nothing else. HEAD is GET whose body is not sent (RFC 9110 9.3.2;
-the connection drops it). Every answer carries a request id; every error is the error object of
-the API that its path belongs to, OpenAI's where there is none, so that the clients people have can
-read it.
+Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
+name, a model's or an Azure deployment's, look it up and nothing else. HEAD is GET whose body is not
+sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id; every error is
+the error object of the API that its path belongs to, OpenAI's where there is none, so that the
+clients people have can read it.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,9 +30,12 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.http_generation import MODEL_OF_PATH, HttpSettings, serve_generation
+from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.completions import Completions
+from relay.frontends.surfaces.embeddings import EmbeddingsApi
 
 _log = structlog.get_logger("relay.http")
 
@@ -39,6 +43,12 @@ Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
+_AZURE = "/openai"
+_AZURE_V1 = "/openai/v1/"
+_DEPLOYMENTS = "/openai/deployments/"
+_DEPLOYMENT = re.compile(rf"{_DEPLOYMENTS}([^/].*?)(/chat/completions|/completions|/embeddings)")
+"""Paths of Azure's clients: `/openai/deployments/NAME/chat/completions`, where the name is the
+model; and as OpenAI's own, under `/openai`. Their `api-version` says nothing to us."""
 
 
 class HttpApp:
@@ -56,6 +66,8 @@ class HttpApp:
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._add("/v1/chat/completions", ChatCompletions())
+        self._add("/v1/completions", Completions())
+        self._add("/v1/embeddings", EmbeddingsApi())
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -89,6 +101,10 @@ class HttpApp:
 
     def _find(self, scope: Scope) -> Handler:
         path, method = scope["path"], scope["method"]
+        if path.startswith(_DEPLOYMENTS):
+            path = _of_deployment(scope)
+        elif path.startswith(_AZURE_V1):
+            path = scope["path"] = path.removeprefix(_AZURE)
         methods = self._routes.get(path)
         if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
             methods = {"GET": self._model}
@@ -115,30 +131,18 @@ class HttpApp:
     # --- routes -----------------------------------------------------------------------------
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""
-        rows = [self._row(name) for name in self._services.catalog.names()]
-        await self._answer(send, {"object": "list", "data": rows}, request_id)
+        rows = model_list(self._services.catalog, self._started_at_s)
+        await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """One model, by any name that a request may have: slashes in it are its own.
+        """One model; slashes in its name are its own.
 
         Raises:
             UnknownModel: a request for it would fail the same way.
         """
-        row = self._row(scope["path"][len(_MODELS) + 1 :])
+        name = scope["path"][len(_MODELS) + 1 :]
+        row = model_row(self._services.catalog, name, self._started_at_s)
         await self._answer(send, row, request_id)
-
-    def _row(self, name: str) -> dict[str, Any]:
-        catalog = self._services.catalog
-        route = catalog.resolve(name)
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._started_at_s,
-            "owned_by": "rtrelay"
-            if name in catalog.routes
-            else route.candidates[0].endpoint.provider,
-        }
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
         headers: RawHeaders = [(b"x-relay-request-id", request_id.encode())]
@@ -154,6 +158,15 @@ class HttpApp:
             await send_answer(send, 503, b'{"status":"draining"}')
         else:
             await send_answer(send, 200, b'{"status":"ready"}')
+
+
+def _of_deployment(scope: Scope) -> str:
+    """OpenAI's own path for one of a deployment, which names the request's model."""
+    path: str = scope["path"]
+    if found := _DEPLOYMENT.fullmatch(path):
+        scope[MODEL_OF_PATH], tail = found.groups()
+        path = scope["path"] = f"/v1{tail}"
+    return path
 
 
 class _NoSuchPath(InvalidRequest):

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from relay.codecs.base import CodecFactory
-from relay.codecs.registry import BUILDERS
+from relay.codecs.base import Codec, CodecFactory
+from relay.codecs.registry import BUILDERS, EMBEDDERS, embedder_of
 from relay.config import (
     TIMEOUT_CLASSES_MS,
     AliasConfig,
@@ -67,6 +67,8 @@ class Endpoint:
     headers: Headers
     """Sent with every request: the credential and the row's own headers."""
     make_codec: CodecFactory
+    make_embedder: CodecFactory
+    """For requests that want vectors; where the wire has none it refuses them by name."""
     warm_connections: int
     max_streams: int
     probe_path: str
@@ -85,6 +87,15 @@ class Endpoint:
     def price_of(self, model: str) -> Price | None:
         """What the operator says, else what is published, else None."""
         return self.prices.get(model) or known_price(self.provider, model)
+
+    def codec_for(self, request: GenerateRequest) -> Codec:
+        """A codec for one attempt."""
+        return self.make_codec() if request.embedding is None else self.make_embedder()
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether its wire gives vectors."""
+        return self.wire in EMBEDDERS
 
     @property
     def stops_billing(self) -> bool:
@@ -282,6 +293,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         )
     try:
         make_codec = builder(row.quirks, name)
+        make_embedder = embedder_of(row.wire)(row.quirks, name)
     except ValueError as error:
         raise ConfigError(f"providers.{name}.quirks: {error}") from error
     url = urlsplit(row.base_url)
@@ -311,6 +323,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         base_path=base_path,
         headers=headers,
         make_codec=make_codec,
+        make_embedder=make_embedder,
         warm_connections=row.warm_connections,
         max_streams=row.max_streams,
         probe_path=row.probe_path or f"{base_path}/models",
