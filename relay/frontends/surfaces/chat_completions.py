@@ -8,6 +8,7 @@ from relay.content import Policy
 from relay.errors import RelayError
 from relay.frontends.chat_body import to_request
 from relay.frontends.http_errors import error_body
+from relay.frontends.legacy_functions import uses_functions
 from relay.frontends.stream_options import read_stream_options
 from relay.frontends.surface import Asked
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
@@ -25,10 +26,15 @@ class ChatCompletions:
         wants_stream, wants_usage = read_stream_options(body)
         request = to_request(body, policy)
         if not wants_stream:
-            collector = ChatCollector(request.model, with_relay=policy.timeline)
+            collector = ChatCollector(
+                request.model, with_relay=policy.timeline, as_functions=uses_functions(body)
+            )
             return Asked(request, None, collector)
         encoder = ChatChunkEncoder(
-            request.model, with_usage=wants_usage, with_relay=policy.timeline
+            request.model,
+            with_usage=wants_usage,
+            with_relay=policy.timeline,
+            as_functions=uses_functions(body),
         )
         return Asked(request, encoder, None)
 
