@@ -294,6 +294,20 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
 
+class PassthroughConfig(_Model):
+    """What is handed through to a provider unread, and its bounds."""
+
+    max_request_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="one body, which is held while it is sent"
+    )
+    connect_ms: int = Field(3_000, ge=1)
+    first_byte_ms: int = Field(
+        120_000, ge=1, description="until the answer begins: pictures take a minute"
+    )
+    idle_ms: int = Field(60_000, ge=1, description="the provider's longest silence after that")
+    total_ms: int = Field(900_000, ge=1)
+
+
 class ProviderConfig(_Model):
     """One account at one provider. A known name brings its wire, address and quirks along."""
 
@@ -332,6 +346,18 @@ class ProviderConfig(_Model):
     caches_prompts: bool = Field(
         False, description="keeps prefixes of prompts, so that a session's is sent ahead"
     )
+    passthrough: PassthroughConfig | None = Field(
+        None,
+        description="hands through what the relay does not translate (files, images, sound, ...):"
+        " true, or bounds",
+    )
+
+    @field_validator("passthrough", mode="before")
+    @classmethod
+    def _passthrough(cls, value: object) -> object:
+        if value is True:
+            return {}
+        return None if value is False else value
 
     @field_validator("api_key", mode="before")
     @classmethod

@@ -113,6 +113,8 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "governance.tenant",
         "routing.catalog",
+        "redaction",
+        "transport.base",
     },
     # a worker, and what starts it
     "server": LEAVES

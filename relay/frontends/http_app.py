@@ -32,6 +32,7 @@ from relay.frontends.asgi import (
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import MODEL_OF_PATH, HttpSettings, serve_generation
 from relay.frontends.model_rows import model_list, model_row
+from relay.frontends.passthrough import METHODS, Passthrough
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
 from relay.frontends.surfaces.completions import Completions
@@ -63,6 +64,7 @@ class HttpApp:
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
         }
+        self._passthrough = Passthrough(services)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._add("/v1/chat/completions", ChatCompletions())
@@ -108,6 +110,10 @@ class HttpApp:
         methods = self._routes.get(path)
         if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
             methods = {"GET": self._model}
+        if methods is None and self._passthrough.find(path) is not None:
+            methods = dict.fromkeys(METHODS, self._passthrough)
+            if handler := methods.get(method):
+                return handler
         if methods is None:
             raise _NoSuchPath(path)
         handler = methods.get("GET" if method == "HEAD" else method)

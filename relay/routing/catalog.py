@@ -31,6 +31,7 @@ from relay.config import (
     Config,
     ConfigError,
     HedgeConfig,
+    PassthroughConfig,
     ProviderConfig,
     ProxyUrl,
     TimeoutsConfig,
@@ -81,6 +82,8 @@ class Endpoint:
     tpm: int | None
     """Tokens a minute, likewise."""
     models: tuple[str, ...]
+    passthrough: PassthroughConfig | None
+    """What is handed through unread; None for nothing."""
     caches_prompts: bool
     """Whether sending the beginning of a prompt ahead makes the prompt cheaper and faster."""
 
@@ -339,6 +342,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         rpm=row.rpm,
         tpm=row.tpm,
         models=row.models,
+        passthrough=row.passthrough,
         caches_prompts=row.caches_prompts,
     )
 
