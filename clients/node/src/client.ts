@@ -76,7 +76,7 @@ export class Client {
   readonly #name: { name: string; version: string };
   readonly #channels: Channels;
   readonly #sessions = new Set<Session>();
-  readonly #generations = new Set<Generation>();
+  readonly #runs = new Map<Generation, Promise<void>>();
   #isClosed = false;
 
   /** @throws TypeError an option is wrong; its name is in the message, never its value */
@@ -145,8 +145,12 @@ export class Client {
     const shot = new OneShot(flow, this.#addresses, this.#channels, this.#reconnect);
     const generation = new Generation(flow, shot);
     bindSignal(flow, shot, options.signal);
-    this.#generations.add(generation);
-    shot.run(frame).finally(() => this.#generations.delete(generation));
+    this.#runs.set(
+      generation,
+      shot.run(frame).then(() => {
+        this.#runs.delete(generation);
+      }),
+    );
     return generation;
   }
 
@@ -156,8 +160,9 @@ export class Client {
    */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const generation of this.#generations) generation.cancel("session_end");
-    await Promise.all([...this.#sessions].map((session) => session.close()));
+    for (const generation of this.#runs.keys()) void generation.cancel("session_end");
+    const sessions = [...this.#sessions].map((session) => session.close());
+    await Promise.all([...sessions, ...this.#runs.values()]);
     this.#channels.close();
   }
 

@@ -6,6 +6,7 @@ import {
   status as grpcStatus,
   type StatusObject,
 } from "@grpc/grpc-js";
+import { cancelCall } from "./cancel-call.js";
 import type { Channels } from "./channels.js";
 import { fromRpc, noStream, type RelayError } from "./errors.js";
 import type { Flow } from "./flow.js";
@@ -105,7 +106,7 @@ export class Link {
   /** End it at once; `error` is what is told of it. */
   abort(error: RelayError): void {
     this.error ??= error;
-    if (!this.#isOver) this.#call.cancel();
+    if (!this.#isOver) cancelCall(this.#call);
   }
 
   /** Ask the relay for a sign of life. Resolves with the round trip in milliseconds, through both

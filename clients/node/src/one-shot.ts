@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ClientReadableStream, status as grpcStatus, type StatusObject } from "@grpc/grpc-js";
+import { cancelCall } from "./cancel-call.js";
 import type { Channels } from "./channels.js";
 import type { CancelReasonName } from "./end.js";
 import { fromRpc, fromStatus, isLasting, noStream, type RelayError, streamLost } from "./errors.js";
@@ -36,7 +37,7 @@ export class OneShot implements Driver {
     flow.cancel(reason);
     flow.finishUnsent();
     this.#stopping.abort();
-    this.#call?.cancel();
+    cancelCall(this.#call);
   }
 
   commit(): void {
@@ -85,7 +86,7 @@ export class OneShot implements Driver {
     let late: RelayError | undefined;
     const timer = setTimeout(() => {
       late = noStream(`${address} did not take the start in time`);
-      call.cancel();
+      cancelCall(call);
     }, this.reconnect.connectTimeoutMs);
     const took = ({ frame }: ConverseResponse) => {
       clearTimeout(timer);
@@ -121,7 +122,7 @@ export class OneShot implements Driver {
       case "toolCall":
         if (flow.take(frame)) return;
         flow.fail(slowConsumer());
-        this.#call?.cancel();
+        cancelCall(this.#call);
         return;
     }
   }

@@ -1,6 +1,7 @@
 // One generation over the Generate RPC.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { RelayError, type StartOptions, v1 } from "../src/index.js";
@@ -132,6 +133,28 @@ test("what needs a session is refused by name", async (t) => {
   const client = clientOf(t, { address: "127.0.0.1:1" });
   const options = { prompt: "Hi", speculative: true } as StartOptions;
   assert.throws(() => client.generate(options), /generate has no speculative/);
+});
+
+test("cancelled right behind its start it does not go on at the relay", async (t) => {
+  const relay = await fakeRelay(t);
+  relay.onGenerate = (call) => {
+    for (const frame of [started, ended()]) call.write({ frame });
+    call.end();
+  };
+  const client = clientOf(t, { address: relay.address });
+  await client.generate({ prompt: "a connection" }).end;
+  relay.onGenerate = (call) => call.write({ frame: started });
+  const answer = client.generate({ prompt: "Hi" });
+  void answer.cancel();
+  relay.onGenerate = (call) => {
+    if (call.request.start?.turnId !== "last") return;
+    for (const frame of [started, ended()]) call.write({ frame });
+    call.end();
+  };
+  await client.generate({ prompt: "Hi", turnId: "last" }).end; // behind it on the same connection
+  for (const call of relay.generates.slice(1, -1)) {
+    if (!call.cancelled) await once(call, "cancelled");
+  }
 });
 
 test("closing the client cancels it", async (t) => {
