@@ -44,7 +44,7 @@ ifeq ($(ARGS),)
 endif
 
 test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and its tests with a real relay
-	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019)'; then \
+	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)'; then \
 	  echo "skipped: the Node client needs Node 20.19 or newer, and npm"; \
 	else \
 	  cd clients/node && npm ci --no-audit --no-fund --ignore-scripts && npm run check && \
