@@ -3,7 +3,7 @@
 import type { CancelReasonName, GenerationEnd } from "./end.js";
 import type { GenerationEvent } from "./events.js";
 import type { Flow } from "./flow.js";
-import { CancelReason } from "./generated/rtrelay/v1/relay.js";
+import { CancelReason, TextMode } from "./generated/rtrelay/v1/relay.js";
 
 /** @internal Who runs it. */
 export interface Driver {
@@ -103,15 +103,10 @@ export class Generation implements AsyncIterable<GenerationEvent> {
    * @throws RelayError from the loop, after all that came before the failure
    */
   async *textStream(): AsyncGenerator<string, void, undefined> {
-    let hasDeltas = false;
+    const isInSegments = this.#flow.start.output?.textMode === TextMode.SEGMENTS;
+    const type = isInSegments ? "segment" : "text";
     for await (const event of this) {
-      if (!("choice" in event) || event.choice !== 0) continue;
-      if (event.type === "text") {
-        hasDeltas = true;
-        yield event.text;
-      } else if (event.type === "segment" && !hasDeltas && event.text) {
-        yield event.text;
-      }
+      if (event.type === type && event.choice === 0 && event.text) yield event.text;
     }
   }
 

@@ -56,10 +56,13 @@ export class Switchboard implements LinkOwner {
    * @throws RelayError no address gave one in time
    */
   async open(): Promise<Link> {
-    if (this.current?.ready) return this.current;
-    this.openSoon();
-    await this.#opener;
-    if (!this.current) throw this.#openError ?? noStream("the session has no stream");
+    while (!this.current?.ready) {
+      this.openSoon();
+      if (!this.#opener) throw noStream("the session is closed");
+      this.#openError = undefined;
+      await this.#opener;
+      if (this.#openError) throw this.#openError;
+    }
     return this.current;
   }
 

@@ -142,7 +142,9 @@ test("segments are told, and are the text where they come alone", async (t) => {
     stream.end(generationId);
   };
   assert.deepEqual(await collect(session.start({ prompt: "Hi" }).segments()), ["One. ", "Two."]);
-  assert.equal(await session.start({ prompt: "Hi" }).text(), "One. Two.");
+  const output = { textMode: "segments" } as const;
+  assert.equal(await session.start({ prompt: "Hi", output }).text(), "One. Two.");
+  assert.equal(await session.start({ prompt: "Hi" }).text(), "");
 });
 
 test("a merged delta holds several kinds", async (t) => {
