@@ -163,6 +163,7 @@ OUTSIDE: dict[str, set[str]] = {
     "httpx2": {"transport", "commands"},
     "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
+    "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
     "pydantic": {"config", "emulator"},
