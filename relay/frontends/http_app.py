@@ -32,6 +32,7 @@ from relay.frontends.asgi import (
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import MODEL_OF_PATH, HttpSettings, serve_generation
 from relay.frontends.model_rows import model_list, model_row
+from relay.frontends.openapi import openapi_json
 from relay.frontends.passthrough import METHODS, Passthrough
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
@@ -63,6 +64,7 @@ class HttpApp:
             _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
+            "/openapi.json": {"GET": self._openapi},
         }
         self._passthrough = Passthrough(services)
         self._error_bodies: dict[str, ErrorBody] = {}
@@ -157,6 +159,11 @@ class HttpApp:
     async def _healthz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The process lives and its loop turns."""
         await send_answer(send, 200, b'{"status":"ok"}')
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """What the shim serves, for tools."""
+        model = next(iter(self._services.catalog.names()), "fast")
+        await send_answer(send, 200, openapi_json(self._routes, model))
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whether new work is welcome: no while draining."""
