@@ -8,7 +8,7 @@ FRAMEWORKS_VENV := .venv-frameworks
 FRAMEWORKS_CODE := -p tests.frameworks -p rtrelay.livekit
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-frameworks corpus lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,14 @@ endif
 test-frameworks: install $(FRAMEWORKS_VENV)/.installed ## the plugins, through the real LiveKit Agents and Pipecat
 	$(FRAMEWORKS_VENV)/bin/python -m mypy --config-file clients/python/mypy-frameworks.ini $(FRAMEWORKS_CODE)
 	RELAY_BIN=$(abspath $(BIN)/relay) $(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks $(ARGS)
+
+test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and its tests with a real relay
+	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)'; then \
+	  echo "skipped: the Node client needs Node 20.19 or newer, and npm"; \
+	else \
+	  cd clients/node && npm ci --no-audit --no-fund --ignore-scripts && npm run check && \
+	  RELAY_BIN="$(abspath $(BIN)/relay)" npm test; \
+	fi
 
 corpus: install-dev ## every recorded exchange against the codecs: a table, and what differs
 	$(BIN)/python -m tests.corpus.table
