@@ -128,6 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         timeouts_ms={**TIMEOUTS_MS, "inter_token_ms": 1_500, "total_ms": 1_600},
         outcome=Outcome.CUT,
         alone=Outcome.CUT,
+        by_segment=Outcome.SECOND,
         heard="a b",
         limit_ms=1_600,
     ),

@@ -247,7 +247,9 @@ async def test_metrics_of_an_answer(relay: FakeRelay) -> None:
     assert (usage.cache_read_input_tokens, usage.reasoning_tokens) == (5, None)
     assert len(pipe.ttfbs_s) == 1
     kinds = [type(frame) for frame in pipe.down]
-    assert kinds[-2] is LLMFullResponseEndFrame  # before the end of the pipeline: metrics came first
+    assert (
+        kinds[-2] is LLMFullResponseEndFrame
+    )  # before the end of the pipeline: metrics came first
 
 
 # --- interruptions ------------------------------------------------------------------------------
@@ -433,9 +435,7 @@ def calls(*tools: ToolCallMessage, is_partial: bool = False) -> Any:
         details = Extra(key="reasoning_details", value_json=b'[{"data": "x"}]')
         stream.send(delta=Delta(generation_id=name, extras=[details]))
         for index, call in enumerate(tools):
-            done = ToolCallDone(
-                generation_id=name, index=index, call=call, is_partial=is_partial
-            )
+            done = ToolCallDone(generation_id=name, index=index, call=call, is_partial=is_partial)
             stream.send(tool_call=done)
         stream.end(name)
 
