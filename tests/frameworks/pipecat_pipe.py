@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -59,11 +59,23 @@ class _Recorder(FrameProcessor):
 
 
 class Pipe:
-    """A running pipeline; leaving the block ends it, if it has not ended."""
+    """A running pipeline; leaving the block ends it, if it has not ended.
 
-    def __init__(self, *processors: FrameProcessor) -> None:
+    Args:
+        llm: what is tested.
+        before: goes before it, such as the aggregator of what the person says.
+        after: goes after it.
+    """
+
+    def __init__(
+        self,
+        llm: FrameProcessor,
+        *,
+        before: Sequence[FrameProcessor] = (),
+        after: Sequence[FrameProcessor] = (),
+    ) -> None:
         self.down: list[Frame] = []
-        """What came out at the end, in order."""
+        """What came out of the service, in order."""
         self.up: list[Frame] = []
         """What came back to the beginning."""
         self.at_s: dict[int, float] = {}
@@ -72,7 +84,7 @@ class Pipe:
         source = _Recorder(FrameDirection.UPSTREAM, lambda frame: self._took(self.up, frame))
         sink = _Recorder(FrameDirection.DOWNSTREAM, lambda frame: self._took(self.down, frame))
         self._worker = PipelineWorker(
-            Pipeline([source, *processors, sink]),
+            Pipeline([source, *before, llm, sink, *after]),
             cancel_on_idle_timeout=False,
             enable_rtvi=False,
             params=PipelineParams(

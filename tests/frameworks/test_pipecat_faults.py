@@ -1,11 +1,10 @@
-"""Every fault of the table through a real pipeline: the native service, and Pipecat's own service for
+"""Every fault of the table through a real pipeline: by the native service, and by Pipecat's own for
 OpenAI with its address set to the relay."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,13 +104,6 @@ async def plays(llm: LLMService[Any], fault: Fault, outcome: Outcome, limit_ms: 
     return pipe
 
 
-async def eventually(condition: Callable[[], object]) -> None:
-    """Ask another process until it says so."""
-    async with asyncio.timeout(5):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.005)
-
-
 @every_fault
 @with_or_without
 async def test_native(world: World, fault: Fault, alone: bool) -> None:
@@ -179,7 +171,7 @@ async def test_a_barge_in_while_the_provider_is_silent(world: World, name: str) 
     llm = native(world, f"lab/{model}")
     async with Pipe(llm) as pipe:
         await pipe.send(asks())
-        await eventually(lambda: world.streams(model))
+        await world.eventually(lambda: world.streams(model))
         with within(20):
             await pipe.send(InterruptionFrame())
             await pipe.answered()

@@ -210,6 +210,14 @@ class World:
 
         return await _until(found, f"{outcome} stream of {model}", timeout_s)
 
+    async def eventually(self, condition: Callable[[], object]) -> None:
+        """Ask until it is so.
+
+        Raises:
+            AssertionError: it is not.
+        """
+        await _until(condition, "such state", 3.0)
+
     # --- the relay --------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:

@@ -107,6 +107,8 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         self._running: Generation | None = None
         self._speculation: Generation | None = None
         """The same, if it was started as one."""
+        self._is_void = False
+        """What the gate holds is superseded, and the answer that does so has not begun."""
         self._turns = Turns()
         self._tool_state = ToolState()
         self._reports: set[asyncio.Task[None]] = set()
@@ -163,26 +165,27 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         the end of that answer, which may be withholding a tool call until it is confirmed."""
         if isinstance(frame, LLMContextFrame | EndFrame) and self._speculation_gate.is_speculating:
             is_end = isinstance(frame, EndFrame)
+            self._is_void = not is_end  # with the end of the pipeline the gate drops it itself
             if self._running is not None:
                 self._running.cancel(
                     CancelReason.CANCEL_REASON_SESSION_END
                     if is_end
                     else CancelReason.CANCEL_REASON_SUPERSEDED
                 )
-            if not is_end:  # with the end of the pipeline the gate does it itself
-                await self._drop_held()
         await super().queue_frame(frame, direction, callback)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Answer contexts, pass on the rest."""
         self._note(frame, direction)
+        is_end_of_turn = isinstance(frame, UserStoppedSpeakingFrame) and _is_downstream(direction)
+        if is_end_of_turn and self._is_void:
+            await self._drop_held()
         await super().process_frame(frame, direction)
         if isinstance(frame, LLMContextFrame):
             await self._answer(frame)
         elif not (isinstance(frame, LLMUpdateSettingsFrame) and frame.service not in (None, self)):
             await self.push_frame(frame, direction)  # settings of others were passed on above
-        is_confirmed = isinstance(frame, UserStoppedSpeakingFrame) and _is_downstream(direction)
-        if is_confirmed and self._speculation is not None:
+        if is_end_of_turn and self._speculation is not None:
             # After the gate has let go: what starts from then on is no speculation.
             self._speculation.commit()
 
@@ -197,6 +200,8 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
                 self._leaves_for(CancelReason.CANCEL_REASON_SESSION_END)
             case UserStartedSpeakingFrame() if _is_downstream(direction):
                 self._turns.begin()
+            case LLMContextFrame():
+                self._is_void = False
 
     async def _answer(self, frame: LLMContextFrame) -> None:
         """One answer between its two frames, whatever happens."""
@@ -285,8 +290,7 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
             self._running.leave_reason = reason
 
     async def _drop_held(self) -> None:
-        """Have the gate drop a speculation at once, not when the next answer begins: it might be
-        confirmed in between."""
+        """Have the gate drop a void answer, which the end of the turn would release."""
         withdrawal = EagerEndOfTurnCancelFrame()
         for frame, direction in self._speculation_gate.process(
             withdrawal, FrameDirection.DOWNSTREAM
