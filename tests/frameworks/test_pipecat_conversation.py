@@ -1,4 +1,4 @@
-"""Turns as Pipecat's own aggregators make them: speculation, barge-in and tools down to the provider."""
+"""Turns as Pipecat's own aggregators make them, down to what the provider sees."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Compatible(OpenAILLMService):
     """Pipecat's own as it is, but for one thing: it never closes its HTTP client."""
 
     async def cleanup(self) -> None:
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         await self._client.close()
 
 
@@ -195,15 +195,14 @@ async def test_a_tool_and_the_leg_after_it(world: World) -> None:
         await pipe.until(lambda: pipe.all(FunctionCallResultFrame))
         ((call_id, name, arguments),) = tools.ran
         called = {"name": name, "arguments": str(arguments)}
-        first.context.add_messages(
-            [
-                {
-                    "role": "assistant",
-                    "tool_calls": [{"id": call_id, "type": "function", "function": called}],
-                },
-                {"role": "tool", "tool_call_id": call_id, "content": "clear"},
-            ]
-        )
+        messages: Any = [
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": call_id, "type": "function", "function": called}],
+            },
+            {"role": "tool", "tool_call_id": call_id, "content": "clear"},
+        ]
+        first.context.add_messages(messages)
         await pipe.send(type(first)(first.context))
         await pipe.answered(2)
     assert pipe.answers == ["", "It is clear."]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -28,11 +28,15 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.tests.utils import run_test
 from pipecat.utils.errors import ErrorCategory
+from rtrelay._flow import Flow
+from rtrelay._switchboard import Switchboard
 from rtrelay.pipecat import RelayLLMService, RelayLLMSettings
+from rtrelay.session import Generation
 from rtrelay.v1 import (
     Budgets,
     CancelReason,
     CommitOn,
+    ConverseResponse,
     Delta,
     End,
     Extra,
@@ -123,6 +127,40 @@ async def test_a_client_of_several_services_stays_open(relay: FakeRelay) -> None
                 await pipe.answered()
                 assert pipe.text == "x"
     assert [stream.setup.model for stream in relay.streams if stream.setup] == ["shared"] * 2
+
+
+class ByHand:
+    """What a service may be given instead of a session: its answers are made in the test."""
+
+    def __init__(self) -> None:
+        self.started: list[dict[str, Any]] = []
+        self.is_prepared = self.is_closed = False
+
+    def prepare(self) -> None:
+        self.is_prepared = True
+
+    def start(self, prompt: Mapping[str, Any], **fields: Any) -> Generation:
+        self.started.append({"prompt": prompt, **fields})
+        flow = Flow(Start())
+        delta = Delta(text="By hand")
+        flow.take("delta", ConverseResponse(delta=delta))
+        flow.finish(End(outcome=Outcome.OUTCOME_COMPLETED))
+        return Generation(flow, cast(Switchboard, None))
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_answers_may_come_from_elsewhere() -> None:
+    by_hand = ByHand()
+    llm = RelayLLMService(answers=lambda: by_hand, settings=RelayLLMSettings(model="fast"))
+    async with Pipe(llm) as pipe:
+        assert by_hand.is_prepared
+        await pipe.send(asks())
+        await pipe.answered()
+    assert pipe.answers == ["By hand"]
+    assert by_hand.started[0]["model"] == "fast"
+    assert by_hand.is_closed
 
 
 async def test_settings_reach_the_relay(relay: FakeRelay) -> None:
