@@ -344,6 +344,7 @@ async def test_an_interruption_before_anything_came(relay: FakeRelay) -> None:
         await pipe.send(InterruptionFrame())
         await stream.until(lambda: stream.cancels)
     assert pipe.answers == [""]
+    assert not pipe.ttfbs_s
 
 
 async def test_cancelling_the_pipeline_ends_the_answer_and_reports_it(relay: FakeRelay) -> None:

@@ -57,6 +57,9 @@ class Answer:
                     await self._take(event)
         finally:
             await self._end_thought()
+            if not self._has_content:
+                # Else the interruption that ends it, or a later one, would be taken for the content.
+                await self._service.cancel_ttfb_metrics()
 
     async def _take(self, event: Event) -> None:
         if event.choice:
