@@ -14,6 +14,7 @@ from pipecat.frames.frames import (
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
 )
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
 from rtrelay.pipecat import RelayLLMService, RelayLLMSettings
 from rtrelay.v1 import CancelReason, Start, ToolCall, ToolCallDone
@@ -220,3 +221,32 @@ async def test_turns_without_speech_go_by_the_questions(
     first, second = (start.turn_id for start in (await relay.stream()).starts)
     assert first
     assert first != second
+
+
+async def test_superseded_before_it_began(
+    llm: RelayLLMService, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A context whose files are still being fetched holds up neither the next nor the end of the
+    turn."""
+    relay.on_start = answers("Two")
+    adapter = llm.get_llm_adapter()
+    prepare, fetched, asked = adapter.prepare_file_content, asyncio.Event(), asyncio.Event()
+
+    async def slow(context: LLMContext) -> None:
+        if context is first.context:
+            asked.set()
+            await fetched.wait()
+        await prepare(context)
+
+    monkeypatch.setattr(adapter, "prepare_file_content", slow)
+    first = asks("Book", speculation=True)
+    async with Pipe(llm) as pipe:
+        await pipe.send(UserStartedSpeakingFrame(), first)
+        await asyncio.wait_for(asked.wait(), 5)
+        await pipe.send(asks("Book a table", speculation=True), UserStoppedSpeakingFrame())
+        await pipe.until(lambda: pipe.all(UserStoppedSpeakingFrame))
+        fetched.set()
+        await pipe.answered()
+    assert pipe.answers == ["Two"]
+    (start,) = (await relay.stream()).starts
+    assert b"Book a table" in start.openai_chat_body

@@ -109,6 +109,9 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         """The same, if it was started as one."""
         self._is_void = False
         """What the gate holds is superseded, and the answer that does so has not begun."""
+        self._is_told = asyncio.Event()
+        """No answer that was started is without its last frame."""
+        self._is_told.set()
         self._turns = Turns()
         self._tool_state = ToolState()
         self._reports: set[asyncio.Task[None]] = set()
@@ -219,6 +222,7 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         finally:
             await self.stop_processing_metrics()
             await self.push_frame(LLMFullResponseEndFrame())
+            self._is_told.set()
 
     @traced_llm
     async def _process_context(self, context: LLMContext) -> None:
@@ -234,11 +238,15 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         await self.start_ttfb_metrics()
         fields = self._settings.start_fields()
         body = await self._body(context, assert_given(self._settings.system_instruction))
+        if self._is_void:  # superseded before it began
+            await self.cancel_ttfb_metrics()
+            return
         is_speculative = self._speculation_gate.is_speculating
         generation = self._connection.answers().start(
             body, speculative=is_speculative, turn_id=self._turns.of(context.messages), **fields
         )
         self._running = generation
+        self._is_told.clear()
         self._speculation = generation if is_speculative else None
         answer = Answer(self)
         try:
@@ -290,7 +298,12 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
             self._running.leave_reason = reason
 
     async def _drop_held(self) -> None:
-        """Have the gate drop a void answer, which the end of the turn would release."""
+        """Have the gate drop a void answer, which the end of the turn would release; whole, since
+        it drops a tail that comes later only as long as no other verdict comes in between. The
+        answer is cancelled, so that it is about to end."""
+        await self._is_told.wait()
+        if not self._is_void:  # the answer that supersedes it has begun, and the gate knows
+            return
         withdrawal = EagerEndOfTurnCancelFrame()
         for frame, direction in self._speculation_gate.process(
             withdrawal, FrameDirection.DOWNSTREAM
