@@ -58,8 +58,8 @@ class Answer:
         finally:
             await self._end_thought()
             if not self._has_content:
-                # Else the interruption that ends it, or a later one, would be taken for the content.
-                await self._service.cancel_ttfb_metrics()
+                # Else the interruption that ends it, or a later one, would pass for the content.
+                await self._service.cancel_ttfb_metrics()  # type: ignore[no-untyped-call]
 
     async def _take(self, event: Event) -> None:
         if event.choice:

@@ -30,10 +30,10 @@ from rtrelay.errors import RelayError
 from rtrelay.pipecat._answer import Answer
 from rtrelay.pipecat._connection import Answers, Connection
 from rtrelay.pipecat._errors import category_of, is_timeout, message_of
+from rtrelay.pipecat._reports import END_WAIT_S, Reports
 from rtrelay.pipecat._request import ask_for_schema, chat_body, limit_tokens
 from rtrelay.pipecat._tool_state import ToolState
 from rtrelay.pipecat._turns import Turns
-from rtrelay.pipecat._usage import usage_of
 from rtrelay.pipecat.settings import RelayLLMSettings, complete
 from rtrelay.v1 import CancelReason
 
@@ -45,13 +45,11 @@ if TYPE_CHECKING:
 
     from rtrelay.client import Client
     from rtrelay.session import Generation
-    from rtrelay.v1 import Prompt
+    from rtrelay.v1 import End, Prompt
 
-END_WAIT_S = 1.0
-"""How long the relay's end of a cancelled answer, with its usage, is waited for. Nobody waits
-meanwhile but the end of the pipeline."""
 CANCEL_WAIT_S = 0.2
-"""The same when the pipeline is cancelled, which is to be quick."""
+"""How long the ends of answers are waited for when the pipeline is cancelled, which is to be
+quick."""
 
 
 class RelayLLMService(LLMService[OpenAILLMAdapter]):
@@ -107,6 +105,8 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         self._running: Generation | None = None
         self._speculation: Generation | None = None
         """The same, if it was started as one."""
+        self._is_guess = False
+        """The context that is being answered is of a turn that had not ended when it was sent."""
         self._is_void = False
         """What the gate holds is superseded, and the answer that does so has not begun."""
         self._is_told = asyncio.Event()
@@ -114,7 +114,7 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         self._is_told.set()
         self._turns = Turns()
         self._tool_state = ToolState()
-        self._reports: set[asyncio.Task[None]] = set()
+        self._reports = Reports(self)
         self._register_event_handler("on_answer_end")
 
     def can_generate_metrics(self) -> bool:
@@ -131,12 +131,12 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
     async def stop(self, frame: EndFrame) -> None:
         """Let the ends of cancelled answers come first."""
         await super().stop(frame)
-        await self._reported(END_WAIT_S)
+        await self._reports.told(END_WAIT_S)
 
     async def cancel(self, frame: CancelFrame) -> None:
         """The same, in less time."""
         await super().cancel(frame)
-        await self._reported(CANCEL_WAIT_S)
+        await self._reports.told(CANCEL_WAIT_S)
 
     async def cleanup(self) -> None:
         """Close the session, and the client if it is the service's own. Idempotent."""
@@ -144,11 +144,7 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         try:
             await super().cleanup()  # type: ignore[no-untyped-call]
         finally:
-            reports = list(self._reports)
-            for report in reports:
-                report.cancel()
-            if reports:
-                await asyncio.wait(reports, timeout=END_WAIT_S)
+            await self._reports.aclose()
             await self._connection.aclose()
 
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:  # type: ignore[override]
@@ -204,6 +200,7 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
             case UserStartedSpeakingFrame() if _is_downstream(direction):
                 self._turns.begin()
             case LLMContextFrame():
+                self._is_guess = frame.speculation
                 self._is_void = False
 
     async def _answer(self, frame: LLMContextFrame) -> None:
@@ -238,10 +235,10 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
         await self.start_ttfb_metrics()
         fields = self._settings.start_fields()
         body = await self._body(context, assert_given(self._settings.system_instruction))
-        if self._is_void:  # superseded before it began
-            await self.cancel_ttfb_metrics()
-            return
         is_speculative = self._speculation_gate.is_speculating
+        if self._is_void or (self._is_guess and self.has_queued_frame(LLMContextFrame)):
+            await self.cancel_ttfb_metrics()  # type: ignore[no-untyped-call]
+            return  # superseded before it began
         generation = self._connection.answers().start(
             body, speculative=is_speculative, turn_id=self._turns.of(context.messages), **fields
         )
@@ -253,7 +250,7 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
             await answer.read(generation)
         finally:
             self._running = self._speculation = None
-            await self._report(generation)
+            await self._reports.tell(generation)
         if answer.calls and not generation.is_cancelled:
             self._tool_state.keep(answer.calls, answer.extras)
             await self.run_function_calls(await answer.function_calls(context))
@@ -311,35 +308,9 @@ class RelayLLMService(LLMService[OpenAILLMAdapter]):
             if frame is not withdrawal:
                 await self.push_frame(frame, direction)
 
-    async def _report(self, generation: Generation) -> None:
-        """Tell what an answer cost: now if it is known, else by a task that waits for it, since
-        whoever interrupts an answer waits for what is done here."""
-        if generation.is_over:
-            await self._report_end(generation)
-            return
-        task = self.create_task(self._report_later(generation), f"{self}::report")
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
-
-    async def _report_later(self, generation: Generation) -> None:
-        try:
-            async with asyncio.timeout(END_WAIT_S):
-                await generation.ended()
-        except (RelayError, TimeoutError):  # no end will come
-            return
-        await self._report_end(generation)
-
-    async def _report_end(self, generation: Generation) -> None:
-        if generation.end is None:
-            return
-        usage = usage_of(generation.end)
-        if usage is not None:
-            await self.start_llm_usage_metrics(usage)
-        await self._call_event_handler("on_answer_end", generation.end)
-
-    async def _reported(self, timeout_s: float) -> None:
-        if self._reports:
-            await asyncio.wait(list(self._reports), timeout=timeout_s)
+    async def tell_end(self, end: End) -> None:
+        """For reports: call who wants to know."""
+        await self._call_event_handler("on_answer_end", end)
 
     # --- errors -----------------------------------------------------------------------------
 
