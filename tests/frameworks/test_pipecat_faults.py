@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import rtrelay
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import FunctionCallResultFrame, InterruptionFrame, LLMTextFrame
@@ -24,6 +25,7 @@ from tests.frameworks.faults import (
     Fault,
     Outcome,
     alias,
+    second_model,
 )
 from tests.frameworks.pipecat_pipe import Pipe, asks
 from tests.frameworks.world import World
@@ -104,11 +106,23 @@ async def plays(llm: LLMService[Any], fault: Fault, outcome: Outcome, limit_ms: 
     return pipe
 
 
+async def nothing_runs(world: World, model: str) -> None:
+    """Neither of an alias' providers still writes, or was asked more than once."""
+    names = (model, second_model(model))
+
+    def is_over() -> bool:
+        return all(each["outcome"] != "open" for name in names for each in world.streams(name))
+
+    await world.eventually(is_over)
+    assert [name for name in names if len(world.streams(name)) > 1] == []
+
+
 @every_fault
 @with_or_without
 async def test_native(world: World, fault: Fault, alone: bool) -> None:
     outcome = fault.alone if alone else fault.outcome
-    llm = native(world, alias(fault, "pipecat-native", alone=alone))
+    model = alias(fault, "pipecat-native", alone=alone)
+    llm = native(world, model)
     pipe = await plays(llm, fault, outcome, fault.alone_ms if alone else fault.with_second_ms)
     if outcome is not Outcome.ERROR:
         (usage,) = pipe.usages
@@ -116,7 +130,9 @@ async def test_native(world: World, fault: Fault, alone: bool) -> None:
         assert usage.completion_tokens > 0
         assert len(pipe.ttfbs_s) == 1
     else:
-        assert "(" in pipe.errors[0].error  # the relay's reason
+        assert isinstance(pipe.errors[0].exception, rtrelay.RelayError)
+        assert pipe.errors[0].exception.reason in pipe.errors[0].error
+    await nothing_runs(world, model)
 
 
 @every_fault
@@ -129,9 +145,11 @@ async def test_native_by_segment(world: World, fault: Fault) -> None:
 @every_fault
 @with_or_without
 async def test_compatible(world: World, fault: Fault, alone: bool) -> None:
-    llm = compatible(world, alias(fault, "pipecat-openai", alone=alone))
+    model = alias(fault, "pipecat-openai", alone=alone)
     outcome = fault.alone if alone else fault.outcome
-    await plays(llm, fault, outcome, fault.alone_ms if alone else fault.with_second_ms)
+    limit_ms = fault.alone_ms if alone else fault.with_second_ms
+    await plays(compatible(world, model), fault, outcome, limit_ms)
+    await nothing_runs(world, model)
 
 
 # --- barge-in -----------------------------------------------------------------------------------
