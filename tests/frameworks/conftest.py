@@ -53,6 +53,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 async def idle_after(world: World) -> AsyncIterator[None]:
-    """Fail a test after which the relay holds a generation or a provider's stream."""
+    """Fail a test after which the relay holds a generation or a provider's stream, or the emulator
+    one that nobody ended."""
     yield
     await world.idle()
+    await world.quiet()

@@ -218,6 +218,15 @@ class World:
         """
         await _until(condition, "such state", 3.0)
 
+    async def quiet(self, *, timeout_s: float = 3.0) -> None:
+        """Wait until no stream is open at the emulator.
+
+        Raises:
+            AssertionError: some are.
+        """
+        url = f"{self._emulator_url}/emulator/report"
+        await _until(lambda: not _call(url)["streams"]["open"], "quiet emulator", timeout_s)
+
     # --- the relay --------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -238,10 +247,16 @@ class World:
 
         await _until(is_idle, "an idle relay", timeout_s)
 
-    def log(self) -> list[dict[str, Any]]:
-        """Lines of the relay's log."""
+    async def logged(self, *, timeout_s: float = 3.0, **fields: object) -> dict[str, Any]:
+        """The relay's log line with these fields, once it is there."""
         lines = next(each.lines for each in self._processes if each.name == "relay")
-        return [json.loads(line) for line in list(lines) if line.startswith("{")]
+
+        def found() -> Any:
+            parsed = (json.loads(line) for line in list(lines) if line.startswith("{"))
+            return next((line for line in parsed if fields.items() <= line.items()), None)
+
+        line: dict[str, Any] = await _until(found, f"log line with {fields}", timeout_s)
+        return line
 
 
 def _call(url: str, body: object = None) -> dict[str, Any]:
