@@ -69,10 +69,10 @@ class Talk:
         """Of the provider's streams."""
         return [stream["outcome"] for stream in self.world.streams(self.model)]
 
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """The relay's records of the generations, in the order of their ends."""
-        return [line for line in self.world.log() if line.get("asked") == f"lab/{self.model}"]
+    async def lines(self, count: int) -> list[dict[str, Any]]:
+        """The relay's records of so many generations, in the order of their ends."""
+        asked = f"lab/{self.model}"
+        return await self.world.all_logged(count, event="generation", asked=asked)
 
 
 async def test_a_guess_that_holds_is_asked_once(world: World) -> None:
@@ -88,7 +88,7 @@ async def test_a_guess_that_holds_is_asked_once(world: World) -> None:
     assert pipe.answers == [TEXT]
     assert talk.outcomes == ["clean"]
     assert [message["content"] for message in _said(talk, "user")] == ["A table, please."]
-    (line,) = talk.lines
+    (line,) = await talk.lines(1)
     assert line["wish"]["speculative"]
     assert line["wish"]["committed_s"] > 0
 
@@ -107,7 +107,7 @@ async def test_a_guess_that_the_person_goes_on_from_is_abandoned(world: World) -
         await pipe.answered()
     assert pipe.answers == [TEXT]
     assert talk.outcomes == ["abandoned", "clean"]
-    assert len({line["turn"] for line in talk.lines}) == 1
+    assert len({line["turn"] for line in await talk.lines(2)}) == 1
     assert len(pipe.usages) == 2
 
 
@@ -161,7 +161,7 @@ async def test_a_tool_that_a_guess_wants_runs_once_it_holds(world: World) -> Non
     assert len(ran) == 1
     assert pipe.answers == ["", "It is clear."]
     assert talk.outcomes == ["clean", "clean"]
-    assert len({line["turn"] for line in talk.lines}) == 1
+    assert len({line["turn"] for line in await talk.lines(2)}) == 1
     (call,) = [each for each in _said(talk, "assistant") if each.get("tool_calls")]
     (result,) = _said(talk, "tool")
     assert result["tool_call_id"] == call["tool_calls"][0]["id"]
@@ -182,9 +182,9 @@ async def test_a_barge_in_and_the_turn_after_it(world: World) -> None:
     assert pipe.answers[1] == TEXT
     assert TEXT.startswith(pipe.answers[0])
     assert talk.outcomes == ["abandoned", "clean"]
-    assert [line["status"] for line in talk.lines] == ["CANCELLED", "OK"]
-    first, second = (line["turn"] for line in talk.lines)
-    assert first != second
+    first, second = await talk.lines(2)
+    assert [first["status"], second["status"]] == ["CANCELLED", "OK"]
+    assert first["turn"] != second["turn"]
 
 
 def _said(talk: Talk, role: str) -> list[dict[str, Any]]:

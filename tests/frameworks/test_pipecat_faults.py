@@ -225,7 +225,6 @@ async def test_a_tool_and_the_leg_after_it(world: World) -> None:
         await pipe.answered(2)
     assert pipe.answers == ["", "It is clear."]
     assert len(pipe.usages) == 2
-    turns = [line["turn"] for line in world.log() if line.get("asked") == f"lab/{model}"]
-    assert len(turns) == 2
-    assert turns[0]
-    assert turns[0] == turns[1]
+    first_leg, second_leg = await world.all_logged(2, event="generation", asked=f"lab/{model}")
+    assert first_leg["turn"]
+    assert first_leg["turn"] == second_leg["turn"]

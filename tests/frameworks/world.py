@@ -249,14 +249,22 @@ class World:
 
     async def logged(self, *, timeout_s: float = 3.0, **fields: object) -> dict[str, Any]:
         """The relay's log line with these fields, once it is there."""
+        return (await self.all_logged(1, timeout_s=timeout_s, **fields))[0]
+
+    async def all_logged(
+        self, count: int, *, timeout_s: float = 3.0, **fields: object
+    ) -> list[dict[str, Any]]:
+        """The lines of the relay's log with these fields, once there are so many."""
         lines = next(each.lines for each in self._processes if each.name == "relay")
 
         def found() -> Any:
             parsed = (json.loads(line) for line in list(lines) if line.startswith("{"))
-            return next((line for line in parsed if fields.items() <= line.items()), None)
+            wanted = [line for line in parsed if fields.items() <= line.items()]
+            return wanted if len(wanted) >= count else None
 
-        line: dict[str, Any] = await _until(found, f"log line with {fields}", timeout_s)
-        return line
+        what = f"{count} log lines with {fields}"
+        logged: list[dict[str, Any]] = await _until(found, what, timeout_s)
+        return logged
 
 
 def _call(url: str, body: object = None) -> dict[str, Any]:
