@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROTO_VENV := .venv-proto
 FRAMEWORKS_VENV := .venv-frameworks
 # What imports a framework, which `make lint` has not.
-FRAMEWORKS_CODE := -p tests.frameworks -p rtrelay.livekit
+FRAMEWORKS_CODE := -p tests.frameworks -p rtrelay.livekit -p rtrelay.pipecat
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run test test-node test-frameworks corpus lint format proto bench nightly lock clean

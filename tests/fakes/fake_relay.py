@@ -120,7 +120,7 @@ class FakeStream:
                         self.send(ready=Ready(session_id="s", limits=limits))
                 elif frame.HasField("start"):
                     scripts.create_task(relay.on_start(self, frame.start))
-                elif frame.HasField("cancel"):
+                elif frame.HasField("cancel") and relay.answers_cancels:
                     self.end(
                         frame.cancel.generation_id,
                         outcome=Outcome.OUTCOME_CANCELLED,
@@ -158,6 +158,7 @@ class FakeRelay(RelayServiceServicer):
         self.on_start: OnStart = hangs
         self.is_ready = True
         """Whether a setup is answered."""
+        self.answers_cancels = True
         self.max_frame_bytes = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         """Ends each stream at once: code and reason."""

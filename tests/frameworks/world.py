@@ -210,6 +210,14 @@ class World:
 
         return await _until(found, f"{outcome} stream of {model}", timeout_s)
 
+    async def eventually(self, condition: Callable[[], object]) -> None:
+        """Ask until it is so.
+
+        Raises:
+            AssertionError: it is not.
+        """
+        await _until(condition, "such state", 3.0)
+
     async def quiet(self, *, timeout_s: float = 3.0) -> None:
         """Wait until no stream is open at the emulator.
 
@@ -241,14 +249,22 @@ class World:
 
     async def logged(self, *, timeout_s: float = 3.0, **fields: object) -> dict[str, Any]:
         """The relay's log line with these fields, once it is there."""
+        return (await self.all_logged(1, timeout_s=timeout_s, **fields))[0]
+
+    async def all_logged(
+        self, count: int, *, timeout_s: float = 3.0, **fields: object
+    ) -> list[dict[str, Any]]:
+        """The lines of the relay's log with these fields, once there are so many."""
         lines = next(each.lines for each in self._processes if each.name == "relay")
 
         def found() -> Any:
             parsed = (json.loads(line) for line in list(lines) if line.startswith("{"))
-            return next((line for line in parsed if fields.items() <= line.items()), None)
+            wanted = [line for line in parsed if fields.items() <= line.items()]
+            return wanted if len(wanted) >= count else None
 
-        line: dict[str, Any] = await _until(found, f"log line with {fields}", timeout_s)
-        return line
+        what = f"{count} log lines with {fields}"
+        logged: list[dict[str, Any]] = await _until(found, what, timeout_s)
+        return logged
 
 
 def _call(url: str, body: object = None) -> dict[str, Any]:

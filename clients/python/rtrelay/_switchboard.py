@@ -116,6 +116,10 @@ class Switchboard:
         if self.current is None:
             raise self._open_error or _no_stream("the session has no stream")
 
+    def prepare(self) -> None:
+        """Begin to open a stream if there is none."""
+        self._open_soon()
+
     async def aclose(self, timeout_s: float) -> None:
         """Cancel what runs, end the streams, leave no task. Idempotent.
 

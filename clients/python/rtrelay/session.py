@@ -60,6 +60,14 @@ class Session:
             raise
         return self
 
+    def prepare(self) -> None:
+        """Begin to open a stream if there is none; waits for nothing.
+
+        For who cannot use `async with`: `prepare`, `start` and `aclose` are enough. What keeps it
+        from being opened is told by the generations that wait for it.
+        """
+        self._switchboard.prepare()
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -167,6 +175,9 @@ class Generation:
     def __init__(self, flow: Flow, switchboard: Switchboard) -> None:
         self.flow = flow
         """For the session."""
+        self.leave_reason: CancelReason.ValueType = CancelReason.CANCEL_REASON_UNSPECIFIED
+        """What a cancel by leaving its loop or block gives as its reason; set it as soon as it is
+        known."""
         self._switchboard = switchboard
 
     def __repr__(self) -> str:
@@ -259,7 +270,7 @@ class Generation:
         trace: TracebackType | None,
     ) -> None:
         """Cancel it if it is not over; waits for nothing."""
-        self.cancel()
+        self.cancel(self.leave_reason)
 
 
 class _Reading:
@@ -280,7 +291,7 @@ class _Reading:
             event = await generation.flow.next_event()
         except BaseException:  # a CancelledError as a rule
             self._generation = None
-            generation.cancel()
+            generation.cancel(generation.leave_reason)
             raise
         if event is None:
             self._generation = None
@@ -289,7 +300,7 @@ class _Reading:
 
     def __del__(self) -> None:
         if self._generation is not None:
-            self._generation.cancel()
+            self._generation.cancel(self._generation.leave_reason)
 
 
 def _set_input(start: Start, given: Input) -> None:
