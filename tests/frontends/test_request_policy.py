@@ -42,6 +42,7 @@ def test_headers() -> None:
     policy, model = policy_of(
         first_token_ms="800",
         inter_token_ms="500",
+        first_segment_ms="1200",
         total_ms="9000",
         model="slow",
         tags="eu, cheap",
@@ -51,7 +52,7 @@ def test_headers() -> None:
         session_id="call 7",
     )
     assert policy == Policy(
-        Budgets(0.8, 0.5, 9.0),
+        Budgets(0.8, 0.5, 9.0, first_segment_s=1.2),
         "t1",
         ("eu", "cheap"),
         timeline=True,
@@ -141,6 +142,7 @@ def test_body_says_the_same() -> None:
         {
             "first_token_ms": 800,
             "inter-token-ms": 500,
+            "first_segment_ms": 1200,
             "total_ms": 9000,
             "model": "slow",
             "tags": ["eu", "cheap"],
@@ -148,7 +150,8 @@ def test_body_says_the_same() -> None:
             "timeline": True,
         }
     )
-    assert policy == Policy(Budgets(0.8, 0.5, 9.0), "t1", ("eu", "cheap"), timeline=True)
+    budgets = Budgets(0.8, 0.5, 9.0, first_segment_s=1.2)
+    assert policy == Policy(budgets, "t1", ("eu", "cheap"), timeline=True)
     assert model == "slow"
 
 
@@ -173,6 +176,7 @@ def test_timeline_no(value: Any) -> None:
     [
         ({"hedge_ms": 1}, "x_relay.hedge_ms"),
         ({"total_ms": 0}, "x_relay.total_ms"),
+        ({"first_segment_ms": 0}, "x_relay.first_segment_ms"),
         ({"total_ms": -1}, "x_relay.total_ms"),
         ({"total_ms": 1.5}, "x_relay.total_ms"),
         ({"total_ms": True}, "x_relay.total_ms"),
