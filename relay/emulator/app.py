@@ -39,7 +39,7 @@ from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
 from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
 from relay.emulator.performance import play_stream, play_whole
 from relay.emulator.replay import ReplayError, load_recording, play_recording
-from relay.emulator.report import Report
+from relay.emulator.report import PROMPT_CHARS, Report
 from relay.emulator.scene import Scene, start
 from relay.emulator.script import Behaviour, Script, ScriptError
 from relay.emulator.socket_cut import open_connections
@@ -108,6 +108,7 @@ class EmulatorApp:
         try:
             asked = _ask(wire, path, exchange)
             record.model = asked.model
+            record.prompt_start = asked.prompt[:PROMPT_CHARS]
             behaviour = self.script.behaviour_for(asked.model)
         except (BadRequest, ScriptError) as error:
             self._fail(exchange, wire, Failure(400, "bad_request", str(error)))
