@@ -46,6 +46,11 @@ class Turn:
     is_brown_out: bool = False
     """The provider that is asked first is very slow in this turn."""
 
+    @property
+    def is_guessed(self) -> bool:
+        """The last interim transcript is what the caller says."""
+        return bool(self.interims) and self.interims[-1].text == self.says
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

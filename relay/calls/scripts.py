@@ -108,7 +108,6 @@ IMPATIENT: Final = Call(
             "When does the next one leave?",
             speech_ms=1000,
             answer="The next train leaves at ten past nine from platform four.",
-            is_brown_out=True,
         ),
     ),
 )
@@ -146,7 +145,6 @@ SPECULATIVE: Final = Call(
             speech_ms=800,
             answer="Thank you for calling. Goodbye!",
             interims=(Interim(900, "Thank you, goodbye."),),
-            is_brown_out=True,
         ),
     ),
 )

@@ -184,7 +184,6 @@ def test_scripts_can_be_played(call: Call) -> None:
         assert all(each.at_ms < turn.speech_ms + turn.final_ms for each in turn.interims)
         assert len(turn.says) / turn.speech_ms < 0.035, "nobody speaks that fast"
         assert turn.answer[-1] in ".!?"
-    assert {turn.is_brown_out for turn in call.turns} == {True, False}
 
 
 def test_scripts_have_all_that_happens_in_calls() -> None:
@@ -193,7 +192,6 @@ def test_scripts_have_all_that_happens_in_calls() -> None:
     assert any(turn.noise_after_chars for turn in turns)
     assert any(turn.barge_in_after_ms for turn in turns)
     assert any(turn.barge_in_after_chars for turn in turns)
-    guesses = [(turn.interims, turn.says) for turn in turns if turn.interims]
-    assert any(interims[-1].text == says for interims, says in guesses)
-    assert any(interims[-1].text != says for interims, says in guesses)
-    assert any(len(interims) > 1 for interims, _ in guesses)
+    assert {turn.is_guessed for turn in turns if turn.interims} == {True, False}
+    assert any(len(turn.interims) > 1 for turn in turns)
+    assert 0 < sum(turn.is_brown_out for turn in turns) < len(turns) / 4
