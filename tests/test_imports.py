@@ -126,6 +126,7 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "calls",
         "server",
         "emulated",
         "config",

@@ -8,7 +8,7 @@ the caller speaks. What will only be listened to is not waited for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from relay.calls.line import Message
 from relay.calls.record import TurnRecord
@@ -24,13 +24,13 @@ async def play(
     setting: Setting,
     *,
     name: str = "",
-    on_turn: Callable[[Turn, TurnRecord], None] | None = None,
+    on_turn: Callable[[Turn, TurnRecord], Awaitable[None]] | None = None,
 ) -> list[TurnRecord]:
     """Hold a call.
 
     Args:
         name: begins the tags of its generations.
-        on_turn: told of each turn when it is over.
+        on_turn: told of each turn when it is over; the caller is silent meanwhile.
 
     Raises:
         TimeoutError: a generation did not end.
@@ -49,5 +49,5 @@ async def play(
         history += played.said()
         records.append(played.record)
         if on_turn is not None:
-            on_turn(turn, played.record)
+            await on_turn(turn, played.record)
     return records

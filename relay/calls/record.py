@@ -18,6 +18,8 @@ class GenerationRecord:
     """Unique in its call."""
     role: Role
     """A `guess` answers an interim transcript; `after_tool` has a tool's result."""
+    words: str
+    """What the caller said, as the model was told."""
     expected: str
     """The whole text that its model has to say; empty if that is not known."""
     started_ns: int

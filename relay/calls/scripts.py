@@ -102,7 +102,7 @@ IMPATIENT: Final = Call(
             "I mean by train.",
             speech_ms=700,
             answer=_LONG,
-            barge_in_after_chars=34,
+            barge_in_after_chars=26,
         ),
         Turn(
             "When does the next one leave?",

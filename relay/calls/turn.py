@@ -194,6 +194,7 @@ class PlayedTurn:
         record = GenerationRecord(
             tag=tag,
             role=role,
+            words=words,
             expected=stage.expected(turn, words),
             started_ns=self._clock_ns(),
         )
