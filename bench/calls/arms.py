@@ -25,9 +25,11 @@ TTFT_MS: Final = {
 }
 """The first has a good median and a heavy tail, `ill` is the first in a brown-out."""
 ITL_MS: Final = (15, 25)
+_ILL: Final = "~ "
+"""Behind the tag of turns with a brown-out: the emulator knows them by it."""
 HEDGE_MS: Final = 700
 EXTRA: Final = 0.25
-"""Some tenth of turns waits longer than that, and there are the brown-outs."""
+"""Some tenth of requests waits longer than that, and there are the brown-outs."""
 STRATA: Final = 50
 DRAWS: Final = 2000
 
@@ -47,51 +49,55 @@ def draws_ms(table: str, seed: int) -> list[float]:
     return found
 
 
-def behaviours(directory: Path, pace: float) -> dict[str, dict[str, object]]:
-    """The emulated models of all arms by name, for its control endpoint.
+def orders(directory: Path, pace: float) -> list[dict[str, object]]:
+    """What the emulator's control endpoint is told of the models of all arms.
 
     Args:
         directory: where the draws are written to.
         pace: how much faster than real providers.
     """
     low_ms, high_ms = (value / pace for value in ITL_MS)
-    found: dict[str, dict[str, object]] = {}
+    found: list[dict[str, object]] = []
     for seed, (part, table) in enumerate(TTFT_MS.items()):
         file = directory / f"ttft-{part}.csv"
         with file.open("w", newline="") as lines:
             writer = csv.writer(lines)
             writer.writerow(["ttft_ms"])
             writer.writerows([f"{ms / pace:.2f}"] for ms in draws_ms(table, seed))
+        behaviour = {
+            "ttft": f"csvseq:{file}:ttft_ms",
+            "itl": f"{low_ms:g}..{high_ms:g}",
+            "text": "echo",
+        }
         for arm in ARMS:
-            found[f"{arm}-{part}"] = {
-                "ttft": f"csvseq:{file}:ttft_ms",
-                "itl": f"{low_ms:g}..{high_ms:g}",
-                "text": "echo",
-            }
+            if part == "ill":
+                only = {"match": "prompt", "prompt": _ILL}
+                found.append({"model": f"{arm}-first", **only, "behaviour": behaviour})
+            else:
+                found.append({"model": f"{arm}-{part}", "behaviour": behaviour})
     return found
 
 
 def aliases(pace: float) -> dict[str, Any]:
-    """The relay's aliases: of each arm one, and one whose first provider is in a brown-out."""
+    """The relay's aliases, one an arm."""
     found: dict[str, Any] = {}
     for arm in ARMS[1:]:
-        for name, first in ((arm, f"{arm}-first"), (f"{arm}-ill", f"{arm}-ill")):
-            models = [first, f"{arm}-second"] if arm.endswith("_hedged") else [first]
-            hedge: dict[str, Any] = {"mode": "disabled"}
-            if len(models) > 1:
-                hedge = {
-                    "mode": "active",
-                    "delay": round(HEDGE_MS / pace),
-                    "max_extra_requests": EXTRA,
-                    "max_extra_cost": 10.0,
-                }
-            found[name] = {
-                "candidates": [
-                    {"provider": row, "model": model}
-                    for row, model in zip(ROWS, models, strict=False)
-                ],
-                "hedge": hedge,
+        models = [f"{arm}-first"]
+        hedge: dict[str, object] = {"mode": "disabled"}
+        if arm.endswith("_hedged"):
+            models.append(f"{arm}-second")
+            hedge = {
+                "mode": "active",
+                "delay": round(HEDGE_MS / pace),
+                "max_extra_requests": EXTRA,
+                "max_extra_cost": 10.0,
             }
+        found[arm] = {
+            "candidates": [
+                {"provider": row, "model": model} for row, model in zip(ROWS, models, strict=False)
+            ],
+            "hedge": hedge,
+        }
     return found
 
 
@@ -104,13 +110,11 @@ class EchoStage:
 
     def model(self, turn: Turn) -> str:
         """See `Stage.model`."""
-        if self._arm == DIRECT:
-            return "direct-ill" if turn.is_brown_out else "direct-first"
-        return f"{self._arm}-ill" if turn.is_brown_out else self._arm
+        return "direct-first" if self._arm == DIRECT else self._arm
 
     def words(self, turn: Turn, transcript: str, tag: str) -> str:
         """See `Stage.words`."""
-        return f"#{tag} {turn.answer}"
+        return f"#{tag}{_ILL if turn.is_brown_out else ' '}{turn.answer}"
 
     def expected(self, turn: Turn, words: str) -> str:
         """See `Stage.expected`."""
@@ -119,7 +123,7 @@ class EchoStage:
 
 def tag_of(prompt_start: str) -> str:
     """The generation that asked, from the emulator's record."""
-    return prompt_start.partition(" ")[0].removeprefix("#")
+    return prompt_start.partition(" ")[0].removeprefix("#").removesuffix(_ILL.rstrip())
 
 
 def arm_of(model: str) -> str:

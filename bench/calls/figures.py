@@ -20,8 +20,9 @@ Row = Mapping[str, Any]
 CAUSES: Final = ("discarded", "superseded", "barge_in", "hedge")
 KINDS: Final = ("usual", "guessed", "tool", "brown_out")
 """Of turns; a turn of several kinds is of the last of them."""
-GRACE_NS: Final = 5_000_000
-"""A stream that ends within it after a cancel had nothing left to be stopped."""
+GRACE_NS: Final = 100_000_000
+"""A stream that ends by itself within it after a cancel may have been over when the cancel came, on
+a machine that stalls."""
 
 
 @dataclass(slots=True)

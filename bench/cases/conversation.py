@@ -28,7 +28,7 @@ from bench.calls.arms import (
     TTFT_MS,
     aliases,
     arm_of,
-    behaviours,
+    orders,
     tag_of,
 )
 from bench.calls.figures import ArmFigures, milliseconds
@@ -92,8 +92,8 @@ def hold(rig: Rig, plan: Plan) -> dict[str, ArmFigures]:
     Raises:
         BenchError: a text was wrong, or a turn had no answer.
     """
-    for name, behaviour in behaviours(rig.directory, plan.pace).items():
-        _emulator(rig, "/emulator/script", {"model": name, "behaviour": behaviour})
+    for order in orders(rig.directory, plan.pace):
+        _emulator(rig, "/emulator/script", order)
     since = _emulator(rig, "/emulator/report")["streams"]["last_id"]
     models = aliases(plan.pace)
     relay = RelayProcess(rig.emulator, rig.directory, "relay-calls", rows=ROWS, models=models)

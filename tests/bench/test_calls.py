@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.calls import figures
-from bench.calls.arms import ARMS, STRATA, TTFT_MS, arm_of, behaviours, draws_ms, tag_of
+from bench.calls.arms import ARMS, STRATA, TTFT_MS, EchoStage, arm_of, draws_ms, orders, tag_of
 from bench.stats import Histogram
+from relay.calls.script import Turn
 from relay.emulator.prose import to_tokens
 
 MS = 1_000_000
@@ -96,7 +97,7 @@ def test_a_stream_that_goes_on_after_its_cancel_is_seen() -> None:
     barged = generation(cancelled_ns=700 * MS, cancel_reason="barge_in")
     one = turn(barged, barge_in_ns=700 * MS, heard="")
     assert of(one, a_1_1=[stream(12, "clean", 900)]).not_stopped == 1
-    assert of(one, a_1_1=[stream(12, "clean", 703)]).not_stopped == 0, "it had just ended"
+    assert of(one, a_1_1=[stream(12, "clean", 790)]).not_stopped == 0, "it had just ended"
     assert of(one, a_1_1=[stream(12, "open", 0)]).wrong
 
 
@@ -156,11 +157,22 @@ def test_draws_have_their_tail_in_every_block(part: str) -> None:
 
 
 def test_arms_have_models_of_their_own_with_the_same_times(tmp_path: Path) -> None:
-    found = behaviours(tmp_path, 2.0)
-    assert {arm_of(model) for model in found} == set(ARMS)
-    assert len({str(found[f"{arm}-first"]) for arm in ARMS}) == 1
+    found = orders(tmp_path, 2.0)
+    assert {arm_of(str(order["model"])) for order in found} == set(ARMS)
+    assert len({str(order["behaviour"]) for order in found}) == len(TTFT_MS)
+    assert arm_of("emu-fast") == ""
     lines = (tmp_path / "ttft-first.csv").read_text().splitlines()
     assert float(lines[1]) == pytest.approx(draws_ms(TTFT_MS["first"], 0)[0] / 2, abs=0.01)
-    assert arm_of("emu-fast") == ""
-    assert tag_of("#direct-support-0-1.2.3 I am sorry") == "direct-support-0-1.2.3"
     assert figures.milliseconds(Histogram()).keys() == {"p50_ms", "p95_ms", "p99_ms"}
+
+
+@pytest.mark.parametrize("is_ill", [False, True])
+def test_a_prompt_says_who_asked_and_whether_the_provider_is_ill(
+    tmp_path: Path, *, is_ill: bool
+) -> None:
+    one = Turn("Hello?", 500, "I am sorry. Yes.", is_brown_out=is_ill)
+    words = EchoStage("sse").words(one, "Hello?", "sse-support-0-1.2.3")
+    assert words.endswith(one.answer)
+    assert tag_of(words) == "sse-support-0-1.2.3"
+    (part,) = {order["prompt"] for order in orders(tmp_path, 1.0) if "prompt" in order}
+    assert (str(part) in words) == is_ill
