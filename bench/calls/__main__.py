@@ -114,7 +114,10 @@ def main() -> None:
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         answer = {"failure": f"{type(error).__name__}: {error}"}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    # Not by `print`: where Python's output is unbuffered (PYTHONUNBUFFERED), a write that the
+    # pipe takes only a part of loses the rest.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ class ArmFigures:
     hedges: int = 0
     not_stopped: int = 0
     """Streams that went on after their cancel."""
-    failed: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Generations that failed: why."""
     produced: int = 0
     wasted: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -79,8 +80,9 @@ def of_arm(
 def _generation(found: ArmFigures, turn: Row, generation: Row, streams: Sequence[Row]) -> None:
     found.generations += 1
     found.hedges += max(0, len(streams) - 1)
-    end = generation["end"] or {"outcome": "failed", "winner": ""}
-    found.failed += end["outcome"] == "failed"
+    end = generation["end"] or {"outcome": "failed", "error": "no end", "winner": ""}
+    if end["outcome"] == "failed":
+        found.failed.append(f"{generation['tag']}: {end['error']}")
     reason = generation["cancel_reason"]
     best = _winner(streams, end["winner"])
     for stream in streams:

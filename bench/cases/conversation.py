@@ -176,8 +176,9 @@ def _rows(result: CaseResult, arm: str, found: ArmFigures) -> None:
         "wasted_%": sum(wasted.values()),
         **wasted,
         "not_stopped": found.not_stopped,
-        "failed": found.failed,
+        "failed": len(found.failed),
     }
+    result.notes += found.failed[:3]
     result.targets += [
         (f"{arm}/stop/barge_in", "p99_ms", _P99_AIM_MS),
         (f"{arm}/tokens", "not_stopped", 0.0),

@@ -60,7 +60,7 @@ def of(one: dict[str, Any], late_ms: float = 1500, **streams: Any) -> figures.Ar
 
 def test_a_turn_that_was_heard_out_wastes_nothing() -> None:
     found = of(turn(generation()), a_1_1=[stream(12)])
-    assert (found.turns, found.generations, found.hedges, found.failed) == (1, 1, 0, 0)
+    assert (found.turns, found.generations, found.hedges, found.failed) == (1, 1, 0, [])
     assert (found.produced, found.wasted.total(), found.wrong) == (12, 0, [])
     assert found.first_segment["usual"].max_us == 400_000
     assert found.dead_air["usual"] == 0
