@@ -42,8 +42,8 @@ class ArmFigures:
     turns: int = 0
     generations: int = 0
     hedges: int = 0
-    not_stopped: int = 0
-    """Streams that went on after their cancel."""
+    not_stopped: list[str] = field(default_factory=list)
+    """Streams that went on after their cancel: how."""
     failed: list[str] = field(default_factory=list)
     """Generations that failed: why."""
     produced: int = 0
@@ -113,7 +113,11 @@ def _stop(found: ArmFigures, generation: Row, stream: Row) -> None:
     if stream["outcome"] == "abandoned":
         found.abandoned[generation["cancel_reason"]].add(took_ns / 1e3)
     elif took_ns > GRACE_NS:
-        found.not_stopped += 1
+        after_ms = (generation["cancelled_ns"] - generation["started_ns"]) / 1e6
+        found.not_stopped.append(
+            f"{generation['tag']} was {generation['cancel_reason']} {after_ms:.0f} ms after its"
+            f" start, and its provider wrote on to the end for {took_ns / 1e6:.0f} ms"
+        )
 
 
 def _heard_tokens(turn: Row, generation: Row) -> int:

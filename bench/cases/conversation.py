@@ -175,10 +175,10 @@ def _rows(result: CaseResult, arm: str, found: ArmFigures) -> None:
         "tokens": found.produced,
         "wasted_%": sum(wasted.values()),
         **wasted,
-        "not_stopped": found.not_stopped,
+        "not_stopped": len(found.not_stopped),
         "failed": len(found.failed),
     }
-    result.notes += found.failed[:3]
+    result.notes += [*found.failed[:3], *found.not_stopped[:3]]
     result.targets += [
         (f"{arm}/stop/barge_in", "p99_ms", _P99_AIM_MS),
         (f"{arm}/tokens", "not_stopped", 0.0),
