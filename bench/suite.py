@@ -16,6 +16,7 @@ from bench.cases import (
     added_ttft,
     burst,
     cancel,
+    conversation,
     cpu_per_event,
     hedge_cost,
     hedge_tail,
@@ -41,6 +42,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "cancel": cancel.run,
     "memory_idle_session": memory_idle_session.run,
     "hedge_cost": hedge_cost.run,
+    "conversation": conversation.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
@@ -57,6 +59,7 @@ SUMMARIES = {
     "memory_idle_session": memory_idle_session.__doc__,
     "shadow_check": shadow_check.__doc__,
     "hedge_cost": hedge_cost.__doc__,
+    "conversation": conversation.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,
 }

@@ -134,8 +134,11 @@ MAY_USE: dict[str, set[str]] = {
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
+    # scripted calls, for `relay demo` and the bench
+    "calls": set(),
     "commands": LEAVES
     | {
+        "calls",
         "server",
         "emulated",
         "config",
@@ -157,7 +160,7 @@ OUTSIDE: dict[str, set[str]] = {
     "grpc_health": {"server"},
     "grpc_reflection": {"server"},
     "google": {"frontends"},
-    "rtrelay": {"frontends", "commands"},
+    "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands"},
