@@ -6,6 +6,7 @@
     {"op": "cancel", ...}   requests that are cancelled, and when
     {"op": "many", ...}     so many requests, at most so many a second, at most so many at once
     {"op": "sessions", ...} open or close idle Converse sessions
+    {"op": "turns", ...}    sessions that talk turn after turn and are interrupted (`bench.turns`)
 
 A leg has a ramp of one stream's length, in which the number of parallel streams builds up, and a
 window. Latencies are of requests intended inside the window, CPU is what the watched processes
@@ -42,6 +43,7 @@ from bench.paths import (
 )
 from bench.processes import context_switches, cpu_by_thread_ns, cpu_ns
 from bench.stats import COARSE, FINE, Histogram
+from bench.turns import Turns
 
 _LEAD_NS = 20_000_000
 _DRAIN_TIMEOUT_S = 20.0
@@ -84,6 +86,8 @@ class Load:
                 return await self.many(request)
             case "sessions":
                 return await self.sessions(request)
+            case "turns":
+                return await self.turns(request)
         raise LoadError(f"unknown op {request['op']!r}")
 
     async def setup(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,6 +252,14 @@ class Load:
             channel = channels.all[number % len(channels.all)]
             self._idle.append(await ConverseSession.open(channel))
         return {"open": len(self._idle)}
+
+    # --- calls ------------------------------------------------------------------------------
+
+    async def turns(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Sessions that talk for a while; see `bench.turns`."""
+        if self._channels is None:
+            raise LoadError("setup comes first")
+        return await Turns(self._channels, request).run()
 
 
 @dataclass(slots=True)

@@ -243,6 +243,8 @@ class ConverseSession:
         self._call = call
         self._seen: dict[bytes, Seen] = {}
         self._ends: dict[bytes, asyncio.Future[None]] = {}
+        self.after_end = 0
+        """Frames of generations that had ended."""
         self._write_lock = asyncio.Lock()  # grpc.aio takes one write at a time
         self._reader = asyncio.create_task(self._read())
 
@@ -292,11 +294,19 @@ class ConverseSession:
             at = 2 if frame[1] < 0x80 else 3  # the length of the frame takes one or two bytes
             if kind == _DELTA:
                 # field 1 of a delta and of an end is the generation's id, below 128 bytes
-                seen_by_id[frame[at + 2 : at + 2 + frame[at + 1]]].append((received_ns, frame))
+                seen = seen_by_id.get(frame[at + 2 : at + 2 + frame[at + 1]])
+                if seen is None:
+                    self.after_end += 1
+                else:
+                    seen.append((received_ns, frame))
             elif kind == _END:
                 generation_id = frame[at + 2 : at + 2 + frame[at + 1]]
-                seen_by_id.pop(generation_id).append((received_ns, frame))
-                self._ends[generation_id].set_result(None)
+                seen = seen_by_id.pop(generation_id, None)
+                if seen is None:
+                    self.after_end += 1
+                else:
+                    seen.append((received_ns, frame))
+                    self._ends[generation_id].set_result(None)
 
     async def close(self) -> None:
         """Half-close, and read to the end."""
