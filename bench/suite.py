@@ -24,6 +24,7 @@ from bench.cases import (
     inter_token,
     loser_leaks,
     micro,
+    segment_race,
     shadow_check,
 )
 from bench.processes import nginx_version
@@ -43,11 +44,12 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "barge_in": barge_in.run,
     "idle_sessions": idle_sessions.run,
     "hedge_cost": hedge_cost.run,
+    "segment_race": segment_race.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
 }
-LONG = frozenset({"loser_leaks", "shadow_check", "hedge_tail"})
+LONG = frozenset({"segment_race", "loser_leaks", "shadow_check", "hedge_tail"})
 """Cases that run only when they are named, or in `make nightly`."""
 SUMMARIES = {
     "micro": micro.__doc__,
@@ -60,6 +62,7 @@ SUMMARIES = {
     "idle_sessions": idle_sessions.__doc__,
     "shadow_check": shadow_check.__doc__,
     "hedge_cost": hedge_cost.__doc__,
+    "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,
 }
