@@ -201,16 +201,22 @@ class GeneratePath:
 class ConversePath:
     """Sessions that stay open; starts go round among them."""
 
-    def __init__(self, channels: Channels, model_prefix: str) -> None:
+    def __init__(self, channels: Channels, model_prefix: str, *, spare: float = 0.5) -> None:
+        """
+        Args:
+            spare: sessions beyond one a stream, as a share of the streams: with half as many
+                again one seldom has two generations; with 0 each talks without a pause.
+        """
         self._channels = channels
         self._prefix = model_prefix
+        self._spare = spare
         self.sessions: list[ConverseSession] = []
         self._next = 0
         self._number = 0
 
     async def open(self, streams: int) -> None:
-        """Half as many sessions again as streams, so that one seldom has two generations."""
-        wanted = streams + max(2, streams // 2)
+        """Open what is missing."""
+        wanted = streams + (max(2, int(streams * self._spare)) if self._spare else 0)
         while len(self.sessions) < wanted:
             channel = self._channels.all[len(self.sessions) % len(self._channels.all)]
             self.sessions.append(await ConverseSession.open(channel))

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +67,21 @@ def cpu_ns(pids: Sequence[int]) -> int:
     return total
 
 
+def waited_ns(pids: Sequence[int]) -> int:
+    """How long all threads of some processes were ready to run so far and had no core: what other
+    work on the machine, or of each other, took from them."""
+    total = 0
+    for pid in pids:
+        directory = f"/proc/{pid}/task"
+        for thread in os.listdir(directory):
+            try:
+                with open(f"{directory}/{thread}/schedstat") as file:
+                    total += int(file.read().split()[1])
+            except OSError:
+                continue
+    return total
+
+
 def rss_kib(pid: int) -> int:
     """Resident memory of a process."""
     with open(f"/proc/{pid}/status") as file:
@@ -95,6 +110,16 @@ def context_switches(pid: int) -> tuple[int, int]:
         except OSError:
             continue
     return voluntary, involuntary
+
+
+def pin(pids: Sequence[int], cores: Collection[int]) -> None:
+    """Keep all threads of some processes, and those that they start later, on these cores."""
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                os.sched_setaffinity(int(thread), cores)
+            except ProcessLookupError:
+                continue
 
 
 def children(pid: int) -> list[int]:

@@ -24,6 +24,7 @@ from bench.cases import (
     inter_token,
     loser_leaks,
     micro,
+    paced_sessions,
     segment_race,
     shadow_check,
 )
@@ -39,6 +40,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "added_ttft": added_ttft.run,
     "inter_token": inter_token.run,
     "cpu_per_event": cpu_per_event.run,
+    "paced_sessions": paced_sessions.run,
     "burst": burst.run,
     "cancel": cancel.run,
     "barge_in": barge_in.run,
@@ -56,6 +58,7 @@ SUMMARIES = {
     "added_ttft": added_ttft.__doc__,
     "inter_token": inter_token.__doc__,
     "cpu_per_event": cpu_per_event.__doc__,
+    "paced_sessions": paced_sessions.__doc__,
     "burst": burst.__doc__,
     "cancel": cancel.__doc__,
     "barge_in": barge_in.__doc__,
