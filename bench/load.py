@@ -120,7 +120,7 @@ class Load:
     # --- open loop --------------------------------------------------------------------------
 
     async def leg(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One path under a steady load; with `own_sessions` over as many new sessions as streams."""
+        """One path under a steady load; with `own_sessions` over a new session for each stream."""
         name: str = request["path"]
         if not request.get("own_sessions"):
             return await self._leg(request, name, self._paths[name])

@@ -158,13 +158,23 @@ class Process:
     """A child with a line-wise standard output; its standard error goes to a file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], directory: Path, *, with_stdin: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        directory: Path,
+        *,
+        with_stdin: bool = False,
+        within: Sequence[str] = (),
     ) -> None:
+        """
+        Args:
+            within: a command that becomes `command` by exec, such as `ip netns exec NAME`.
+        """
         self.name = name
         self.error_file = directory / f"{name}.err"
         with self.error_file.open("wb") as errors:
             self._popen = subprocess.Popen(
-                command,
+                [*within, *command],
                 stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -235,11 +245,17 @@ class Process:
 class EmulatorProcess(Process):
     """The scripted provider; always TLS and HTTP/2 towards relay and direct clients."""
 
-    def __init__(self, directory: Path) -> None:
-        certificates = directory / "certificates"
+    def __init__(
+        self, directory: Path, name: str = "emulator", *, within: Sequence[str] = ()
+    ) -> None:
+        certificates = directory / f"{name}-certificates"
         command = [sys.executable, "-m", "relay.emulator", "--exit-with-parent", "--port", "0"]
         super().__init__(
-            "emulator", [*command, "--cert-dir", str(certificates)], directory, with_stdin=True
+            name,
+            [*command, "--cert-dir", str(certificates)],
+            directory,
+            with_stdin=True,
+            within=within,
         )
         ready = json.loads(self.read_line(START_TIMEOUT_S))
         self.tls_port = int(ready["tls_port"])
@@ -267,6 +283,7 @@ class RelayProcess(Process):
         *,
         rows: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("lab",),
         models: Mapping[str, Any] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         more = rows if isinstance(rows, Mapping) else {row: {} for row in rows}
         provider = {
@@ -296,7 +313,10 @@ class RelayProcess(Process):
         config = directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document))
         super().__init__(
-            name, [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)], directory
+            name,
+            [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)],
+            directory,
+            within=within,
         )
         self.grpc_port = self.http_port = self.admin_port = 0
         deadline_s = time.monotonic() + START_TIMEOUT_S

@@ -18,6 +18,8 @@ from bench.cases import (
     burst,
     cancel,
     cpu_per_event,
+    first_turn,
+    generate_or_converse,
     hedge_cost,
     hedge_tail,
     idle_sessions,
@@ -46,12 +48,16 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "barge_in": barge_in.run,
     "idle_sessions": idle_sessions.run,
     "hedge_cost": hedge_cost.run,
+    "first_turn": first_turn.run,
+    "generate_or_converse": generate_or_converse.run,
     "segment_race": segment_race.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
 }
-LONG = frozenset({"segment_race", "loser_leaks", "shadow_check", "hedge_tail"})
+LONG = frozenset(
+    {"generate_or_converse", "segment_race", "loser_leaks", "shadow_check", "hedge_tail"}
+)
 """Cases that run only when they are named, or in `make nightly`."""
 SUMMARIES = {
     "micro": micro.__doc__,
@@ -65,6 +71,8 @@ SUMMARIES = {
     "idle_sessions": idle_sessions.__doc__,
     "shadow_check": shadow_check.__doc__,
     "hedge_cost": hedge_cost.__doc__,
+    "first_turn": first_turn.__doc__,
+    "generate_or_converse": generate_or_converse.__doc__,
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,

@@ -2,13 +2,13 @@
 
 All threads of the relay are pinned to the first core, everything else to the others. Each session
 starts its next answer when the one before ends, by an open-loop schedule with random phases, so
-7,500 tokens and 75 starts a second come whether or not the relay keeps up. *Added* is the percentile of receipt minus
-stamp, minus the same of a warm direct client under the same load in the same round; the table has
-the median over rounds. `messages_of_one_%` are frames that carry exactly one token: where the
-writer falls behind, tokens of a generation merge. The generator's own CPU is shown, as a share of
-the one core that its Python can use: what is near its limit measures itself. `relay_waited_%` is
-how long its threads were ready and had no core: with nothing else on the machine, a wait for each
-other.
+7,500 tokens and 75 starts a second come whether or not the relay keeps up. *Added* is the
+percentile of receipt minus stamp, minus the same of a warm direct client under the same load in the
+same round; the table has the median over rounds. `messages_of_one_%` are frames that carry exactly
+one token: where the writer falls behind, tokens of a generation merge. The generator's own CPU is
+shown, as a share of the one core that its Python can use: what is near its limit measures itself.
+`relay_waited_%` is how long the relay's threads were ready and had no core, all together: with
+nothing else on the machine, a wait for each other.
 """
 
 from __future__ import annotations
