@@ -49,6 +49,7 @@ from bench.turns import Turns
 
 _LEAD_NS = 20_000_000
 _DRAIN_TIMEOUT_S = 20.0
+_TURNS_AT_ONCE = 50
 GRPC_PATHS = frozenset({"generate", "converse"})
 
 
@@ -252,7 +253,8 @@ class Load:
     # --- idle sessions ----------------------------------------------------------------------
 
     async def sessions(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Open so many idle sessions over so many connections; 0 closes all."""
+        """Open so many idle sessions over so many connections; 0 closes all. With `model` each has
+        a turn before it is idle."""
         count = int(request["count"])
         if not count:
             await asyncio.gather(*(session.close() for session in self._idle))
@@ -266,6 +268,11 @@ class Load:
         for number in range(count):
             channel = channels.all[number % len(channels.all)]
             self._idle.append(await ConverseSession.open(channel))
+        if model := request.get("model"):
+            some = _TURNS_AT_ONCE
+            for at in range(0, len(self._idle), some):
+                turns = (_one_turn(session, model) for session in self._idle[at : at + some])
+                await asyncio.gather(*turns)
         return {"open": len(self._idle)}
 
     # --- calls ------------------------------------------------------------------------------
@@ -385,6 +392,11 @@ class _LegOutcome:
                 name: histogram.to_dict() for name, histogram in self._histograms.items()
             },
         }
+
+
+async def _one_turn(session: ConverseSession, model: str) -> None:
+    await session.start(b"g", model, [])
+    await session.ended(b"g")
 
 
 async def _run(path: Path, model: str, request: _Request) -> None:

@@ -56,7 +56,16 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "hedge_tail": hedge_tail.run,
 }
 LONG = frozenset(
-    {"generate_or_converse", "segment_race", "loser_leaks", "shadow_check", "hedge_tail"}
+    {
+        "barge_in",
+        "paced_sessions",
+        "segment_race",
+        "first_turn",
+        "generate_or_converse",
+        "loser_leaks",
+        "shadow_check",
+        "hedge_tail",
+    }
 )
 """Cases that run only when they are named, or in `make nightly`."""
 SUMMARIES = {

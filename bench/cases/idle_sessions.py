@@ -3,7 +3,8 @@
 A fresh relay each time, warmed by some sessions that were opened and closed, so that what the first
 session loads is not booked to the thousand. A thousand sessions are as many as one connection takes
 (`grpc.max_concurrent_streams`); a thousand links are a connection each, as agents have that are
-processes of their own. The connection's buffers are inside, on the relay's side.
+processes of their own. The connection's buffers are inside, on the relay's side. `talked` sessions
+have had a turn each before they are idle, as between two turns of a call.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _LIMIT_MIB = 60.0
 _LIMIT_KIB = 150.0
 """A session's share where 100 sessions have a connection: 10,000 of them in 1.5 GiB."""
 _SETTLE_S = 0.5
+_TALKED = f"{_SESSIONS}_over_1_talked"
 
 
 def run(rig: Rig) -> CaseResult:
@@ -29,8 +31,11 @@ def run(rig: Rig) -> CaseResult:
     for connections in _CONNECTIONS:
         rig.say(f"idle_sessions: {_SESSIONS} over {connections}")
         result.rows[_key(connections)] = _measure(rig, connections)
+    rig.say("idle_sessions: after a turn each")
+    result.rows[_TALKED] = _measure(rig, 1, model="lab/emu:ttft=1,itl=1,tokens=20")
     result.targets = [
         (_key(1), "grown_mib", _LIMIT_MIB),
+        (_TALKED, "grown_mib", _LIMIT_MIB),
         (_key(10), "kib_per_session", _LIMIT_KIB),
     ]
     return result
@@ -40,13 +45,14 @@ def _key(connections: int) -> str:
     return f"{_SESSIONS}_over_{connections}"
 
 
-def _measure(rig: Rig, connections: int) -> dict[str, float]:
-    relay = RelayProcess(rig.emulator, rig.directory, f"relay-idle-{connections}")
+def _measure(rig: Rig, connections: int, model: str = "") -> dict[str, float]:
+    relay = RelayProcess(rig.emulator, rig.directory, "relay-idle")
     try:
 
         def sessions(count: int, over: int = 1) -> None:
             request = {"op": "sessions", "port": relay.grpc_port}
-            rig.load.ask({**request, "count": count, "connections": over}, 120.0)
+            more = {"count": count, "connections": over, "model": model}
+            rig.load.ask({**request, **more}, 120.0)
             time.sleep(_SETTLE_S if count else 2 * _SETTLE_S)
 
         sessions(100, min(10, connections))
