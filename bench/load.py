@@ -50,6 +50,8 @@ from bench.turns import Turns
 _LEAD_NS = 20_000_000
 _DRAIN_TIMEOUT_S = 20.0
 _TURNS_AT_ONCE = 50
+_LONG_PROMPT = "Nothing of this is needed once the answer is there. " * 320
+"""16 kB, as calls have after some turns."""
 GRPC_PATHS = frozenset({"generate", "converse"})
 
 
@@ -254,7 +256,7 @@ class Load:
 
     async def sessions(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Open so many idle sessions over so many connections; 0 closes all. With `model` each has
-        a turn before it is idle."""
+        a turn before it is idle, its prompt of 16 kB."""
         count = int(request["count"])
         if not count:
             await asyncio.gather(*(session.close() for session in self._idle))
@@ -395,7 +397,7 @@ class _LegOutcome:
 
 
 async def _one_turn(session: ConverseSession, model: str) -> None:
-    await session.start(b"g", model, [])
+    await session.start(b"g", model, [], _LONG_PROMPT)
     await session.ended(b"g")
 
 

@@ -152,10 +152,8 @@ class Channels:
             await channel.close()
 
 
-def _start(generation_id: str, model: str) -> relay_pb2.Start:
-    message = content_pb2.Message(
-        role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text=_PROMPT)]
-    )
+def _start(generation_id: str, model: str, prompt: str = _PROMPT) -> relay_pb2.Start:
+    message = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text=prompt)])
     return relay_pb2.Start(
         generation_id=generation_id,
         model=model,
@@ -265,11 +263,13 @@ class ConverseSession:
             raise LoadError(f"the session did not open: {frame}")
         return cls(call)
 
-    async def start(self, generation_id: bytes, model: str, seen: Seen) -> None:
+    async def start(
+        self, generation_id: bytes, model: str, seen: Seen, prompt: str = _PROMPT
+    ) -> None:
         """Begin a generation."""
         self._seen[generation_id] = seen
         self._ends[generation_id] = asyncio.get_running_loop().create_future()
-        start = _start(generation_id.decode(), model)
+        start = _start(generation_id.decode(), model, prompt)
         await self._write(relay_pb2.ConverseRequest(start=start))
 
     async def cancel(self, generation_id: bytes) -> None:

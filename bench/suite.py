@@ -119,6 +119,7 @@ def machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "event_loop": "uvloop",
         "load_average_1m": os.getloadavg()[0],
+        "is_realtime": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "shared": "generator, relay and emulator share these cores",
     }
 

@@ -4,7 +4,7 @@ A fresh relay each time, warmed by some sessions that were opened and closed, so
 session loads is not booked to the thousand. A thousand sessions are as many as one connection takes
 (`grpc.max_concurrent_streams`); a thousand links are a connection each, as agents have that are
 processes of their own. The connection's buffers are inside, on the relay's side. `talked` sessions
-have had a turn each before they are idle, as between two turns of a call.
+have had a turn each before they are idle, with a prompt of 16 kB, as between two turns of a call.
 """
 
 from __future__ import annotations

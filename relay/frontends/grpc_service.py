@@ -324,6 +324,7 @@ class _Conversation:
         while True:
             if outbox.is_full:  # it asks and does not read: neither do we
                 await outbox.room()
+            data = frame = None  # between two turns nobody needs the last prompt
             data = await read()
             if not isinstance(data, bytes):  # grpc.aio.EOF: the client half-closed
                 if self._setup is None:
