@@ -1,13 +1,15 @@
 """A fresh agent process that asks once: what its first turn takes, as one line of JSON.
 
     python -m bench.first_turn_agent relay HOST:PORT MODEL
+    python -m bench.first_turn_agent session HOST:PORT MODEL
     python -m bench.first_turn_agent direct URL CA_FILE MODEL
     python -m bench.first_turn_agent openai URL CA_FILE MODEL
 
 Over the relay it is the Python SDK; straight to the provider a wreq client over HTTP/2, the least
 that such a call can cost, or OpenAI's package, which is what agents have. Nothing is connected
-before the question. `import_ms` is what loading the client took, `first_ms` goes from the question,
-with the client loaded and not yet made, to the first text.
+before the question, but with `session` the session with the relay, as it is when a call has begun
+and nobody has spoken yet. `import_ms` is what loading the client took, `first_ms` goes from the
+question, with the client loaded and not yet made, to the first text.
 """
 
 from __future__ import annotations
@@ -31,6 +33,18 @@ async def _over_the_relay(address: str, model: str) -> None:
     async with rtrelay.Client(address) as client:
         # Not entered: the question goes out with the setup and waits for nothing.
         async for event in client.session().start(_QUESTION, model=model):
+            if not first_s and isinstance(event, rtrelay.TextDelta):
+                first_s = time.monotonic()
+    _tell(asked_s, first_s)
+
+
+async def _over_a_session(address: str, model: str) -> None:
+    import rtrelay
+
+    async with rtrelay.Client(address) as client, client.session() as session:
+        asked_s = time.monotonic()
+        first_s = 0.0
+        async for event in session.start(_QUESTION, model=model):
             if not first_s and isinstance(event, rtrelay.TextDelta):
                 first_s = time.monotonic()
     _tell(asked_s, first_s)
@@ -72,6 +86,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case "relay", at, asked:
             asyncio.run(_over_the_relay(at, asked))
+        case "session", at, asked:
+            asyncio.run(_over_a_session(at, asked))
         case "direct", at, ca, asked:
             asyncio.run(_direct(at, ca, asked))
         case "openai", at, ca, asked:
