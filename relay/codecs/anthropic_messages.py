@@ -24,7 +24,7 @@ from relay.codecs import anthropic_errors
 from relay.codecs.anthropic_hot_event import MAX_MISSES, decode_text_event
 from relay.codecs.anthropic_message import MessageReader
 from relay.codecs.anthropic_quirks import AnthropicQuirks
-from relay.codecs.anthropic_request import WIRE, encode_body
+from relay.codecs.anthropic_request import WIRE, encode_body, wanted_betas
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.streamed_body import DOCUMENT, OVER, StreamedBody
 from relay.content import Events, GenerateRequest, StreamEvent, TextDelta
@@ -66,8 +66,8 @@ class AnthropicMessagesCodec(StreamedBody):
             ("accept", "text/event-stream"),
             ("anthropic-version", quirks.version),
         ]
-        if quirks.betas:
-            headers.append(("anthropic-beta", ",".join(quirks.betas)))
+        if betas := wanted_betas(request, quirks):
+            headers.append(("anthropic-beta", ",".join(betas)))
         return EncodedRequest(
             path=quirks.path,
             headers=headers,
