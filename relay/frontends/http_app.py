@@ -19,6 +19,7 @@ import structlog
 
 from relay.dispatch import Services
 from relay.errors import ClientCancelled, InternalError, InvalidRequest, RelayError, shown
+from relay.frontends import messages_errors
 from relay.frontends.asgi import (
     ABORT,
     HeadIsOut,
@@ -29,9 +30,10 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.http_generation import HttpSettings, request_id_headers, serve_generation
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.messages import Messages
 
 _log = structlog.get_logger("relay.http")
 
@@ -56,6 +58,7 @@ class HttpApp:
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._add("/v1/chat/completions", ChatCompletions())
+        self._add_made("/v1/messages", Messages.of_scope, messages_errors.error_body)
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -66,6 +69,17 @@ class HttpApp:
 
         self._routes[path] = {"POST": handler}
         self._error_bodies[path] = surface.error_body
+
+    def _add_made(self, path: str, make: Callable[[Scope], Surface], told: ErrorBody) -> None:
+        """The same of an API that says things in headers: a surface is made for each request."""
+
+        async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+            services, settings = self._services, self._settings
+            surface = make(scope)
+            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+
+        self._routes[path] = {"POST": handler}
+        self._error_bodies[path] = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,7 +122,7 @@ class HttpApp:
         elif isinstance(error, _WrongMethod):
             status = 405
             headers.append((b"allow", error.allowed.encode()))
-        headers.append((b"x-relay-request-id", request_id.encode()))
+        headers += request_id_headers(request_id)
         body = self._error_bodies.get(scope["path"], error_body)(error, request_id)
         await send_answer(send, status, body, headers)
 

@@ -123,7 +123,7 @@ def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
     """Who answered and how long each phase up to the first content took."""
     attempts = generation.attempts_started
     headers = [
-        (b"x-relay-request-id", request_id.encode()),
+        *request_id_headers(request_id),
         (b"x-relay-attempts", b"%d" % attempts),
         (b"x-relay-cache", b"off"),
     ]
@@ -135,6 +135,12 @@ def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
         timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
         headers.append((b"server-timing", timing.encode()))
     return headers
+
+
+def request_id_headers(request_id: str) -> RawHeaders:
+    """The relay's name for a request; the second is where Anthropic's clients look for it."""
+    named = request_id.encode()
+    return [(b"x-relay-request-id", named), (b"request-id", named)]
 
 
 def _header_text(text: str) -> bytes:
