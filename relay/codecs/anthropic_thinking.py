@@ -76,14 +76,15 @@ def plan_thinking(
     limit = request.sampling.max_output_tokens
     native = request.extra_on(WIRE).get("thinking")
     plain = ThinkingPlan(None, "", limit or quirks.default_max_tokens)
-    if isinstance(native, Mapping) and _is_complete(native):
+    is_own = request.extra_wire == WIRE
+    if isinstance(native, Mapping) and (is_own or _is_complete(native)):
         if is_forced and native.get("type") != "disabled":
             return plain
         budget = native.get("budget_tokens")
         room = budget if type(budget) is int and limit is None else 0
         return ThinkingPlan(native, "", (limit or quirks.default_max_tokens) + room)
 
-    if request.extra_wire == WIRE:
+    if is_own:
         return plain  # who speaks this wire has said all there is to say
     effort, budget = _wish(request)
     style = quirks.thinking_of(model)

@@ -214,11 +214,8 @@ def _reasoning(thinking: Mapping[str, Any] | None, config: Mapping[str, Any]) ->
                 field = "thinking.budget_tokens"
                 raise InvalidRequest(f"{field} is required", field=field)
             return ReasoningOptions(budget_tokens=budget)
-        case "adaptive":
+        case _:  # adaptive, between_tools, and what is to come
             return ReasoningOptions(effort, None if effort else _ADAPTIVE_BUDGET)
-    raise InvalidRequest(
-        "thinking.type must be enabled, adaptive or disabled", field="thinking.type"
-    )
 
 
 def _response_format(body: Mapping[str, Any], config: Mapping[str, Any]) -> ResponseFormat | None:
