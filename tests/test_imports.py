@@ -102,10 +102,20 @@ MAY_USE: dict[str, set[str]] = {
     "generation": LEAVES | {"dispatch", "attempt", "race_plan", "generation_log"},
     "generation_log": LEAVES,
     "outbox": LEAVES,
+    "prompt_count": LEAVES
+    | {"dispatch", "codecs.base", "redaction", "routing.catalog", "transport.base"},
     "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
-    | {"session", "outbox", "generation", "dispatch", "config", "governance.tenant"},
+    | {
+        "session",
+        "outbox",
+        "generation",
+        "dispatch",
+        "config",
+        "governance.tenant",
+        "prompt_count",
+    },
     # a worker, and what starts it
     "server": LEAVES
     | {

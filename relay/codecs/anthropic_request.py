@@ -70,7 +70,7 @@ from relay.codecs.request_json import (
 from relay.content import GenerateRequest, ResponseFormat, Tool, ToolChoice, ToolChoiceMode
 from relay.errors import UnsupportedFeature
 
-__all__ = ["WIRE", "encode_body", "wanted_betas"]
+__all__ = ["WIRE", "encode_body", "encode_count_body", "wanted_betas"]
 
 BETAS: Final = "anthropic_beta"
 """The extra field that holds the client's own `anthropic-beta`, a list of names; Bedrock has one of
@@ -86,6 +86,22 @@ _OWN_EXTRA: Final = (
 )
 
 _READ_EXTRA: Final = frozenset({*_OWN_EXTRA, "thinking", "output_config", BETAS})
+
+_COUNTED: Final = frozenset(
+    {
+        "model",
+        "messages",
+        "system",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "cache_control",
+        "context_management",
+        "mcp_servers",
+    }
+)
+"""Fields of a request that its count of tokens is asked with."""
 
 _SERVICE_TIERS: Final[Mapping[str, str]] = {
     "auto": "auto",
@@ -117,7 +133,19 @@ def encode_body(
         UnsupportedFeature: something that the wire or the provider's row refuses, named.
         InvalidRequest: a schema that is not JSON, or a part that is broken.
     """
-    return _BodyBuilder(request, model, quirks, provider).build()
+    return dump_body(_BodyBuilder(request, model, quirks, provider).build())
+
+
+def encode_count_body(
+    request: GenerateRequest, model: str, quirks: AnthropicQuirks, provider: str
+) -> bytes:
+    """The body of `POST .../v1/messages/count_tokens`, which refuses what does not count.
+
+    Raises:
+        As `encode_body`.
+    """
+    body = _BodyBuilder(request, model, quirks, provider).build()
+    return dump_body({name: value for name, value in body.items() if name in _COUNTED})
 
 
 def wanted_betas(request: GenerateRequest, quirks: AnthropicQuirks) -> list[str]:
@@ -139,7 +167,7 @@ class _BodyBuilder:
         self._provider = provider
         self._has_marks = False
 
-    def build(self) -> bytes:
+    def build(self) -> dict[str, Any]:
         request = self._request
         self._refuse_unsaid()
         talk = Conversation(request.messages, self._quirks, self._provider)
@@ -174,7 +202,7 @@ class _BodyBuilder:
         }
         body.update((name, value) for name, value in fields.items() if value)
         body.update(self._sampling(plan))
-        return dump_body(body)
+        return body
 
     def _unread_fields(self) -> Mapping[str, Any]:
         """Fields of a body of this wire that nobody here knows."""

@@ -31,8 +31,10 @@ from relay.frontends.asgi import (
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import HttpSettings, request_id_headers, serve_generation
+from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.count_tokens import count_tokens
 from relay.frontends.surfaces.messages import Messages
 
 _log = structlog.get_logger("relay.http")
@@ -41,6 +43,8 @@ Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 
 
 class HttpApp:
@@ -58,7 +62,9 @@ class HttpApp:
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._add("/v1/chat/completions", ChatCompletions())
-        self._add_made("/v1/messages", Messages.of_scope, messages_errors.error_body)
+        self._add_made(MESSAGES, Messages.of_scope, messages_errors.error_body)
+        self._routes[COUNT_TOKENS] = {"POST": self._count_tokens}
+        self._error_bodies[COUNT_TOKENS] = messages_errors.error_body
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -123,15 +129,22 @@ class HttpApp:
             status = 405
             headers.append((b"allow", error.allowed.encode()))
         headers += request_id_headers(request_id)
-        body = self._error_bodies.get(scope["path"], error_body)(error, request_id)
+        told = self._error_bodies.get(scope["path"], error_body)
+        if is_of_anthropic(scope):
+            told = messages_errors.error_body
+        body = told(error, request_id)
         await send_answer(send, status, body, headers)
 
     # --- routes -----------------------------------------------------------------------------
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""
-        rows = [self._row(name) for name in self._services.catalog.names()]
-        await self._answer(send, {"object": "list", "data": rows}, request_id)
+        names = self._services.catalog.names()
+        if is_of_anthropic(scope):
+            value = anthropic_list(names, self._started_at_s)
+        else:
+            value = {"object": "list", "data": [self._row(name) for name in names]}
+        await self._answer(send, value, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """One model, by any name that a request may have: slashes in it are its own.
@@ -139,7 +152,10 @@ class HttpApp:
         Raises:
             UnknownModel: a request for it would fail the same way.
         """
-        row = self._row(scope["path"][len(_MODELS) + 1 :])
+        name = scope["path"][len(_MODELS) + 1 :]
+        row = self._row(name)
+        if is_of_anthropic(scope):
+            row = anthropic_row(name, self._started_at_s)
         await self._answer(send, row, request_id)
 
     def _row(self, name: str) -> dict[str, Any]:
@@ -155,8 +171,13 @@ class HttpApp:
         }
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
-        headers: RawHeaders = [(b"x-relay-request-id", request_id.encode())]
+        headers: RawHeaders = request_id_headers(request_id)
         await send_answer(send, 200, orjson.dumps(value), headers)
+
+    async def _count_tokens(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> None:
+        await count_tokens(self._services, self._settings, scope, receive, send, request_id)
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The process lives and its loop turns."""

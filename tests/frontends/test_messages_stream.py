@@ -151,8 +151,8 @@ def test_a_whole_stream_byte_by_byte() -> None:
         b"event: content_block_stop\n"
         b'data: {"type":"content_block_stop","index":0}\n\n'
         b"event: message_delta\n"
-        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},'
-        b'"usage":{"input_tokens":5,"cache_creation_input_tokens":4,'
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null,'
+        b'"stop_details":null},"usage":{"input_tokens":5,"cache_creation_input_tokens":4,'
         b'"cache_read_input_tokens":3,"output_tokens":2}}\n\n'
         b"event: message_stop\n"
         b'data: {"type":"message_stop"}\n\n'
@@ -236,6 +236,43 @@ def test_thinking_is_shown_to_those_who_asked() -> None:
         *thinking(0, "Hm", signature="sig"),
         *words(1, "a"),
     ], "what is signed must go back"
+
+
+PIECES: list[StreamEvent] = [
+    ReasoningDelta("H"),
+    details({"type": "reasoning.text", "text": "H", "format": "anthropic-claude-v1", "index": 0}),
+    ReasoningDelta("m"),
+    details({"type": "reasoning.text", "text": "m", "format": "anthropic-claude-v1", "index": 0}),
+    signed(""),
+    TextDelta("a"),
+    STOP,
+]
+"""As OpenRouter streams it."""
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_thinking_signed_in_pieces(shown: bool) -> None:
+    pieces = ["H", "m"] if shown else ["Hm"]
+    expected = [*thinking(0, *pieces, signature="sig"), *words(1, "a")]
+    assert told(*PIECES, with_thinking=shown) == expected
+    assert whole([PIECES], with_thinking=shown)["content"] == [
+        {"type": "thinking", "thinking": "Hm", "signature": "sig"},
+        {"type": "text", "text": "a"},
+    ]
+
+
+def test_a_signature_that_comes_late_is_kept_as_state() -> None:
+    """Of an answer that its host did not stream."""
+    events = [ReasoningDelta("Hm"), *called(0, "{}"), signed("Hm"), CALLS]
+    found = told(*events, with_thinking=True)
+    assert found[: -len(thinking(0))] == [
+        *thinking(0, "Hm"),
+        *call(1, "call_0", "weather", "{}"),
+    ]
+    state = unpack(found[-2]["content_block"]["data"], "")[0]["reasoning_details"]
+    assert [(entry["text"], entry["signature"]) for entry in state] == [("Hm", "sig")]
+    kinds = [block["type"] for block in whole([events], with_thinking=True)["content"]]
+    assert kinds == ["thinking", "tool_use", "redacted_thinking"]
 
 
 def test_citations_end_their_text() -> None:
@@ -322,16 +359,13 @@ def test_stop_reason(events: list[StreamEvent], reason: str) -> None:
 def test_what_stands_beside_the_reason() -> None:
     met = ChoiceFinished(FinishReason.STOP, "stop_sequence")
     found = ending(TextDelta("a"), OpaqueDelta("stop_sequence", b'"END"'), met)
-    assert found == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    assert (found["stop_reason"], found["stop_sequence"]) == ("stop_sequence", "END")
 
 
 def test_usage_is_estimated_until_it_is_known() -> None:
     found = parsed(stream_of([[INFO, TextDelta("a"), STOP, Usage(9, 2, 11, reasoning_tokens=1)]]))
-    assert found[0]["message"]["usage"] == {
-        "input_tokens": PROMPT_TOKENS,
-        "output_tokens": 0,
-        "x_relay": {"usage_estimated": True},
-    }
+    assert found[0]["message"]["usage"] == {"input_tokens": PROMPT_TOKENS, "output_tokens": 0}
+    assert found[0]["x_relay"] == {"input_tokens_estimated": True}
     assert found[-2]["usage"] == {
         "input_tokens": 9,
         "cache_creation_input_tokens": 0,
@@ -480,6 +514,7 @@ def test_a_whole_message() -> None:
         "content": [{"type": "text", "text": "Hello"}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
+        "stop_details": None,
         "usage": {
             "input_tokens": 3,
             "cache_creation_input_tokens": 0,

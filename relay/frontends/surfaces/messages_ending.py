@@ -47,6 +47,9 @@ _OWN_REASONS: Final = frozenset(
 _OWN_COUNTS: Final = ("cache_creation", "server_tool_use", "service_tier", "inference_geo")
 """Fields beside the counts that no other provider's usage has."""
 
+_DETAILS: Final = "reasoning_details"
+_THINKING_KINDS: Final = frozenset({"reasoning.text", "reasoning.encrypted"})
+
 _BESIDE: Final = frozenset({"stop_details", "stop_sequence", "container"})
 
 
@@ -56,10 +59,11 @@ class Ending:
     __slots__ = (
         "_beside",
         "_has_refused",
+        "_held",
         "_is_cut",
         "_of_calls",
+        "_pieces",
         "_state",
-        "_state_bytes",
         "has_calls",
     )
 
@@ -70,7 +74,8 @@ class Ending:
         self._beside: dict[str, Any] = {}
         self._state: dict[str, list[Any]] = {}
         self._of_calls: dict[str, Any] = {}
-        self._state_bytes = 0
+        self._held = 0
+        self._pieces: list[str] = []  # of thinking that is not signed yet
 
     def note(self, event: StreamEvent) -> None:
         """Take any event but text and pieces of arguments."""
@@ -78,23 +83,59 @@ class Ending:
             self.has_calls = True
         elif isinstance(event, ToolCallDone):
             self._is_cut = self._is_cut or event.is_partial
-            if event.extra_json and self._has_room(event.extra_json):
+            if event.extra_json and self._has_room(len(event.extra_json)):
                 self._of_calls[event.call_id] = orjson.loads(event.extra_json)
         elif isinstance(event, RefusalDelta):
             self._has_refused = True
         elif isinstance(event, OpaqueDelta):
             if event.key in _BESIDE:
                 self._beside[event.key] = orjson.loads(event.value_json)
-            elif event.key in STATE_KEYS and self._has_room(event.value_json):
+            elif event.key in STATE_KEYS - {_DETAILS} and self._has_room(len(event.value_json)):
                 self._state.setdefault(event.key, []).append(orjson.loads(event.value_json))
 
-    def _has_room(self, value_json: bytes) -> bool:
-        self._state_bytes += len(value_json)
-        return self._state_bytes <= MAX_STATE_BYTES
+    def block_of(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """The block that an entry of `reasoning_details` completes; None where it is a piece of
+        one, or another wire's, which is kept as state.
+
+        Hosts that stream entries in pieces send the signature with the last of one.
+        """
+        kind = entry.get("type")
+        if entry.get("format") != REASONING_FORMAT or kind not in _THINKING_KINDS:
+            self.keep(entry)
+            return None
+        if kind == "reasoning.encrypted":
+            return {"type": "redacted_thinking", "data": entry.get("data")}
+        text, signature = entry.get("text"), entry.get("signature")
+        if isinstance(text, str) and self._has_room(len(text)):
+            self._pieces.append(text)
+        if not signature:
+            return None
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        if self._held > MAX_STATE_BYTES:
+            return None  # what is cut may not be signed
+        return {"type": "thinking", "thinking": text, "signature": signature}
+
+    def keep_signed(self, block: Mapping[str, Any]) -> None:
+        """Keep signed thinking whose text was told before its signature came, as state."""
+        entry = {"type": "reasoning.text", "format": REASONING_FORMAT, "index": 0}
+        self.keep({**entry, "text": block["thinking"], "signature": block["signature"]})
+
+    def keep(self, entry: dict[str, Any]) -> None:
+        """Keep an entry of `reasoning_details` as state."""
+        self._state.setdefault(_DETAILS, []).append([entry])
+
+    def _has_room(self, size: int) -> bool:
+        self._held += size
+        return self._held <= MAX_STATE_BYTES
 
     def delta(self, end: GenerationEnd) -> dict[str, Any]:
         """`stop_reason` and what stands beside it; `end` is a clean end."""
-        value: dict[str, Any] = {"stop_reason": self._reason(end), "stop_sequence": None}
+        value: dict[str, Any] = {
+            "stop_reason": self._reason(end),
+            "stop_sequence": None,
+            "stop_details": None,
+        }
         value.update(self._beside)
         return value
 
@@ -112,25 +153,20 @@ class Ending:
         state = {
             key: joined for key, values in self._state.items() if (joined := _joined(key, values))
         }
-        if self._state_bytes > MAX_STATE_BYTES or not (state or self._of_calls):
+        if not (state or self._of_calls):
             return None
-        return {"type": "redacted_thinking", "data": pack(state, self._of_calls)}
+        data = pack(state, self._of_calls)
+        return {"type": "redacted_thinking", "data": data} if len(data) < MAX_STATE_BYTES else None
 
 
 def _joined(key: str, values: list[Any]) -> Any:
-    """Pieces of a field as one, without the entries that have blocks of their own."""
+    """Pieces of a field as one."""
     if key == "extra_content":  # an object
         merged: dict[str, Any] = {}
         for value in values:
             merged.update(value if isinstance(value, dict) else {})
         return merged
-    return [
-        entry
-        for value in values
-        if isinstance(value, list)
-        for entry in value
-        if not (isinstance(entry, dict) and entry.get("format") == REASONING_FORMAT)
-    ]
+    return [entry for value in values if isinstance(value, list) for entry in value]
 
 
 def usage_object(usage: Usage | None) -> dict[str, Any]:

@@ -5,9 +5,9 @@ only Anthropic has. One exception: text or thinking within a tool call that is n
 send it) has a block of its own while the call's stays open; the call's ends first.
 
 `message_start` comes with the first content, when the provider is known and has told its count of
-the prompt, if it does so early; else that count is an estimate, marked in `usage.x_relay`, which
-`message_delta` puts right. Thinking is shown to those who asked for it, and in any case where it is
-signed: a provider that signs wants it back.
+the prompt, if it does so early; else that count is an estimate, marked in the event's `x_relay`,
+which `message_delta` puts right. Thinking is shown to those who asked for it, and in any case where
+it is signed: a provider that signs wants it back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from relay.content import (
     Usage,
 )
 from relay.errors import RelayError
-from relay.frontends.messages_content import REASONING_FORMAT
 from relay.frontends.messages_errors import error_body
 from relay.frontends.surfaces.messages_ending import (
     Ending,
@@ -91,6 +90,8 @@ class MessageEventEncoder:
         self._text_head = b""
         """Of the deltas of the open text; empty while there is none."""
         self._thought_head = b""
+        self._is_unsigned = False
+        """Thinking has ended whose signature has not come."""
         self._call_at: int | None = None
         self._call_head = b""
         self._ending = Ending()
@@ -104,7 +105,7 @@ class MessageEventEncoder:
                     out += b"%s%s}}\n\n" % (self._text_head, _dumps(event.text))
                     continue
             elif type(event) is ToolArgumentsDelta:
-                if not event.choice:
+                if not event.choice and event.fragment != "null":  # for no arguments
                     out += b"%s%s}}\n\n" % (self._call_head, _dumps(event.fragment))
                 continue
             elif type(event) is ReasoningDelta and self._thought_head and not event.choice:
@@ -156,6 +157,7 @@ class MessageEventEncoder:
         """End the open text or thinking, if there is one."""
         if self._open == _NONE:
             return b""
+        self._is_unsigned = self._is_unsigned or self._open == _THINKING
         self._open, self._text_head, self._thought_head = _NONE, b"", b""
         return _STOP % self._open_at
 
@@ -224,18 +226,22 @@ class MessageEventEncoder:
 
     def _reasoning(self, entry: dict[str, Any]) -> bytes:
         """What signs thinking, or stands in its place."""
-        if entry.get("format") != REASONING_FORMAT:
-            return b""  # another wire's: told at the end (`Ending.state_block`)
-        if entry.get("type") == "reasoning.encrypted":
-            return self._whole({"type": "redacted_thinking", "data": entry.get("data")})
-        if entry.get("type") != "reasoning.text":
+        block = self._ending.block_of(entry)
+        if block is None:
             return b""
+        if block["type"] != _THINKING:
+            return self._whole(block)
         out = b""
         if self._open != _THINKING:
-            text = entry.get("text")
+            if self._is_unsigned:
+                self._ending.keep_signed(block)
+                return b""
+            text = block["thinking"]
             out = self._thought(text) if text else self._open_thinking()
-        signature = {"type": "signature_delta", "signature": entry.get("signature")}
-        return out + self._delta(self._open_at, signature) + self._close()
+        signature = {"type": "signature_delta", "signature": block["signature"]}
+        out += self._delta(self._open_at, signature) + self._close()
+        self._is_unsigned = False
+        return out
 
     def _citation(self, entry: dict[str, Any]) -> bytes:
         citation = own_citation(entry)
@@ -262,7 +268,6 @@ class MessageEventEncoder:
         usage = usage_object(self._usage)
         if self._usage is None:
             usage["input_tokens"] = self._estimate_prompt()
-            usage["x_relay"] = {"usage_estimated": True}
         message = {
             **message_head(self._info, self._model),
             "content": [],
@@ -270,7 +275,10 @@ class MessageEventEncoder:
             "stop_sequence": None,
             "usage": usage,
         }
-        value = {"type": "message_start", "message": message}
+        value: dict[str, Any] = {"type": "message_start", "message": message}
+        if self._usage is None:
+            # Beside the message, since clients keep what is inside for the final one.
+            value["x_relay"] = {"input_tokens_estimated": True}
         return encode_event(_dumps(value), "message_start")
 
     def encode_end(self, end: GenerationEnd) -> bytes:

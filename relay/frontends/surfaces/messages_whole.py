@@ -21,7 +21,6 @@ from relay.content import (
 )
 from relay.errors import EventTooLarge
 from relay.event_size import HEAD_BYTES, held_bytes
-from relay.frontends.messages_content import REASONING_FORMAT
 from relay.frontends.surfaces.chat_stream import MAX_ANSWER_BYTES
 from relay.frontends.surfaces.messages_ending import (
     Ending,
@@ -55,6 +54,7 @@ class MessageCollector:
         self._content: list[dict[str, Any]] = []
         self._text: list[str] = []
         self._thoughts: list[str] = []
+        self._is_unsigned = False
         self._ending = Ending()
         self._held_bytes = 0
 
@@ -105,7 +105,7 @@ class MessageCollector:
     def _opaque(self, event: OpaqueDelta) -> None:
         if event.key == "reasoning_details":
             for entry in entries_of(event):
-                self._signed(entry)
+                self._reasoning(entry)
         elif event.key == "annotations":
             citations = [one for one in map(own_citation, entries_of(event)) if one is not None]
             if citations and self._text:
@@ -115,23 +115,19 @@ class MessageCollector:
             blocks = (entry.get("block") for entry in entries_of(event))
             self._content += [block for block in blocks if isinstance(block, dict)]
 
-    def _signed(self, entry: dict[str, Any]) -> None:
+    def _reasoning(self, entry: dict[str, Any]) -> None:
         """What signs thinking, or stands in its place."""
-        if entry.get("format") != REASONING_FORMAT:
+        block = self._ending.block_of(entry)
+        if block is None:
             return
-        if entry.get("type") == "reasoning.encrypted":
-            self._end_open()
-            self._content.append({"type": "redacted_thinking", "data": entry.get("data")})
-        elif entry.get("type") == "reasoning.text":
-            self._end_text()
-            self._thoughts.clear()  # the entry has all of it
-            self._content.append(
-                {
-                    "type": "thinking",
-                    "thinking": entry.get("text") or "",
-                    "signature": entry.get("signature"),
-                }
-            )
+        self._end_text()
+        if block["type"] == "thinking":
+            if not self._thoughts and self._is_unsigned:
+                self._ending.keep_signed(block)
+                return
+            self._thoughts.clear()  # the block has all of it
+        self._end_thinking()
+        self._content.append(block)
 
     def _end_text(self, citations: list[dict[str, Any]] | None = None) -> None:
         if self._text:
@@ -144,6 +140,7 @@ class MessageCollector:
             text = "".join(self._thoughts)
             self._content.append({"type": "thinking", "thinking": text, "signature": ""})
             self._thoughts.clear()
+            self._is_unsigned = True
 
     def _end_open(self) -> None:
         self._end_text()
@@ -175,4 +172,6 @@ def _input(call: ToolCallDone) -> object:
         value = orjson.loads(call.arguments)
     except orjson.JSONDecodeError:
         return {"arguments": call.arguments}
+    if value is None:
+        return {}
     return value if isinstance(value, dict) else {"arguments": value}
