@@ -153,7 +153,7 @@ def _assistant(blocks: list[Block], path: str, allowance: Allowance) -> Message:
             case "redacted_thinking":
                 data = typed(block, "data", str, here) or ""
                 if messages_state.is_ours(data):
-                    state, of_calls = messages_state.unpack(data, here)
+                    state, of_calls = messages_state.unpack(data, here, allowance)
                     continue
                 if data:
                     details.append(_detail(at, type="reasoning.encrypted", data=data))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import orjson
 
 from relay.errors import InvalidRequest
 from relay.frontends.chat_body import check_depth
+from relay.frontends.limits import Allowance
 
 MARK: Final = "rtrelay.1."
 """What the data of our blocks begins with; Anthropic's is base64, which has no dots."""
@@ -48,16 +50,19 @@ def is_ours(data: str) -> bool:
     return data.startswith(MARK)
 
 
-def unpack(data: str, path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def unpack(
+    data: str, path: str, allowance: Allowance
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What `pack` was given.
 
     Raises:
-        InvalidRequest: the data is not as it was given out.
+        InvalidRequest: the data is not as it was given out, or holds too much.
     """
-    try:
-        document = orjson.loads(base64.b64decode(data[len(MARK) :], validate=True))
-    except (binascii.Error, ValueError):  # orjson's error is a ValueError
-        document = None
+    document = None
+    with contextlib.suppress(binascii.Error, ValueError):  # of what is neither base64 nor JSON
+        text = base64.b64decode(data[len(MARK) :], validate=True)
+        allowance.take_json(text, f"{path}.data")
+        document = orjson.loads(text)
     if not isinstance(document, dict):
         raise InvalidRequest(f"{path}.data is not as the relay gave it out", field=f"{path}.data")
     check_depth(document, f"{path}.data", f"{path}.data")

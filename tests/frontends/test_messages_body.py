@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
 
+from relay.codecs.registry import BUILDERS
 from relay.content import (
     FilePart,
     GenerateRequest,
@@ -25,10 +28,14 @@ from relay.content import (
     ToolChoice,
     ToolChoiceMode,
 )
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, UnsupportedFeature
 from relay.frontends import messages_state
+from relay.frontends.chat_body import decode_json
 from relay.frontends.messages_body import to_request
 from relay.frontends.messages_content import WIRE
+from tests.docs.wires import COLUMNS
+from tests.fakes.odd_json import bodies
+from tests.fakes.properties import examples
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PLAIN: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": HELLO}
@@ -447,3 +454,48 @@ def test_what_is_many_is_bounded() -> None:
         messages_of(user(*[text("x")] * 2_001))
     with pytest.raises(InvalidRequest, match="256"):
         messages_of(assistant(*[USE] * 257))
+
+
+def test_what_is_hidden_in_state_counts_too() -> None:
+    data = messages_state.pack({"output_items": [0] * 60_000}, {})
+    block = {"type": "redacted_thinking", "data": data}
+    assert messages_of(assistant(block))[0].extra
+    with pytest.raises(InvalidRequest, match="JSON values"):
+        messages_of(assistant(block, block))
+
+
+# --- any JSON at all ----------------------------------------------------------------------------
+
+TEMPLATES: list[dict[str, Any]] = [
+    {**PLAIN, "system": [text("A")], "stop_sequences": ["x"], "metadata": {"user_id": "u"}},
+    {
+        **PLAIN,
+        "messages": [
+            user(text("Hi"), {"type": "image", "source": {"type": "url", "url": "https://a"}}),
+            assistant(THOUGHT, text("Yes."), USE),
+            user({"type": "tool_result", "tool_use_id": "toolu_1", "content": [text("x")]}),
+            assistant(USE, {"type": "redacted_thinking", "data": messages_state.pack({}, {})}),
+        ],
+        "tools": [{"name": "f", "input_schema": OPEN, "strict": True}],
+        "tool_choice": {"type": "tool", "name": "f"},
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+    },
+    {
+        **PLAIN,
+        "messages": [user({"type": "document", "source": PDF})],
+        "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": CLOSED}},
+    },
+]
+
+
+@examples(300)
+@given(body=bodies(TEMPLATES))
+def test_any_body_is_read_or_refused_by_name(body: bytes) -> None:
+    try:
+        request = to_request(decode_json(body))
+    except InvalidRequest:
+        return
+    for wire, provider, model in COLUMNS:
+        codec = BUILDERS[wire]({}, provider)()
+        with contextlib.suppress(InvalidRequest, UnsupportedFeature):
+            codec.encode_request(request, model)

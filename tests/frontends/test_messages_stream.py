@@ -28,6 +28,7 @@ from relay.content import (
     Usage,
 )
 from relay.errors import EventTooLarge, Reason, UpstreamStatus
+from relay.frontends.limits import Allowance
 from relay.frontends.messages_state import unpack
 from relay.frontends.surfaces.messages_stream import MessageEventEncoder
 from relay.frontends.surfaces.messages_whole import MessageCollector
@@ -269,7 +270,7 @@ def test_a_signature_that_comes_late_is_kept_as_state() -> None:
         *thinking(0, "Hm"),
         *call(1, "call_0", "weather", "{}"),
     ]
-    state = unpack(found[-2]["content_block"]["data"], "")[0]["reasoning_details"]
+    state = unpack(found[-2]["content_block"]["data"], "", Allowance())[0]["reasoning_details"]
     assert [(entry["text"], entry["signature"]) for entry in state] == [("Hm", "sig")]
     kinds = [block["type"] for block in whole([events], with_thinking=True)["content"]]
     assert kinds == ["thinking", "tool_use", "redacted_thinking"]
@@ -311,7 +312,7 @@ def test_state_of_another_wire_is_kept_by_the_client() -> None:
     found = told(details(foreign), *called(0, "{}", extra=extra), CALLS)
     block = found[-2]["content_block"]
     assert block["type"] == "redacted_thinking"
-    assert unpack(block["data"], "") == (
+    assert unpack(block["data"], "", Allowance()) == (
         {"reasoning_details": [foreign]},
         {"call_0": orjson.loads(extra)},
     )

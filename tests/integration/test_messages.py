@@ -558,3 +558,34 @@ async def test_the_first_piece_leaves_before_the_second_arrives(
         assert await asyncio.wait_for(anext(pieces), 5) == "One"
         steps.second.set()
         assert [piece async for piece in pieces] == ["Two"]
+
+
+async def test_comments_while_the_provider_thinks(upstream: H2Server, ca_file: str) -> None:
+    gate = asyncio.Event()
+    claude = claude_says(wire.text(0, "Hello!"))
+
+    async def gated(stream: ServerStream) -> None:
+        await gate.wait()
+        await claude(stream)
+
+    upstream.routes[MESSAGES] = gated
+    own = {**provider(upstream.url, ca_file=ca_file), "wire": "anthropic_messages"}
+    document = {
+        "server": {"http": {"commit_headers_after_ms": 100, "comment_interval_ms": 100}},
+        "providers": {"claude": {**own, "base_url": upstream.url}},
+        "models": {"claude": {"candidates": [{"provider": "claude", "model": "c"}]}},
+    }
+    async with relay_under_test(document) as relay, relay.anthropic() as client:
+        ask = {"model": "claude", "stream": True, **ASK}
+        async with relay.http.stream("POST", MESSAGES, json=ask) as response:
+            lines = response.aiter_lines()
+            assert (await anext(lines)).startswith(": ")
+            assert response.headers["request-id"]
+            gate.set()
+            rest = [line async for line in lines]
+        assert next(line for line in rest if line and line[0] != ":") == "event: message_start"
+        gate.clear()
+        async with client.messages.stream(model="claude", **ASK) as stream:
+            gate.set()  # the head is here, so comments have begun
+            assert await stream.get_final_text() == "Hello!"
+        await relay.settled()
