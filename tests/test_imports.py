@@ -115,6 +115,9 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "governance.tenant",
         "prompt_count",
+        "routing.catalog",
+        "redaction",
+        "transport.base",
     },
     # a worker, and what starts it
     "server": LEAVES
@@ -163,6 +166,7 @@ OUTSIDE: dict[str, set[str]] = {
     "httpx2": {"transport", "commands"},
     "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
+    "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
     "pydantic": {"config", "emulator"},

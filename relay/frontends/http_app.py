@@ -1,14 +1,15 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
-Handlers are found by exact path and method, so there is nothing to bypass; the one path that holds
-a name, a model's, looks it up and nothing else. HEAD is GET whose body is not sent (RFC 9110 9.3.2;
-the connection drops it). Every answer carries a request id; every error is the error object of
-the API that its path belongs to, OpenAI's where there is none, so that the clients people have can
-read it.
+Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
+name, a model's or an Azure deployment's, look it up and nothing else. HEAD is GET whose body is not
+sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id; every error is
+the error object of the API that its path belongs to, OpenAI's where there is none, so that the
+clients people have can read it.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -30,11 +31,21 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.http_generation import HttpSettings, request_id_headers, serve_generation
+from relay.frontends.http_generation import (
+    MODEL_OF_PATH,
+    HttpSettings,
+    request_id_headers,
+    serve_generation,
+)
+from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
+from relay.frontends.openapi import openapi_json
+from relay.frontends.passthrough import METHODS, Passthrough
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.completions import Completions
 from relay.frontends.surfaces.count_tokens import count_tokens
+from relay.frontends.surfaces.embeddings import EmbeddingsApi
 from relay.frontends.surfaces.messages import Messages
 
 _log = structlog.get_logger("relay.http")
@@ -43,8 +54,14 @@ Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
-MESSAGES = "/v1/messages"
-COUNT_TOKENS = "/v1/messages/count_tokens"
+_MESSAGES = "/v1/messages"
+_COUNT_TOKENS = "/v1/messages/count_tokens"
+_AZURE = "/openai"
+_AZURE_V1 = "/openai/v1/"
+_DEPLOYMENTS = "/openai/deployments/"
+_DEPLOYMENT = re.compile(rf"{_DEPLOYMENTS}([^/].*?)(/chat/completions|/completions|/embeddings)")
+"""Paths of Azure's clients: `/openai/deployments/NAME/chat/completions`, where the name is the
+model; and as OpenAI's own, under `/openai`. Their `api-version` says nothing to us."""
 
 
 class HttpApp:
@@ -58,13 +75,17 @@ class HttpApp:
             _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
+            "/openapi.json": {"GET": self._openapi},
         }
+        self._passthrough = Passthrough(services)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._add("/v1/chat/completions", ChatCompletions())
-        self._add_made(MESSAGES, Messages.of_scope, messages_errors.error_body)
-        self._routes[COUNT_TOKENS] = {"POST": self._count_tokens}
-        self._error_bodies[COUNT_TOKENS] = messages_errors.error_body
+        self._add("/v1/completions", Completions())
+        self._add("/v1/embeddings", EmbeddingsApi())
+        self._add_made(_MESSAGES, Messages.of_scope, messages_errors.error_body)
+        self._routes[_COUNT_TOKENS] = {"POST": self._count_tokens}
+        self._error_bodies[_COUNT_TOKENS] = messages_errors.error_body
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -109,9 +130,17 @@ class HttpApp:
 
     def _find(self, scope: Scope) -> Handler:
         path, method = scope["path"], scope["method"]
+        if path.startswith(_DEPLOYMENTS):
+            path = _of_deployment(scope)
+        elif path.startswith(_AZURE_V1):
+            path = scope["path"] = path.removeprefix(_AZURE)
         methods = self._routes.get(path)
         if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
             methods = {"GET": self._model}
+        if methods is None and self._passthrough.find(path) is not None:
+            methods = dict.fromkeys(METHODS, self._passthrough)
+            if handler := methods.get(method):
+                return handler
         if methods is None:
             raise _NoSuchPath(path)
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -138,37 +167,24 @@ class HttpApp:
     # --- routes -----------------------------------------------------------------------------
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""
-        names = self._services.catalog.names()
+        catalog, made_s = self._services.catalog, self._started_at_s
         if is_of_anthropic(scope):
-            value = anthropic_list(names, self._started_at_s)
+            rows = anthropic_list(catalog.names(), made_s)
         else:
-            value = {"object": "list", "data": [self._row(name) for name in names]}
-        await self._answer(send, value, request_id)
+            rows = model_list(catalog, made_s)
+        await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """One model, by any name that a request may have: slashes in it are its own.
+        """One model; slashes in its name are its own.
 
         Raises:
             UnknownModel: a request for it would fail the same way.
         """
         name = scope["path"][len(_MODELS) + 1 :]
-        row = self._row(name)
+        row = model_row(self._services.catalog, name, self._started_at_s)
         if is_of_anthropic(scope):
             row = anthropic_row(name, self._started_at_s)
         await self._answer(send, row, request_id)
-
-    def _row(self, name: str) -> dict[str, Any]:
-        catalog = self._services.catalog
-        route = catalog.resolve(name)
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._started_at_s,
-            "owned_by": "rtrelay"
-            if name in catalog.routes
-            else route.candidates[0].endpoint.provider,
-        }
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
         headers: RawHeaders = request_id_headers(request_id)
@@ -183,12 +199,26 @@ class HttpApp:
         """The process lives and its loop turns."""
         await send_answer(send, 200, b'{"status":"ok"}')
 
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """What the shim serves, for tools."""
+        model = next(iter(self._services.catalog.names()), "fast")
+        await send_answer(send, 200, openapi_json(self._routes, model))
+
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whether new work is welcome: no while draining."""
         if self._services.is_draining:
             await send_answer(send, 503, b'{"status":"draining"}')
         else:
             await send_answer(send, 200, b'{"status":"ready"}')
+
+
+def _of_deployment(scope: Scope) -> str:
+    """OpenAI's own path for one of a deployment, which names the request's model."""
+    path: str = scope["path"]
+    if found := _DEPLOYMENT.fullmatch(path):
+        scope[MODEL_OF_PATH], tail = found.groups()
+        path = scope["path"] = f"/v1{tail}"
+    return path
 
 
 class _NoSuchPath(InvalidRequest):

@@ -43,6 +43,9 @@ _SSE_HEADERS: RawHeaders = [
     (b"x-accel-buffering", b"no"),  # nginx would collect the stream otherwise
 ]
 
+MODEL_OF_PATH = "rtrelay.model"
+"""Of the scope: a model that the path names, which goes before the body's."""
+
 _COMMENT = encode_comment("relay: waiting for the provider")
 
 _LARGE_BYTES = 256 * 1024
@@ -84,7 +87,7 @@ async def serve_generation(
     is_streamed = surface.wants_stream(body)
     for key in POLICY_KEYS:
         body.pop(key, None)
-    if model:
+    if model := model or scope.get(MODEL_OF_PATH, ""):
         body["model"] = model
     if is_streamed:
         await send({"type": STREAMS})
