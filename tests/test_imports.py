@@ -102,6 +102,8 @@ MAY_USE: dict[str, set[str]] = {
     "generation": LEAVES | {"dispatch", "attempt", "race_plan", "generation_log"},
     "generation_log": LEAVES,
     "outbox": LEAVES,
+    "prompt_count": LEAVES
+    | {"dispatch", "codecs.base", "redaction", "routing.catalog", "transport.base"},
     "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
@@ -112,6 +114,7 @@ MAY_USE: dict[str, set[str]] = {
         "dispatch",
         "config",
         "governance.tenant",
+        "prompt_count",
         "routing.catalog",
         "redaction",
         "transport.base",
