@@ -356,6 +356,8 @@ async def test_two_readers_at_once_are_refused(session: rtrelay.Session, relay: 
     await (await relay.stream()).start()
     with pytest.raises(RuntimeError, match="another task"):
         await answer.text()
+    assert not answer.is_cancelled
+    answer.cancel()
     await soon(task)
 
 

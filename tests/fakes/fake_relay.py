@@ -84,15 +84,23 @@ class FakeStream:
         self.send(notice=Notice(kind=NoticeKind.NOTICE_KIND_DRAIN, time_left_ms=1000))
 
     def abort(
-        self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, reason: str = "", text: str = ""
+        self,
+        code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
+        reason: str = "",
+        text: str = "",
+        *,
+        details: bytes = b"",
     ) -> None:
-        """End the RPC with a status, after what was sent before."""
+        """End the RPC with a status, after what was sent before.
+
+        Args:
+            details: the trailer's bytes, instead of those that `reason` makes.
+        """
+        if reason:
+            details = status_of(code, reason, text).SerializeToString()
 
         async def ends() -> None:
-            trailers = ()
-            if reason:
-                status = status_of(code, reason, text)
-                trailers = (("grpc-status-details-bin", status.SerializeToString()),)  # type: ignore[assignment]
+            trailers = (("grpc-status-details-bin", details),) if details else ()
             await self.context.abort(code, text, trailers)
 
         self._outgoing.put_nowait(ends)

@@ -21,6 +21,7 @@ from itertools import count
 
 import grpc
 
+from rtrelay._arguments import seconds
 from rtrelay._channels import Channels
 from rtrelay._flow import Flow, slow_consumer
 from rtrelay._link import Link
@@ -71,6 +72,14 @@ class Reconnect:
     max_backoff_s: float = 1.0
     """Bound of that bound. The pause itself is drawn evenly between 0 and the bound."""
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            TypeError, ValueError: a time is none.
+        """
+        for name in ("connect_timeout_s", "give_up_s", "backoff_s", "max_backoff_s"):
+            seconds(name, getattr(self, name))
+
 
 class Switchboard:
     """The streams and generations of one session."""
@@ -111,8 +120,10 @@ class Switchboard:
             RelayError: no address gave one in time.
         """
         self._open_soon()
-        if self._opener is not None:
+        while self._opener is not None and not self._is_closed:
             await asyncio.wait([self._opener])
+        if self._is_closed:
+            raise _no_stream("the session was closed")
         if self.current is None:
             raise self._open_error or _no_stream("the session has no stream")
 
@@ -221,12 +232,16 @@ class Switchboard:
         if flow.is_committed:
             link.send(ConverseRequest(commit=Commit(generation_id=flow.start.generation_id)))
 
-    def _wait_again(self, flow: Flow) -> None:
-        """Queue a generation that had no output for the next stream."""
+    def _start_again(self, flow: Flow) -> None:
+        """Give a generation that had no output to the live stream, or to the next one."""
         flow.link = None
         flow.is_started = False
         del flow.start.supersedes[:]  # they were cancelled, or went with the stream
-        self._waiting.append(flow)
+        if self.current is not None:
+            self._place(flow, self.current)
+        else:
+            self._waiting.append(flow)
+            self._open_soon()
 
     # --- what streams tell ------------------------------------------------------------------
 
@@ -260,8 +275,8 @@ class Switchboard:
         is_refused = end.HasField("error") and from_status(end.error).reason == "DRAINING"
         if is_refused and self._may_restart(flow) and flow.restarts < MOST_RESTARTS:
             flow.restarts += 1
-            self._wait_again(flow)
             self._give_up_on(link)
+            self._start_again(flow)
         else:
             flow.finish(end)
         self._end_if_drained(link)
@@ -276,6 +291,7 @@ class Switchboard:
             if flow is not None and not flow.is_started:
                 del link.flows[notice.generation_id]
                 flow.fail(from_status(notice.error))
+                self._end_if_drained(link)
 
     def _give_up_on(self, link: Link) -> None:
         """Send nothing new over a stream that drains; have another one before it is needed."""
@@ -309,7 +325,7 @@ class Switchboard:
             else:
                 # Where it was never ready, the start was hardly seen.
                 flow.restarts += link.ready is not None
-                self._wait_again(flow)
+                self._start_again(flow)
         is_idle = error.reason == "SESSION_IDLE"  # who wants nothing needs no stream
         if self._waiting or (was_current and not is_idle and error.code not in _LASTING):
             self._open_soon()
@@ -374,7 +390,7 @@ class Switchboard:
         address = self._addresses[self._next_address % len(self._addresses)]
         self._next_address += 1
         link = Link(self._channels, address, self._setup, self._metadata, self)
-        self._links[link] = asyncio.create_task(link.run(), name=f"rtrelay stream to {address}")
+        self._links[link] = link.begin()
         self.current = link
         waiting = list(self._waiting)
         self._waiting.clear()

@@ -10,6 +10,14 @@ from typing import Self
 import grpc
 import grpc.aio
 
+from rtrelay._arguments import (
+    addresses_of,
+    checked_credentials,
+    checked_options,
+    is_unix,
+    key_metadata,
+    made,
+)
 from rtrelay._channels import Channels
 from rtrelay._switchboard import Reconnect, Switchboard
 from rtrelay.session import Session
@@ -66,14 +74,13 @@ class Client:
             channel_options: added to `CHANNEL_OPTIONS`, over which they win.
 
         Raises:
-            ValueError: there is no address.
+            TypeError, ValueError: an argument cannot be right; the error names it.
         """
-        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        if not self._addresses:
-            raise ValueError("a client needs an address")
-        self._metadata = (("authorization", f"Bearer {key}"),) if key is not None else ()
-        self._credentials = credentials
-        self._defaults = Setup(
+        self._addresses = addresses_of(addresses)
+        self._metadata = key_metadata(key)
+        self._credentials = checked_credentials(credentials)
+        self._defaults = made(
+            Setup,
             client_name=client_name,
             client_version=client_version,
             model=model,
@@ -82,10 +89,14 @@ class Client:
             prompt_cache=prompt_cache,
         )
         self._reconnect = reconnect or Reconnect()
-        self._options = tuple({**CHANNEL_OPTIONS, **(channel_options or {})}.items())
+        self._options = checked_options({**CHANNEL_OPTIONS, **(channel_options or {})})
         self._channels = Channels(self._make_channel)
         self._sessions: set[Session] = set()
         self._is_closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"{len(self._sessions)} sessions"
+        return f"<Client of {', '.join(self._addresses)}: {state}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,13 +133,15 @@ class Client:
 
         Raises:
             RuntimeError: the client is closed.
+            TypeError, ValueError: an argument cannot be right; the error names it.
         """
         if self._is_closed:
             raise RuntimeError("the client is closed")
         setup = Setup()
         setup.CopyFrom(self._defaults)
         setup.MergeFrom(
-            Setup(
+            made(
+                Setup,
                 model=model,
                 budgets=budgets,
                 labels=labels,
@@ -144,6 +157,6 @@ class Client:
         return session
 
     def _make_channel(self, address: str) -> grpc.aio.Channel:
-        if self._credentials is None or address.startswith("unix:"):
+        if self._credentials is None or is_unix(address):
             return grpc.aio.insecure_channel(address, options=self._options)
         return grpc.aio.secure_channel(address, self._credentials, options=self._options)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from rtrelay._flow import Flow
+from rtrelay._arguments import callback, made, set_prompt, texts
+from rtrelay._flow import Flow, Misuse
 from rtrelay._switchboard import Switchboard
 from rtrelay.events import Event, Segment, TextDelta
 from rtrelay.v1 import (
@@ -17,11 +18,9 @@ from rtrelay.v1 import (
     HedgePolicy,
     Message,
     OutputOptions,
-    Part,
     Prompt,
     PromptCache,
     Ready,
-    Role,
     Start,
 )
 
@@ -97,7 +96,7 @@ class Session:
         output: OutputOptions | None = None,
         speculative: bool = False,
         hold_until_commit: bool = False,
-        supersedes: Iterable[Generation] = (),
+        supersedes: Generation | Iterable[Generation] = (),
         turn_id: str = "",
         tags: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -120,29 +119,33 @@ class Session:
 
         Raises:
             RuntimeError: the session is closed.
-            TypeError: the prompt is of no type that is known.
+            TypeError, ValueError: an argument cannot be right; the error names it.
         """
-        start = Start(
+        callback("on_event", on_event)
+        callback("on_end", on_end)
+        start = made(
+            Start,
             model=model,
             turn_id=turn_id,
             budgets=budgets,
             output=output,
             speculative=speculative,
             hold_until_commit=hold_until_commit,
-            tags=tags,
+            tags=texts("tags", tags),
             labels=labels,
             hedge=hedge,
             prompt_cache=prompt_cache,
             traceparent=traceparent,
         )
-        _set_input(start, prompt)
+        set_prompt(start, prompt)
+        superseded = _flows(supersedes)
         flow = Flow(
             start,
             on_event=on_event,
             on_end=None if on_end is None else lambda: on_end(generation),
         )
         generation = Generation(flow, self._switchboard)
-        self._switchboard.start(flow, [other.flow for other in supersedes])
+        self._switchboard.start(flow, superseded)
         return generation
 
     generate = start
@@ -268,6 +271,7 @@ class _Reading:
 
     def __init__(self, generation: Generation) -> None:
         self._generation: Generation | None = generation
+        self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
@@ -278,6 +282,9 @@ class _Reading:
             raise StopAsyncIteration
         try:
             event = await generation.flow.next_event()
+        except Misuse:  # which is not the generation's fault
+            self._generation = None
+            raise
         except BaseException:  # a CancelledError as a rule
             self._generation = None
             generation.cancel()
@@ -288,23 +295,32 @@ class _Reading:
         return event
 
     def __del__(self) -> None:
-        if self._generation is not None:
+        if self._generation is None:
+            return
+        if _is_running(self._loop):
             self._generation.cancel()
+        elif not self._loop.is_closed():  # in a thread whose turn it was to collect garbage
+            self._loop.call_soon_threadsafe(self._generation.cancel)
 
 
-def _set_input(start: Start, given: Input) -> None:
-    """Put what the model is given into its field."""
-    if isinstance(given, str):
-        given = [Message(role=Role.ROLE_USER, parts=[Part(text=given)])]
-    if isinstance(given, bytes):
-        start.openai_chat_body = given
-    elif isinstance(given, Prompt):
-        start.prompt.CopyFrom(given)
-    elif isinstance(given, Mapping):
-        start.openai_chat_body = json.dumps(given).encode()
-    elif all(isinstance(message, Message) for message in given):
-        start.prompt.messages.extend(given)  # type: ignore[arg-type]  # narrowed by all()
-    elif all(isinstance(message, Mapping) for message in given):
-        start.openai_chat_body = json.dumps({"messages": list(given)}).encode()
-    else:
-        raise TypeError("a prompt's messages are all `Message` or all mappings")
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is called by that loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _flows(given: object) -> list[Flow]:
+    """Of one generation or of several.
+
+    Raises:
+        TypeError: they are none.
+    """
+    several = (given,) if isinstance(given, Generation) else given
+    if not isinstance(several, Iterable):
+        raise TypeError("supersedes: generations")
+    found = list(several)
+    if not all(isinstance(one, Generation) for one in found):
+        raise TypeError("supersedes: generations")
+    return [one.flow for one in found]

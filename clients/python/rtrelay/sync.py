@@ -20,6 +20,7 @@ from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rtrelay._flow import Misuse
 from rtrelay.client import Client
 from rtrelay.events import Event
 from rtrelay.session import Generation, Input, Session
@@ -117,7 +118,9 @@ class SyncClient:
         session = self._session
         if session is None:
             raise ClientClosed("the client is not open")
-        supersedes = [other.generation for other in options.pop("supersedes", ())]
+        given = options.pop("supersedes", ())
+        several = (given,) if isinstance(given, SyncGeneration) else given
+        supersedes = [other.generation for other in several]
 
         async def start() -> Generation:
             return session.start(prompt, supersedes=supersedes, **options)
@@ -243,6 +246,9 @@ class _Reading:
         except ClientClosed:  # which cancelled it
             self._generation = None
             raise StopIteration from None
+        except Misuse:
+            self._generation = None
+            raise
         except BaseException:  # KeyboardInterrupt among them
             self._generation = None
             generation.cancel()
