@@ -36,6 +36,8 @@ from rtrelay.v1 import (
     add_RelayServiceServicer_to_server,
 )
 
+from tests.fakes.tls import CertAuthority
+
 WAIT_S = 10.0
 
 OnStart = Callable[["FakeStream", Start], Coroutine[Any, Any, None]]
@@ -161,8 +163,9 @@ async def _returns() -> None:
 class FakeRelay(RelayServiceServicer):
     """A server on a free port, or on `address`."""
 
-    def __init__(self, address: str = "127.0.0.1:0") -> None:
+    def __init__(self, address: str = "127.0.0.1:0", *, tls: CertAuthority | None = None) -> None:
         self.address = address
+        self._tls = tls
         self.on_start: OnStart = hangs
         self.is_ready = True
         """Whether a setup is answered."""
@@ -176,7 +179,11 @@ class FakeRelay(RelayServiceServicer):
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
         add_RelayServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(self.address)
+        if self._tls is None:
+            port = self._server.add_insecure_port(self.address)
+        else:
+            pair = self._tls.key_and_chain()
+            port = self._server.add_secure_port(self.address, grpc.ssl_server_credentials([pair]))
         if not self.address.startswith("unix:"):
             self.address = f"127.0.0.1:{port}"
         await self._server.start()
