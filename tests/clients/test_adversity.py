@@ -26,6 +26,7 @@ from rtrelay.v1 import (
     Start,
 )
 
+from tests.fakes.direct_provider import FakeProvider, says
 from tests.fakes.fake_relay import FakeRelay, FakeStream, answers, begins, hangs, status_of
 
 pytestmark = pytest.mark.sockets
@@ -210,10 +211,10 @@ async def test_who_reads_beside_another_is_told_and_stops_nothing(
 # --- cancels at every point -------------------------------------------------------------------
 
 
-async def life(relay: FakeRelay) -> None:
+async def life(address: str, provider: FakeProvider | None) -> None:
     """A client from its making to its end; one generation is read, one left running."""
     async with (
-        rtrelay.Client(relay.address, reconnect=QUICK) as client,
+        rtrelay.Client(address, reconnect=QUICK, direct=provider) as client,
         client.session() as session,
     ):
         left = session.start("Hi")
@@ -224,13 +225,18 @@ async def life(relay: FakeRelay) -> None:
         await left.ended()
 
 
-async def test_a_task_cancelled_at_any_step_leaves_nothing(relay: FakeRelay) -> None:
+@pytest.mark.parametrize("way", ["relay", "both", "direct"])
+async def test_a_task_cancelled_at_any_step_leaves_nothing(
+    relay: FakeRelay, unused_tcp_port: int, way: str
+) -> None:
     """The task is cancelled when it is resumed for the n-th time, for every n (opening, starting,
     reading, closing); the fixture looks for tasks."""
     relay.on_start = answers("One", "two")
+    provider = FakeProvider(says("One", "two", every_s=0.001))
+    address = f"127.0.0.1:{unused_tcp_port}" if way == "direct" else relay.address
 
     async def cut_at(step: int) -> bool:
-        coroutine = life(relay)
+        coroutine = life(address, None if way == "relay" else provider)
         task = asyncio.current_task()
         assert task is not None
         try:
@@ -243,6 +249,7 @@ async def test_a_task_cancelled_at_any_step_leaves_nothing(relay: FakeRelay) -> 
     while await asyncio.wait_for(asyncio.create_task(cut_at(step)), 5):
         step += 1
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("rtrelay")], step
+        assert provider.open == 0
     assert step >= 4
 
 

@@ -28,6 +28,7 @@ from rtrelay.v1 import (
     Notice,
     NoticeKind,
     Outcome,
+    Pong,
     Ready,
     RelayServiceServicer,
     Setup,
@@ -64,6 +65,10 @@ class FakeStream:
     @property
     def cancels(self) -> list[Cancel]:
         return [frame.cancel for frame in self.frames if frame.HasField("cancel")]
+
+    @property
+    def pings(self) -> list[int]:
+        return [frame.ping.nonce for frame in self.frames if frame.HasField("ping")]
 
     @property
     def commits(self) -> list[str]:
@@ -130,6 +135,8 @@ class FakeStream:
                         self.send(ready=Ready(session_id="s", limits=limits))
                 elif frame.HasField("start"):
                     scripts.create_task(relay.on_start(self, frame.start))
+                elif frame.HasField("ping") and relay.answers_pings:
+                    self.send(pong=Pong(nonce=frame.ping.nonce))
                 elif frame.HasField("cancel"):
                     self.end(
                         frame.cancel.generation_id,
@@ -169,6 +176,7 @@ class FakeRelay(RelayServiceServicer):
         self.on_start: OnStart = hangs
         self.is_ready = True
         """Whether a setup is answered."""
+        self.answers_pings = True
         self.max_frame_bytes = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         """Ends each stream at once: code and reason."""
@@ -225,6 +233,10 @@ class FakeRelay(RelayServiceServicer):
     def Generate(self, request: Any, context: Any) -> Any:
         """Not used by sessions."""
         raise NotImplementedError
+
+
+async def ignores(stream: FakeStream, start: Start) -> None:
+    """Say nothing at all."""
 
 
 async def hangs(stream: FakeStream, start: Start) -> None:

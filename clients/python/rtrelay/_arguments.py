@@ -109,15 +109,26 @@ def checked_credentials(given: object) -> grpc.ChannelCredentials | None:
     return given
 
 
-def seconds(name: str, value: object) -> None:
+def checked_provider(given: Any) -> Any:
     """
     Raises:
-        TypeError, ValueError: it is no time.
+        TypeError: it lacks a method of `rtrelay.direct.Provider`.
+    """
+    for method in ("generate", "warm", "aclose"):
+        if not callable(getattr(given, method, None)):
+            raise TypeError(f"direct: {type(given).__name__} has no {method}()")
+    return given
+
+
+def duration(name: str, value: object) -> None:
+    """
+    Raises:
+        TypeError, ValueError: it is no length of time.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: a number of seconds")
+        raise TypeError(f"{name}: a number")
     if not value >= 0:  # NaN is not either
-        raise ValueError(f"{name}: {value} is no time in seconds")
+        raise ValueError(f"{name}: {value} is no length of time")
 
 
 def callback(name: str, given: object) -> None:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from rtrelay._report import report
 from rtrelay.errors import RelayError, from_status
 from rtrelay.events import Event, from_delta, from_segment, from_tool_call, merged, size_of
 from rtrelay.v1 import CancelReason, ConverseResponse, End, Outcome, Start
 
 if TYPE_CHECKING:
     from rtrelay._link import Link
+    from rtrelay._takeover import Via
 
 MERGE_AT = 256
 """Unread events of one generation at which they are merged: some seconds of fast speech, so that
@@ -50,9 +52,16 @@ class Flow:
         """What is sent, again after a reconnect; its id is filled in then."""
         self.link: Link | None = None
         """The stream it runs on; None while it waits for one and after its end."""
+        self.via: Via = "relay"
+        """Which way it goes."""
+        self.asked_at_s = asyncio.get_running_loop().time()
+        """When it was started, by the loop's clock."""
+        self.patience: asyncio.TimerHandle | None = None
+        """Until when it waits for the relay, where there is another way."""
         self.restarts = 0
         """How often it was started again on another stream."""
         self.is_started = False
+        self.is_counted = False
         self.has_output = False
         self.is_committed = False
         self.is_cancelled = False
@@ -89,6 +98,11 @@ class Flow:
             return self._add([from_segment(frame.segment)])
         return self._add([from_tool_call(frame.tool_call)])
 
+    def put(self, events: Iterable[Event]) -> bool:
+        """Take output that did not come in frames; the same."""
+        self.has_output = True
+        return True if self.is_cancelled else self._add(events)
+
     def _add(self, events: Iterable[Event]) -> bool:
         if self._on_event is not None:
             return self._call_back(self._on_event, events)
@@ -119,7 +133,7 @@ class Flow:
         try:
             self._run(work, *arguments)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to the loop
-            _report(error, f"the {name} of a generation raised")
+            report(error, f"the {name} of a generation raised")
             return False
         return True
 
@@ -149,8 +163,15 @@ class Flow:
         self.error = error
         self._set_over()
 
+    def drop_patience(self) -> None:
+        """The relay answered, or need not any more."""
+        if self.patience is not None:
+            self.patience.cancel()
+            self.patience = None
+
     def _set_over(self) -> None:
         self.link = None
+        self.drop_patience()
         self.over.set()
         self._wake()
         # Dropped, since `on_end` knows the generation, and that this flow.
@@ -211,9 +232,3 @@ def slow_consumer() -> RelayError:
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"more than {MOST_UNREAD} events or {MOST_UNREAD_BYTES} bytes were not read",
     )
-
-
-def _report(error: BaseException, message: str) -> None:
-    """Tell the loop's exception handler, as asyncio does for its own callbacks."""
-    loop = asyncio.get_running_loop()
-    loop.call_exception_handler({"message": f"rtrelay: {message}", "exception": error})

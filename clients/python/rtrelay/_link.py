@@ -51,6 +51,8 @@ class Link:
         self.is_draining = False
         self.error: RelayError | None = None
         """How it ended; None while it goes on."""
+        self.has_unclear_end = False
+        """The relay ended it, and gRPC lost what it said."""
         self.opened = asyncio.Event()
         """Set when it is ready, and when it is over."""
         self._owner = owner
@@ -111,8 +113,9 @@ class Link:
             ending = _lost(f"{self.address}: {error}")
         finally:
             self._over(ending)
-            if self._channel is not None:
-                await self._channels.release(self._channel)
+            channel, self._channel, self._call = self._channel, None, None
+            if channel is not None:
+                await self._channels.release(channel)
 
     def _open(self) -> None:
         self._channel = self._channels.acquire(self.address)
@@ -133,13 +136,19 @@ class Link:
         writer = asyncio.create_task(self._write(), name="rtrelay writer")
         writer.add_done_callback(self._wrote)
         try:
-            return await self._read()
+            ending = await self._read()
         finally:
             self._call.cancel()
             writer.cancel()
             await asyncio.wait([writer], timeout=1.0)  # it has nothing left to wait for
             if self._has_failed_write:
                 await self._read_rest()
+        if self._has_failed_write and ending.code == grpc.StatusCode.INTERNAL:
+            # gRPC's own status of a call that ended while it was written to; the relay's word on
+            # it is lost for good.
+            self.has_unclear_end = True
+            return _lost("the stream ended while it was written to")
+        return ending
 
     async def _read(self) -> RelayError:
         try:

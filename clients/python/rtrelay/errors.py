@@ -71,6 +71,20 @@ def from_status(status: status_pb2.Status, end: End | None = None) -> RelayError
     )
 
 
+def to_status(error: RelayError) -> status_pb2.Status:
+    """The other way, for an end that is made here."""
+    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain="rtrelay", metadata=dict(error.details)
+    )
+    status.details.add().Pack(info)
+    if error.retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        status.details.add().Pack(retry)
+    return status
+
+
 def from_rpc(error: grpc.aio.AioRpcError) -> RelayError:
     """The error that a failed RPC tells of, by its trailers where the relay sent any."""
     trailers: dict[str, Any] = dict(error.trailing_metadata() or ())

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 from rtrelay._arguments import callback, made, set_prompt, texts
 from rtrelay._flow import Flow, Misuse
 from rtrelay._switchboard import Switchboard
+from rtrelay._takeover import Via
 from rtrelay.events import Event, Segment, TextDelta
 from rtrelay.v1 import (
     Budgets,
@@ -49,6 +50,8 @@ class Session:
 
     async def __aenter__(self) -> Self:
         """
+        With `Client(direct=...)` it waits no longer than it takes to know that no relay answers.
+
         Raises:
             RelayError: no address gave a stream. Nothing is left open then, nor if it is cancelled.
         """
@@ -74,6 +77,11 @@ class Session:
             await self._switchboard.aclose(CLOSE_TIMEOUT_S)
         finally:
             self._on_closed(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """It was closed, or is being."""
+        return self._switchboard.is_closed
 
     @property
     def ready(self) -> Ready | None:
@@ -180,6 +188,12 @@ class Generation:
     def generation_id(self) -> str:
         """Its id on the wire; another one once it was started again on another stream."""
         return self.flow.start.generation_id
+
+    @property
+    def via(self) -> Via:
+        """Which way it goes: to the `relay`, or `direct` to the provider. Until it has output the
+        first may become the second."""
+        return self.flow.via
 
     @property
     def is_cancelled(self) -> bool:

@@ -21,9 +21,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rtrelay._flow import Misuse
+from rtrelay._takeover import Via
 from rtrelay.client import Client
 from rtrelay.events import Event
 from rtrelay.session import Generation, Input, Session
+from rtrelay.stats import Stats
 from rtrelay.v1 import CancelReason, End
 
 T = TypeVar("T")
@@ -127,6 +129,18 @@ class SyncClient:
 
         return SyncGeneration(self._call(start()), self)
 
+    @property
+    def stats(self) -> Stats:
+        """As `Client.stats`, of the time since the client was opened.
+
+        Raises:
+            ClientClosed: it is not open.
+        """
+        client = self._client
+        if client is None:
+            raise ClientClosed("the client is not open")
+        return client.stats
+
     async def _open(self) -> Session:
         self._client = Client(self._addresses, **self._options)
         return await self._client.session().__aenter__()
@@ -189,6 +203,11 @@ class SyncGeneration:
             RelayError: from the loop, after all that came before the failure.
         """
         return _Reading(self, self._client)
+
+    @property
+    def via(self) -> Via:
+        """Which way it goes, as `Generation.via`."""
+        return self.generation.via
 
     @property
     def is_cancelled(self) -> bool:
