@@ -385,6 +385,59 @@ async def test_a_relay_that_only_stumbled_is_returned_to_after_its_pong(
     assert len(relay.streams) == 1, "on the same stream"
 
 
+async def test_a_relay_that_comes_back_and_refuses_is_heard(
+    made: Made, relay: FakeRelay, provider: FakeProvider, changes: list[rtrelay.PathChange]
+) -> None:
+    """A key that was revoked meanwhile ends the way round, too."""
+    relay.is_ready = False
+    client = made(direct_after_ms=20, reconnect=rtrelay.Reconnect(connect_timeout_s=0.1))
+    session = client.session()
+    relay.on_start = ignores
+    assert await soon(session.start("Hi").text()) == "Direct"
+    relay.refusal = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+    await until(lambda: len(changes) == 2)
+    assert changes[1].reason == "relay_refused"
+    with pytest.raises(rtrelay.RelayError, match="UNAUTHENTICATED"):
+        await session.start("Hi").text()
+    assert len(provider.starts) == 1
+    await session.aclose()
+
+
+async def test_what_a_path_change_calls_back_may_cancel_it(made: Made, relay: FakeRelay) -> None:
+    relay.on_start = ignores
+    answers_: list[rtrelay.Generation] = []
+    client = made(direct_after_ms=20, on_path_change=lambda _: answers_[0].cancel())
+    async with client.session() as session:
+        answers_.append(session.start("Hi"))
+        assert (await soon(answers_[0].ended())).outcome == Outcome.OUTCOME_CANCELLED
+        assert await soon(session.start("Hi").text()) == "Direct"
+
+
+async def test_tries_get_rare_when_an_outage_lasts(
+    made: Made, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    enough = asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def noted(delay_s: float) -> None:
+        task = asyncio.current_task()
+        if task is None or task.get_name() != "rtrelay opener":
+            return await sleep(delay_s)
+        pauses.append(delay_s)
+        if len(pauses) > 40:
+            enough.set()
+        return await sleep(0.001)
+
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr("rtrelay._switchboard.asyncio.sleep", noted)
+    often = rtrelay.Reconnect(give_up_s=0.02, backoff_s=0.05, max_backoff_s=0.1)
+    async with made(f"127.0.0.1:{unused_tcp_port}", reconnect=often).session():
+        await soon(enough.wait())
+    assert pauses[:2] == [0.0, 0.05]
+    assert pauses[-1] == pytest.approx(0.5)
+
+
 async def test_a_relay_that_goes_before_the_return_is_not_returned_to(
     made: Made, relay: FakeRelay, changes: list[rtrelay.PathChange]
 ) -> None:

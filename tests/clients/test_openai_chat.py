@@ -248,8 +248,10 @@ def test_what_cannot_be_sent_is_named(start: Start, reason: str, field: str) -> 
 
 def read(*documents: dict[str, Any]) -> tuple[list[Event], End]:
     stream = ChatStream()
-    found = [event for document in documents for event in stream.feed(json.dumps(document))]
-    stream.feed("[DONE]")
+    found = [
+        event for document in documents for event in stream.feed(json.dumps(document).encode())
+    ]
+    stream.feed(b"[DONE]")
     return found + stream.finish(), stream.end
 
 
@@ -390,9 +392,9 @@ def test_an_end_without_a_finish_reason_is_no_end() -> None:
 def test_errors_in_the_stream() -> None:
     stream = ChatStream()
     with pytest.raises(rtrelay.RelayError, match=r"UPSTREAM_FAILED: .*oops"):
-        stream.feed('{"error": {"message": "oops", "type": "server_error"}}')
+        stream.feed(b'{"error": {"message": "oops", "type": "server_error"}}')
     with pytest.raises(rtrelay.RelayError, match="UPSTREAM_PROTOCOL"):
-        stream.feed("nonsense")
+        stream.feed(b"nonsense")
 
 
 # --- over connections -------------------------------------------------------------------------
@@ -460,6 +462,25 @@ async def test_comments_and_odd_framing(server: H1Server, chat: OpenAIChat) -> N
     text = b"".join([b": hello\n\nevent: x\r\n", *answer_chunks("Hi")])
     server.routes[CHAT] = streams(*[text[at : at + 7] for at in range(0, len(text), 7)])
     assert (await asked(chat))[0] == rtrelay.TextDelta("Hi", 0)
+
+
+@pytest.mark.sockets
+async def test_marks_that_are_no_line_ends(server: H1Server, chat: OpenAIChat) -> None:
+    """JSON may hold them as they are."""
+    text = "a\u2028b\u0085c"
+    raw = json.dumps(delta(content=text), ensure_ascii=False).encode()
+    server.routes[CHAT] = streams(b"data: " + raw + b"\n\n", *answer_chunks()[1:])
+    assert (await asked(chat))[0] == rtrelay.TextDelta(text, 0)
+
+
+@pytest.mark.sockets
+async def test_a_line_that_does_not_end(
+    server: H1Server, chat: OpenAIChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtrelay.direct._MOST_LINE_BYTES", 100_000)
+    server.routes[CHAT] = streams(*[b"data: " + b"x" * 20_000] * 8, then=Exchange.hang)
+    with pytest.raises(rtrelay.RelayError, match="UPSTREAM_EVENT_TOO_LARGE"):
+        await asyncio.wait_for(asked(chat), 5)
 
 
 @pytest.mark.sockets

@@ -45,13 +45,13 @@ class ChatStream:
         """The provider said so."""
         self._choices: dict[int, _Choice] = {}
 
-    def feed(self, data: str) -> list[Event]:
+    def feed(self, data: bytes) -> list[Event]:
         """The events of one `data:` of the stream.
 
         Raises:
             RelayError: it tells of a failure, or is no JSON.
         """
-        if data.startswith("[DONE"):
+        if data.startswith(b"[DONE"):
             self.is_done = True
             return []
         try:

@@ -174,7 +174,7 @@ class Detour:
     def refused(self) -> None:
         """It refused the session for a reason that lasts: callers are to hear it."""
         self._takeover.settled()
-        self._returned()
+        self._returned("relay_refused")
 
     def lost(self, link: Link, *, was_current: bool) -> None:
         """A stream is over."""
@@ -195,14 +195,14 @@ class Detour:
             del self._pings[link]
             self.answered()
 
-    def _returned(self) -> None:
+    def _returned(self, reason: str = "relay_back") -> None:
         if self._return is not None:
             self._return.cancel()
             self._return = None
         if self.left.is_set():
             self.left.clear()
             self._takeover.settled()
-            self._standby.changed(PathChange("relay", "relay_back", self._session_id))
+            self._standby.changed(PathChange("relay", reason, self._session_id))
 
     def _lost_patience(self, flow: Flow) -> None:
         """Nobody has said that he has it."""

@@ -74,10 +74,13 @@ class Standby:
             self.counts.takeovers += 1
         else:
             self.counts.returns += 1
-        if self._on_path_change is None:
-            return
+        if self._on_path_change is not None:  # later: it may start and cancel what it likes
+            asyncio.get_running_loop().call_soon(self._tell, self._on_path_change, change)
+
+    @staticmethod
+    def _tell(on_path_change: Callable[[PathChange], object], change: PathChange) -> None:
         try:
-            self._on_path_change(change)
+            on_path_change(change)
         except Exception as error:  # noqa: BLE001 - the session goes on
             report(error, "the on_path_change of a client raised")
 

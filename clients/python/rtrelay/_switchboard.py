@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 MOST_RESTARTS = 3
 """Of one generation after streams that had worked: what kills relays must not visit them all."""
 
+LONG_OUTAGE_PAUSES = 5.0
+"""By so much pauses are longer once `Reconnect.give_up_s` has passed, where nobody gives up."""
+
 OPEN_WITHIN_S = 1.0
 """How long a session that can go round the relay waits for it when it is opened."""
 
@@ -467,6 +470,8 @@ class Switchboard:
                 # A refusal (of a key, say) may be what gRPC lost: the next try tells.
                 if tries % len(self._addresses) == 0 and not link.has_unclear_end:
                     self._leave(self._detour)
+                if loop.time() >= give_up_at_s:
+                    pause_s *= LONG_OUTAGE_PAUSES
             elif loop.time() + pause_s >= give_up_at_s:
                 break
             await asyncio.sleep(pause_s)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Protocol, TypeAlias
@@ -31,6 +32,7 @@ finish reasons, `model`, `response_id` of it are told on, the rest is filled in.
 
 
 _DRAIN_S = 0.05
+_MOST_LINE_BYTES = 4 << 20
 
 
 class Provider(Protocol):
@@ -97,6 +99,7 @@ class OpenAIChat(Provider):
 
         Raises:
             ImportError: httpx2 is not installed.
+            OSError, ssl.SSLError: `ca_file` cannot be read.
             TypeError, ValueError: an argument cannot be right; secrets are not shown.
         """
         self._httpx: Any = _import_httpx2()
@@ -113,10 +116,19 @@ class OpenAIChat(Provider):
         self._dialect = Dialect(max_tokens_field or known_field, has_developer_role=is_openai)
         self._model = model
         self._models = dict(models or {})
-        self._headers = {"accept": "text/event-stream", **_checked_headers(headers or {})}
+        self._headers = {
+            "accept": "text/event-stream",
+            "accept-encoding": "identity",  # compressors wait for more
+            **_checked_headers(headers or {}),
+        }
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {_checked_key(api_key)}"
-        self._ca_file = ca_file
+        # Here, for it reads files, which a loop must not wait for.
+        self._tls: ssl.SSLContext = (
+            ssl.create_default_context(cafile=ca_file)
+            if ca_file is not None
+            else self._httpx.create_ssl_context(trust_env=trust_env)
+        )
         self._timeout = self._httpx.Timeout(
             silence_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s
         )
@@ -172,18 +184,12 @@ class OpenAIChat(Provider):
             self._loop = loop
             self._client = self._httpx.AsyncClient(
                 http2=False,
-                verify=self._ssl_context(),
+                verify=self._tls,
                 timeout=self._timeout,
                 trust_env=self._trust_env,
                 limits=self._httpx.Limits(max_keepalive_connections=4, keepalive_expiry=120.0),
             )
         return self._client
-
-    def _ssl_context(self) -> Any:
-        if self._ca_file is None:
-            return True
-        ssl = importlib.import_module("ssl")
-        return ssl.create_default_context(cafile=self._ca_file)
 
     async def _send(self, body: bytes) -> Any:
         """The answer, its body unread.
@@ -209,18 +215,18 @@ class OpenAIChat(Provider):
 
     async def _read_answer(self, response: Any) -> AsyncGenerator[Event | End, None]:
         stream = ChatStream()
-        whole: list[str] = []
-        async with aclosing(response.aiter_lines()) as lines:
+        whole: list[bytes] = []
+        async with aclosing(_lines(response)) as lines:
             async for line in lines:
-                if whole or line.lstrip().startswith("{"):
+                if whole or line.lstrip().startswith(b"{"):
                     whole.append(line)  # a host that streams nothing sends one document
-                elif line.startswith("data:"):  # else a comment, a name, a blank line
+                elif line.startswith(b"data:"):  # else a comment, a name, a blank line
                     for event in stream.feed(line[5:].strip()):
                         yield event
                     if stream.is_done:
                         break
             if whole:
-                for event in stream.feed("\n".join(whole)):
+                for event in stream.feed(b"\n".join(whole)):
                     yield event
             for event in stream.finish():
                 yield event
@@ -243,7 +249,28 @@ class OpenAIChat(Provider):
         return RelayError(reason, code, message, details={"provider": "direct"})
 
 
-async def _drain(lines: AsyncIterator[str]) -> None:
+async def _lines(response: Any) -> AsyncGenerator[bytes, None]:
+    """Its lines. Not by the library, which cuts at marks that JSON may hold as they are (U+2028).
+
+    Raises:
+        RelayError: UPSTREAM_EVENT_TOO_LARGE.
+    """
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _MOST_LINE_BYTES:
+            raise RelayError(
+                "UPSTREAM_EVENT_TOO_LARGE",
+                grpc.StatusCode.UNAVAILABLE,
+                f"a line of the answer is longer than {_MOST_LINE_BYTES} bytes",
+                details={"provider": "direct"},
+            )
+    yield rest
+
+
+async def _drain(lines: AsyncIterator[bytes]) -> None:
     """Read to the end of the answer, for its connection can be kept then; but wait for nobody."""
     try:
         async with asyncio.timeout(_DRAIN_S):

@@ -29,7 +29,7 @@ class Stats:
     takeovers: int = 0
     """How often a session left the relay."""
     returns: int = 0
-    """How often one came back."""
+    """How often one came back, those among them that began away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class PathChange:
     via: Via
     """Where its generations go from now on."""
     reason: str
-    """Why it left (as in `Stats.reasons`); `relay_back` when it returned."""
+    """Why it left (as in `Stats.reasons`); `relay_back` when it returned, `relay_refused` when the
+    relay answered by a refusal that lasts."""
     session_id: str = ""
     """The relay's name of the session that it was last in; empty if there was none."""
 
