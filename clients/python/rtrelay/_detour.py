@@ -66,6 +66,7 @@ class Detour:
         self._pings: dict[Link, tuple[int, asyncio.TimerHandle]] = {}
         self._nonces = count(1)
         self._session_id = ""
+        self._was_refused = False
         standby.begin()
 
     @property
@@ -155,6 +156,7 @@ class Detour:
 
     def away(self, reason: str) -> None:
         """The relay did not answer."""
+        self._was_refused = False
         if not self._takeover.failed():
             return
         if self._return is not None:
@@ -166,6 +168,7 @@ class Detour:
 
     def answered(self, session_id: str = "") -> None:
         """It did: a stream is ready, or a ping came back."""
+        self._was_refused = False
         self._session_id = session_id or self._session_id
         if self._takeover.answered(_now_s()):
             at_s = self._takeover.return_at_s or _now_s()
@@ -173,6 +176,7 @@ class Detour:
 
     def refused(self) -> None:
         """It refused the session for a reason that lasts: callers are to hear it."""
+        self._was_refused = True
         self._takeover.settled()
         self._returned("relay_refused")
 
@@ -215,6 +219,10 @@ class Detour:
             return
         link = flow.link
         is_connected = link is not None and link.ready is not None
+        if self._was_refused and not is_connected:  # who was refused waits for the next word
+            loop = asyncio.get_running_loop()
+            flow.patience = loop.call_later(self._takeover.after_s, self._lost_patience, flow)
+            return
         reason = "no_answer" if is_connected else "no_connection"
         if flow.restarts:
             reason = "stream_lost"

@@ -64,6 +64,8 @@ class Link:
         self._has_outgoing = asyncio.Event()
         self._is_finishing = False
         self._has_failed_write = False
+        self._has_ended = False
+        """Nothing is read any more, so nothing is to be written."""
         self._is_over = False
 
     def begin(self) -> asyncio.Task[None]:
@@ -79,7 +81,7 @@ class Link:
 
     def send(self, frame: ConverseRequest) -> None:
         """Put a frame into the queue; after `finish` it is dropped."""
-        if not self._is_finishing:
+        if not self._is_finishing and not self._has_ended:
             self._outgoing.append(frame)
             self._has_outgoing.set()
 
@@ -139,8 +141,7 @@ class Link:
             ending = await self._read()
         finally:
             self._call.cancel()
-            writer.cancel()
-            await asyncio.wait([writer], timeout=1.0)  # it has nothing left to wait for
+            await self._stop(writer)
             if self._has_failed_write:
                 await self._read_rest()
         if self._has_failed_write and ending.code == grpc.StatusCode.INTERNAL:
@@ -149,6 +150,20 @@ class Link:
             self.has_unclear_end = True
             return _lost("the stream ended while it was written to")
         return ending
+
+    async def _stop(self, writer: asyncio.Task[None]) -> None:
+        """End the writer of a call that is over: by itself if it can, since gRPC completes a write
+        that was cancelled here at some later time, by which a program may have closed its loop. It
+        cannot where the call was cancelled before it was sent: gRPC leaves its write waiting."""
+        self._outgoing.clear()
+        self._has_ended = True
+        self._has_outgoing.set()
+        try:
+            await asyncio.wait([writer], timeout=0.1)
+        finally:
+            if not writer.done():
+                writer.cancel()
+                await asyncio.wait([writer], timeout=1.0)
 
     async def _read(self) -> RelayError:
         try:
@@ -192,6 +207,8 @@ class Link:
             while True:
                 while self._outgoing:
                     await self._call.write(self._outgoing.popleft())
+                if self._has_ended:
+                    return
                 if self._is_finishing:
                     await self._call.done_writing()
                     return
