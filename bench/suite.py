@@ -16,6 +16,7 @@ from bench.cases import (
     added_ttft,
     burst,
     cancel,
+    conversation,
     cpu_per_event,
     direct_takeover,
     hedge_cost,
@@ -43,6 +44,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "memory_idle_session": memory_idle_session.run,
     "direct_takeover": direct_takeover.run,
     "hedge_cost": hedge_cost.run,
+    "conversation": conversation.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
@@ -60,6 +62,7 @@ SUMMARIES = {
     "shadow_check": shadow_check.__doc__,
     "direct_takeover": direct_takeover.__doc__,
     "hedge_cost": hedge_cost.__doc__,
+    "conversation": conversation.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,
 }

@@ -137,7 +137,7 @@ class FakeStream:
                     scripts.create_task(relay.on_start(self, frame.start))
                 elif frame.HasField("ping") and relay.answers_pings:
                     self.send(pong=Pong(nonce=frame.ping.nonce))
-                elif frame.HasField("cancel"):
+                elif frame.HasField("cancel") and relay.answers_cancels:
                     self.end(
                         frame.cancel.generation_id,
                         outcome=Outcome.OUTCOME_CANCELLED,
@@ -177,6 +177,7 @@ class FakeRelay(RelayServiceServicer):
         self.is_ready = True
         """Whether a setup is answered."""
         self.answers_pings = True
+        self.answers_cancels = True
         self.max_frame_bytes = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         """Ends each stream at once: code and reason."""

@@ -175,6 +175,11 @@ class Switchboard:
         if not opener.done() and not self.is_closed:
             detour.away("no_connection")
 
+    def prepare(self) -> None:
+        """Begin to open a stream if there is none."""
+        self._begin()
+        self._open_soon()
+
     async def aclose(self, timeout_s: float) -> None:
         """Cancel what runs, end the streams, leave no task. Idempotent.
 

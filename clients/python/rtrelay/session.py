@@ -62,6 +62,14 @@ class Session:
             raise
         return self
 
+    def prepare(self) -> None:
+        """Begin to open a stream if there is none; waits for nothing.
+
+        For who cannot use `async with`: `prepare`, `start` and `aclose` are enough. What keeps it
+        from being opened is told by the generations that wait for it.
+        """
+        self._switchboard.prepare()
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -178,6 +186,9 @@ class Generation:
     def __init__(self, flow: Flow, switchboard: Switchboard) -> None:
         self.flow = flow
         """For the session."""
+        self.leave_reason: CancelReason.ValueType = CancelReason.CANCEL_REASON_UNSPECIFIED
+        """What a cancel by leaving its loop or block gives as its reason; set it as soon as it is
+        known."""
         self._switchboard = switchboard
 
     def __repr__(self) -> str:
@@ -276,7 +287,7 @@ class Generation:
         trace: TracebackType | None,
     ) -> None:
         """Cancel it if it is not over; waits for nothing."""
-        self.cancel()
+        self.cancel(self.leave_reason)
 
 
 class _Reading:
@@ -301,7 +312,7 @@ class _Reading:
             raise
         except BaseException:  # a CancelledError as a rule
             self._generation = None
-            generation.cancel()
+            generation.cancel(generation.leave_reason)
             raise
         if event is None:
             self._generation = None
@@ -311,10 +322,11 @@ class _Reading:
     def __del__(self) -> None:
         if self._generation is None:
             return
+        generation = self._generation
         if _is_running(self._loop):
-            self._generation.cancel()
+            generation.cancel(generation.leave_reason)
         elif not self._loop.is_closed():  # in a thread whose turn it was to collect garbage
-            self._loop.call_soon_threadsafe(self._generation.cancel)
+            self._loop.call_soon_threadsafe(generation.cancel, generation.leave_reason)
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
