@@ -86,6 +86,7 @@ bench: install-dev ## added latency, CPU per event, cancels, memory; writes benc
 nightly: install-dev ## the long forms: every cut of every recording, full benches
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
 	$(BIN)/python -m bench run
+	$(BIN)/python -m bench run barge_in paced_sessions segment_race first_turn generate_or_converse
 	$(BIN)/python -m bench run loser_leaks
 	$(BIN)/python -m bench run hedge_tail --sockets
 
