@@ -64,5 +64,6 @@ async def test_without_a_relay_an_example_says_so(path: Path, unused_tcp_port: i
 
 
 def test_client_package_needs_no_server() -> None:
-    needed = {re.split(r"[<>=!~ ;\[]", line)[0] for line in requires("rtrelay-client") or []}
+    always = [line for line in requires("rtrelay-client") or [] if "extra ==" not in line]
+    needed = {re.split(r"[<>=!~ ;\[]", line)[0] for line in always}
     assert needed == {"grpcio", "googleapis-common-protos", "protobuf"}
