@@ -7,6 +7,7 @@ Providers' paths:
     POST /v1beta/models/M:generateContent     Gemini (also under /v1; and the Vertex path)
     POST /v1beta/models/M:streamGenerateContent?alt=sse
     POST /v1/responses                        OpenAI Responses
+    POST /api/chat                            Ollama's own
     POST [/DIALECT]/v1/embeddings             vectors; more in `vectors`
     GET  [/DIALECT]/v1/models, /v1beta/models
 
@@ -52,6 +53,7 @@ from relay.emulator.wires.anthropic import AnthropicMessages
 from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire
 from relay.emulator.wires.dialects import DIALECTS
 from relay.emulator.wires.gemini import Gemini
+from relay.emulator.wires.ollama import OllamaChat
 from relay.emulator.wires.openai_chat import OpenAIChat
 from relay.emulator.wires.responses import OpenAIResponses
 
@@ -72,6 +74,7 @@ class EmulatorApp:
         }
         self._anthropic: Wire = AnthropicMessages()
         self._responses: Wire = OpenAIResponses()
+        self._ollama: Wire = OllamaChat()
         self._gemini: Wire = Gemini()
         self._gemini_array: Wire = Gemini(sse=False)
 
@@ -165,13 +168,17 @@ class EmulatorApp:
     def _wire(self, path: str, query: str) -> Wire | None:
         if is_vectors_path(path):
             is_gemini = path.endswith(":batchEmbedContents")
-            return Vectors(self._gemini if is_gemini else self._chats["openai"])
+            is_ollama = path.endswith("/api/embed")
+            like = self._gemini if is_gemini else self._ollama if is_ollama else None
+            return Vectors(like or self._chats["openai"])
         if path.endswith("/chat/completions"):
             return self._chats.get(path.split("/", 2)[1], self._chats["openai"])
         if path.endswith("/messages"):
             return self._anthropic
         if path.endswith("/responses"):
             return self._responses
+        if path.endswith("/api/chat"):
+            return self._ollama
         if path.endswith(":generateContent") or "alt=sse" in query:
             return self._gemini
         return self._gemini_array if path.endswith(":streamGenerateContent") else None

@@ -1,8 +1,9 @@
-"""Anthropic, Gemini and Responses, strictly by the wire notes."""
+"""Anthropic, Gemini, Responses and Ollama, strictly by the wire notes and recordings."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -227,3 +228,39 @@ class TestResponses:
         answer = post(emulator, "/v1/responses", {"model": FULL, "input": "hi"}).json()
         assert answer["status"] == "completed"
         assert answer["usage"]["output_tokens_details"]["reasoning_tokens"] == 3
+
+
+class TestOllama:
+    def lines(self, emulator: EmulatorProcess, model: str, **fields: object) -> list[Any]:
+        messages = [{"role": "user", "content": USER}]
+        answer = post(emulator, "/api/chat", {"model": model, "messages": messages, **fields})
+        return [json.loads(line) for line in answer.content.splitlines()]
+
+    def test_order_of_lines(self, emulator: EmulatorProcess) -> None:
+        *lines, last = self.lines(emulator, FULL)
+        messages = [line["message"] for line in lines]
+        assert "".join(m.get("thinking", "") for m in messages[:3]) == "The user."
+        assert all(m["content"] for m in messages[3:7])
+        calls = [call for m in messages[7:] for call in m["tool_calls"]]
+        assert [call["function"]["index"] for call in calls] == [0, 1]
+        assert all(isinstance(call["function"]["arguments"], dict) for call in calls)
+        assert {line["done"] for line in lines} == {False}
+        assert (last["done"], last["done_reason"], last["message"]["content"]) == (True, "stop", "")
+
+    def test_counts_and_cap(self, emulator: EmulatorProcess) -> None:
+        last = self.lines(emulator, "emu:ttft=1,itl=0,in=9", options={"num_predict": 3})[-1]
+        assert last["done_reason"] == "length"
+        assert (last["prompt_eval_count"], last["eval_count"]) == (9, 3)
+
+    def test_whole_answer(self, emulator: EmulatorProcess) -> None:
+        (answer,) = self.lines(emulator, FULL, stream=False)
+        assert answer["done"] is True
+        assert answer["message"]["thinking"] == "The user."
+        assert len(answer["message"]["tool_calls"]) == 2
+
+    def test_errors_are_a_text(self, emulator: EmulatorProcess) -> None:
+        body = {"model": "emu:ttft=1,fault=rate:7", "messages": []}
+        answer = post(emulator, "/api/chat", body)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+        assert isinstance(answer.json()["error"], str)
+        assert list(self.lines(emulator, "emu:ttft=1,itl=0,fault=error-mid@2")[-1]) == ["error"]
