@@ -129,8 +129,6 @@ async def test_unknown_fields_go_to_the_provider(relay: RelayUnderTest) -> None:
 
 @pytest.mark.parametrize("wire", [*WIRES, "claude"])
 async def test_completion_over_every_wire(relay: RelayUnderTest, wire: str) -> None:
-    if wire == "ollama":
-        pytest.skip("the emulator has no chat of Ollama's")
     model = f"{wire}/emu:text=one two three"
     async with relay.openai() as client:
         whole = await client.completions.create(model=model, prompt="Count:", max_tokens=50)

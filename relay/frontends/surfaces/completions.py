@@ -121,10 +121,13 @@ class _Text:
             self.finished[event.choice] = event.reason
 
     def fields(self) -> dict[str, Any]:
+        """The same at each call: what the provider did not say is made up once."""
+        self.id = self.id or f"cmpl-{secrets.token_hex(12)}"
+        self.created_s = self.created_s or int(time.time())
         fields: dict[str, Any] = {
-            "id": self.id or f"cmpl-{secrets.token_hex(12)}",
+            "id": self.id,
             "object": "text_completion",
-            "created": self.created_s or int(time.time()),
+            "created": self.created_s,
             "model": self.model,
         }
         if self.fingerprint:

@@ -1,0 +1,1 @@
+"""Every inbound surface over every provider wire: see `test_matrix`."""
