@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROTO_VENV := .venv-proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test corpus lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test test-node corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,14 @@ test: install-dev ## all tests that need nothing but Python (<= 5 minutes)
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist  # measures ratios, so it runs alone
 endif
+
+test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and its tests with a real relay
+	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)'; then \
+	  echo "skipped: the Node client needs Node 20.19 or newer, and npm"; \
+	else \
+	  cd clients/node && npm ci --no-audit --no-fund --ignore-scripts && npm run check && \
+	  RELAY_BIN="$(abspath $(BIN)/relay)" npm test; \
+	fi
 
 corpus: install-dev ## every recorded exchange against the codecs: a table, and what differs
 	$(BIN)/python -m tests.corpus.table

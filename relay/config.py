@@ -122,6 +122,19 @@ class HttpListener(Listener):
     comment_interval_ms: int = Field(
         15_000, ge=100, description="between keep-alive comments while nothing has come"
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description='pages that may read answers, as `https://app.test`; "*" for all'
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            url = urlsplit(origin)
+            is_plain = f"{url.scheme}://{url.netloc}" == origin and "@" not in origin
+            if origin != "*" and not (is_plain and url.scheme in ("http", "https") and url.netloc):
+                raise ValueError(f"{origin!r} is no origin such as https://app.test, and not *")
+        return value
 
 
 class AdminListener(Listener):
@@ -294,6 +307,20 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
 
+class PassthroughConfig(_Model):
+    """What is handed through to a provider unread, and its bounds."""
+
+    max_request_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="one body, which is held while it is sent"
+    )
+    connect_ms: int = Field(3_000, ge=1)
+    first_byte_ms: int = Field(
+        120_000, ge=1, description="until the answer begins: pictures take a minute"
+    )
+    idle_ms: int = Field(60_000, ge=1, description="the provider's longest silence after that")
+    total_ms: int = Field(900_000, ge=1)
+
+
 class ProviderConfig(_Model):
     """One account at one provider. A known name brings its wire, address and quirks along."""
 
@@ -332,6 +359,18 @@ class ProviderConfig(_Model):
     caches_prompts: bool = Field(
         False, description="keeps prefixes of prompts, so that a session's is sent ahead"
     )
+    passthrough: PassthroughConfig | None = Field(
+        None,
+        description="hands through what the relay does not translate (files, images, sound, ...):"
+        " true, or bounds",
+    )
+
+    @field_validator("passthrough", mode="before")
+    @classmethod
+    def _passthrough(cls, value: object) -> object:
+        if value is True:
+            return {}
+        return None if value is False else value
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -480,6 +519,16 @@ class HedgeConfig(_Model):
         0.05, ge=0, le=1, description="hedges, as a share of requests"
     )
     max_extra_cost: float = Field(0.20, ge=0, le=10, description="as a share of what requests cost")
+    tenant_max_extra_requests: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of one tenant (a bearer), as a share of its own requests, within"
+        " max_extra_requests of all; unset: the same share",
+    )
+    tenant_max_extra_cost: float | None = Field(
+        None, ge=0, le=10, description="the same, of what its own requests cost"
+    )
 
     @field_validator("delay", mode="wrap")
     @classmethod
@@ -488,14 +537,20 @@ class HedgeConfig(_Model):
         wanted = "auto, or whole milliseconds such as 250"
         return cast("Literal['auto'] | int", _as_said(value, handler, wanted))
 
-    @field_validator("max_extra_requests", "max_extra_cost", mode="wrap")
+    @field_validator(
+        "max_extra_requests",
+        "max_extra_cost",
+        "tenant_max_extra_requests",
+        "tenant_max_extra_cost",
+        mode="wrap",
+    )
     @classmethod
     def _share(
         cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> float:
-        is_requests = info.field_name == "max_extra_requests"
+    ) -> float | None:
+        is_requests = str(info.field_name).endswith("max_extra_requests")
         wanted = f"a share such as {'0.05, from 0 to 1' if is_requests else '0.20, from 0 to 10'}"
-        return cast("float", _as_said(value, handler, wanted))
+        return cast("float | None", _as_said(value, handler, wanted))
 
 
 class ChooseConfig(_Model):

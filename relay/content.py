@@ -189,6 +189,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingOptions:
+    """Texts whose vectors are wanted, and how; with it a request has no messages."""
+
+    texts: tuple[str, ...] = ()
+    """Each gives one vector, in order."""
+    tokens: tuple[tuple[int, ...], ...] = ()
+    """Texts as tokens of the model, for providers that take them; instead of `texts`."""
+    dimensions: int | None = None
+    as_base64: bool = False
+    """Vectors as little-endian float32 in base64, a third of the bytes; else as numbers."""
+
+    @property
+    def count(self) -> int:
+        """How many vectors are wanted."""
+        return len(self.texts) or len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class ReasoningOptions:
     """How much the model may think before it answers."""
 
@@ -281,6 +299,8 @@ class GenerateRequest:
     prompt_cache_key: str = ""
     want_reasoning: bool = True
     """Reasoning deltas count as content and are delivered."""
+    embedding: EmbeddingOptions | None = None
+    """Vectors are wanted, and no answer."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of an OpenAI chat body, passed on to OpenAI-compatible wires only."""
     policy: Policy = field(default_factory=Policy)
@@ -398,6 +418,14 @@ class OpaqueDelta(StreamEvent, frozen=True, gc=False):
     key: str
     value_json: bytes
     choice: int = 0
+
+
+class Embeddings(StreamEvent, frozen=True, gc=False):
+    """All vectors of a request at once, as many as it has texts, in their order."""
+
+    is_content: ClassVar[bool] = True
+    data_json: bytes
+    """OpenAI's `data`: objects with `object`, `index` and `embedding`."""
 
 
 class ChoiceFinished(StreamEvent, frozen=True, gc=False):

@@ -15,6 +15,7 @@ from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
 from relay.governance.ledger import Ledger, LedgerEntry
+from relay.governance.tenant import Tenants
 from relay.outcome import AttemptRecord, AttemptRole
 from relay.planner import Planner
 from relay.race import run_race
@@ -77,6 +78,7 @@ class Services:
     lane_bytes: int = 65_536
     is_draining: bool = False
     live: Live = field(default_factory=Live)
+    tenants: Tenants = field(default_factory=Tenants)
     planner: Planner = field(init=False)
     """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0

@@ -17,7 +17,6 @@ other task or callback at any moment; also while the frontend is writing.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +27,6 @@ from relay.content import (
     AudioDelta,
     ChoiceFinished,
     Events,
-    FinishReason,
     GenerateRequest,
     OpaqueDelta,
     ReasoningDelta,
@@ -43,7 +41,6 @@ from relay.content import (
 from relay.deadline import Scope, Timer, Watchdog
 from relay.dispatch import Progress, Services, commit
 from relay.errors import (
-    MAX_SHOWN_CHARS,
     AttemptTimeout,
     ClientCancelled,
     ConnectError,
@@ -58,12 +55,12 @@ from relay.errors import (
 )
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
-from relay.outcome import GenerationEnd, HedgeRecord
+from relay.generation_log import log_end
+from relay.outcome import GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
 from relay.tokens import count_bytes, estimate_usage
-from relay.trace_context import trace_id
 
 _log = structlog.get_logger("relay.generation")
 
@@ -84,13 +81,6 @@ _OF_A_CHOICE = (
     OpaqueDelta,
 )
 """With `TextDelta`, what a choice begins with."""
-_HEDGE_FIELDS = tuple(
-    (field.name, f"{field.name}_micro_usd" if "cost" in field.name else field.name)
-    for field in fields(HedgeRecord)
-)
-"""Attribute, and name in the log, which has its unit."""
-_ALWAYS_TOLD = frozenset({"fired", "won"})
-"""Of a hedge that was decided on, also where they are 0 and False."""
 
 _HELD = 3
 """State of the watchdog: everything is here, and the client has not committed yet."""
@@ -483,7 +473,15 @@ class Generation:
                 if self._progress.entry is not None:
                     self._progress.entry.settle(end)
             finally:
-                _log_end(self, self._frontend, end)
+                log_end(
+                    end,
+                    self.request,
+                    generation_id=self.generation_id,
+                    client_id=self.client_id,
+                    frontend=self._frontend,
+                    prompt_estimate=plan.prompt_tokens if plan is not None else None,
+                    committed_s=self.committed_s,
+                )
 
     @property
     def plan(self) -> RacePlan | None:
@@ -526,91 +524,3 @@ def _no_segment(budget_s: float) -> DeadlineExceeded:
 
 def _not_committed() -> DeadlineExceeded:
     return DeadlineExceeded(f"the speculation was not committed within {LONGEST_S:g} s")
-
-
-def _hedge_fields(hedge: HedgeRecord | None, *, is_wished: bool) -> dict[str, object] | None:
-    """What the log tells of a hedge: None where nothing was to be decided, nor asked for."""
-    if hedge is None or (hedge.reason == "disabled" and not is_wished):
-        return None
-    is_timed = hedge.delay_us is not None and not hedge.is_shadow
-    found: dict[str, object] = {}
-    for name, shown in _HEDGE_FIELDS:
-        value = getattr(hedge, name)
-        if value not in (None, "", False) or (is_timed and name in _ALWAYS_TOLD):
-            found[shown] = value
-    return found
-
-
-def _wish(generation: Generation) -> dict[str, object] | None:
-    """What the request asked of the plan: all of it that `relay replay` needs beside the answer.
-    None where it asked for nothing and nothing was sent."""
-    request, policy, plan = generation.request, generation.request.policy, generation.plan
-    hedge = policy.hedge
-    fields: dict[str, object] = {
-        "prompt_estimate": plan.prompt_tokens if plan is not None else None,
-        "max_output_tokens": request.sampling.max_output_tokens,
-        "first_token_s": policy.budgets.first_token_s,
-        "session": policy.session_id[:MAX_SHOWN_CHARS],
-        "tenant": policy.tenant,
-        "commit_on": policy.commit_on if policy.commit_on != "first_content" else None,
-        "speculative": policy.speculative,
-        "committed_s": generation.committed_s,
-        "hedge": hedge.mode if hedge.mode != "auto" else None,
-        "delay_s": hedge.delay_s,
-        "max_attempts": hedge.max_attempts,
-    }
-    return {name: value for name, value in fields.items() if value not in (None, "", False)} or None
-
-
-def _log_end(generation: Generation, frontend: str, end: GenerationEnd) -> None:
-    """One line a generation, with the whole timeline; no prompt, no output, no key."""
-    request, policy = generation.request, generation.request.policy
-    error = end.error
-    usage = end.usage
-    _log.info(
-        "generation",
-        id=generation.generation_id,
-        client_id=generation.client_id or None,
-        frontend=frontend,
-        asked=request.model[:MAX_SHOWN_CHARS],
-        turn=policy.turn_id or None,
-        trace_id=trace_id(policy.traceparent) or None,
-        client=policy.client or None,
-        tags=policy.tags or None,
-        labels=policy.labels or None,
-        provider=end.provider or None,
-        model=end.model or None,
-        status=error.status_code.name if error else "OK",
-        reason=error.reason.name if error else None,
-        finish=FinishReason(end.finish_reasons[0]).name if 0 in end.finish_reasons else None,
-        attempts=[
-            {
-                "target": f"{record.provider}/{record.model}",
-                "role": record.role.value,
-                "outcome": "lost" if record.is_loser else record.outcome.value,
-                "reason": record.error.reason.name if record.error else None,
-                "status": record.http_status or None,
-                "mended": record.mended_events or None,
-                "started_us": record.started_us,
-                "ended_us": record.ended_us,
-                "first_content_us": sum(record.phases_us.values())
-                if "first_content" in record.phases_us
-                else None,
-                "cached_tokens": record.cached_tokens or None,
-                "tokens_seen": record.tokens_seen or None,
-                "cost_micro_usd": record.cost,
-                "cost_upper_micro_usd": record.cost_upper,
-            }
-            for record in end.attempts
-        ],
-        hedge=_hedge_fields(end.hedge, is_wished=policy.hedge.mode == "race"),
-        wish=_wish(generation),
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-        usage_estimated=usage.is_estimated if usage else None,
-        wall_us=end.wall_us,
-        timeline_us=end.phases_us,
-        stalls=end.stall_count,
-        longest_gap_us=end.longest_gap_us,
-        cancel_us=end.cancel_us,
-    )

@@ -19,6 +19,7 @@ from relay.prices import LOSER_OUTPUT_TOKENS, OutputTokens
 from relay.race import TimedStart
 from relay.race_plan import AliasState, RacePlan, Shared, has_room
 from relay.resilience.common_mode import CommonMode, CommonModeSettings
+from relay.resilience.hedge_budget import HedgeBudget
 from relay.resilience.hedge_policy import (
     AIM,
     HedgeReason,
@@ -49,6 +50,8 @@ SPECULATIVE_S: Final = 0.05
 """Until a hedge whose time came before the commit is asked for again."""
 AGAIN_S: Final = 0.25
 """At least, until a hedge that could not be paid is asked for again."""
+SHOWN_TENANTS: Final = 20
+"""Of an alias, in its description: those who asked last."""
 MAX_DIRECT: Final = 4096
 MAX_PAIRS: Final = 256
 
@@ -117,13 +120,18 @@ class Planner:
             if alias is None:
                 continue
             budget = alias.budgets.operator
-            money = budget.money
             shown[name] = {
                 **alias.counters.to_dict(),
-                "credit_requests": round(budget.credit, 2),
-                "credit_usd": None if money is None else round(money / 1e6, 6),
-                "extra_share": round(budget.extra_share, 4),
+                **_credit(budget),
                 "throttled": not alias.throttle.admits,
+                "tenants": {
+                    tenant or "(no bearer)": {
+                        "requests": paid.requests,
+                        "hedges": paid.hedges,
+                        **_credit(paid),
+                    }
+                    for tenant, paid in alias.budgets.latest(SHOWN_TENANTS).items()
+                },
             }
         return {"aliases": shown, "common_mode": self._shared.common_mode.describe(now_s)}
 
@@ -179,7 +187,12 @@ class Planner:
         now_s = self.clock()
         policy, choose = request.policy, route.choose
         alias = self._state_of(route)
-        alias.budgets.operator.limit(route.hedge.max_extra_requests, route.hedge.max_extra_cost)
+        alias.budgets.limit(
+            route.hedge.max_extra_requests,
+            route.hedge.max_extra_cost,
+            route.hedge.tenant_max_extra_requests,
+            route.hedge.tenant_max_extra_cost,
+        )
         session = policy.session_id if choose.sticky else ""
         warm = self.sticky.of(session, now_s) if session else None
         output = alias.output(request)
@@ -352,7 +365,10 @@ class Planner:
         if again and (not others or (primary.stats.is_warm and not primary.state.is_clustered)):
             # The same model, and its prompt cache: over another connection it is often as good.
             others.append(primary)
-        share = settings.max_extra_requests * aim(budgets.operator.fullness)
+        share = min(
+            payer.max_extra_requests * aim(payer.fullness)
+            for payer in (budgets.operator, budgets.of(policy.tenant))
+        )
         first_view = view(primary.state, primary.scale, share)
         if first_view.is_learned:
             plan.late_after_s = late_after_s(first_view)
@@ -413,6 +429,15 @@ class Planner:
                 rated.append((p99_s, row.loser_cost))
         same = [row.target.model == primary.target.model for row in others]
         return others[pick_second(rated, is_same_model=same) or 0]
+
+
+def _credit(budget: HedgeBudget) -> dict[str, Any]:
+    money = budget.money
+    return {
+        "credit_requests": round(budget.credit, 2),
+        "credit_usd": None if money is None else round(money / 1e6, 6),
+        "extra_share": round(budget.extra_share, 4),
+    }
 
 
 def _pair_p99_s(

@@ -4,9 +4,10 @@ The model is happy eyeballs (RFC 8305) as trio writes it: start an attempt, star
 fails or when its delay has passed, commit to the first that is ready and move the ownership of its
 stream to the caller. Three things differ from connecting sockets. After a failure of the request
 itself (`Retry.NO`) nobody else is asked, since most providers would say the same; one that is being
-asked already may still answer (candidates differ in context length and filters). While another
-attempt lives, a failed one is not replaced: the one that lives is its replacement. And a second
-attempt costs money, so a gate is asked when the moment has come, not before.
+asked already may still answer (candidates differ in context length and filters). While its hedge
+lives, a failed attempt is not replaced: the hedge is its replacement. A hedge that fails while
+another attempt lives is replaced at once, by one more hedge: what it was sent for has not been
+done. And a second attempt costs money, so a gate is asked when the moment has come, not before.
 
 Without hedges the attempts run in the caller's own task, one after another: a request that may not
 be hedged pays for no task and no wake-up. With them each attempt has a task; if several are ready
@@ -83,6 +84,11 @@ class Gate(Protocol):
         """A second attempt beside one that runs; True has paid for it."""
         ...
 
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
+        """A hedge in place of one that failed, beside an attempt that runs; True has paid for it,
+        beside what was paid for the failed one."""
+        ...
+
     def may_fail_over(self, step: PlannedAttempt) -> bool:
         """An attempt in place of one that failed; True has paid for it."""
         ...
@@ -92,6 +98,9 @@ class OpenGate:
     """Pays for everything."""
 
     def may_hedge(self, step: PlannedAttempt) -> bool:
+        return True
+
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
         return True
 
     def may_fail_over(self, step: PlannedAttempt) -> bool:
@@ -182,6 +191,8 @@ def _group(failures: Sequence[RelayError]) -> BaseException:
 class _Runner(NamedTuple, Generic[C]):
     attempt: C
     step: PlannedAttempt
+    is_hedge: bool
+    """Or the free retry of one."""
     reset: RelayError | None
     """What it is the free retry after."""
 
@@ -207,6 +218,8 @@ class _Race(Generic[C]):
         self._failures: list[RelayError] = []
         self._timer: asyncio.TimerHandle | None = None
         self._is_hedge_due = False
+        self._failed_hedges = 0
+        """That are not replaced yet."""
         self._is_refused = False
         """The request itself: nobody else is asked."""
         self._changed: asyncio.Future[None] | None = None
@@ -281,23 +294,28 @@ class _Race(Generic[C]):
             if not isinstance(error, RelayError):
                 raise error or RuntimeError("an attempt is ready and was not taken")
             if error.retry is Retry.IF_REUSED and runner.reset is None and not self._is_refused:
-                self._launch(runner.step, AttemptRole.RETRY, error)
+                self._launch(runner.step, AttemptRole.RETRY, error, is_hedge=runner.is_hedge)
                 continue
+            self._failed_hedges += runner.is_hedge
             self._failures.append(_telling(runner.reset, error))
             if _ends_the_race(error):
                 self._is_refused = True
 
     def _go_on(self) -> None:
-        """Start what is due: a hedge whose time has come, or the next one when none lives.
+        """Start what is due: a hedge whose time has come or whose like has failed, or the next one
+        when none lives.
 
         Raises:
             AllAttemptsFailed: none lives and none may be started.
         """
+        failed_hedges, self._failed_hedges = self._failed_hedges, 0
         if self._running:
-            if self._is_hedge_due:
-                self._is_hedge_due = False
-                if not self._is_refused:
+            if not self._is_refused:
+                for _ in range(failed_hedges):
+                    self._start_beside(self._candidates_left(), self._gate.may_replace_hedge)
+                if self._is_hedge_due:
                     self._hedge(self._hedges.popleft())
+            self._is_hedge_due = False
             return
         self._is_hedge_due = False
         if self._is_refused or not self._left or not self._gate.may_fail_over(self._left[0]):
@@ -309,26 +327,43 @@ class _Race(Generic[C]):
             runner.attempt.overdue()
         step = hedge.step
         if step is None or (step.is_planned and step not in self._left):
-            # Fallbacks are another class of answer: they come when all candidates have failed.
-            steps = [left for left in self._left if not left.is_fallback]
+            steps = self._candidates_left()
         else:
             steps = [step]
-        for step in steps:
-            if self._gate.may_hedge(step):
-                if step in self._left:
-                    self._left.remove(step)
-                self._launch(step, AttemptRole.HEDGE)
-                return
+        if self._start_beside(steps, self._gate.may_hedge):
+            return
         if hedge.again_s is not None and steps:
             self._hedges.appendleft(hedge._replace(delay_s=hedge.again_s))
         self._arm()
 
+    def _candidates_left(self) -> list[PlannedAttempt]:
+        """Who may be asked beside one that runs. Fallbacks are another class of answer: they come
+        when all candidates have failed."""
+        return [left for left in self._left if not left.is_fallback]
+
+    def _start_beside(
+        self, steps: Sequence[PlannedAttempt], may_start: Callable[[PlannedAttempt], bool]
+    ) -> bool:
+        """Start the first of these that can be paid for."""
+        for step in steps:
+            if may_start(step):
+                if step in self._left:
+                    self._left.remove(step)
+                self._launch(step, AttemptRole.HEDGE, is_hedge=True)
+                return True
+        return False
+
     def _launch(
-        self, step: PlannedAttempt, role: AttemptRole, reset: RelayError | None = None
+        self,
+        step: PlannedAttempt,
+        role: AttemptRole,
+        reset: RelayError | None = None,
+        *,
+        is_hedge: bool = False,
     ) -> None:
         attempt = self._start(step, role)
         task = self._loop.create_task(attempt.run_until_ready())
-        self._running[task] = _Runner(attempt, step, reset)
+        self._running[task] = _Runner(attempt, step, is_hedge, reset)
         task.add_done_callback(self._wake)
         self._arm()
 

@@ -128,6 +128,7 @@ class RacePlan:
         "_is_over",
         "_made_s",
         "_prompt_tokens",
+        "_replaced",
         "_retries",
         "_shadow",
         "_shared",
@@ -167,6 +168,8 @@ class RacePlan:
         self._charges: list[Charge] = []
         self._retries: list[Retry] = []
         self._failovers = 0
+        self._replaced = 0
+        """Hedges that failed and were followed by another."""
         self._is_over = False
         self._is_judged = False
         self._made_s = shared.clock()
@@ -176,7 +179,7 @@ class RacePlan:
         self.timeouts = timeouts
         self.hedges: tuple[TimedStart, ...] = ()
         self.max_hedges = 1
-        """Attempts beside the first that are paid for; `hedges` may ask more often."""
+        """Beside the first, at once; `hedges` may ask more often."""
         self.hedge = HedgeRecord(HedgeReason.DISABLED.value)
         """What was decided, and what came of it."""
         self.is_last_resort = is_last_resort
@@ -206,8 +209,19 @@ class RacePlan:
 
     def may_hedge(self, step: PlannedAttempt) -> bool:
         """A hedge would start now; see `relay.race.Gate`."""
-        if len(self._charges) >= self.max_hedges:
+        if len(self._charges) - self._replaced >= self.max_hedges:
             return False
+        return self._pay(step)
+
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
+        """A hedge has failed, and another would take its place; see `relay.race.Gate`. The provider
+        was asked all the same, so it is one more of the budget's."""
+        if not self._pay(step):
+            return False
+        self._replaced += 1
+        return True
+
+    def _pay(self, step: PlannedAttempt) -> bool:
         if self.is_speculative:  # speculation and hedging would multiply what a turn costs
             self.hedge.refused = HedgeReason.SPECULATIVE.value
             return False

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -31,11 +32,13 @@ from relay.config import Config, ConfigError, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
+from relay.frontends.cors import with_cors
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
+from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
-from relay.frontends.surfaces.chat_completions import ChatSettings
 from relay.governance.ledger import NullLedger
+from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
@@ -174,6 +177,7 @@ class Worker:
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
+            tenants=Tenants(os.environ.get(SALT_VARIABLE)),
         )
         transport.on_dial = services.dialled
         await self._warm(self._catalog)
@@ -187,13 +191,16 @@ class Worker:
         await self._start_grpc(services)
         self.http_port = await self._start_http(
             server.http,
-            HttpApp(
-                services,
-                ChatSettings(
-                    max_request_bytes=server.http.max_request_bytes,
-                    commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
-                    comment_interval_s=server.http.comment_interval_ms / 1000,
+            with_cors(
+                HttpApp(
+                    services,
+                    HttpSettings(
+                        max_request_bytes=server.http.max_request_bytes,
+                        commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
+                        comment_interval_s=server.http.comment_interval_ms / 1000,
+                    ),
                 ),
+                server.http.cors_origins,
             ),
             "http",
         )

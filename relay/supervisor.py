@@ -21,6 +21,8 @@ from pathlib import Path
 
 import structlog
 
+from relay.governance.tenant import SALT_VARIABLE, new_salt
+
 _log = structlog.get_logger("relay.supervisor")
 
 RESTART_DELAY_S = 1.0
@@ -43,6 +45,8 @@ class Supervisor:
         """
         self._arguments = () if path is None else ("-c", str(path))
         self._count = workers
+        self._salt = os.environ.get(SALT_VARIABLE) or new_salt()
+        """A tenant has one name, whichever worker it comes to."""
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
 
@@ -95,7 +99,7 @@ class Supervisor:
             "relay.cli",
             "serve",
             *self._arguments,
-            env={**os.environ, WORKER_VARIABLE: str(number)},
+            env={**os.environ, SALT_VARIABLE: self._salt, WORKER_VARIABLE: str(number)},
             preexec_fn=_as_worker_of(os.getpid()),
         )
 

@@ -99,11 +99,23 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
     },
-    "generation": LEAVES | {"dispatch", "attempt", "race_plan"},
+    "generation": LEAVES | {"dispatch", "attempt", "race_plan", "generation_log"},
+    "generation_log": LEAVES,
     "outbox": LEAVES,
     "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
-    "frontends": LEAVES | {"session", "outbox", "generation", "dispatch", "config"},
+    "frontends": LEAVES
+    | {
+        "session",
+        "outbox",
+        "generation",
+        "dispatch",
+        "config",
+        "governance.tenant",
+        "routing.catalog",
+        "redaction",
+        "transport.base",
+    },
     # a worker, and what starts it
     "server": LEAVES
     | {
@@ -117,7 +129,7 @@ MAY_USE: dict[str, set[str]] = {
         "upkeep",
     },
     "emulated": LEAVES | {"config"},
-    "supervisor": set(),
+    "supervisor": {"governance.tenant"},
     "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
@@ -151,6 +163,7 @@ OUTSIDE: dict[str, set[str]] = {
     "httpx2": {"transport", "commands"},
     "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
+    "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
     "pydantic": {"config", "emulator"},

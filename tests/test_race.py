@@ -77,8 +77,24 @@ class Shut:
     def may_hedge(self, step: PlannedAttempt) -> bool:
         return False
 
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
+        return False
+
     def may_fail_over(self, step: PlannedAttempt) -> bool:
         return False
+
+
+class PaysOnce:
+    """A gate that pays for a hedge, and not for one in its place."""
+
+    def may_hedge(self, step: PlannedAttempt) -> bool:
+        return True
+
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
+        return False
+
+    def may_fail_over(self, step: PlannedAttempt) -> bool:
+        return True
 
 
 class SlowPayer:
@@ -90,6 +106,9 @@ class SlowPayer:
     def may_hedge(self, step: PlannedAttempt) -> bool:
         self.times += 1
         return self.times == 2
+
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
+        return True
 
     def may_fail_over(self, step: PlannedAttempt) -> bool:
         return True
@@ -174,11 +193,59 @@ HEDGED_ROWS = [
         hedges=[(1.0, "b")],
     ),
     Row(
-        "a hedge that fails leaves the first alone",
+        "a hedge that fails is replaced at once",
+        {"a": SLOW, "b": REFUSED, "c": FAST},
+        [("a", 0.0), ("b", 1.0), ("c", 1.125)],
+        aborted=[("a", 1.625)],
+        winner="c",
+        losers="a",
+        at_s=1.625,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "and so is its replacement",
+        {"a": SLOW, "b": REFUSED, "c": OVERLOADED, "d": FAST},
+        [("a", 0.0), ("b", 1.0), ("c", 1.125), ("d", 1.375)],
+        aborted=[("a", 1.875)],
+        winner="d",
+        losers="a",
+        at_s=1.875,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "the next hedge counts from the replacement",
+        {"a": SILENT, "b": REFUSED, "c": SILENT, "d": FAST},
+        [("a", 0.0), ("b", 1.0), ("c", 1.125), ("d", 1.625)],
+        aborted=[("a", 2.125), ("c", 2.125)],
+        winner="d",
+        losers="ac",
+        at_s=2.125,
+        hedges=[(1.0, "b"), (0.5, "")],
+    ),
+    Row(
+        "a hedge that fails leaves the first alone when nobody is left",
+        {"a": SLOW, "b": REFUSED},
+        [("a", 0.0), ("b", 1.0)],
+        winner="a",
+        at_s=3.0,
+        hedges=[(1.0, "b")],
+    ),
+    Row(
+        "or when that cannot be paid",
         {"a": SLOW, "b": REFUSED, "c": FAST},
         [("a", 0.0), ("b", 1.0)],
         winner="a",
         at_s=3.0,
+        hedges=[(1.0, "b")],
+        gate=PaysOnce(),
+    ),
+    Row(
+        "fallbacks do not replace a hedge",
+        {"x": FAST, "a": SLOW, "b": REFUSED},
+        [("a", 0.0), ("b", 1.0)],
+        winner="a",
+        at_s=3.0,
+        fallbacks=("x",),
         hedges=[(1.0, "b")],
     ),
     Row(
@@ -188,6 +255,7 @@ HEDGED_ROWS = [
         winner="c",
         at_s=2.0,
         hedges=[(1.0, "b")],
+        gate=PaysOnce(),
     ),
     Row(
         "what one refuses another may still answer, and nobody else is asked",

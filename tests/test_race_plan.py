@@ -177,6 +177,21 @@ def test_a_hedge_is_settled_with_what_it_added(records: list[AttemptRecord], add
 
 
 @on_virtual_time
+async def test_a_replaced_hedge_is_one_more_request_and_not_one_more_beside() -> None:
+    one = scenario({"max_attempts": 3})
+    plan = one.plan()
+    step, before = plan.attempts[1], budget_of(one).credit
+    assert plan.may_hedge(step)
+    assert plan.may_replace_hedge(step)
+    assert (plan.hedge.fired, budget_of(one).credit) == (2, before - 2)
+    assert plan.may_hedge(step), "the second of two that may run beside the first"
+    assert not plan.may_hedge(step)
+    while plan.may_replace_hedge(step):
+        assert budget_of(one).credit >= 0
+    assert plan.hedge.refused.startswith("budget_")
+
+
+@on_virtual_time
 async def test_the_upper_bound_is_over_what_the_first_alone_would_have_cost() -> None:
     one = scenario()
     plan = one.plan()

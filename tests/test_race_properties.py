@@ -159,7 +159,7 @@ class Track:
     def __init__(self, pays: Iterable[bool] = ()) -> None:
         self.made: list[Contender] = []
         self.asked: list[tuple[str, int, bool]] = []
-        """`hedge` or `failover`, at whom, and whether it was paid."""
+        """`hedge`, `replacement` or `failover`, at whom, and whether it was paid."""
         self._pays = itertools.chain(pays, itertools.repeat(True))
         self.reaper = Reaper()
         self.is_over = False
@@ -172,6 +172,9 @@ class Track:
 
     def may_hedge(self, step: PlannedAttempt) -> bool:
         return self._ask("hedge", step)
+
+    def may_replace_hedge(self, step: PlannedAttempt) -> bool:
+        return self._ask("replacement", step)
 
     def may_fail_over(self, step: PlannedAttempt) -> bool:
         return self._ask("failover", step)
@@ -206,6 +209,8 @@ class Model:
     """Numbers of the attempts that run, in the order of their starts."""
     free: set[int] = field(default_factory=set)
     """Those that are free retries."""
+    beside: set[int] = field(default_factory=set)
+    """Those that are hedges, or free retries of one."""
     where: list[PlannedAttempt] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     due_s: float | None = None
@@ -242,20 +247,34 @@ class Model:
         if ready:
             self.winner = ready[0]
             return
+        unfilled = 0
         for number in [number for number in self.alive if number in happened]:
             self.alive.remove(number)
             if happened[number] == Fate.STALE and number not in self.free and not self.refused:
+                if number in self.beside:
+                    self.beside.add(len(self.started))
                 self._start(self.where[number], AttemptRole.RETRY, at_s)
                 continue
             self.failures.append(happened[number])
+            unfilled += number in self.beside
             if happened[number] == Fate.WRONG:
                 self.refused = True
         if self.alive:
+            for _ in range(0 if self.refused else unfilled):
+                self._beside([one for one in self.left if not one.is_fallback], at_s)
             return
         if self.refused or not self.left or not self._pay():
             self.lost = True
             return
         self._start(self.left.pop(0), AttemptRole.FAILOVER, at_s)
+
+    def _beside(self, steps: list[PlannedAttempt], at_s: float) -> bool:
+        step = next((one for one in steps if self._pay()), None)
+        if step is not None:
+            self.left.remove(step)
+            self.beside.add(len(self.started))
+            self._start(step, AttemptRole.HEDGE, at_s)
+        return step is not None
 
     def until(self, at_s: float) -> None:
         """Time passes, and nothing else."""
@@ -266,10 +285,7 @@ class Model:
             hedge = self.hedges.pop(0)
             left = [one for one in self.left if not one.is_fallback]
             steps = [hedge.step] if hedge.step in self.left else left
-            step = next((one for one in steps if self._pay()), None)
-            if step is not None:
-                self.left.remove(step)
-                self._start(step, AttemptRole.HEDGE, due_s)
+            if self._beside(steps, due_s):
                 continue
             if steps and hedge.again_s is not None:
                 self.hedges.insert(0, hedge._replace(delay_s=hedge.again_s))
@@ -305,7 +321,7 @@ class RaceMachine(RuleBasedStateMachine):
             await asyncio.sleep(0)
 
     @initialize(
-        candidates=st.integers(1, 3),
+        candidates=st.integers(1, 4),
         fallbacks=st.integers(0, 1),
         hedges=HEDGES,
         pays=st.lists(st.booleans(), max_size=4),

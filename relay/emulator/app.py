@@ -7,6 +7,7 @@ Providers' paths:
     POST /v1beta/models/M:generateContent     Gemini (also under /v1; and the Vertex path)
     POST /v1beta/models/M:streamGenerateContent?alt=sse
     POST /v1/responses                        OpenAI Responses
+    POST [/DIALECT]/v1/embeddings             vectors; more in `vectors`
     GET  [/DIALECT]/v1/models, /v1beta/models
 
 Control:
@@ -44,6 +45,7 @@ from relay.emulator.scene import Scene, start
 from relay.emulator.script import Behaviour, Script, ScriptError
 from relay.emulator.socket_cut import open_connections
 from relay.emulator.ticker import Ticker
+from relay.emulator.vectors import Vectors, is_vectors_path
 from relay.emulator.wires.anthropic import AnthropicMessages
 from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire
 from relay.emulator.wires.dialects import DIALECTS
@@ -158,6 +160,9 @@ class EmulatorApp:
         start(play, exchange, self._ticker)
 
     def _wire(self, path: str, query: str) -> Wire | None:
+        if is_vectors_path(path):
+            is_gemini = path.endswith(":batchEmbedContents")
+            return Vectors(self._gemini if is_gemini else self._chats["openai"])
         if path.endswith("/chat/completions"):
             return self._chats.get(path.split("/", 2)[1], self._chats["openai"])
         if path.endswith("/messages"):

@@ -47,6 +47,7 @@ from relay.errors import (
     SessionIdle,
     SlowConsumer,
 )
+from relay.frontends.caller import Caller, caller_of_metadata
 from relay.frontends.grpc_status import to_status, to_trailers
 from relay.frontends.proto_in import (
     check_generation_id,
@@ -149,7 +150,7 @@ class RelayService:
         frames = FrameEncoder(generation_id, request_id, start.turn_id, start.output)
         try:
             _refuse_session_features(start)
-            wanted = to_generate_request(start, None, _traceparent(context))
+            wanted = to_generate_request(start, None, _caller(services, context))
             check_acceptable(services, wanted)
         except RelayError as error:
             log_refusal(error, request_id)
@@ -217,7 +218,7 @@ class _Conversation:
         self._context = context
         self._id = _new_id("ses")
         self._setup: relay_pb.Setup | None = None
-        self._traceparent = _traceparent(context)
+        self._caller = _caller(services, context)
         self._outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
         self._session = Session(services, self._outbox, settings.max_live_generations)
         self._scope = Scope()
@@ -381,7 +382,7 @@ class _Conversation:
             ),
         )
         self._outbox.control(relay_pb.ConverseResponse(ready=ready).SerializeToString())
-        prefix = to_prewarm_request(setup, self._traceparent, self._id)
+        prefix = to_prewarm_request(setup, self._caller, self._id)
         if prefix is not None:
             self._session.prewarm(prefix, _new_id("pre"))
 
@@ -394,7 +395,7 @@ class _Conversation:
                 generation_id,
                 request_id,
                 FrameEncoder(generation_id, request_id, start.turn_id, start.output),
-                lambda: to_generate_request(start, self._setup, self._traceparent, self._id),
+                lambda: to_generate_request(start, self._setup, self._caller, self._id),
                 received_s,
                 start.supersedes,
             )
@@ -504,12 +505,8 @@ async def _abort(context: Context, error: RelayError) -> NoReturn:
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def _traceparent(context: Context) -> str:
-    """The trace context of the RPC, for generations that name none."""
-    for name, value in context.invocation_metadata() or ():
-        if name == "traceparent" and isinstance(value, str):
-            return value
-    return ""
+def _caller(services: Services, context: Context) -> Caller:
+    return caller_of_metadata(services.tenants, context.invocation_metadata())
 
 
 def _new_id(prefix: str) -> str:

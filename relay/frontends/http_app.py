@@ -1,13 +1,15 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
-Handlers are found by exact path and method, so there is nothing to bypass; the one path that holds
-a name, a model's, looks it up and nothing else. HEAD is GET whose body is not sent (RFC 9110 9.3.2;
-the connection drops it). Every answer carries a request id; every error is the OpenAI error object,
-so that the clients people have can read it.
+Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
+name, a model's or an Azure deployment's, look it up and nothing else. HEAD is GET whose body is not
+sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id; every error is
+the error object of the API that its path belongs to, OpenAI's where there is none, so that the
+clients people have can read it.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -28,28 +30,58 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.surfaces.chat_completions import ChatSettings, chat_completions
+from relay.frontends.http_generation import MODEL_OF_PATH, HttpSettings, serve_generation
+from relay.frontends.model_rows import model_list, model_row
+from relay.frontends.openapi import openapi_json
+from relay.frontends.passthrough import METHODS, Passthrough
+from relay.frontends.surface import Surface
+from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.completions import Completions
+from relay.frontends.surfaces.embeddings import EmbeddingsApi
 
 _log = structlog.get_logger("relay.http")
 
 Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
+ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
+_AZURE = "/openai"
+_AZURE_V1 = "/openai/v1/"
+_DEPLOYMENTS = "/openai/deployments/"
+_DEPLOYMENT = re.compile(rf"{_DEPLOYMENTS}([^/].*?)(/chat/completions|/completions|/embeddings)")
+"""Paths of Azure's clients: `/openai/deployments/NAME/chat/completions`, where the name is the
+model; and as OpenAI's own, under `/openai`. Their `api-version` says nothing to us."""
 
 
 class HttpApp:
     """The shim's application; serves until its server stops."""
 
-    def __init__(self, services: Services, chat: ChatSettings) -> None:
+    def __init__(self, services: Services, settings: HttpSettings) -> None:
         self._services = services
-        self._chat = chat
+        self._settings = settings
         self._started_at_s = int(time.time())
         self._routes: dict[str, dict[str, Handler]] = {
-            "/v1/chat/completions": {"POST": self._chat_completions},
             _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
+            "/openapi.json": {"GET": self._openapi},
         }
+        self._passthrough = Passthrough(services)
+        self._error_bodies: dict[str, ErrorBody] = {}
+        """Of paths whose clients read another shape than OpenAI's."""
+        self._add("/v1/chat/completions", ChatCompletions())
+        self._add("/v1/completions", Completions())
+        self._add("/v1/embeddings", EmbeddingsApi())
+
+    def _add(self, path: str, surface: Surface) -> None:
+        """Serve generations of this API at a path."""
+
+        async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+            services, settings = self._services, self._settings
+            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+
+        self._routes[path] = {"POST": handler}
+        self._error_bodies[path] = surface.error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,21 +93,29 @@ class HttpApp:
             pass  # nobody is there to read an answer
         except RelayError as error:
             # Handlers raise these before they send anything; later errors they tell themselves.
-            await self._answer_error(error, send, request_id)
+            await self._answer_error(error, scope, send, request_id)
         except Exception:  # noqa: BLE001 - a bug must still be answered
             _log.exception("http_bug", request_id=request_id, path=shown(scope["path"]))
             bug = InternalError("the relay failed; the request id is in its log")
             try:
-                await self._answer_error(bug, send, request_id)
+                await self._answer_error(bug, scope, send, request_id)
             except HeadIsOut:
                 # Half an answer must not look like a whole one.
                 await send({"type": ABORT})
 
     def _find(self, scope: Scope) -> Handler:
         path, method = scope["path"], scope["method"]
+        if path.startswith(_DEPLOYMENTS):
+            path = _of_deployment(scope)
+        elif path.startswith(_AZURE_V1):
+            path = scope["path"] = path.removeprefix(_AZURE)
         methods = self._routes.get(path)
         if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
             methods = {"GET": self._model}
+        if methods is None and self._passthrough.find(path) is not None:
+            methods = dict.fromkeys(METHODS, self._passthrough)
+            if handler := methods.get(method):
+                return handler
         if methods is None:
             raise _NoSuchPath(path)
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -83,7 +123,9 @@ class HttpApp:
             raise _WrongMethod(method, methods)
         return handler
 
-    async def _answer_error(self, error: RelayError, send: Send, request_id: str) -> None:
+    async def _answer_error(
+        self, error: RelayError, scope: Scope, send: Send, request_id: str
+    ) -> None:
         status, headers = http_status(error), retry_headers(error)
         if isinstance(error, _NoSuchPath):
             status = 404
@@ -91,40 +133,24 @@ class HttpApp:
             status = 405
             headers.append((b"allow", error.allowed.encode()))
         headers.append((b"x-relay-request-id", request_id.encode()))
-        await send_answer(send, status, error_body(error, request_id), headers)
+        body = self._error_bodies.get(scope["path"], error_body)(error, request_id)
+        await send_answer(send, status, body, headers)
 
     # --- routes -----------------------------------------------------------------------------
 
-    async def _chat_completions(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str
-    ) -> None:
-        await chat_completions(self._services, self._chat, scope, receive, send, request_id)
-
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""
-        rows = [self._row(name) for name in self._services.catalog.names()]
-        await self._answer(send, {"object": "list", "data": rows}, request_id)
+        rows = model_list(self._services.catalog, self._started_at_s)
+        await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """One model, by any name that a request may have: slashes in it are its own.
+        """One model; slashes in its name are its own.
 
         Raises:
             UnknownModel: a request for it would fail the same way.
         """
-        row = self._row(scope["path"][len(_MODELS) + 1 :])
+        name = scope["path"][len(_MODELS) + 1 :]
+        row = model_row(self._services.catalog, name, self._started_at_s)
         await self._answer(send, row, request_id)
-
-    def _row(self, name: str) -> dict[str, Any]:
-        catalog = self._services.catalog
-        route = catalog.resolve(name)
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._started_at_s,
-            "owned_by": "rtrelay"
-            if name in catalog.routes
-            else route.candidates[0].endpoint.provider,
-        }
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
         headers: RawHeaders = [(b"x-relay-request-id", request_id.encode())]
@@ -134,12 +160,26 @@ class HttpApp:
         """The process lives and its loop turns."""
         await send_answer(send, 200, b'{"status":"ok"}')
 
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """What the shim serves, for tools."""
+        model = next(iter(self._services.catalog.names()), "fast")
+        await send_answer(send, 200, openapi_json(self._routes, model))
+
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whether new work is welcome: no while draining."""
         if self._services.is_draining:
             await send_answer(send, 503, b'{"status":"draining"}')
         else:
             await send_answer(send, 200, b'{"status":"ready"}')
+
+
+def _of_deployment(scope: Scope) -> str:
+    """OpenAI's own path for one of a deployment, which names the request's model."""
+    path: str = scope["path"]
+    if found := _DEPLOYMENT.fullmatch(path):
+        scope[MODEL_OF_PATH], tail = found.groups()
+        path = scope["path"] = f"/v1{tail}"
+    return path
 
 
 class _NoSuchPath(InvalidRequest):

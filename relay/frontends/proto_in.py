@@ -44,6 +44,7 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest, RequestTooLarge
+from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.chat_body import (
     MAX_CHOICES,
     SAMPLING_RANGES,
@@ -116,13 +117,13 @@ def check_generation_id(generation_id: str, field: str = "start.generation_id") 
 def to_generate_request(
     start: relay_pb.Start,
     setup: relay_pb.Setup | None,
-    traceparent: str = "",
+    caller: Caller = NOBODY,
     session_id: str = "",
 ) -> GenerateRequest:
     """The neutral request of a start, with the session's defaults filled in.
 
     Args:
-        traceparent: of the RPC's metadata, for starts that have none of their own.
+        caller: of the RPC; its trace is for starts that name none of their own.
         session_id: of the session, if there is one.
 
     Raises:
@@ -130,7 +131,7 @@ def to_generate_request(
         NotImplementedYet: a field asks for what this version does not serve.
     """
     _check_form(start)
-    policy = _policy(start, setup, traceparent, session_id)
+    policy = _policy(start, setup, caller, session_id)
     model = start.model
     kind = start.WhichOneof("input")
     if kind == "openai_chat_body":
@@ -154,7 +155,7 @@ def to_generate_request(
 
 
 def to_prewarm_request(
-    setup: relay_pb.Setup, traceparent: str, session_id: str
+    setup: relay_pb.Setup, caller: Caller, session_id: str
 ) -> GenerateRequest | None:
     """What warms the cache of a session's prompts, None where nothing is to be warmed.
 
@@ -165,7 +166,7 @@ def to_prewarm_request(
         return None
     if not setup.model:
         raise InvalidRequest("setup.model is required with prewarm_prompt", field="setup.model")
-    policy = _policy(relay_pb.Start(), setup, traceparent, session_id)
+    policy = _policy(relay_pb.Start(), setup, caller, session_id)
     if policy.prompt_cache == "off":
         field = "setup.prompt_cache"
         raise InvalidRequest(f"{field} is off, so there is nothing to prewarm", field=field)
@@ -273,7 +274,7 @@ def _hedge_wish(wish: relay_pb.HedgePolicy) -> HedgeWish:
 
 
 def _policy(
-    start: relay_pb.Start, setup: relay_pb.Setup | None, traceparent: str, session_id: str
+    start: relay_pb.Start, setup: relay_pb.Setup | None, caller: Caller, session_id: str
 ) -> Policy:
     labels: dict[str, str] = dict(setup.labels) if setup else {}
     if start.labels:
@@ -309,9 +310,12 @@ def _policy(
         commit_on="first_segment"
         if start.output.commit_on == relay_pb.COMMIT_ON_FIRST_SEGMENT
         else "first_content",
-        traceparent=valid_traceparent(start.traceparent or traceparent),
+        traceparent=valid_traceparent(start.traceparent)
+        if start.traceparent
+        else caller.traceparent,
         prompt_cache=_PROMPT_CACHE.get(start.prompt_cache) or _session_cache(setup),
         session_id=session_id,
+        tenant=caller.tenant,
     )
 
 

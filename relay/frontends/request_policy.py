@@ -15,12 +15,13 @@ from typing import Any
 from relay.content import Budgets, HedgeWish, Policy, PromptCache
 from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
+from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
-from relay.trace_context import valid_traceparent
 
 _PREFIX = b"x-relay-"
 _MILLISECONDS = {
     "first-token-ms": "first_token_s",
+    "first-segment-ms": "first_segment_s",
     "inter-token-ms": "inter_token_s",
     "total-ms": "total_s",
 }
@@ -44,7 +45,9 @@ _MAX_ENTRIES = 64
 """Of the body's `relay`: far more than there are names."""
 
 
-def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
+def read_policy(
+    scope: Scope, body: Mapping[str, Any], caller: Caller = NOBODY
+) -> tuple[Policy, str]:
     """The policy of a request, and the model name that overrides the body's (or "").
 
     Raises:
@@ -61,15 +64,14 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
         for key, value in given.items():
             key = shown(key)
             entries[key.replace("_", "-")] = (f"{where}.{key}", value)
-    traceparent = ""
     for raw_name, raw_value in scope["headers"]:
         if raw_name.startswith(_PREFIX):
             name = shown(raw_name[len(_PREFIX) :].decode("latin-1"))
             entries[name] = (f"x-relay-{name}", raw_value.decode("latin-1"))
-        elif raw_name == b"traceparent":
-            traceparent = valid_traceparent(raw_value.decode("latin-1"))
     if not entries:
-        return (Policy(traceparent=traceparent) if traceparent else _NOTHING_ASKED), ""
+        if caller is NOBODY:
+            return _NOTHING_ASKED, ""
+        return Policy(tenant=caller.tenant, traceparent=caller.traceparent), ""
 
     limits: dict[str, float] = {}
     model, turn_id, session_id, timeline = "", "", "", False
@@ -107,7 +109,8 @@ def read_policy(scope: Scope, body: Mapping[str, Any]) -> tuple[Policy, str]:
             timeline=timeline,
             hedge=hedge,
             commit_on="first_segment" if on_segment else "first_content",
-            traceparent=traceparent,
+            tenant=caller.tenant,
+            traceparent=caller.traceparent,
             prompt_cache=prompt_cache,
             session_id=session_id,
         ),

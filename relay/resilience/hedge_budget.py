@@ -18,6 +18,7 @@ Pure state machines: no clock at all, requests are what passes.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from typing import Final, NamedTuple
 
@@ -180,28 +181,52 @@ class HedgeBudget:
 class HedgeBudgets:
     """The operator's budget, and one for each tenant under it: both must pay.
 
-    A tenant has the operator's shares, of its own requests.
+    A tenant's shares are of its own requests. Unless others are set they are the operator's: then
+    no tenant spends what another has earned.
     """
 
-    __slots__ = ("_tenants", "operator")
+    __slots__ = ("_of_tenant", "_tenants", "operator")
 
     def __init__(self, max_extra_requests: float, max_extra_cost: float) -> None:
         self.operator = HedgeBudget(max_extra_requests, max_extra_cost)
+        self._of_tenant = (max_extra_requests, max_extra_cost)
         self._tenants: OrderedDict[str, HedgeBudget] = OrderedDict()
+
+    def limit(
+        self,
+        max_extra_requests: float,
+        max_extra_cost: float,
+        tenant_max_extra_requests: float | None = None,
+        tenant_max_extra_cost: float | None = None,
+    ) -> None:
+        """Take the shares of a new configuration; credit and counts stay.
+
+        Args:
+            tenant_max_extra_requests: of each tenant; None for as much as the operator's.
+            tenant_max_extra_cost: the same, of money.
+        """
+        self.operator.limit(max_extra_requests, max_extra_cost)
+        self._of_tenant = (
+            max_extra_requests if tenant_max_extra_requests is None else tenant_max_extra_requests,
+            max_extra_cost if tenant_max_extra_cost is None else tenant_max_extra_cost,
+        )
 
     def of(self, tenant: str) -> HedgeBudget:
         """The tenant's budget, made when first asked for; used longest ago, forgotten first."""
         budget = self._tenants.get(tenant)
-        operator = self.operator
         if budget is None:
-            budget = HedgeBudget(operator.max_extra_requests, operator.max_extra_cost)
+            budget = HedgeBudget(*self._of_tenant)
             self._tenants[tenant] = budget
             if len(self._tenants) > MAX_TENANTS:
                 self._tenants.popitem(last=False)
         else:
             self._tenants.move_to_end(tenant)
-            budget.limit(operator.max_extra_requests, operator.max_extra_cost)
+            budget.limit(*self._of_tenant)
         return budget
+
+    def latest(self, count: int) -> dict[str, HedgeBudget]:
+        """Of the tenants who asked last, the latest first."""
+        return dict(itertools.islice(reversed(self._tenants.items()), count))
 
     def earn(self, tenant: str, cost: float | None) -> None:
         """A primary of this tenant was admitted."""

@@ -283,7 +283,8 @@ def decoded(
 
 def check_what_clients_get(batches: Sequence[list[StreamEvent]], error: RelayError | None) -> None:
     """Encode the events for every frontend, and read back what comes of it."""
-    encoder, collector = ChatChunkEncoder("m"), ChatCollector("m")
+    encoder = ChatChunkEncoder("m", with_usage=True, with_relay=True)
+    collector = ChatCollector("m", with_relay=True)
     wanted = OutputOptions(reasoning=True, tool_arguments=True, extras=True)
     frames = FrameEncoder("g", "r", "t", wanted)
     events = [event for batch in batches for event in batch]
@@ -300,8 +301,8 @@ def check_what_clients_get(batches: Sequence[list[StreamEvent]], error: RelayErr
         assert retry_headers(error) is not None
         assert to_status(error).SerializeToString()
     end = end_of(events, error=error)
-    body += encoder.encode_end(end, with_usage=True, with_relay=True)
-    document = collector.to_json(end, with_relay=True)
+    body += encoder.encode_end(end)
+    document = collector.to_json(end)
     for text in [document, *(part[6:] for part in body.split(b"\n\n") if part)]:
         if text != b"[DONE]":
             assert type(orjson.loads(text)) is dict

@@ -18,7 +18,8 @@ import pytest
 from relay.errors import ConnectError, InvalidRequest
 from relay.frontends.asgi import ABORT, STREAMS
 from relay.frontends.http_app import HttpApp
-from relay.frontends.surfaces.chat_completions import ChatSettings, chat_completions
+from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.surfaces.chat_completions import ChatCompletions
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import chunk
 from tests.fakes.scenario import COMMENT, ERROR, ROLE, Rows, Scenario, answer
@@ -26,7 +27,7 @@ from tests.fakes.virtual_time import run, since_start_s
 
 HELLO = FakeEndpoint(headers_s=0.5, chunks=answer("Hello", " there", first_s=0.25, gap_s=0.25))
 SILENT = FakeEndpoint(headers_s=math.inf)
-SETTINGS = ChatSettings(
+SETTINGS = HttpSettings(
     max_request_bytes=10_000, commit_headers_after_s=2.0, comment_interval_s=1.0
 )
 
@@ -105,7 +106,9 @@ def post(
 
         raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         scope = {"type": "http", "headers": raw}
-        await chat_completions(scenario.services, SETTINGS, scope, receive, told.send, "req_1")
+        await serve_generation(
+            ChatCompletions(), scenario.services, SETTINGS, scope, receive, told.send, "req_1"
+        )
         await scenario.settled()
         scenario.check()
 
@@ -318,11 +321,11 @@ def test_body_of_too_many_values_is_refused_before_it_is_parsed(
     def parsed(_: bytes) -> None:
         raise AssertionError("it was parsed")
 
-    settings = ChatSettings(8_000_000, 2.0, 1.0)
+    settings = HttpSettings(8_000_000, 2.0, 1.0)
     monkeypatch.setattr("tests.frontends.test_chat_completions.SETTINGS", settings)
     told, _ = post({"a": HELLO}, user="[{,x" * size)  # words of a text are no values
     assert told.text == "Hello there"
-    monkeypatch.setattr("relay.frontends.surfaces.chat_completions.decode_json", parsed)
+    monkeypatch.setattr("relay.frontends.http_generation.decode_json", parsed)
     with pytest.raises(InvalidRequest) as raised:
         post({"a": HELLO}, z=[[]] * 50_001)
     assert raised.value.field == "body"

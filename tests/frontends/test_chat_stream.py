@@ -69,10 +69,10 @@ def deltas_of(*events: StreamEvent) -> list[dict[str, Any]]:
 
 def stream_of(cut: Sequence[Events], *, with_usage: bool = True) -> bytes:
     """A whole stream."""
-    encoder = ChatChunkEncoder("asked")
+    encoder = ChatChunkEncoder("asked", with_usage=with_usage)
     body = b"".join(encoder.encode(events) for events in cut)
     end = end_of([event for events in cut for event in events])
-    return body + encoder.encode_end(end, with_usage=with_usage, with_relay=False)
+    return body + encoder.encode_end(end)
 
 
 CALL = (
@@ -99,9 +99,9 @@ def test_rule_1_id_model_and_time_are_those_of_the_provider_in_every_chunk() -> 
 
 
 def test_rule_1_id_is_made_once_where_the_provider_gives_none() -> None:
-    encoder = ChatChunkEncoder("asked")
+    encoder = ChatChunkEncoder("asked", with_usage=True)
     data = encoder.encode([TextDelta("a")]) + encoder.encode([TextDelta("b"), STOP])
-    data += encoder.encode_end(end_of(usage=Usage(1, 1, 2)), with_usage=True, with_relay=False)
+    data += encoder.encode_end(end_of(usage=Usage(1, 1, 2)))
     found = payloads(data)
     assert len({chunk["id"] for chunk in found}) == 1
     assert found[0]["id"].startswith("chatcmpl-")
@@ -261,7 +261,7 @@ def test_rule_4_finish_reasons(
     assert all(chunk["choices"][0]["finish_reason"] is None for chunk in before)
     collector = ChatCollector("asked")
     collector.add([INFO, *events, finished])
-    whole = orjson.loads(collector.to_json(end_of([finished]), with_relay=False))
+    whole = orjson.loads(collector.to_json(end_of([finished])))
     assert whole["choices"][0]["finish_reason"] == finish
 
 
@@ -357,8 +357,8 @@ def test_audio_has_what_the_provider_gave() -> None:
 def test_timeline_and_attempts_if_asked_for() -> None:
     record = AttemptRecord("a", "m", 5, 9, AttemptOutcome.SUCCESS, is_winner=True)
     end = end_of([STOP], attempts=[record], usage=Usage(1, 1, 2, is_estimated=True))
-    encoder = ChatChunkEncoder("asked")
-    (chunk,) = payloads(encoder.encode_end(end, with_usage=False, with_relay=True))
+    encoder = ChatChunkEncoder("asked", with_relay=True)
+    (chunk,) = payloads(encoder.encode_end(end))
     assert chunk["usage"]["x_relay"] == orjson.loads(orjson.dumps(relay_object(end)))
     facts = chunk["usage"]["x_relay"]
     assert facts["wall_us"] == sum(facts["timeline_us"].values())
@@ -368,7 +368,7 @@ def test_timeline_and_attempts_if_asked_for() -> None:
 
 def test_end_without_usage() -> None:
     encoder = ChatChunkEncoder("asked")
-    assert encoder.encode_end(end_of([STOP]), with_usage=False, with_relay=False) == DONE
+    assert encoder.encode_end(end_of([STOP])) == DONE
 
 
 # --- read by the official client --------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_whole_completion_says_the_same_as_the_stream(cut: list[Events]) -> None
     for events in cut:
         collector.add(events)
     end = end_of([event for events in cut for event in events])
-    whole = orjson.loads(collector.to_json(end, with_relay=False))
+    whole = orjson.loads(collector.to_json(end))
     streamed = read_by_openai(stream_of(cut)).to_dict(mode="json")
     assert whole["object"] == "chat.completion"
     for key in ("id", "model", "created"):
@@ -476,7 +476,7 @@ def test_what_is_not_collected_does_not_count(monkeypatch: pytest.MonkeyPatch) -
 def whole_of(*events: StreamEvent) -> dict[str, Any]:
     collector = ChatCollector("asked")
     collector.add(events)
-    value: dict[str, Any] = orjson.loads(collector.to_json(end_of(events), with_relay=False))
+    value: dict[str, Any] = orjson.loads(collector.to_json(end_of(events)))
     return value
 
 
@@ -530,9 +530,9 @@ def test_completion_of_an_unnamed_response() -> None:
 
 
 def test_completion_carries_tier_fingerprint_usage_and_timeline() -> None:
-    collector = ChatCollector("asked")
+    collector = ChatCollector("asked", with_relay=True)
     collector.add([ResponseInfo("i", "m", 1, "priority", "fp"), TextDelta("a"), STOP])
     end = end_of([STOP], usage=Usage(1, 1, 2))
-    value = orjson.loads(collector.to_json(end, with_relay=True))
+    value = orjson.loads(collector.to_json(end))
     assert (value["service_tier"], value["system_fingerprint"]) == ("priority", "fp")
     assert value["usage"]["x_relay"]["provider"] == "a"

@@ -13,12 +13,12 @@ from relay.errors import MAX_SHOWN_CHARS
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.asgi import ABORT, HeadIsOut, Receive, Scope, Send
 from relay.frontends.http_app import HttpApp
-from relay.frontends.surfaces.chat_completions import ChatSettings
+from relay.frontends.http_generation import HttpSettings
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario
 from tests.fakes.virtual_time import run
 
-SETTINGS = ChatSettings(
+SETTINGS = HttpSettings(
     max_request_bytes=10_000, commit_headers_after_s=2.0, comment_interval_s=1.0
 )
 
@@ -71,6 +71,15 @@ def ask(path: str, method: str = "GET", *, handler: Any = None) -> Told:
 
     run(main())
     return told
+
+
+def test_a_model_s_row_says_who_answers() -> None:
+    row = ask("/v1/models/fast").value["x_relay"]
+    assert (row["tags"], row["embeddings"], row["context_window"]) == ([], True, None)
+    assert [target["provider"] for target in row["targets"]] == ["a", "lab"]
+    assert {target["wire"] for target in row["targets"]} == {"openai_chat"}
+    assert [target["fallback"] for target in row["targets"]] == [False, False]
+    assert all("usd_per_million_tokens" in target for target in row["targets"])
 
 
 def test_models_are_listed() -> None:

@@ -34,6 +34,7 @@ from relay.content import (
 )
 from relay.errors import InvalidRequest, RelayError, RequestTooLarge
 from relay.frontends import proto_in
+from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.limits import (
     MAX_CALLS,
     MAX_MESSAGE_CALLS,
@@ -110,16 +111,16 @@ def test_smallest_start() -> None:
 
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-OTHER_TRACE = "00-00000000000000000000000000000001-b7ad6b7169203331-00"
+CALLER = Caller("t_1", "00-00000000000000000000000000000001-b7ad6b7169203331-00")
 
 
 def test_whose_generation_it_is() -> None:
     setup = relay_pb.Setup(client_name="agent", client_version="2", labels={"call": "c", "a": "1"})
     asked = start(labels={"a": "2"}, tags=["eu"], traceparent=TRACE)
-    policy = to_generate_request(asked, setup, OTHER_TRACE).policy
+    policy = to_generate_request(asked, setup, CALLER).policy
     assert (policy.client, policy.labels) == ("agent/2", {"call": "c", "a": "2"})
-    assert (policy.tags, policy.traceparent) == (("eu",), TRACE)
-    assert to_generate_request(start(), setup, OTHER_TRACE).policy.traceparent == OTHER_TRACE
+    assert (policy.tags, policy.traceparent, policy.tenant) == (("eu",), TRACE, "t_1")
+    assert to_generate_request(start(), setup, CALLER).policy.traceparent == CALLER.traceparent
     assert to_generate_request(start(traceparent="x"), None).policy.traceparent == ""
 
 
@@ -161,14 +162,15 @@ def test_prompt_cache(asked: int, session: int | None, has_prefix: bool, found: 
 
 
 def test_prefix_to_warm() -> None:
-    assert to_prewarm_request(relay_pb.Setup(model="fast"), "", "ses_1") is None
+    assert to_prewarm_request(relay_pb.Setup(model="fast"), NOBODY, "ses_1") is None
     setup = relay_pb.Setup(model="fast", prewarm_prompt=WARM, labels={"call": "c"})
-    request = to_prewarm_request(setup, TRACE, "ses_1")
+    request = to_prewarm_request(setup, CALLER, "ses_1")
     assert request is not None
     assert (request.model, request.messages[0].parts) == ("fast", (TextPart("You are brief."),))
     policy = request.policy
     assert (policy.prompt_cache, policy.session_id) == ("auto", "ses_1")
-    assert (policy.labels, policy.traceparent) == ({"call": "c"}, TRACE)
+    assert (policy.tenant, policy.traceparent) == CALLER
+    assert policy.labels == {"call": "c"}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_prefix_to_warm() -> None:
 )
 def test_prefix_that_is_wrong_is_named(setup: relay_pb.Setup, field: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        to_prewarm_request(setup, "", "ses_1")
+        to_prewarm_request(setup, NOBODY, "ses_1")
     assert raised.value.field == field
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relay.content import Budgets, HedgeWish, Policy
 from relay.errors import MAX_SHOWN_CHARS, InvalidRequest, RelayError
+from relay.frontends.caller import Caller
 from relay.frontends.request_policy import read_policy
 from tests.fakes.properties import examples
 
@@ -42,6 +43,7 @@ def test_headers() -> None:
     policy, model = policy_of(
         first_token_ms="800",
         inter_token_ms="500",
+        first_segment_ms="1200",
         total_ms="9000",
         model="slow",
         tags="eu, cheap",
@@ -51,7 +53,7 @@ def test_headers() -> None:
         session_id="call 7",
     )
     assert policy == Policy(
-        Budgets(0.8, 0.5, 9.0),
+        Budgets(0.8, 0.5, 9.0, first_segment_s=1.2),
         "t1",
         ("eu", "cheap"),
         timeline=True,
@@ -126,14 +128,11 @@ def test_unknown_name_is_refused_with_the_nearest_in_its_spelling(
     assert raised.value.public_message.startswith(message)
 
 
-def test_trace_context_is_kept_if_it_is_one() -> None:
-    def of(value: bytes) -> str:
-        policy, _ = read_policy({"headers": [(b"traceparent", value)]}, {})
-        return policy.traceparent
-
-    right = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    assert of(right.encode()) == right
-    assert of(b"nonsense \xff") == ""
+@pytest.mark.parametrize("body", [{}, {"turn_id": "t"}])
+def test_who_asks_is_kept(body: dict[str, Any]) -> None:
+    caller = Caller("t_1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    policy, _ = read_policy({"headers": []}, {"relay": body}, caller)
+    assert (policy.tenant, policy.traceparent) == caller
 
 
 def test_body_says_the_same() -> None:
@@ -141,6 +140,7 @@ def test_body_says_the_same() -> None:
         {
             "first_token_ms": 800,
             "inter-token-ms": 500,
+            "first_segment_ms": 1200,
             "total_ms": 9000,
             "model": "slow",
             "tags": ["eu", "cheap"],
@@ -148,7 +148,8 @@ def test_body_says_the_same() -> None:
             "timeline": True,
         }
     )
-    assert policy == Policy(Budgets(0.8, 0.5, 9.0), "t1", ("eu", "cheap"), timeline=True)
+    budgets = Budgets(0.8, 0.5, 9.0, first_segment_s=1.2)
+    assert policy == Policy(budgets, "t1", ("eu", "cheap"), timeline=True)
     assert model == "slow"
 
 
@@ -173,6 +174,7 @@ def test_timeline_no(value: Any) -> None:
     [
         ({"hedge_ms": 1}, "x_relay.hedge_ms"),
         ({"total_ms": 0}, "x_relay.total_ms"),
+        ({"first_segment_ms": 0}, "x_relay.first_segment_ms"),
         ({"total_ms": -1}, "x_relay.total_ms"),
         ({"total_ms": 1.5}, "x_relay.total_ms"),
         ({"total_ms": True}, "x_relay.total_ms"),

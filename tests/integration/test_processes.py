@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from relay import supervisor
 from relay.config import ServerConfig
 from relay.emulated import start_emulator
+from relay.governance.tenant import SALT_VARIABLE
 from relay.server import StartError, refuse_taken
 from relay.supervisor import FAILED_START_STATUS, MAX_FAILED_STARTS, WORKER_VARIABLE, Supervisor
 from tests.fakes.relay_process import RelayProcess
@@ -287,12 +288,21 @@ async def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> N
             await eventually(lambda: not any(map(is_there, pids)), STOP_S)
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """What a process was started with, as Linux tells."""
+    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
 async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: Path) -> None:
     with shared({}) as document:
         async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
             pids = await started(relay, 2)
             assert set(pids) == {0, 1}
             await serves(relay)
+            if sys.platform == "linux":
+                salts = {environment_of(pid)[SALT_VARIABLE] for pid in pids.values()}
+                assert len(salts) == 1, "a tenant has another name at each worker"
 
             # With one of them dead the other serves alone, until there is a new one.
             os.kill(pids[0], signal.SIGKILL)

@@ -38,9 +38,10 @@ def end_of(events: list[StreamEvent]) -> GenerationEnd:
 
 def over_shim(reading: Reading) -> Verdict:
     """Streamed, every event its own batch."""
-    encoder, end = ChatChunkEncoder("m"), end_of(reading.events)
+    end = end_of(reading.events)
+    encoder = ChatChunkEncoder("m", with_usage=end.usage is not None)
     body = b"".join(encoder.encode([event]) for event in reading.events)
-    body += encoder.encode_end(end, with_usage=end.usage is not None, with_relay=False)
+    body += encoder.encode_end(end)
     recording, client = openai_client()
     recording.put(body, "text/event-stream")
     return add_up(client.chat.completions.create(model="m", messages=[], stream=True))
@@ -50,7 +51,7 @@ def over_shim_whole(reading: Reading) -> Verdict:
     """As one document."""
     collector, end = ChatCollector("m"), end_of(reading.events)
     collector.add(reading.events)
-    body = collector.to_json(end, with_relay=False)
+    body = collector.to_json(end)
     recording, client = openai_client()
     recording.put(body, "application/json")
     return from_completion(client.chat.completions.create(model="m", messages=[]))

@@ -92,7 +92,7 @@ def by_shim(events: list[StreamEvent]) -> GenerateRequest:
     """The next request of an OpenAI client that read the stream."""
     encoder = ChatChunkEncoder("m")
     body = b"".join(encoder.encode([event]) for event in events)
-    body += encoder.encode_end(end_of(events), with_usage=False, with_relay=False)
+    body += encoder.encode_end(end_of(events))
     recording, client = openai_client()
     recording.put(body, "text/event-stream")
     state: ChatCompletionStreamState[None] = ChatCompletionStreamState()

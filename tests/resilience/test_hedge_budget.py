@@ -132,6 +132,34 @@ def test_a_tenant_cannot_spend_for_others() -> None:
     assert budgets.take("a", 0.0) is None
 
 
+def test_a_tenant_may_have_shares_of_its_own() -> None:
+    budgets = HedgeBudgets(0.0, 0.0)
+    budgets.limit(0.05, 0.2, 0.5, 1.0)
+    for _ in range(1000):
+        budgets.earn("a", 1.0)
+        budgets.earn("b", 1.0)
+    for tenant in ("a", "b"):
+        budget = budgets.of(tenant)
+        assert (budget.max_extra_requests, budget.max_extra_cost) == (0.5, 1.0)
+    taken = 0
+    while budgets.take("a", 0.0):
+        taken += 1
+    assert taken == CAP_REQUESTS, "all that the operator had, though others had earned a half"
+    assert (budgets.refuses("a", 0.0), budgets.of("a").hedges) == ("requests", taken)
+    budgets.limit(0.05, 0.2, 0.0, None)
+    assert budgets.of("a").max_extra_cost == 0.2
+    assert budgets.refuses("b", 0.0) == "requests"
+    budgets.limit(0.05, 0.2)
+    assert budgets.of("b").max_extra_requests == 0.05
+
+
+def test_the_latest_tenants_first() -> None:
+    budgets = HedgeBudgets(0.05, 0.2)
+    for tenant in ("a", "b", "c", "a"):
+        budgets.earn(tenant, None)
+    assert list(budgets.latest(2)) == ["a", "c"]
+
+
 class BudgetMachine(RuleBasedStateMachine):
     """Credit and money against a plain account."""
 

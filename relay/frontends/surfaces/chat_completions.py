@@ -1,294 +1,42 @@
-"""`POST /v1/chat/completions`: parse, generate, write SSE or one JSON document.
-
-The upstream is always asked for a stream, whatever the client wants: only so can the relay tell a
-slow provider from a dead one. The HTTP head waits for the commit, so that a failure before the
-first token has its own status and another provider can still answer; but no longer than
-`commit_headers_after_s`: then 200 and comments, since proxies give up on silent connections.
-
-A client that goes away is the only cancel there is: the generation ends at once. One that does not
-read its stream loses the connection with the generation (`SLOW_CONSUMER`): nothing that is written
-for it could arrive.
-"""
+"""`POST /v1/chat/completions`: OpenAI's chat API."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from relay.content import GenerateRequest
-from relay.dispatch import Services
-from relay.errors import ClientCancelled, InvalidRequest, RelayError, SlowConsumer
-from relay.frontends.asgi import (
-    ABORT,
-    STREAMS,
-    RawHeaders,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    send_answer,
-)
-from relay.frontends.chat_body import decode_json, to_request
-from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.limits import Allowance
-from relay.frontends.request_policy import POLICY_KEYS, read_policy
+from relay.content import Policy
+from relay.errors import RelayError
+from relay.frontends.chat_body import to_request
+from relay.frontends.http_errors import error_body
+from relay.frontends.legacy_functions import uses_functions
+from relay.frontends.stream_options import read_stream_options
+from relay.frontends.surface import Asked
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
-from relay.generation import Generation
-from relay.sse import encode_comment
-
-_SSE_HEADERS: RawHeaders = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would collect the stream otherwise
-]
-
-_COMMENT = encode_comment("relay: waiting for the provider")
-
-_LARGE_BYTES = 256 * 1024
-"""From here on a body is read step by step, so that others are served in between: the largest that
-is accepted takes a tenth of a second in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatSettings:
-    """What the surface needs of the configuration."""
+class ChatCompletions:
+    """See `relay.frontends.surface.Surface`."""
 
-    max_request_bytes: int
-    commit_headers_after_s: float
-    comment_interval_s: float
+    name: Final = "chat_completions"
 
+    def wants_stream(self, body: dict[str, Any]) -> bool:
+        return read_stream_options(body).is_streamed
 
-async def chat_completions(
-    services: Services,
-    settings: ChatSettings,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    request_id: str,
-) -> None:
-    """Serve one request to its end.
-
-    Raises:
-        InvalidRequest, RequestTooLarge: before anything was sent; the caller answers.
-        ClientCancelled: it went away before its request was read.
-    """
-    received_s = services.clock()
-    raw = await read_body(scope, receive, settings.max_request_bytes)
-    is_large = len(raw) > _LARGE_BYTES
-    Allowance().take_json(raw, "body")
-    if is_large:
-        await asyncio.sleep(0)
-    body = decode_json(raw)
-    del raw
-    if is_large:
-        await asyncio.sleep(0)
-    policy, model = read_policy(scope, body)
-    wants_stream, wants_usage = _stream_options(body)
-    for key in POLICY_KEYS:
-        body.pop(key, None)
-    if model:
-        body["model"] = model
-    if wants_stream:
-        await send({"type": STREAMS})
-    request = to_request(body, policy)
-    if is_large:
-        await asyncio.sleep(0)
-    generation = Generation(
-        services,
-        request,
-        generation_id=request_id,
-        frontend="chat_completions",
-        received_s=received_s,
-    )
-    listener = asyncio.get_running_loop().create_task(_cancel_on_disconnect(receive, generation))
-    try:
-        if wants_stream:
-            answer = _Stream(generation, request, settings, send, request_id, wants_usage)
-            await answer.run()
-        else:
-            await _whole(generation, request, send, request_id)
-    finally:
-        listener.cancel()
-        await asyncio.wait([listener])
-
-
-def _stream_options(body: Mapping[str, Any]) -> tuple[bool, bool]:
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise InvalidRequest("stream must be true or false", field="stream")
-    options = body.get("stream_options")
-    if options is None:
-        return bool(stream), False
-    if not isinstance(options, dict):
-        raise InvalidRequest("stream_options must be an object", field="stream_options")
-    if not stream:
-        raise InvalidRequest("stream_options needs stream: true", field="stream_options")
-    wants_usage = options.get("include_usage")
-    if wants_usage is not None and not isinstance(wants_usage, bool):
-        raise InvalidRequest(
-            "stream_options.include_usage must be true or false",
-            field="stream_options.include_usage",
+    def read(self, body: dict[str, Any], policy: Policy) -> Asked:
+        wants_stream, wants_usage = read_stream_options(body)
+        request = to_request(body, policy)
+        if not wants_stream:
+            collector = ChatCollector(
+                request.model, with_relay=policy.timeline, as_functions=uses_functions(body)
+            )
+            return Asked(request, None, collector)
+        encoder = ChatChunkEncoder(
+            request.model,
+            with_usage=wants_usage,
+            with_relay=policy.timeline,
+            as_functions=uses_functions(body),
         )
-    return True, bool(wants_usage)
+        return Asked(request, encoder, None)
 
-
-async def _cancel_on_disconnect(receive: Receive, generation: Generation) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    generation.cancel(ClientCancelled("the client closed the connection"))
-
-
-def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
-    """Who answered and how long each phase up to the first content took."""
-    attempts = generation.attempts_started
-    headers = [
-        (b"x-relay-request-id", request_id.encode()),
-        (b"x-relay-attempts", b"%d" % attempts),
-        (b"x-relay-cache", b"off"),
-    ]
-    if (winner := generation.winner) is not None:
-        headers.append((b"x-relay-provider", _header_text(winner.target.endpoint.provider)))
-        headers.append((b"x-relay-model", _header_text(winner.target.model)))
-    phases = generation.timeline.until_first_content()
-    if phases:
-        timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
-        headers.append((b"server-timing", timing.encode()))
-    return headers
-
-
-def _header_text(text: str) -> bytes:
-    """A model's name comes from the caller: only visible ASCII may enter a header."""
-    return "".join(c if "!" <= c <= "~" else "?" for c in text).encode()
-
-
-class _Stream:
-    """A streamed answer. The head is sent by whoever is first: the commit or the timer."""
-
-    def __init__(
-        self,
-        generation: Generation,
-        request: GenerateRequest,
-        settings: ChatSettings,
-        send: Send,
-        request_id: str,
-        wants_usage: bool,
-    ) -> None:
-        self._generation = generation
-        self._request = request
-        self._settings = settings
-        self._send = send
-        self._request_id = request_id
-        self._wants_usage = wants_usage
-        self._is_head_sent = False
-
-    async def run(self) -> None:
-        generation, send = self._generation, self._send
-        encoder = ChatChunkEncoder(self._request.model)
-        is_released = False
-        async with generation:
-            if not await self._commit_or_comment():
-                pass  # the end is set; told below
-            else:
-                if not self._is_head_sent:
-                    await self._send_head()
-                async for events in generation:
-                    body = encoder.encode(events)
-                    if body:
-                        await send({"type": "http.response.body", "body": body, "more_body": True})
-                        if not is_released:
-                            is_released = True
-                            generation.released()
-        end = generation.end
-        if end is None or isinstance(end.error, ClientCancelled):
-            return  # nobody is there to read
-        if isinstance(end.error, SlowConsumer):
-            await send({"type": ABORT})
-            return
-        if end.error is not None:
-            await self._fail(end.error)
-            return
-        tail = encoder.encode_end(
-            end,
-            with_usage=self._wants_usage,
-            with_relay=self._request.policy.timeline,
-        )
-        await send({"type": "http.response.body", "body": tail})
-
-    async def _commit_or_comment(self) -> bool:
-        """The race; past the limit, the head and then comments while it goes on."""
-        commit_after_s = self._settings.commit_headers_after_s
-        loop = asyncio.get_running_loop()
-        commenting: asyncio.Task[None] | None = None
-
-        def begin() -> None:
-            nonlocal commenting
-            commenting = loop.create_task(self._comment())
-
-        timer = loop.call_later(commit_after_s, begin)
-        try:
-            return await self._generation.commit()
-        finally:
-            timer.cancel()
-            if commenting is not None:
-                commenting.cancel()
-                await asyncio.wait([commenting])
-                if not commenting.cancelled() and (error := commenting.exception()):
-                    raise error
-
-    async def _comment(self) -> None:
-        """Head and comments until cancelled; a cancel never splits a write."""
-        await self._send_head()
-        while True:
-            await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
-            await asyncio.sleep(self._settings.comment_interval_s)
-
-    async def _send_head(self) -> None:
-        self._is_head_sent = True
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [*_SSE_HEADERS, *_relay_headers(self._generation, self._request_id)],
-            }
-        )
-
-    async def _fail(self, error: RelayError) -> None:
-        """Before the head: an HTTP error. After it: an error event, and no `[DONE]`."""
-        body = error_body(error, self._request_id)
-        if self._is_head_sent:
-            await self._send({"type": "http.response.body", "body": b"data: " + body + b"\n\n"})
-            return
-        await send_answer(
-            self._send,
-            http_status(error),
-            body,
-            [*_relay_headers(self._generation, self._request_id), *retry_headers(error)],
-        )
-
-
-async def _whole(
-    generation: Generation, request: GenerateRequest, send: Send, request_id: str
-) -> None:
-    """One JSON document, nothing of it before the clean end."""
-    collector = ChatCollector(request.model)
-    async with generation:
-        if await generation.commit():
-            async for events in generation:
-                collector.add(events)
-                generation.released()
-    end = generation.end
-    if end is None or isinstance(end.error, ClientCancelled):
-        return
-    headers = _relay_headers(generation, request_id)
-    if end.error is not None:
-        await send_answer(
-            send,
-            http_status(end.error),
-            error_body(end.error, request_id),
-            [*headers, *retry_headers(end.error)],
-        )
-        return
-    body = collector.to_json(end, with_relay=request.policy.timeline)
-    await send_answer(send, 200, body, headers)
+    def error_body(self, error: RelayError, request_id: str) -> bytes:
+        return error_body(error, request_id)

@@ -35,8 +35,9 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
-from relay.errors import EventTooLarge
+from relay.errors import EventTooLarge, RelayError
 from relay.event_size import HEAD_BYTES, held_bytes
+from relay.frontends.http_errors import error_body
 from relay.outcome import GenerationEnd
 
 _dumps = orjson.dumps
@@ -148,12 +149,25 @@ class ChatChunkEncoder:
     concatenation.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        with_usage: bool = False,
+        with_relay: bool = False,
+        as_functions: bool = False,
+    ) -> None:
         """
         Args:
             model: shown until the provider names its own.
+            with_usage: the client asked for usage at the end.
+            with_relay: and for the relay's own account of it (`x_relay`).
+            as_functions: tools were given as `functions`: a call is told as `function_call`.
         """
+        self._as_functions = as_functions
         self._model = model
+        self._with_usage = with_usage
+        self._with_relay = with_relay
         self._id = ""
         self._created_s = 0
         self._service_tier = ""
@@ -195,6 +209,8 @@ class ChatChunkEncoder:
             # Before the first content nothing has a chunk of its own.
             return self._chunk(choice, {}, None) if state.is_started else b""
         delta = _delta(event, state)
+        if self._as_functions and "tool_calls" in delta:
+            delta = _old_delta(delta["tool_calls"][0])
         return self._chunk(choice, delta, None) if delta else b""
 
     def _take(self, info: ResponseInfo) -> None:
@@ -253,7 +269,7 @@ class ChatChunkEncoder:
             _dumps(finish),
         )
 
-    def encode_end(self, end: GenerationEnd, *, with_usage: bool, with_relay: bool) -> bytes:
+    def encode_end(self, end: GenerationEnd) -> bytes:
         """What follows the last event of a clean end: the finishing chunks, usage if asked for,
         and `[DONE]`."""
         out = b""
@@ -261,16 +277,21 @@ class ChatChunkEncoder:
             state = self._choices.setdefault(choice, _ChoiceState())
             if not state.is_started:  # an empty answer still has its role
                 out += self._chunk(choice, {"content": ""}, None)
-            out += self._chunk(choice, {}, state.finish(reason))
-        if with_usage or with_relay:
+            finish = state.finish(reason)
+            out += self._chunk(choice, {}, _old_finish(finish) if self._as_functions else finish)
+        if self._with_usage or self._with_relay:
             if not self._head:
                 self._render_head()
             usage = usage_object(end.usage) if end.usage else {}
-            if with_relay:
+            if self._with_relay:
                 usage["x_relay"] = relay_object(end)
             head = self._head.removesuffix(b'[{"index":')
             out += b'%s[],"usage":%s}\n\n' % (head, _dumps(usage))
         return out + b"data: [DONE]\n\n"
+
+    def encode_error(self, error: RelayError, request_id: str) -> bytes:
+        """An error object, and no `[DONE]`."""
+        return b"data: " + error_body(error, request_id) + b"\n\n"
 
 
 def _delta(event: StreamEvent, state: _ChoiceState) -> dict[str, Any]:
@@ -309,6 +330,17 @@ def _delta(event: StreamEvent, state: _ChoiceState) -> dict[str, Any]:
     if isinstance(event, OpaqueDelta):
         return {event.key: orjson.Fragment(event.value_json)}
     return {}
+
+
+def _old_delta(call: dict[str, Any]) -> dict[str, Any]:
+    """A piece of a tool call as one of the only function call there could be."""
+    if call["index"] > 0 or not (function := call.get("function")):
+        return {}
+    return {"function_call": function} if function.get("name") or function["arguments"] else {}
+
+
+def _old_finish(finish: str) -> str:
+    return "function_call" if finish == "tool_calls" else finish
 
 
 def _call_piece(index: int, fragment: str, state: _ChoiceState) -> dict[str, Any]:
@@ -423,12 +455,16 @@ def _merge_opaque(values: list[Any]) -> Any:
 class ChatCollector:
     """Events to one `chat.completion` object of at most `MAX_ANSWER_BYTES`."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, with_relay: bool = False, as_functions: bool = False) -> None:
         """
         Args:
             model: shown if the provider names none.
+            with_relay: the client asked for the relay's own account (`x_relay`).
+            as_functions: tools were given as `functions`: a call is told as `function_call`.
         """
+        self._as_functions = as_functions
         self._model = model
+        self._with_relay = with_relay
         self._info: ResponseInfo | None = None
         self._choices: dict[int, _WholeChoice] = {}
         self._held_bytes = 0
@@ -458,7 +494,16 @@ class ChatCollector:
                 f"the answer is too large for one document ({MAX_ANSWER_BYTES} bytes): stream it"
             )
 
-    def to_json(self, end: GenerationEnd, *, with_relay: bool) -> bytes:
+    def _choice(self, index: int) -> dict[str, Any]:
+        choice = self._choices[index].to_object(index)
+        if self._as_functions:
+            calls = choice["message"].pop("tool_calls", ())
+            if calls and "function" in calls[0]:
+                choice["message"]["function_call"] = calls[0]["function"]
+            choice["finish_reason"] = _old_finish(choice["finish_reason"])
+        return choice
+
+    def to_json(self, end: GenerationEnd) -> bytes:
         """The completion; `end` is a clean end."""
         info = self._info
         value: dict[str, Any] = {
@@ -466,7 +511,7 @@ class ChatCollector:
             "object": "chat.completion",
             "created": (info and info.created_s) or int(time.time()),
             "model": (info and info.model) or self._model,
-            "choices": [self._choices[index].to_object(index) for index in sorted(self._choices)],
+            "choices": [self._choice(index) for index in sorted(self._choices)],
         }
         if info and info.service_tier:
             value["service_tier"] = info.service_tier
@@ -474,6 +519,6 @@ class ChatCollector:
             value["system_fingerprint"] = info.system_fingerprint
         if end.usage is not None:
             value["usage"] = usage_object(end.usage)
-            if with_relay:
+            if self._with_relay:
                 value["usage"]["x_relay"] = relay_object(end)
         return _dumps(value)

@@ -1,0 +1,272 @@
+"""One generation for one HTTP request, whichever API it came by.
+
+The upstream is always asked for a stream, whatever the client wants: only so can the relay tell a
+slow provider from a dead one. The HTTP head waits for the commit, so that a failure before the
+first token has its own status and another provider can still answer; but no longer than
+`commit_headers_after_s`: then 200 and comments, since proxies give up on silent connections.
+
+A client that goes away is the only cancel there is: the generation ends at once. One that does not
+read its stream loses the connection with the generation (`SLOW_CONSUMER`): nothing that is written
+for it could arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from relay.dispatch import Services
+from relay.errors import ClientCancelled, RelayError, SlowConsumer
+from relay.frontends.asgi import (
+    ABORT,
+    STREAMS,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_answer,
+)
+from relay.frontends.caller import caller_of_headers
+from relay.frontends.chat_body import decode_json
+from relay.frontends.http_errors import http_status, retry_headers
+from relay.frontends.limits import Allowance
+from relay.frontends.request_policy import POLICY_KEYS, read_policy
+from relay.frontends.surface import Collector, StreamEncoder, Surface
+from relay.generation import Generation
+from relay.sse import encode_comment
+
+_SSE_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would collect the stream otherwise
+]
+
+MODEL_OF_PATH = "rtrelay.model"
+"""Of the scope: a model that the path names, which goes before the body's."""
+
+_COMMENT = encode_comment("relay: waiting for the provider")
+
+_LARGE_BYTES = 256 * 1024
+"""From here on a body is read step by step, so that others are served in between: the largest that
+is accepted takes a tenth of a second in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """What is needed of the configuration."""
+
+    max_request_bytes: int
+    commit_headers_after_s: float
+    comment_interval_s: float
+
+
+async def serve_generation(
+    surface: Surface,
+    services: Services,
+    settings: HttpSettings,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    request_id: str,
+) -> None:
+    """Serve one request to its end.
+
+    Raises:
+        InvalidRequest, RequestTooLarge: before anything was sent; the caller answers.
+        ClientCancelled: it went away before its request was read.
+    """
+    received_s = services.clock()
+    raw = await read_body(scope, receive, settings.max_request_bytes)
+    is_large = len(raw) > _LARGE_BYTES
+    Allowance().take_json(raw, "body")
+    if is_large:
+        await asyncio.sleep(0)
+    body = decode_json(raw)
+    del raw
+    if is_large:
+        await asyncio.sleep(0)
+    caller = caller_of_headers(services.tenants, scope["headers"])
+    policy, model = read_policy(scope, body, caller)
+    is_streamed = surface.wants_stream(body)
+    for key in POLICY_KEYS:
+        body.pop(key, None)
+    if model := model or scope.get(MODEL_OF_PATH, ""):
+        body["model"] = model
+    if is_streamed:
+        await send({"type": STREAMS})
+    asked = surface.read(body, policy)
+    if is_large:
+        await asyncio.sleep(0)
+    generation = Generation(
+        services,
+        asked.request,
+        generation_id=request_id,
+        frontend=surface.name,
+        received_s=received_s,
+    )
+    listener = asyncio.get_running_loop().create_task(_cancel_on_disconnect(receive, generation))
+    try:
+        if asked.answer is not None:
+            await _Stream(surface, generation, asked.answer, settings, send, request_id).run()
+        elif asked.document is not None:
+            await _whole(surface, generation, asked.document, send, request_id)
+    finally:
+        listener.cancel()
+        await asyncio.wait([listener])
+
+
+async def _cancel_on_disconnect(receive: Receive, generation: Generation) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    generation.cancel(ClientCancelled("the client closed the connection"))
+
+
+def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
+    """Who answered and how long each phase up to the first content took."""
+    attempts = generation.attempts_started
+    headers = [
+        (b"x-relay-request-id", request_id.encode()),
+        (b"x-relay-attempts", b"%d" % attempts),
+        (b"x-relay-cache", b"off"),
+    ]
+    if (winner := generation.winner) is not None:
+        headers.append((b"x-relay-provider", _header_text(winner.target.endpoint.provider)))
+        headers.append((b"x-relay-model", _header_text(winner.target.model)))
+    phases = generation.timeline.until_first_content()
+    if phases:
+        timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
+        headers.append((b"server-timing", timing.encode()))
+    return headers
+
+
+def _header_text(text: str) -> bytes:
+    """A model's name comes from the caller: only visible ASCII may enter a header."""
+    return "".join(c if "!" <= c <= "~" else "?" for c in text).encode()
+
+
+class _Stream:
+    """A streamed answer. The head is sent by whoever is first: the commit or the timer."""
+
+    def __init__(
+        self,
+        surface: Surface,
+        generation: Generation,
+        encoder: StreamEncoder,
+        settings: HttpSettings,
+        send: Send,
+        request_id: str,
+    ) -> None:
+        self._surface = surface
+        self._generation = generation
+        self._encoder = encoder
+        self._settings = settings
+        self._send = send
+        self._request_id = request_id
+        self._is_head_sent = False
+
+    async def run(self) -> None:
+        generation, encoder, send = self._generation, self._encoder, self._send
+        is_released = False
+        async with generation:
+            if not await self._commit_or_comment():
+                pass  # the end is set; told below
+            else:
+                if not self._is_head_sent:
+                    await self._send_head()
+                async for events in generation:
+                    body = encoder.encode(events)
+                    if body:
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        if not is_released:
+                            is_released = True
+                            generation.released()
+        end = generation.end
+        if end is None or isinstance(end.error, ClientCancelled):
+            return  # nobody is there to read
+        if isinstance(end.error, SlowConsumer):
+            await send({"type": ABORT})
+            return
+        if end.error is not None:
+            await self._fail(end.error)
+            return
+        await send({"type": "http.response.body", "body": encoder.encode_end(end)})
+
+    async def _commit_or_comment(self) -> bool:
+        """The race; past the limit, the head and then comments while it goes on."""
+        commit_after_s = self._settings.commit_headers_after_s
+        loop = asyncio.get_running_loop()
+        commenting: asyncio.Task[None] | None = None
+
+        def begin() -> None:
+            nonlocal commenting
+            commenting = loop.create_task(self._comment())
+
+        timer = loop.call_later(commit_after_s, begin)
+        try:
+            return await self._generation.commit()
+        finally:
+            timer.cancel()
+            if commenting is not None:
+                commenting.cancel()
+                await asyncio.wait([commenting])
+                if not commenting.cancelled() and (error := commenting.exception()):
+                    raise error
+
+    async def _comment(self) -> None:
+        """Head and comments until cancelled; a cancel never splits a write."""
+        await self._send_head()
+        while True:
+            await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+            await asyncio.sleep(self._settings.comment_interval_s)
+
+    async def _send_head(self) -> None:
+        self._is_head_sent = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_SSE_HEADERS, *_relay_headers(self._generation, self._request_id)],
+            }
+        )
+
+    async def _fail(self, error: RelayError) -> None:
+        """Before the head: an HTTP error. After it: an event that is no clean end."""
+        if self._is_head_sent:
+            data = self._encoder.encode_error(error, self._request_id)
+            await self._send({"type": "http.response.body", "body": data})
+            return
+        await send_answer(
+            self._send,
+            http_status(error),
+            self._surface.error_body(error, self._request_id),
+            [*_relay_headers(self._generation, self._request_id), *retry_headers(error)],
+        )
+
+
+async def _whole(
+    surface: Surface,
+    generation: Generation,
+    collector: Collector,
+    send: Send,
+    request_id: str,
+) -> None:
+    """One JSON document, nothing of it before the clean end."""
+    async with generation:
+        if await generation.commit():
+            async for events in generation:
+                collector.add(events)
+                generation.released()
+    end = generation.end
+    if end is None or isinstance(end.error, ClientCancelled):
+        return
+    headers = _relay_headers(generation, request_id)
+    if end.error is not None:
+        await send_answer(
+            send,
+            http_status(end.error),
+            surface.error_body(end.error, request_id),
+            [*headers, *retry_headers(end.error)],
+        )
+        return
+    await send_answer(send, 200, collector.to_json(end), headers)
