@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections import Counter
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import rtrelay
 from rtrelay.v1 import Budgets, CommitOn, OutputOptions, TextMode
 
+from bench import emulated
 from bench.hedged import ROWS, HedgedRelay, alias
 from bench.result import CaseResult
 from bench.rig import Rig
@@ -50,6 +52,7 @@ _ITL_MS, _HEDGE_MS = 20, 600
 _TTFT_MS = "100..200"
 """Spread, as providers are: with a fixed time any hitch of this machine is beyond the p95 of both,
 and hedges are suspended, since the slowness is everybody's (`relay/resilience/common_mode.py`)."""
+_WELL, _SECOND = "well", "second"
 _PARALLEL = 16
 _SILENCE_MS = 1500
 """Budget between two tokens: a stall that was committed to ends as a failure soon enough."""
@@ -73,12 +76,16 @@ class _Turn(NamedTuple):
 def run(rig: Rig) -> CaseResult:
     """Each fault at each token in both modes: 3 times, 20 in a full run."""
     times = 3 if rig.options.is_quick else 20
-    aliases = {_name(None, 0, 0): alias(_model(0, ""), _model(1, ""), **_RULE)}
+    # By names of their own, since a file of so many aliases would else be too long.
+    _script(rig, _WELL, _behaviour(0))
+    _script(rig, _SECOND, _behaviour(1))
+    aliases = {_name(None, 0, 0): alias(_WELL, _SECOND, **_RULE)}
     for (fault, pattern), token, number in itertools.product(
         _FAULTS.items(), _TOKENS, range(times)
     ):
-        first = _model(0, f",seed={number},fault={pattern.format(token)}")
-        aliases[_name(fault, token, number)] = alias(first, _model(1, ""), **_RULE)
+        name = _name(fault, token, number)
+        _script(rig, name, f"{_behaviour(0)},seed={number},fault={pattern.format(token)}")
+        aliases[name] = alias(name, _SECOND, **_RULE)
     with HedgedRelay(rig, "relay-segments", aliases) as hedged:
         turns = asyncio.run(_all_turns(rig, hedged.relay.grpc_port, times))
     result = CaseResult(
@@ -112,10 +119,14 @@ def _name(fault: str | None, token: int, number: int) -> str:
     return f"{fault}-{token}-{number}" if fault else "none"
 
 
-def _model(row: int, more: str) -> str:
-    """One row's model of the emulator."""
-    text = _TEXTS[ROWS[row]].replace(" ", "+")
-    return f"emu:ttft={_TTFT_MS},itl={_ITL_MS},text={text}{more}"
+def _behaviour(row: int) -> str:
+    """Of a healthy model of one of the two providers."""
+    return f"ttft={_TTFT_MS},itl={_ITL_MS},text={_TEXTS[ROWS[row]].replace(' ', '+')}"
+
+
+def _script(rig: Rig, model: str, behaviour: str) -> None:
+    order = {"model": model, "behaviour": behaviour}
+    emulated.ask(rig.emulator, "/emulator/script", json.dumps(order).encode())
 
 
 def _row(turns: list[_Turn]) -> tuple[dict[str, float], Histogram]:
