@@ -56,7 +56,7 @@ from relay.errors import (
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.generation_log import log_end
-from relay.outcome import GenerationEnd
+from relay.outcome import AttemptOutcome, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
@@ -425,6 +425,14 @@ class Generation:
         )
         return InternalError("the relay failed; the request id is in its log")
 
+    def _was_left_asking(self) -> bool:
+        """It was ended while a provider had the prompt and had answered nothing: the prompt was
+        spent."""
+        return any(
+            record.outcome is AttemptOutcome.IGNORED and "request_sent" in record.phases_us
+            for record in self._progress.records
+        )
+
     def _close(self, error: RelayError | None) -> None:
         """Release the upstream, fix the end, book and log it. Once."""
         attempt = self._attempt
@@ -443,7 +451,7 @@ class Generation:
             error = None
         usage = self._usage
         is_final = usage is not None and error is None
-        if usage is None and attempt is not None:
+        if usage is None and (attempt is not None or self._was_left_asking()):
             usage = estimate_usage(self.request, self._output_bytes)
         if usage is not None and attempt is not None:
             attempt.spent(usage)

@@ -262,6 +262,37 @@ def test_wait_that_ends_badly_was_one_for_the_provider(
     check()
 
 
+@pytest.mark.parametrize("at", ["headers", "body", "connect"])
+def test_a_cancel_before_any_content_tells_what_the_prompt_cost(at: str) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        never = {
+            place: math.inf if at == place else 0.0 for place in ("connect", "headers", "body")
+        }
+        endpoint = FakeEndpoint(
+            connect_s=never["connect"],
+            headers_s=never["headers"],
+            chunks=[(never["body"], WORDS[0])],
+        )
+        scenario = Scenario({"a": endpoint})
+        generation = scenario.generation()
+        asyncio.get_running_loop().call_later(0.25, generation.cancel, BARGE_IN)
+        await consume(generation)
+        assert generation.end is not None
+        usage = generation.end.usage
+        if at == "connect":  # nothing was sent
+            assert usage is None
+        else:
+            assert usage is not None
+            assert usage.is_estimated
+            assert usage.prompt_tokens > 0
+            assert usage.completion_tokens == 0
+        assert not generation.end.is_usage_final
+        await scenario.settled()
+
+    check()
+
+
 @on_virtual_time
 async def test_slow_client_is_not_a_stall_of_the_provider() -> None:
     scenario = Scenario({"a": FakeEndpoint(chunks=answer("Hello", " there"))})
