@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTO_VENV := .venv-proto
 FRAMEWORKS_VENV := .venv-frameworks
+SCHEMA_VENV := .venv-schema
 # What imports a framework, which `make lint` has not.
 FRAMEWORKS_CODE := -p tests.frameworks -p rtrelay.livekit -p rtrelay.pipecat
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks corpus lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-schema corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +41,12 @@ $(FRAMEWORKS_VENV)/.installed: clients/python/requirements-frameworks.lock clien
 	$(FRAMEWORKS_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e clients/python
 	@touch $@
 
+# schemathesis wants other versions of what the relay's own tests use.
+$(SCHEMA_VENV)/.installed: tests/schema/requirements.lock | $(BIN)/python
+	$(BIN)/python -m venv $(SCHEMA_VENV)
+	$(SCHEMA_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/schema/requirements.lock
+	@touch $@
+
 install: $(VENV)/.installed ## install the relay into .venv
 
 install-dev: $(VENV)/.installed-dev $(PROTO_VENV)/.installed
@@ -56,6 +63,9 @@ endif
 test-frameworks: install $(FRAMEWORKS_VENV)/.installed ## the plugins, through the real LiveKit Agents and Pipecat
 	$(FRAMEWORKS_VENV)/bin/python -m mypy --config-file clients/python/mypy-frameworks.ini $(FRAMEWORKS_CODE)
 	RELAY_BIN=$(abspath $(BIN)/relay) $(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks $(ARGS)
+
+test-schema: install-dev $(SCHEMA_VENV)/.installed ## whatever /openapi.json allows and forbids, by schemathesis
+	RELAY_SCHEMATHESIS="$(abspath $(SCHEMA_VENV)/bin/st)" $(BIN)/python -m pytest tests/schema $(ARGS)
 
 test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and its tests with a real relay
 	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)'; then \
@@ -96,6 +106,7 @@ lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock --group pyproject.toml:dev -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url proto/requirements.in -o proto/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url clients/python/requirements-frameworks.in -o clients/python/requirements-frameworks.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/schema/requirements.in -o tests/schema/requirements.lock
 
 clean: ## remove what was built here
-	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(SCHEMA_VENV) .mypy_cache .ruff_cache .pytest_cache build dist

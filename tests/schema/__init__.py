@@ -1,0 +1,1 @@
+"""Requests that schemathesis makes of `/openapi.json`: `make test-schema`."""
