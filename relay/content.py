@@ -137,6 +137,8 @@ class Tool:
     strict: bool | None = None
     opaque: Mapping[str, Any] | None = None
     """The whole definition, for kinds of tool that we do not read (`custom`, built-ins)."""
+    wire: str = ""
+    """Whose form `opaque` has, if only that wire can say it: others refuse it by name."""
     cache_control: CacheMark = None
 
 
@@ -283,6 +285,8 @@ class GenerateRequest:
     """Reasoning deltas count as content and are delivered."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of an OpenAI chat body, passed on to OpenAI-compatible wires only."""
+    native: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By wire: fields of a body of that wire's own API which no other can say, nor needs to."""
     policy: Policy = field(default_factory=Policy)
 
 

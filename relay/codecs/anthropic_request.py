@@ -57,6 +57,7 @@ from relay.codecs.anthropic_schema import closed
 from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking
 from relay.codecs.request_json import (
     CHAT_ONLY,
+    check_wire,
     dump_body,
     opaque_user,
     read_object,
@@ -211,6 +212,7 @@ class _BodyBuilder:
     # --- tools --------------------------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> Block:
+        check_wire(tool, WIRE, self._provider)
         if tool.opaque is not None:
             return self._opaque_tool(tool.opaque, f"tools[{at}].parameters")
         encoded: Block = {"name": tool.name}

@@ -21,6 +21,7 @@ from relay.codecs.gemini_quirks import GeminiQuirks
 from relay.codecs.gemini_schema import to_openapi
 from relay.codecs.request_json import (
     CHAT_ONLY,
+    check_wire,
     dump_body,
     read_object,
     refuse_asked,
@@ -326,6 +327,7 @@ class _BodyBuilder:
         declarations: list[Json] = []
         others: list[Json] = []
         for at, tool in enumerate(self._request.tools):
+            check_wire(tool, WIRE, self._provider)
             if tool.opaque is None:
                 declarations.append(self._declaration(tool, f"tools[{at}]"))
             elif isinstance(function := tool.opaque.get("function"), Mapping):

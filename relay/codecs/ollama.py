@@ -42,6 +42,7 @@ from relay.codecs.opaque_field import pass_on
 from relay.codecs.quirk_checks import read_quirks
 from relay.codecs.request_json import (
     CHAT_ONLY,
+    check_wire,
     dump_body,
     refuse_asked,
     said_stops,
@@ -394,6 +395,7 @@ class _BodyBuilder:
         return [self._tool(tool, at) for at, tool in enumerate(self._request.tools)] or None
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
+        check_wire(tool, WIRE, self._provider)
         if tool.opaque is not None:
             if tool.opaque.get("type") != "function":
                 raise self._refuse("tools other than functions")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from relay.codecs.openai_quirks import OpenAIChatQuirks
 from relay.codecs.request_json import (
     cache_key,
+    check_wire,
     data_url,
     dump_body,
     said_stops,
@@ -272,6 +273,7 @@ class _BodyBuilder:
     # --- tools, shape, reasoning --------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
+        check_wire(tool, WIRE, self._provider)
         if tool.opaque is not None:
             return self._unread(tool.opaque)
         function: dict[str, Any] = {"name": tool.name}

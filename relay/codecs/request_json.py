@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from relay.content import GenerateRequest, Sampling
+from relay.content import GenerateRequest, Sampling, Tool
 from relay.errors import InvalidRequest, UnsupportedFeature
 
 CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
@@ -44,6 +44,16 @@ def refuse_asked(
         value = extra.get(name)
         if value is not None and value not in nothing:
             raise UnsupportedFeature(name, provider)
+
+
+def check_wire(tool: Tool, wire: str, provider: str) -> None:
+    """
+    Raises:
+        UnsupportedFeature: the tool is one of another wire; named by its type.
+    """
+    if tool.wire not in ("", wire):
+        kind = (tool.opaque or {}).get("type", "unknown")
+        raise UnsupportedFeature(f"a tool of type {kind}", provider)
 
 
 def read_object(text: bytes, field: str) -> dict[str, Any]:

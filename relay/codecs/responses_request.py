@@ -14,6 +14,7 @@ from typing import Any, Final
 from relay.codecs.request_json import (
     CHAT_ONLY,
     cache_key,
+    check_wire,
     data_url,
     dump_body,
     refuse_asked,
@@ -98,6 +99,7 @@ class _BodyBuilder:
 
     def __init__(self, request: GenerateRequest, quirks: ResponsesQuirks, provider: str) -> None:
         self._request = request
+        self._extra: Mapping[str, Any] = {**request.extra, **request.native.get(WIRE, {})}
         self._quirks = quirks
         self._provider = provider
         self._custom_calls = {
@@ -108,7 +110,7 @@ class _BodyBuilder:
         }
 
     def build(self, model: str) -> bytes:
-        request, extra = self._request, self._request.extra
+        request, extra = self._request, self._extra
         self._refuse_the_unsayable()
         body: dict[str, Any] = {
             "model": model,
@@ -261,6 +263,7 @@ class _BodyBuilder:
     # --- tools ------------------------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
+        check_wire(tool, WIRE, self._provider)
         if tool.opaque is not None:
             return self._opaque_tool(tool.opaque)
         encoded: dict[str, Any] = {"type": "function", "name": tool.name}
@@ -324,7 +327,7 @@ class _BodyBuilder:
 
     def _text(self) -> dict[str, Any]:
         """The `text` object: a native one, over it what Chat calls by other names."""
-        extra = self._request.extra
+        extra = self._extra
         given = extra.get("text")
         text = dict(given) if isinstance(given, Mapping) else {}
         if verbosity := extra.get("verbosity"):
@@ -358,7 +361,7 @@ class _BodyBuilder:
         return bool(options.budget_tokens)
 
     def _reasoning(self) -> dict[str, Any]:
-        given = self._request.extra.get("reasoning")
+        given = self._extra.get("reasoning")
         reasoning: dict[str, Any] = {}
         if isinstance(given, Mapping):
             reasoning = {name: given[name] for name in _REASONING_FIELDS if name in given}
@@ -370,7 +373,7 @@ class _BodyBuilder:
         return reasoning
 
     def _include(self, *, reasons: bool, logprobs: bool) -> list[str]:
-        given = self._request.extra.get("include")
+        given = self._extra.get("include")
         wanted = [one for one in given if isinstance(one, str)] if isinstance(given, list) else []
         if reasons:
             wanted.append(ENCRYPTED_REASONING)
@@ -380,7 +383,7 @@ class _BodyBuilder:
 
     def _stream_options(self) -> dict[str, Any] | None:
         """Chat's `include_usage` is no option here: usage always comes."""
-        given = self._request.extra.get("stream_options")
+        given = self._extra.get("stream_options")
         if isinstance(given, Mapping) and isinstance(given.get("include_obfuscation"), bool):
             return {"include_obfuscation": given["include_obfuscation"]}
         return None
