@@ -1,10 +1,10 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
-Handlers are found by exact path and method, so there is nothing to bypass; the one path that holds
-a name, a model's, looks it up and nothing else. HEAD is GET whose body is not sent (RFC 9110 9.3.2;
-the connection drops it). Every answer carries a request id; every error is the error object of
-the API that its path belongs to, OpenAI's where there is none, so that the clients people have can
-read it.
+Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold
+a name, a model's or a response's, look it up and nothing else. HEAD is GET whose body is not sent
+(RFC 9110 9.3.2; the connection drops it). Every answer carries a request id; every error is the
+error object of the API that its path belongs to, OpenAI's where there is none, so that the clients
+people have can read it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from relay.frontends.asgi import (
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.response_store import ResponseStore
+from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.responses import Responses
 
 _log = structlog.get_logger("relay.http")
 
@@ -55,7 +58,10 @@ class HttpApp:
         }
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
+        self._below: dict[str, dict[str, Handler]] = {f"{_MODELS}/": {"GET": self._model}}
+        """By how they begin: paths that go on with a name, which is looked up."""
         self._add("/v1/chat/completions", ChatCompletions())
+        self._add_responses()
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -66,6 +72,15 @@ class HttpApp:
 
         self._routes[path] = {"POST": handler}
         self._error_bodies[path] = surface.error_body
+
+    def _add_responses(self) -> None:
+        limits, services = self._settings.responses_store, self._services
+        store = None if limits is None else ResponseStore(limits)
+        max_bytes = self._settings.max_request_bytes
+        self._add(RESPONSES, Responses(store, services.clock, max_bytes))
+        if store is not None:
+            kept = StoredResponses(store, services.tenants, services.clock)
+            self._below[f"{RESPONSES}/"] = {"GET": kept.get, "DELETE": kept.delete}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,8 +105,9 @@ class HttpApp:
     def _find(self, scope: Scope) -> Handler:
         path, method = scope["path"], scope["method"]
         methods = self._routes.get(path)
-        if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
-            methods = {"GET": self._model}
+        if methods is None:
+            below = (begin for begin in self._below if path.startswith(begin) and path != begin)
+            methods = self._below.get(next(below, ""))
         if methods is None:
             raise _NoSuchPath(path)
         handler = methods.get("GET" if method == "HEAD" else method)

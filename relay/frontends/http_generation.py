@@ -32,6 +32,7 @@ from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
 from relay.frontends.limits import Allowance
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
+from relay.frontends.response_store import StoreLimits
 from relay.frontends.surface import Collector, StreamEncoder, Surface
 from relay.generation import Generation
 from relay.sse import encode_comment
@@ -56,6 +57,8 @@ class HttpSettings:
     max_request_bytes: int
     commit_headers_after_s: float
     comment_interval_s: float
+    responses_store: StoreLimits | None = None
+    """None keeps no responses."""
 
 
 async def serve_generation(
