@@ -12,6 +12,9 @@ from relay.frontends.response_state import pack
 
 Json = dict[str, Any]
 
+TEXT: Final = "response.output_text"
+"""How the events of a message's text begin."""
+
 _IN_PROGRESS: Final = "in_progress"
 
 
@@ -52,7 +55,7 @@ class MessagePart:
         self.growing = (
             Growing("response.refusal", place)
             if is_refusal
-            else Growing("response.output_text", place, {"logprobs": []})
+            else Growing(TEXT, place, {"logprobs": []})
         )
         self.annotations: list[Any] = []
         self.logprobs: list[Any] = []

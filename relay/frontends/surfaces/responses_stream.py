@@ -30,7 +30,7 @@ from relay.content import (
 from relay.errors import RelayError
 from relay.frontends.http_errors import error_object
 from relay.frontends.surfaces.chat_stream import relay_object
-from relay.frontends.surfaces.response_items import Growing, Json
+from relay.frontends.surfaces.response_items import TEXT, Growing, Json
 from relay.frontends.surfaces.response_output import ResponseOutput, logprobs_of
 from relay.outcome import GenerationEnd
 
@@ -176,6 +176,7 @@ class ResponseEncoder(ResponseOutput):
         self._sequence = 0
         self._out: list[bytes] = []
         self._growing: Growing | None = None  # whose head and tail are these
+        self._text: Growing | None = None  # the same, if it is text
         self._head = self._tail = b""
         self._delta_logprobs: list[Any] = []
 
@@ -189,7 +190,7 @@ class ResponseEncoder(ResponseOutput):
                 if (
                     type(event) is TextDelta
                     and (part := self.part) is not None
-                    and part.growing is self._growing
+                    and part.growing is self._text
                 ):
                     part.growing.pieces.append(event.text)
                     held += _PIECE_BYTES + len(event.text)
@@ -278,6 +279,7 @@ class ResponseEncoder(ResponseOutput):
     def tell_delta(self, growing: Growing, piece: str) -> None:
         if growing is not self._growing:
             self._growing = growing
+            self._text = growing if growing.event == TEXT else None
             event = f"{growing.event}.delta"
             fields = _dumps({"type": event, **growing.place})[:-1]
             self._head = b'event: %s\ndata: %s,"delta":' % (event.encode(), fields)
