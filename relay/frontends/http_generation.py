@@ -16,7 +16,7 @@ import asyncio
 from dataclasses import dataclass
 
 from relay.dispatch import Services
-from relay.errors import ClientCancelled, RelayError, SlowConsumer
+from relay.errors import ClientCancelled, EventTooLarge, RelayError, SlowConsumer
 from relay.frontends.asgi import (
     ABORT,
     STREAMS,
@@ -168,6 +168,7 @@ class _Stream:
     async def run(self) -> None:
         generation, encoder, send = self._generation, self._encoder, self._send
         is_released = False
+        too_large: EventTooLarge | None = None
         async with generation:
             if not await self._commit_or_comment():
                 pass  # the end is set; told below
@@ -175,12 +176,19 @@ class _Stream:
                 if not self._is_head_sent:
                     await self._send_head()
                 async for events in generation:
-                    body = encoder.encode(events)
+                    try:
+                        body = encoder.encode(events)
+                    except EventTooLarge as error:
+                        too_large = error
+                        break
                     if body:
                         await send({"type": "http.response.body", "body": body, "more_body": True})
                         if not is_released:
                             is_released = True
                             generation.released()
+        if too_large is not None:
+            await self._fail(too_large)
+            return
         end = generation.end
         if end is None or isinstance(end.error, ClientCancelled):
             return  # nobody is there to read

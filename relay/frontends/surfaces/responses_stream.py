@@ -56,6 +56,7 @@ _CHAT_USAGE: Final = frozenset(
 _FAILURE_CODES: Final = frozenset({"rate_limit_exceeded", "insufficient_quota"})
 """Codes that a failed response may have; all others are its `server_error`."""
 
+_ENDING: Final = b"}\n\n"
 _PIECE_BYTES: Final = 8
 """What a piece of text is counted with beside its characters."""
 
@@ -176,33 +177,37 @@ class ResponseEncoder(ResponseOutput):
         self._sequence = 0
         self._out: list[bytes] = []
         self._growing: Growing | None = None  # whose head and tail are these
-        self._text: Growing | None = None  # the same, if it is text
+        self._pieces: list[str] | None = None  # of a text, while nothing else is told
         self._head = self._tail = b""
         self._delta_logprobs: list[Any] = []
 
     def encode(self, events: Events) -> bytes:
-        """The events of a batch, possibly none."""
+        """The events of a batch, possibly none.
+
+        Raises:
+            EventTooLarge: the answer, which its last event repeats, would be too large.
+        """
         if self._with_logprobs:
             self._pair_logprobs(events)
-        else:
-            out, held = self._out, 0
-            for event in events:
-                if (
-                    type(event) is TextDelta
-                    and (part := self.part) is not None
-                    and part.growing is self._text
-                ):
-                    part.growing.pieces.append(event.text)
-                    held += _PIECE_BYTES + len(event.text)
-                    out.append(
-                        b"%s%s%s%d}\n\n"
-                        % (self._head, _dumps(event.text), self._tail, self._sequence)
-                    )
-                    self._sequence += 1
-                else:
-                    self._other(event)
-            if held:
-                self.hold(held)
+            return self._told()
+        body, held = b"", 0
+        for event in events:
+            if type(event) is TextDelta and (pieces := self._pieces) is not None:
+                text = event.text
+                pieces.append(text)
+                held += _PIECE_BYTES + len(text)
+                number = self._sequence
+                self._sequence = number + 1
+                body += b"".join((self._head, _dumps(text), self._tail, _dumps(number), _ENDING))
+            else:
+                self._other(event)
+                body += self._told()
+        if held:
+            self.hold(held)
+        return body
+
+    def _told(self) -> bytes:
+        """What was told since it was asked for last."""
         body = b"".join(self._out)
         self._out.clear()
         return body
@@ -261,6 +266,7 @@ class ResponseEncoder(ResponseOutput):
     # --- what is told -----------------------------------------------------------------------
 
     def tell(self, event: str, fields: Json) -> None:
+        self._pieces = None
         if not self._sequence:
             self._begin_response()
         name = event.encode()
@@ -277,9 +283,9 @@ class ResponseEncoder(ResponseOutput):
         self._sequence += 1
 
     def tell_delta(self, growing: Growing, piece: str) -> None:
+        self._pieces = growing.pieces if growing.event == TEXT else None
         if growing is not self._growing:
             self._growing = growing
-            self._text = growing if growing.event == TEXT else None
             event = f"{growing.event}.delta"
             fields = _dumps({"type": event, **growing.place})[:-1]
             self._head = b'event: %s\ndata: %s,"delta":' % (event.encode(), fields)
