@@ -154,7 +154,7 @@ class Attempt:
             started_us=round((self.marks.started_s - received_s) * 1e6),
             role=role,
         )
-        self._codec: Codec = target.endpoint.make_codec()
+        self._codec: Codec = target.endpoint.codec_for(request)
         self._stream: UpstreamStream | None = None
         self._chunks: AsyncIterator[bytes | memoryview] | None = None
         self._is_over = False

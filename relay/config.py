@@ -133,6 +133,19 @@ class HttpListener(Listener):
         description="keeps responses for previous_response_id, each worker in its own memory;"
         " {} turns it on, without it nothing is kept",
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description='pages that may read answers, as `https://app.test`; "*" for all'
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            url = urlsplit(origin)
+            is_plain = f"{url.scheme}://{url.netloc}" == origin and "@" not in origin
+            if origin != "*" and not (is_plain and url.scheme in ("http", "https") and url.netloc):
+                raise ValueError(f"{origin!r} is no origin such as https://app.test, and not *")
+        return value
 
 
 class AdminListener(Listener):
@@ -305,6 +318,20 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
 
+class PassthroughConfig(_Model):
+    """What is handed through to a provider unread, and its bounds."""
+
+    max_request_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="one body, which is held while it is sent"
+    )
+    connect_ms: int = Field(3_000, ge=1)
+    first_byte_ms: int = Field(
+        120_000, ge=1, description="until the answer begins: pictures take a minute"
+    )
+    idle_ms: int = Field(60_000, ge=1, description="the provider's longest silence after that")
+    total_ms: int = Field(900_000, ge=1)
+
+
 class ProviderConfig(_Model):
     """One account at one provider. A known name brings its wire, address and quirks along."""
 
@@ -343,6 +370,18 @@ class ProviderConfig(_Model):
     caches_prompts: bool = Field(
         False, description="keeps prefixes of prompts, so that a session's is sent ahead"
     )
+    passthrough: PassthroughConfig | None = Field(
+        None,
+        description="hands through what the relay does not translate (files, images, sound, ...):"
+        " true, or bounds",
+    )
+
+    @field_validator("passthrough", mode="before")
+    @classmethod
+    def _passthrough(cls, value: object) -> object:
+        if value is True:
+            return {}
+        return None if value is False else value
 
     @field_validator("api_key", mode="before")
     @classmethod

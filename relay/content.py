@@ -111,6 +111,15 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeBlocks:
+    """The content of a message as the client's own wire has it, for that wire alone: it may hold
+    more than the fields beside it, or the same in an order that they cannot tell."""
+
+    wire: str
+    blocks: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One entry of the conversation."""
 
@@ -124,6 +133,8 @@ class Message:
     """Reasoning text of an earlier turn, for wires that want it back."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Opaque fields of this message (`reasoning_details`, `extra_content`, ...)."""
+    native: NativeBlocks | None = None
+    """What its wire is sent instead of the fields above; None where they say all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +148,9 @@ class Tool:
     strict: bool | None = None
     opaque: Mapping[str, Any] | None = None
     """The whole definition, for kinds of tool that we do not read (`custom`, built-ins)."""
-    wire: str = ""
-    """Whose form `opaque` has, if only that wire can say it: others refuse it by name."""
+    opaque_wire: str = ""
+    """The wire that `opaque` is written for, where it is known: others read the fields above if
+    there is a schema among them, and refuse the tool by its type if there is none."""
     cache_control: CacheMark = None
 
 
@@ -188,6 +200,24 @@ class Sampling:
     frequency_penalty: float | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingOptions:
+    """Texts whose vectors are wanted, and how; with it a request has no messages."""
+
+    texts: tuple[str, ...] = ()
+    """Each gives one vector, in order."""
+    tokens: tuple[tuple[int, ...], ...] = ()
+    """Texts as tokens of the model, for providers that take them; instead of `texts`."""
+    dimensions: int | None = None
+    as_base64: bool = False
+    """Vectors as little-endian float32 in base64, a third of the bytes; else as numbers."""
+
+    @property
+    def count(self) -> int:
+        """How many vectors are wanted."""
+        return len(self.texts) or len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +313,23 @@ class GenerateRequest:
     prompt_cache_key: str = ""
     want_reasoning: bool = True
     """Reasoning deltas count as content and are delivered."""
+    embedding: EmbeddingOptions | None = None
+    """Vectors are wanted, and no answer."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of an OpenAI chat body, passed on to OpenAI-compatible wires only."""
+    """Further fields of the client's body: passed on to the wire whose body it was, and to no
+    other. Wires read them by `extra_on`."""
+    extra_wire: str = "openai_chat"
+    """Whose body it was."""
     native: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By wire: fields of a body of that wire's own API which no other can say, nor needs to."""
+    """By wire: fields beside `extra` that are for that wire alone."""
     policy: Policy = field(default_factory=Policy)
+
+    def extra_on(self, wire: str) -> Mapping[str, Any]:
+        """The further fields as far as a wire may look into them: a chat body may hold fields of
+        any wire under its own names for them, other bodies' are nobody else's."""
+        extra = self.extra if self.extra_wire in ("openai_chat", wire) else {}
+        native = self.native.get(wire)
+        return {**extra, **native} if native else extra
 
 
 # --- what comes back ------------------------------------------------------------------------
@@ -402,6 +444,14 @@ class OpaqueDelta(StreamEvent, frozen=True, gc=False):
     key: str
     value_json: bytes
     choice: int = 0
+
+
+class Embeddings(StreamEvent, frozen=True, gc=False):
+    """All vectors of a request at once, as many as it has texts, in their order."""
+
+    is_content: ClassVar[bool] = True
+    data_json: bytes
+    """OpenAI's `data`: objects with `object`, `index` and `embedding`."""
 
 
 class ChoiceFinished(StreamEvent, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import genai_prices
+from genai_prices.data_snapshot import get_snapshot
 
 _PROVIDER_IDS: Final = {
     "anthropic": "anthropic",
@@ -110,6 +111,19 @@ def known_price(provider: str, model: str) -> Price | None:
     except (LookupError, ValueError):  # no such model; a model that is not paid by tokens
         return None
     return Price(fresh, cached, output)
+
+
+@lru_cache(maxsize=4096)
+def context_window(provider: str, model: str) -> int | None:
+    """Tokens of prompt and answer that a model takes, as published; None if it is not known."""
+    provider_id = _PROVIDER_IDS.get(provider)
+    if provider_id is None:
+        return None
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, provider_id, None)
+    except LookupError:
+        return None
+    return found.context_window
 
 
 def _rate(provider_id: str, model: str, **tokens: int) -> float:

@@ -29,7 +29,7 @@ def redact(error: RelayError, headers: Iterable[tuple[str, str]]) -> None:
     Args:
         headers: lower-case names; those that an operator gave, since any may hold a secret.
     """
-    forms = [form for name, value in headers for form in _forms(_secret_of(name, value))]
+    forms = forms_of(headers)
     if not forms:
         return
     message = without(error.public_message, forms)
@@ -41,6 +41,11 @@ def redact(error: RelayError, headers: Iterable[tuple[str, str]]) -> None:
     if isinstance(error, UpstreamStatus):
         for name in ("provider_type", "provider_code", "provider_param"):
             setattr(error, name, without(getattr(error, name), forms))
+
+
+def forms_of(headers: Iterable[tuple[str, str]]) -> list[str]:
+    """The credentials among request headers, in every form that a text may hold them in."""
+    return [form for name, value in headers for form in _forms(_secret_of(name, value))]
 
 
 def without(text: str, forms: Sequence[str]) -> str:

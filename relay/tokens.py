@@ -41,7 +41,11 @@ def estimate_prompt_tokens(request: GenerateRequest) -> int:
             total_bytes += count_bytes(call.name) + count_bytes(call.arguments)
     for tool in request.tools:
         total_bytes += len(tool.parameters_json) + count_bytes(tool.description)
-    return -(-total_bytes // BYTES_PER_TOKEN)
+    tokens = -(-total_bytes // BYTES_PER_TOKEN)
+    if request.embedding is not None:
+        tokens += sum(-(-count_bytes(text) // BYTES_PER_TOKEN) for text in request.embedding.texts)
+        tokens += sum(map(len, request.embedding.tokens))
+    return tokens
 
 
 def is_plausible(usage: Usage, estimated_prompt_tokens: int) -> bool:

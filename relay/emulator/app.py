@@ -7,6 +7,7 @@ Providers' paths:
     POST /v1beta/models/M:generateContent     Gemini (also under /v1; and the Vertex path)
     POST /v1beta/models/M:streamGenerateContent?alt=sse
     POST /v1/responses                        OpenAI Responses
+    POST [/DIALECT]/v1/embeddings             vectors; more in `vectors`
     GET  [/DIALECT]/v1/models, /v1beta/models
 
 Control:
@@ -15,7 +16,9 @@ Control:
     GET  /emulator/streams?since=ID           one record per stream
     GET  /emulator/faults                     the table of faults
     POST /emulator/script                     {"model", "behaviour"} for good, or with
-                                              {"match": "next", "count": k} for the next k requests
+                                              {"match": "next", "count": k} for the next k requests,
+                                              or with {"match": "prompt", "prompt": TEXT} for those
+                                              whose last message of the user contains the text
     POST /emulator/reset                      forget records, scripts and draw counters
 
 The key `bad-key` is refused in each provider's own way; any other passes.
@@ -39,11 +42,12 @@ from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
 from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
 from relay.emulator.performance import play_stream, play_whole
 from relay.emulator.replay import ReplayError, load_recording, play_recording
-from relay.emulator.report import Report
+from relay.emulator.report import PROMPT_CHARS, Report
 from relay.emulator.scene import Scene, start
 from relay.emulator.script import Behaviour, Script, ScriptError
 from relay.emulator.socket_cut import open_connections
 from relay.emulator.ticker import Ticker
+from relay.emulator.vectors import Vectors, is_vectors_path
 from relay.emulator.wires.anthropic import AnthropicMessages
 from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire
 from relay.emulator.wires.dialects import DIALECTS
@@ -108,7 +112,8 @@ class EmulatorApp:
         try:
             asked = _ask(wire, path, exchange)
             record.model = asked.model
-            behaviour = self.script.behaviour_for(asked.model)
+            record.prompt_start = asked.prompt[:PROMPT_CHARS]
+            behaviour = self.script.behaviour_for(asked.model, asked.prompt)
         except (BadRequest, ScriptError) as error:
             self._fail(exchange, wire, Failure(400, "bad_request", str(error)))
             return
@@ -158,6 +163,9 @@ class EmulatorApp:
         start(play, exchange, self._ticker)
 
     def _wire(self, path: str, query: str) -> Wire | None:
+        if is_vectors_path(path):
+            is_gemini = path.endswith(":batchEmbedContents")
+            return Vectors(self._gemini if is_gemini else self._chats["openai"])
         if path.endswith("/chat/completions"):
             return self._chats.get(path.split("/", 2)[1], self._chats["openai"])
         if path.endswith("/messages"):
@@ -213,6 +221,11 @@ class EmulatorApp:
             if not isinstance(count, int) or count < 1:
                 raise BadRequest("count must be a whole number above 0")
             self.script.push_next(model, behaviour, count)
+        elif order.get("match") == "prompt":
+            part = order.get("prompt")
+            if not isinstance(part, str) or not part:
+                raise BadRequest("prompt must be a text that is not empty")
+            self.script.set_prompt(model, part, behaviour)
         else:
             self.script.set_model(model, behaviour)
         return {"model": model, "match": order.get("match", "model")}

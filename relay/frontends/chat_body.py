@@ -38,6 +38,7 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest
+from relay.frontends.legacy_functions import as_tools
 from relay.frontends.limits import (
     MAX_MESSAGES,
     MAX_NODES,
@@ -148,6 +149,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     Raises:
         InvalidRequest: a field is missing or wrong; `field` is its path.
     """
+    body = as_tools(body)
     model = _typed(body, "model", str, "a string")
     if not model:
         raise InvalidRequest("model is required", field="model")

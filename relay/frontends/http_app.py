@@ -1,14 +1,15 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
-Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold
-a name, a model's or a response's, look it up and nothing else. HEAD is GET whose body is not sent
-(RFC 9110 9.3.2; the connection drops it). Every answer carries a request id; every error is the
-error object of the API that its path belongs to, OpenAI's where there is none, so that the clients
-people have can read it.
+Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
+name, a model's, a response's or an Azure deployment's, look it up and nothing else. HEAD is GET
+whose body is not sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id;
+every error is the error object of the API that its path belongs to, OpenAI's where there is none,
+so that the clients people have can read it.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +20,7 @@ import structlog
 
 from relay.dispatch import Services
 from relay.errors import ClientCancelled, InternalError, InvalidRequest, RelayError, shown
+from relay.frontends import messages_errors
 from relay.frontends.asgi import (
     ABORT,
     HeadIsOut,
@@ -29,11 +31,24 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.http_generation import (
+    MODEL_OF_PATH,
+    HttpSettings,
+    request_id_headers,
+    serve_generation,
+)
+from relay.frontends.model_rows import model_list, model_row
+from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
+from relay.frontends.openapi import openapi_json
+from relay.frontends.passthrough import METHODS, Passthrough
 from relay.frontends.response_store import ResponseStore
 from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
+from relay.frontends.surfaces.completions import Completions
+from relay.frontends.surfaces.count_tokens import count_tokens
+from relay.frontends.surfaces.embeddings import EmbeddingsApi
+from relay.frontends.surfaces.messages import Messages
 from relay.frontends.surfaces.responses import Responses
 
 _log = structlog.get_logger("relay.http")
@@ -42,6 +57,14 @@ Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
+_MESSAGES = "/v1/messages"
+_COUNT_TOKENS = "/v1/messages/count_tokens"
+_AZURE = "/openai"
+_AZURE_V1 = "/openai/v1/"
+_DEPLOYMENTS = "/openai/deployments/"
+_DEPLOYMENT = re.compile(rf"{_DEPLOYMENTS}([^/].*?)(/chat/completions|/completions|/embeddings)")
+"""Paths of Azure's clients: `/openai/deployments/NAME/chat/completions`, where the name is the
+model; and as OpenAI's own, under `/openai`. Their `api-version` says nothing to us."""
 
 
 class HttpApp:
@@ -55,12 +78,19 @@ class HttpApp:
             _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
+            "/openapi.json": {"GET": self._openapi},
         }
+        self._passthrough = Passthrough(services)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._below: dict[str, dict[str, Handler]] = {f"{_MODELS}/": {"GET": self._model}}
         """By how they begin: paths that go on with a name, which is looked up."""
         self._add("/v1/chat/completions", ChatCompletions())
+        self._add("/v1/completions", Completions())
+        self._add("/v1/embeddings", EmbeddingsApi())
+        self._add_made(_MESSAGES, Messages.of_scope, messages_errors.error_body)
+        self._routes[_COUNT_TOKENS] = {"POST": self._count_tokens}
+        self._error_bodies[_COUNT_TOKENS] = messages_errors.error_body
         self._add_responses()
 
     def _add(self, path: str, surface: Surface) -> None:
@@ -81,6 +111,17 @@ class HttpApp:
         if store is not None:
             kept = StoredResponses(store, services.tenants, services.clock)
             self._below[f"{RESPONSES}/"] = {"GET": kept.get, "DELETE": kept.delete}
+
+    def _add_made(self, path: str, make: Callable[[Scope], Surface], told: ErrorBody) -> None:
+        """The same of an API that says things in headers: a surface is made for each request."""
+
+        async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+            services, settings = self._services, self._settings
+            surface = make(scope)
+            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+
+        self._routes[path] = {"POST": handler}
+        self._error_bodies[path] = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,10 +145,18 @@ class HttpApp:
 
     def _find(self, scope: Scope) -> Handler:
         path, method = scope["path"], scope["method"]
+        if path.startswith(_DEPLOYMENTS):
+            path = _of_deployment(scope)
+        elif path.startswith(_AZURE_V1):
+            path = scope["path"] = path.removeprefix(_AZURE)
         methods = self._routes.get(path)
         if methods is None:
             below = (begin for begin in self._below if path.startswith(begin) and path != begin)
             methods = self._below.get(next(below, ""))
+        if methods is None and self._passthrough.find(path) is not None:
+            methods = dict.fromkeys(METHODS, self._passthrough)
+            if handler := methods.get(method):
+                return handler
         if methods is None:
             raise _NoSuchPath(path)
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -124,45 +173,53 @@ class HttpApp:
         elif isinstance(error, _WrongMethod):
             status = 405
             headers.append((b"allow", error.allowed.encode()))
-        headers.append((b"x-relay-request-id", request_id.encode()))
-        body = self._error_bodies.get(scope["path"], error_body)(error, request_id)
+        headers += request_id_headers(request_id)
+        told = self._error_bodies.get(scope["path"], error_body)
+        if is_of_anthropic(scope):
+            told = messages_errors.error_body
+        body = told(error, request_id)
         await send_answer(send, status, body, headers)
 
     # --- routes -----------------------------------------------------------------------------
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """Aliases first, then `provider/model`; from memory, since clients prewarm with it."""
-        rows = [self._row(name) for name in self._services.catalog.names()]
-        await self._answer(send, {"object": "list", "data": rows}, request_id)
+        catalog, made_s = self._services.catalog, self._started_at_s
+        if is_of_anthropic(scope):
+            rows = anthropic_list(catalog.names(), made_s)
+        else:
+            rows = model_list(catalog, made_s)
+        await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """One model, by any name that a request may have: slashes in it are its own.
+        """One model; slashes in its name are its own.
 
         Raises:
             UnknownModel: a request for it would fail the same way.
         """
-        row = self._row(scope["path"][len(_MODELS) + 1 :])
+        name = scope["path"][len(_MODELS) + 1 :]
+        row = model_row(self._services.catalog, name, self._started_at_s)
+        if is_of_anthropic(scope):
+            row = anthropic_row(name, self._started_at_s)
         await self._answer(send, row, request_id)
 
-    def _row(self, name: str) -> dict[str, Any]:
-        catalog = self._services.catalog
-        route = catalog.resolve(name)
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._started_at_s,
-            "owned_by": "rtrelay"
-            if name in catalog.routes
-            else route.candidates[0].endpoint.provider,
-        }
-
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
-        headers: RawHeaders = [(b"x-relay-request-id", request_id.encode())]
+        headers: RawHeaders = request_id_headers(request_id)
         await send_answer(send, 200, orjson.dumps(value), headers)
+
+    async def _count_tokens(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> None:
+        await count_tokens(self._services, self._settings, scope, receive, send, request_id)
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The process lives and its loop turns."""
         await send_answer(send, 200, b'{"status":"ok"}')
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """What the shim serves, for tools."""
+        model = next(iter(self._services.catalog.names()), "fast")
+        paths = {*self._routes, *(f"{begin}{{id}}" for begin in self._below)}
+        await send_answer(send, 200, openapi_json(paths, model))
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whether new work is welcome: no while draining."""
@@ -170,6 +227,15 @@ class HttpApp:
             await send_answer(send, 503, b'{"status":"draining"}')
         else:
             await send_answer(send, 200, b'{"status":"ready"}')
+
+
+def _of_deployment(scope: Scope) -> str:
+    """OpenAI's own path for one of a deployment, which names the request's model."""
+    path: str = scope["path"]
+    if found := _DEPLOYMENT.fullmatch(path):
+        scope[MODEL_OF_PATH], tail = found.groups()
+        path = scope["path"] = f"/v1{tail}"
+    return path
 
 
 class _NoSuchPath(InvalidRequest):

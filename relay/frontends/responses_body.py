@@ -210,7 +210,7 @@ def _tool(item: object, path: str) -> Tool:
     if kind == "custom":
         return Tool(name=needed(item, "name", path), opaque=_custom_of_chat(item))
     if kind != "function":
-        return Tool(name="", opaque=item, wire=WIRE)
+        return Tool(name="", opaque=item, opaque_wire=WIRE)
     parameters = typed(item, "parameters", dict, "an object", path)
     return Tool(
         name=needed(item, "name", path),

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from relay.codecs.base import CodecFactory
-from relay.codecs.registry import BUILDERS
+from relay.codecs.base import Codec, CodecFactory
+from relay.codecs.registry import BUILDERS, EMBEDDERS, embedder_of
 from relay.config import (
     TIMEOUT_CLASSES_MS,
     AliasConfig,
@@ -31,6 +31,7 @@ from relay.config import (
     Config,
     ConfigError,
     HedgeConfig,
+    PassthroughConfig,
     ProviderConfig,
     ProxyUrl,
     TimeoutsConfig,
@@ -67,6 +68,8 @@ class Endpoint:
     headers: Headers
     """Sent with every request: the credential and the row's own headers."""
     make_codec: CodecFactory
+    make_embedder: CodecFactory
+    """For requests that want vectors; where the wire has none it refuses them by name."""
     warm_connections: int
     max_streams: int
     probe_path: str
@@ -79,12 +82,23 @@ class Endpoint:
     tpm: int | None
     """Tokens a minute, likewise."""
     models: tuple[str, ...]
+    passthrough: PassthroughConfig | None
+    """What is handed through unread; None for nothing."""
     caches_prompts: bool
     """Whether sending the beginning of a prompt ahead makes the prompt cheaper and faster."""
 
     def price_of(self, model: str) -> Price | None:
         """What the operator says, else what is published, else None."""
         return self.prices.get(model) or known_price(self.provider, model)
+
+    def codec_for(self, request: GenerateRequest) -> Codec:
+        """A codec for one attempt."""
+        return self.make_codec() if request.embedding is None else self.make_embedder()
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether its wire gives vectors."""
+        return self.wire in EMBEDDERS
 
     @property
     def stops_billing(self) -> bool:
@@ -282,6 +296,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         )
     try:
         make_codec = builder(row.quirks, name)
+        make_embedder = embedder_of(row.wire)(row.quirks, name)
     except ValueError as error:
         raise ConfigError(f"providers.{name}.quirks: {error}") from error
     url = urlsplit(row.base_url)
@@ -311,6 +326,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         base_path=base_path,
         headers=headers,
         make_codec=make_codec,
+        make_embedder=make_embedder,
         warm_connections=row.warm_connections,
         max_streams=row.max_streams,
         probe_path=row.probe_path or f"{base_path}/models",
@@ -326,6 +342,7 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         rpm=row.rpm,
         tpm=row.tpm,
         models=row.models,
+        passthrough=row.passthrough,
         caches_prompts=row.caches_prompts,
     )
 

@@ -48,7 +48,7 @@ class Origin(NamedTuple):
 class UpstreamRequest(NamedTuple):
     """One request, ready to send. `headers` hold secrets: never log them."""
 
-    method: Literal["GET", "POST", "HEAD"]
+    method: Literal["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"]
     path: str
     """Path and query, beginning with `/`."""
     headers: Headers

@@ -38,7 +38,14 @@ from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.stream import EngineStream
 from relay.transport.trust import roots_of, system_roots
 
-_METHODS = {"GET": wreq.Method.GET, "POST": wreq.Method.POST, "HEAD": wreq.Method.HEAD}
+_METHODS = {
+    "GET": wreq.Method.GET,
+    "POST": wreq.Method.POST,
+    "HEAD": wreq.Method.HEAD,
+    "PUT": wreq.Method.PUT,
+    "PATCH": wreq.Method.PATCH,
+    "DELETE": wreq.Method.DELETE,
+}
 
 _CONNECT_FAILURES = (
     exceptions.ConnectionError,

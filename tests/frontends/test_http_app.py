@@ -73,6 +73,15 @@ def ask(path: str, method: str = "GET", *, handler: Any = None) -> Told:
     return told
 
 
+def test_a_model_s_row_says_who_answers() -> None:
+    row = ask("/v1/models/fast").value["x_relay"]
+    assert (row["tags"], row["embeddings"], row["context_window"]) == ([], True, None)
+    assert [target["provider"] for target in row["targets"]] == ["a", "lab"]
+    assert {target["wire"] for target in row["targets"]} == {"openai_chat"}
+    assert [target["fallback"] for target in row["targets"]] == [False, False]
+    assert all("usd_per_million_tokens" in target for target in row["targets"])
+
+
 def test_models_are_listed() -> None:
     told = ask("/v1/models")
     assert [(row["id"], row["owned_by"]) for row in told.value["data"]] == [

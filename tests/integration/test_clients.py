@@ -199,6 +199,39 @@ async def test_models(relay: RelayUnderTest, kind: str) -> None:
         assert await client.models() == ["fast", "lab/m"]
 
 
+@pytest.mark.parametrize("kind", ["deployments", "v1"])
+async def test_azure_s_client(relay: RelayUnderTest, kind: str) -> None:
+    root = relay.base_url.removesuffix("/v1")
+    http = openai.DefaultAsyncHttpxClient(trust_env=False)
+    client: openai.AsyncOpenAI
+    if kind == "v1":
+        client = openai.AsyncOpenAI(
+            base_url=f"{root}/openai/v1/", api_key="any", http_client=http, max_retries=0
+        )
+    else:
+        client = openai.AsyncAzureOpenAI(
+            azure_endpoint=root,
+            api_version="2025-01-01",
+            api_key="any",
+            http_client=http,
+            max_retries=0,
+        )
+    async with client:
+        whole = await client.chat.completions.create(model="fast", messages=HELLO)
+        assert whole.choices[0].message.content == "Hello!"
+        with pytest.raises(openai.NotFoundError) as raised:
+            await client.chat.completions.create(model="nobody", messages=HELLO)
+    assert raised.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    "path", ["deployments//chat/completions", "deployments/completions", "deployments/fast"]
+)
+async def test_what_is_no_deployment(relay: RelayUnderTest, path: str) -> None:
+    response = await relay.http.post(f"/openai/{path}", json={})
+    assert response.status_code == 404
+
+
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
     "function": {

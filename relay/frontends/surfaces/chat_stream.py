@@ -149,13 +149,22 @@ class ChatChunkEncoder:
     concatenation.
     """
 
-    def __init__(self, model: str, *, with_usage: bool = False, with_relay: bool = False) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        with_usage: bool = False,
+        with_relay: bool = False,
+        as_functions: bool = False,
+    ) -> None:
         """
         Args:
             model: shown until the provider names its own.
             with_usage: the client asked for usage at the end.
             with_relay: and for the relay's own account of it (`x_relay`).
+            as_functions: tools were given as `functions`: a call is told as `function_call`.
         """
+        self._as_functions = as_functions
         self._model = model
         self._with_usage = with_usage
         self._with_relay = with_relay
@@ -200,6 +209,8 @@ class ChatChunkEncoder:
             # Before the first content nothing has a chunk of its own.
             return self._chunk(choice, {}, None) if state.is_started else b""
         delta = _delta(event, state)
+        if self._as_functions and "tool_calls" in delta:
+            delta = _old_delta(delta["tool_calls"][0])
         return self._chunk(choice, delta, None) if delta else b""
 
     def _take(self, info: ResponseInfo) -> None:
@@ -266,7 +277,8 @@ class ChatChunkEncoder:
             state = self._choices.setdefault(choice, _ChoiceState())
             if not state.is_started:  # an empty answer still has its role
                 out += self._chunk(choice, {"content": ""}, None)
-            out += self._chunk(choice, {}, state.finish(reason))
+            finish = state.finish(reason)
+            out += self._chunk(choice, {}, _old_finish(finish) if self._as_functions else finish)
         if self._with_usage or self._with_relay:
             if not self._head:
                 self._render_head()
@@ -318,6 +330,17 @@ def _delta(event: StreamEvent, state: _ChoiceState) -> dict[str, Any]:
     if isinstance(event, OpaqueDelta):
         return {event.key: orjson.Fragment(event.value_json)}
     return {}
+
+
+def _old_delta(call: dict[str, Any]) -> dict[str, Any]:
+    """A piece of a tool call as one of the only function call there could be."""
+    if call["index"] > 0 or not (function := call.get("function")):
+        return {}
+    return {"function_call": function} if function.get("name") or function["arguments"] else {}
+
+
+def _old_finish(finish: str) -> str:
+    return "function_call" if finish == "tool_calls" else finish
 
 
 def _call_piece(index: int, fragment: str, state: _ChoiceState) -> dict[str, Any]:
@@ -432,12 +455,14 @@ def _merge_opaque(values: list[Any]) -> Any:
 class ChatCollector:
     """Events to one `chat.completion` object of at most `MAX_ANSWER_BYTES`."""
 
-    def __init__(self, model: str, *, with_relay: bool = False) -> None:
+    def __init__(self, model: str, *, with_relay: bool = False, as_functions: bool = False) -> None:
         """
         Args:
             model: shown if the provider names none.
             with_relay: the client asked for the relay's own account (`x_relay`).
+            as_functions: tools were given as `functions`: a call is told as `function_call`.
         """
+        self._as_functions = as_functions
         self._model = model
         self._with_relay = with_relay
         self._info: ResponseInfo | None = None
@@ -469,6 +494,15 @@ class ChatCollector:
                 f"the answer is too large for one document ({MAX_ANSWER_BYTES} bytes): stream it"
             )
 
+    def _choice(self, index: int) -> dict[str, Any]:
+        choice = self._choices[index].to_object(index)
+        if self._as_functions:
+            calls = choice["message"].pop("tool_calls", ())
+            if calls and "function" in calls[0]:
+                choice["message"]["function_call"] = calls[0]["function"]
+            choice["finish_reason"] = _old_finish(choice["finish_reason"])
+        return choice
+
     def to_json(self, end: GenerationEnd) -> bytes:
         """The completion; `end` is a clean end."""
         info = self._info
@@ -477,7 +511,7 @@ class ChatCollector:
             "object": "chat.completion",
             "created": (info and info.created_s) or int(time.time()),
             "model": (info and info.model) or self._model,
-            "choices": [self._choices[index].to_object(index) for index in sorted(self._choices)],
+            "choices": [self._choice(index) for index in sorted(self._choices)],
         }
         if info and info.service_tier:
             value["service_tier"] = info.service_tier

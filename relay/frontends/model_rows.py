@@ -1,0 +1,62 @@
+"""`GET /v1/models` and `/v1/models/{id}`: what can be asked for, who answers, and at what price.
+
+The rows are OpenAI's; what only the relay knows is in their `x_relay`. All of it comes from memory,
+since clients warm their connections with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay.prices import context_window
+from relay.routing.catalog import Catalog, Target
+
+
+def model_row(catalog: Catalog, name: str, created_s: int) -> dict[str, Any]:
+    """One model, by any name that a request may have.
+
+    Args:
+        created_s: seconds since the epoch; of the relay's start, as providers' own are not known.
+
+    Raises:
+        UnknownModel: nothing has this name.
+    """
+    route = catalog.resolve(name)
+    first = route.candidates[0]
+    targets = (*route.candidates, *route.fallbacks)
+    return {
+        "id": name,
+        "object": "model",
+        "created": created_s,
+        "owned_by": "rtrelay" if name in catalog.routes else first.endpoint.provider,
+        "x_relay": {
+            "tags": list(route.tags),
+            "embeddings": any(target.endpoint.has_embeddings for target in targets),
+            "context_window": context_window(first.endpoint.provider, first.model),
+            "targets": [
+                {**_target(target), "fallback": target in route.fallbacks} for target in targets
+            ],
+        },
+    }
+
+
+def model_list(catalog: Catalog, created_s: int) -> dict[str, Any]:
+    """Aliases first, then `provider/model`."""
+    rows = [model_row(catalog, name, created_s) for name in catalog.names()]
+    return {"object": "list", "data": rows}
+
+
+def _target(target: Target) -> dict[str, Any]:
+    price = target.price
+    return {
+        "provider": target.endpoint.provider,
+        "model": target.model,
+        "wire": target.endpoint.wire,
+        "usd_per_million_tokens": None
+        if price is None
+        else {
+            "input": price.input,
+            "cached_input": price.cached_input,
+            "output": price.output,
+        },
+    }

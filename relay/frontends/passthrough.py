@@ -1,0 +1,364 @@
+"""What the relay does not translate, handed through to one provider as it is: files, images, sound.
+
+    /pass/PROVIDER/PATH      any row that allows it, PATH after the row's base address
+    /v1/AREA/...             the areas below, where exactly one row allows them
+
+Off unless a provider's row says `passthrough`. The caller's credentials stay here and the row's go
+out; of headers only those below pass, in either direction. Nothing is retried, raced or counted as
+tokens: a request is bounded in size and time, logged with who asked and what came, and that is all.
+What the relay serves itself (chat, responses, embeddings, messages) is refused here, since it would
+go past every rule that an operator has set for it. Of the request's own limits `x-relay-total-ms`
+holds, and `x-relay-first-token-ms` for the first byte.
+
+A client that leaves resets the provider's stream; an answer that breaks breaks the connection, as
+nobody could tell half a file from a whole one otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Final
+
+import structlog
+
+from relay.config import PassthroughConfig
+from relay.content import Budgets
+from relay.deadline import Scope as Deadline
+from relay.deadline import Timer, Watchdog
+from relay.dispatch import Services
+from relay.errors import (
+    AttemptTimeout,
+    ClientCancelled,
+    Draining,
+    FirstTokenTimeout,
+    InvalidRequest,
+    Reason,
+    RelayError,
+    StreamStalled,
+    UnknownModel,
+    UpstreamStatus,
+)
+from relay.frontends.asgi import ABORT, STREAMS, RawHeaders, Receive, Scope, Send, read_body
+from relay.frontends.caller import caller_of_headers
+from relay.frontends.request_policy import read_policy
+from relay.redaction import forms_of, without
+from relay.routing.catalog import Endpoint
+from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
+
+_log = structlog.get_logger("relay.passthrough")
+
+PREFIX: Final = "/pass/"
+AREAS: Final = frozenset(
+    {
+        "assistants",
+        "audio",
+        "batches",
+        "containers",
+        "conversations",
+        "evals",
+        "files",
+        "fine_tuning",
+        "images",
+        "moderations",
+        "realtime",
+        "threads",
+        "uploads",
+        "vector_stores",
+        "videos",
+    }
+)
+"""First words of OpenAI's paths that this relay has no meaning for."""
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_SERVED: Final = re.compile(
+    r".*(/chat/completions|/completions|/responses|/embeddings|/messages|/count_tokens"
+    r"|:generateContent|:streamGenerateContent|:batchEmbedContents|/api/chat|/api/embed)/*",
+    re.IGNORECASE,
+)
+_REQUEST_HEADERS: Final = frozenset(
+    {
+        b"accept",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"if-none-match",
+        b"openai-beta",
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"range",
+        b"x-goog-upload-command",
+        b"x-goog-upload-header-content-length",
+        b"x-goog-upload-header-content-type",
+        b"x-goog-upload-offset",
+        b"x-goog-upload-protocol",
+    }
+)
+_RESPONSE_HEADERS: Final = frozenset(
+    {
+        "accept-ranges",
+        "content-disposition",
+        "content-language",
+        "content-range",
+        "content-type",
+        "etag",
+        "last-modified",
+        "openai-processing-ms",
+        "openai-version",
+        "retry-after",
+        "x-request-id",
+        "request-id",
+    }
+)
+MAX_ERROR_BYTES: Final = 256 * 1024
+"""Of an error that is looked through for our credentials; a longer one is cut."""
+_HEAD, _BODY, _CLIENT = 0, 1, 2
+"""Whom a request waits for, as its watchdog knows it."""
+
+
+class Passthrough:
+    """Serves what the module says; finds nothing where no row allows it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def find(self, path: str) -> tuple[Endpoint, PassthroughConfig, str] | None:
+        """The row that a path goes to, and what is behind its base address; None if none does.
+
+        Raises:
+            InvalidRequest: several rows allow it, or the path is not one to be sent on.
+        """
+        endpoints = self._services.catalog.endpoints
+        if path.startswith(PREFIX):
+            name, _, rest = path[len(PREFIX) :].partition("/")
+            endpoint = endpoints.get(name)
+            if endpoint is None or endpoint.passthrough is None:
+                return None
+            return endpoint, endpoint.passthrough, _checked(rest)
+        area = path.removeprefix("/v1/").partition("/")[0]
+        if not path.startswith("/v1/") or area not in AREAS:
+            return None
+        found = [
+            (row, row.passthrough) for row in endpoints.values() if row.passthrough is not None
+        ]
+        if len(found) > 1:
+            names = ", ".join(f"{PREFIX}{row.provider}/{area}" for row, _ in found)
+            raise InvalidRequest(f"several providers may serve {area}: ask one of {names}")
+        if not found:
+            return None
+        return *found[0], _checked(path.removeprefix("/v1/"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Serve one request to its end.
+
+        Raises:
+            RelayError: before anything was sent; the caller answers.
+            ClientCancelled: it went away.
+        """
+        services = self._services
+        found = self.find(scope["path"])
+        if found is None:
+            raise UnknownModel(scope["path"], ())
+        if services.is_draining:
+            raise Draining("this relay is shutting down; connect again")
+        endpoint, limits, _ = found
+        budgets = read_policy(scope, {})[0].budgets
+        exchange = _Exchange(services, endpoint, limits, budgets, scope, send, request_id)
+        body = await read_body(scope, receive, limits.max_request_bytes)
+        await send({"type": STREAMS})  # a client that ends its sending side has gone
+        await exchange.run(_path_of(scope, endpoint), body, receive)
+
+
+def _checked(rest: str) -> str:
+    """
+    Raises:
+        InvalidRequest: what a server may read as another path, or what the relay serves itself.
+    """
+    segments = rest.split("/")
+    if not rest or "\\" in rest or any(part in ("", ".", "..") for part in segments[:-1]):
+        raise InvalidRequest("the path must be plain segments behind the provider's name")
+    if segments[-1] in (".", "..") or any(character < " " for character in rest):
+        raise InvalidRequest("the path must be plain segments behind the provider's name")
+    if _SERVED.fullmatch(f"/{rest}"):
+        raise InvalidRequest(f"the relay serves {segments[-1]} itself: ask it under /v1")
+    return rest
+
+
+def _path_of(scope: Scope, endpoint: Endpoint) -> str:
+    """As the client has encoded it, behind the row's base path, with its query."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    text = raw.decode("latin-1").partition("?")[0]
+    if "%2f" in text.lower() or "%5c" in text.lower() or "%2e" in text.lower():
+        raise InvalidRequest("the path may not hold encoded slashes or dots")
+    if text.startswith(PREFIX):
+        text = text[len(PREFIX) :].partition("/")[2]
+    else:
+        text = text.removeprefix("/v1/")
+    query: bytes = scope.get("query_string", b"")
+    tail = f"?{query.decode('latin-1')}" if query else ""
+    return f"{endpoint.base_path}/{text}{tail}"
+
+
+class _Exchange:
+    """One request at the provider."""
+
+    def __init__(
+        self,
+        services: Services,
+        endpoint: Endpoint,
+        limits: PassthroughConfig,
+        budgets: Budgets,
+        scope: Scope,
+        send: Send,
+        request_id: str,
+    ) -> None:
+        self._services = services
+        self._endpoint = endpoint
+        self._limits = limits
+        self._total_s = min(limits.total_ms / 1000, budgets.total_s or math.inf)
+        self._first_byte_s = min(limits.first_byte_ms / 1000, budgets.first_token_s or math.inf)
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self._deadline = Deadline()
+        self._is_head_out = False
+        self._status = 0
+        self._answer_bytes = 0
+        self._began_s = services.clock()
+
+    async def run(self, path: str, body: bytes, receive: Receive) -> None:
+        """Send, and stream back what comes.
+
+        Raises:
+            RelayError: nothing of an answer was sent.
+        """
+        deadline, limits, clock = self._deadline, self._limits, self._services.clock
+        deadline.enter()
+        listener = asyncio.get_running_loop().create_task(self._watch_client(receive))
+        timer = Timer(deadline, self._total_s, self._too_long)
+        limits_s = (self._first_byte_s, limits.idle_ms / 1000, None)
+        watchdog = Watchdog(deadline, limits_s, self._silent, clock)
+        failure: RelayError | None = None
+        try:
+            await self._exchange(path, body, watchdog)
+        except asyncio.CancelledError:
+            failure = deadline.caught()
+            if failure is None:
+                raise
+            await self._fail(failure)
+        except RelayError as error:
+            failure = error
+            await self._fail(error)
+        finally:
+            watchdog.stop()
+            timer.stop()
+            deadline.leave()
+            listener.cancel()
+            await asyncio.wait([listener])
+            self._log(len(body), failure)
+
+    async def _exchange(self, path: str, body: bytes, watchdog: Watchdog) -> None:
+        endpoint, clock = self._endpoint, self._services.clock
+        stream = await self._services.transport.open(
+            endpoint.origin,
+            UpstreamRequest(
+                self._scope["method"],
+                path,
+                [*self._headers(), *endpoint.headers],
+                body,
+            ),
+            connect_timeout_s=self._limits.connect_ms / 1000,
+        )
+        try:
+            self._status = stream.status
+            if 300 <= stream.status < 400 and stream.status != 304:
+                raise UpstreamStatus(
+                    f"{endpoint.provider} answered with a redirect, which is not followed",
+                    reason=Reason.UPSTREAM_REDIRECT,
+                    http_status=stream.status,
+                )
+            if stream.status >= 400:
+                await self._error_answer(stream, watchdog)
+                return
+            # Framed anew: what was announced holds for the body only if it is not cut.
+            length = [(n, v) for n, v in stream.headers if n == "content-length"]
+            await self._head(stream.status, stream.headers, length)
+            watchdog.enter(_BODY, clock())
+            async for chunk in stream.chunks():
+                watchdog.enter(_CLIENT, clock())
+                self._answer_bytes += len(chunk)
+                await self._send(
+                    {"type": "http.response.body", "body": bytes(chunk), "more_body": True}
+                )
+                watchdog.enter(_BODY, clock())
+            await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            stream.abort()
+            await stream.aclose()
+
+    async def _error_answer(self, stream: UpstreamStream, watchdog: Watchdog) -> None:
+        """The provider's own error, with our credentials masked where it quotes them."""
+        body = bytearray()
+        watchdog.enter(_BODY, self._services.clock())
+        async for chunk in stream.chunks():
+            body += chunk[: MAX_ERROR_BYTES - len(body)]
+        text = without(body.decode("utf-8", "replace"), forms_of(self._endpoint.headers)).encode()
+        self._answer_bytes = len(text)
+        await self._head(stream.status, stream.headers, [("content-length", str(len(text)))])
+        await self._send({"type": "http.response.body", "body": text})
+
+    def _headers(self) -> Headers:
+        return [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in self._scope["headers"]
+            if name in _REQUEST_HEADERS
+        ]
+
+    async def _head(self, status: int, headers: Headers, length: Headers) -> None:
+        found: RawHeaders = [
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in [*headers, *length]
+            if name in _RESPONSE_HEADERS or (name, value) in length
+        ]
+        found.append((b"x-relay-request-id", self._request_id.encode()))
+        found.append((b"x-relay-provider", self._endpoint.provider.encode("ascii", "replace")))
+        self._is_head_out = True
+        await self._send({"type": "http.response.start", "status": status, "headers": found})
+
+    # --- ends -------------------------------------------------------------------------------
+
+    async def _watch_client(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._deadline.cancel(ClientCancelled("the client closed the connection"))
+
+    def _too_long(self) -> RelayError:
+        return AttemptTimeout(f"{self._endpoint.provider} took longer than {self._total_s:g} s")
+
+    def _silent(self, state: int) -> RelayError:
+        limits, provider = self._limits, self._endpoint.provider
+        if state == _HEAD:
+            return FirstTokenTimeout(f"{provider} did not answer within {self._first_byte_s:g} s")
+        return StreamStalled(f"{provider} sent nothing for {limits.idle_ms / 1000:g} s")
+
+    async def _fail(self, error: RelayError) -> None:
+        if not self._is_head_out:
+            raise error
+        if not isinstance(error, ClientCancelled):
+            await self._send({"type": ABORT})
+
+    def _log(self, request_bytes: int, failure: RelayError | None) -> None:
+        caller = caller_of_headers(self._services.tenants, self._scope["headers"])
+        _log.info(
+            "passthrough",
+            id=self._request_id,
+            tenant=caller.tenant or None,
+            provider=self._endpoint.provider,
+            method=self._scope["method"],
+            path=self._scope["path"][:200],
+            status=self._status or None,
+            reason=failure.reason.name if failure is not None else None,
+            request_bytes=request_bytes,
+            answer_bytes=self._answer_bytes,
+            wall_us=round((self._services.clock() - self._began_s) * 1e6),
+        )
