@@ -324,6 +324,12 @@ def test_text_after_the_finish_belongs_to_the_answer() -> None:
     assert found[-1]["item"]["content"] == [text_part("ab")]
 
 
+def test_alternatives_that_nobody_asked_for_are_left_out() -> None:
+    events = (TextDelta("a"), TextDelta("x", 1), TextDelta("b"), STOP)
+    other = ChoiceFinished(FinishReason.LENGTH, "length", 1)
+    assert middle(*events, other)[-1]["item"]["content"] == [text_part("ab")]
+
+
 def test_empty_answer_is_an_empty_message() -> None:
     assert kinds(middle(STOP)) == ["output_item.added", "output_item.done"]
 
@@ -376,6 +382,14 @@ def test_citations_are_told_flat() -> None:
         "annotation": flat,
     }
     assert found[-1]["item"]["content"] == [text_part("a", annotations=[flat])]
+
+
+def test_citation_of_another_wire_has_this_apis_name() -> None:
+    location = {"type": "web_search_result_location", "url": "https://h", "title": "t"}
+    cited = {"index": 0, "type": "url_citation", "url_citation": location}
+    events = (TextDelta("a"), OpaqueDelta("annotations", orjson.dumps([cited])), STOP)
+    (part,) = whole_of(INFO, *events)["output"][0]["content"]
+    assert part["annotations"] == [{"type": "url_citation", "url": "https://h", "title": "t"}]
 
 
 def test_items_of_hosted_tools_pass_through_in_their_places() -> None:

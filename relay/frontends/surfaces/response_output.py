@@ -343,10 +343,10 @@ def logprobs_of(value: Any) -> list[Any]:
 
 
 def _flat_annotation(value: Any) -> Any:
-    """A citation without the inner object that Chat has."""
+    """A citation without the inner object that Chat has, which may have another wire's type."""
     if isinstance(value, dict):
         kind = value.get("type")
         inner = value.get(kind) if isinstance(kind, str) else None
         if isinstance(inner, dict):
-            return {"type": kind, **inner}
+            return {**inner, "type": kind}
     return value

@@ -192,7 +192,11 @@ class ResponseEncoder(ResponseOutput):
             return self._told()
         body, held = b"", 0
         for event in events:
-            if type(event) is TextDelta and (pieces := self._pieces) is not None:
+            if (
+                type(event) is TextDelta
+                and (pieces := self._pieces) is not None
+                and not event.choice  # of others, which nobody can ask for, nothing is told
+            ):
                 text = event.text
                 pieces.append(text)
                 held += _PIECE_BYTES + len(text)
