@@ -3,10 +3,14 @@ what is refused by its path."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.codecs.anthropic_messages import build_anthropic_messages
 from relay.codecs.base import CodecBuilder
@@ -36,6 +40,7 @@ from relay.errors import InvalidRequest, UnsupportedFeature
 from relay.frontends.limits import Allowance
 from relay.frontends.response_state import pack, unpack
 from relay.frontends.responses_body import Earlier, ResponsesRequest, to_request
+from tests.fakes.properties import examples
 
 WIRE = "openai_responses"
 HELLO = Message(Role.USER, (TextPart("Hello"),))
@@ -565,3 +570,69 @@ def test_tool_loop_is_said_to_every_wire(build: CodecBuilder) -> None:
     for word in ("Be brief.", "Hi", "rain", '"f"'):
         assert word in sent
     assert "unknown_field" not in sent
+
+
+# --- anything ---------------------------------------------------------------------------------
+
+FULL: dict[str, Any] = {
+    "model": "fast",
+    "instructions": "x",
+    "input": [
+        {"role": "user", "content": [{"type": "input_image", "image_url": "data:a/b;base64,QQ=="}]},
+        {"type": "reasoning", "id": "rs", "summary": [{"text": "x"}], "encrypted_content": "x"},
+        said("x", phase="p"),
+        call("c1"),
+        {"type": "custom_tool_call", "call_id": "c2", "name": "f", "input": "x"},
+        result("c1", [{"type": "input_file", "file_data": "QQ==", "filename": "f"}]),
+        {"type": "web_search_call", "id": "ws", "x_relay_format": "f"},
+    ],
+    "tools": [
+        {"type": "function", "name": "f", "parameters": {}, "strict": True},
+        {"type": "custom", "name": "g", "format": {"type": "grammar", "syntax": "s"}},
+        {"type": "web_search", "filters": {}},
+    ],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function"}]},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "metadata": {"a": "b"},
+    "include": ["x"],
+    "temperature": 1,
+    "max_tool_calls": 1,
+    "truncation": "auto",
+    "store": True,
+    "previous_response_id": "r",
+}
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-2, 2) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all values within a document."""
+    if not isinstance(value, dict | list):
+        return [path]
+    keys = value.keys() if isinstance(value, dict) else range(len(value))
+    inner = [one for key in keys for one in leaves(value[key], (*path, key))]
+    return [path, *inner] if path else inner
+
+
+@examples(300)
+@given(st.data())
+def test_whatever_a_field_holds_is_read_or_refused_by_name(data: st.DataObject) -> None:
+    body = copy.deepcopy(FULL)
+    at = data.draw(st.sampled_from(leaves(FULL)))
+    holder: Any = body
+    for key in at[:-1]:
+        holder = holder[key]
+    holder[at[-1]] = data.draw(anything)
+    try:
+        found = to_request(body, Policy())
+    except InvalidRequest as error:
+        assert error.field  # noqa: PT017 - what is not refused is read
+    else:
+        orjson.dumps(found.echo)
+        for build in (build_openai_responses, *OTHERS):
+            with contextlib.suppress(UnsupportedFeature, InvalidRequest):
+                encoded(build, found.request)
