@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.surfaces.grpc_surfaces import Converse, Generate
 from tests.surfaces.messages_surface import Messages
-from tests.surfaces.openai_surfaces import Chat, Completions
+from tests.surfaces.openai_surfaces import Chat, Completions, Responses
 from tests.surfaces.told import Surface
 from tests.surfaces.wires import WIRES, ProviderWire
 
@@ -17,6 +17,8 @@ SURFACES: Final[tuple[Surface, ...]] = (
     Chat(is_stream=False),
     Completions(is_stream=True),
     Completions(is_stream=False),
+    Responses(is_stream=True),
+    Responses(is_stream=False),
     Messages(is_stream=True),
     Messages(is_stream=False),
     Generate(),
