@@ -354,6 +354,10 @@ def _said(item: Mapping[str, Any]) -> set[str]:
     return {name for name, value in item.items() if value is not None}
 
 
+def _without_nulls(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if value is not None}
+
+
 def _cache_mark(item: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
     return _typed(item, "cache_control", dict, "an object", path) or None
 
@@ -482,7 +486,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
 def _tool(item: object, path: str) -> Tool:
     if not isinstance(item, dict):
         raise InvalidRequest(f"{path} must be an object", field=path)
-    if item.get("type") != "function":
+    if _function_kind(item, path) != "function":
         return Tool(name="", opaque=item)
     inner = _inner(item, "function", path)
     outer, path = path, f"{path}.function"
@@ -490,7 +494,8 @@ def _tool(item: object, path: str) -> Tool:
     if not name:
         raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
     if _said(item) - _TOOL_KEYS or _said(inner) - _FUNCTION_KEYS:
-        return Tool(name=name, opaque=item)
+        whole = {"type": "function", **_without_nulls(item), "function": _without_nulls(inner)}
+        return Tool(name=name, opaque=whole)
     parameters = _typed(inner, "parameters", dict, "an object", path)
     return Tool(
         name=name,
@@ -499,6 +504,12 @@ def _tool(item: object, path: str) -> Tool:
         strict=_typed(inner, "strict", bool, "true or false", path),
         cache_control=_cache_mark(item, outer) or _cache_mark(inner, path),
     )
+
+
+def _function_kind(item: Mapping[str, Any], path: str) -> str:
+    """The type of a tool or a choice; one that holds a function is one, said or not."""
+    kind = _typed(item, "type", str, "a string", path)
+    return kind or ("function" if "function" in item else "")
 
 
 def _tool_choice(value: object) -> ToolChoice | None:
@@ -512,7 +523,7 @@ def _tool_choice(value: object) -> ToolChoice | None:
         return ToolChoice(ToolChoiceMode(value))
     if not isinstance(value, dict):
         raise InvalidRequest("tool_choice must be a string or an object", field="tool_choice")
-    if value.get("type") == "function":
+    if _function_kind(value, "tool_choice") == "function":
         name = _inner(value, "function", "tool_choice").get("name")
         if not isinstance(name, str) or not name:
             raise InvalidRequest(

@@ -243,7 +243,7 @@ def _tool_choice(value: object) -> ToolChoice | None:
         return ToolChoice(ToolChoiceMode(value))
     if not isinstance(value, dict):
         raise wrong("tool_choice", "must be a string or an object")
-    if value.get("type") == "function":
+    if text(value, "type", "tool_choice") == "function":
         return ToolChoice(ToolChoiceMode.NAMED, name=needed(value, "name", "tool_choice"))
     return ToolChoice(ToolChoiceMode.OPAQUE, opaque=_choice_of_chat(value))
 

@@ -282,6 +282,7 @@ def test_messages_of_a_tool_loop() -> None:
             {"type": "function", "function": {"name": "f"}},
             ToolChoice(ToolChoiceMode.NAMED, "f"),
         ),
+        ({"function": {"name": "f"}}, ToolChoice(ToolChoiceMode.NAMED, "f")),
         ({"type": "x"}, ToolChoice(ToolChoiceMode.OPAQUE, opaque={"type": "x"})),
     ],
 )
@@ -300,6 +301,20 @@ def test_tool_choice(given: object, expected: ToolChoice | None) -> None:
 def test_tools_that_we_do_not_read_go_on_whole(tool: dict[str, Any]) -> None:
     (found,) = to_request(body(tools=[tool])).tools
     assert found.opaque == tool
+
+
+def test_a_tool_that_goes_on_whole_goes_without_nulls() -> None:
+    said = {"type": "function", "function": {"name": "f", "odd": 1}}
+    nulls = {"description": None, "parameters": None}
+    given = {**said, "function": {**said["function"], **nulls}, "cache_control": None}  # type: ignore[dict-item]
+    (found,) = to_request(body(tools=[given])).tools
+    assert found.opaque == said
+
+
+def test_a_tool_without_a_type_is_a_function_if_it_has_one() -> None:
+    given: list[dict[str, Any]] = [{"function": {"name": "f"}}, {"google_search": {}}]
+    found = to_request(body(tools=given)).tools
+    assert found == (Tool("f"), Tool("", opaque={"google_search": {}}))
 
 
 def test_cache_marks_and_nulls_make_no_tool_unknown() -> None:
@@ -441,6 +456,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         body(tools=[{"type": "function", "function": {"name": "f", "strict": "yes"}}]),
         "tools[0].function.strict",
     ),
+    (body(tools=[{"type": {}, "function": {"name": "f"}}]), "tools[0].type"),
+    (body(tool_choice={"type": {}, "function": {"name": "f"}}), "tool_choice.type"),
     (body(tool_choice="any"), "tool_choice"),
     (body(tool_choice=1), "tool_choice"),
     (body(tool_choice={"type": "function"}), "tool_choice.function"),

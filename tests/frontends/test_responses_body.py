@@ -462,6 +462,7 @@ def test_echo_holds_no_secret_of_a_tool() -> None:
         ({"tools": [{"type": "function", "name": "f", "parameters": []}]}, "tools[0].parameters"),
         ({"tool_choice": "maybe"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.name"),
+        ({"tool_choice": {"type": {}, "name": "f"}}, "tool_choice.type"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.tools"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {str(at): "" for at in range(17)}}, "metadata"),
