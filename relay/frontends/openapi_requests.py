@@ -240,15 +240,21 @@ _EMBEDDINGS: Final = _object(
 
 # --- OpenAI's Responses -------------------------------------------------------------------------
 
+_INPUT_TEXT: Final = _kind("input_text", ["text"], text=_STRING)
 _INPUT_PART: Final = _any(
-    _kind("input_text", ["text"], text=_STRING),
+    _INPUT_TEXT,
     _kind("input_image", ["image_url"], image_url=_WEB),
 )
 _ITEM: Final = _any(
     _object(
         ["role", "content"],
-        role={"enum": ["user", "system", "developer"]},
+        role={"const": "user"},
         content=_any(_STRING, _list(_INPUT_PART, 1)),
+    ),
+    _object(
+        ["role", "content"],
+        role={"enum": ["system", "developer"]},
+        content=_any(_STRING, _list(_INPUT_TEXT, 1)),
     ),
     _object(["role", "content"], role={"const": "assistant"}, content=_STRING),
     _kind(

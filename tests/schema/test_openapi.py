@@ -38,6 +38,7 @@ LIMITS: Final = ("first-token-ms", "first-segment-ms", "inter-token-ms", "total-
 HURRY_MS: Final = 1000
 """A request with less may be late."""
 
+USER_PARTS: Final = ("text", "image_url", "file")
 GENERATIONS: Final = (
     "/v1/chat/completions",
     "/v1/completions",
@@ -177,11 +178,12 @@ def assert_well_formed(bodies: list[dict[str, Any]], kind: Any) -> None:
 
 
 def without_new_kinds(body: dict[str, Any]) -> dict[str, Any]:
-    """A body without parts and tools of a kind that OpenAI's types do not know: they go through, so
-    that what a provider has anew can be used at once."""
-    known = {"text", "refusal", "image_url", "file"}  # sound has other formats elsewhere
-    kept = dict(body)
+    """A body without what OpenAI's types do not know and the relay lets through on purpose, since
+    other hosts have it: kinds of parts and tools, formats of sound, pictures that are not the
+    user's, words for an effort."""
+    kept = {key: value for key, value in body.items() if key != "reasoning_effort"}
     for message in kept.get("messages", ()):
+        known = USER_PARTS if message["role"] == "user" else ("text", "refusal")
         if isinstance(content := message.get("content"), list):
             message["content"] = [part for part in content if part["type"] in known]
     if "tools" in kept:
