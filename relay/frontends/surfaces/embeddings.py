@@ -23,7 +23,7 @@ from relay.errors import InvalidRequest, RelayError
 from relay.frontends.body_fields import integer, needed, text
 from relay.frontends.http_errors import error_body
 from relay.frontends.surface import Asked
-from relay.frontends.surfaces.chat_stream import relay_object
+from relay.frontends.surfaces.account import relay_object
 from relay.outcome import GenerationEnd
 
 MAX_INPUTS: Final = 2048
