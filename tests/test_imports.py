@@ -161,6 +161,7 @@ OUTSIDE: dict[str, set[str]] = {
     "wreq": {"transport"},
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands"},
+    "websockets": {"transport"},
     "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
     "starlette": {"frontends"},
