@@ -32,7 +32,8 @@ from relay.frontends.asgi import (
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import MODEL_OF_PATH, HttpSettings, serve_generation
 from relay.frontends.model_rows import model_list, model_row
-from relay.frontends.passthrough import METHODS, Passthrough
+from relay.frontends.passthrough import Passthrough
+from relay.frontends.passthrough_rules import METHODS
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
 from relay.frontends.surfaces.completions import Completions
@@ -64,7 +65,7 @@ class HttpApp:
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
         }
-        self._passthrough = Passthrough(services)
+        self._passthrough = Passthrough(services, settings.origins)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._add("/v1/chat/completions", ChatCompletions())

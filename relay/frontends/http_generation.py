@@ -59,6 +59,8 @@ class HttpSettings:
     max_request_bytes: int
     commit_headers_after_s: float
     comment_interval_s: float
+    origins: tuple[str, ...] = ()
+    """Of pages that may open a WebSocket; `*` for all."""
 
 
 async def serve_generation(
