@@ -24,6 +24,7 @@ _EXPOSED = (
     "x-relay-model",
     "x-relay-provider",
     "x-relay-request-id",
+    "x-relay-tokens",
 )
 MAX_AGE_S = 600
 """How long a browser may keep an answer to its question; more than Chromium keeps is no use."""
