@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,14 @@ def is_installed(package: str) -> bool:
         return False
 
 
+_ENVIRONMENT = {
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+    # Their own looks at the world outside, beside the requests that are tested.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "ANONYMIZED_TELEMETRY": "False",
+}
+
 IS_CLIENTS_ENVIRONMENT = is_installed("langchain_openai") or is_installed("llama_index")
 """Not that of `make test`, which has two of the clients for other tests."""
 
@@ -46,18 +55,16 @@ else:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings of the clients' own are not ours to mend."""
+    """Let clients warn and leave sockets behind: what runs in this process is theirs."""
     if IS_CLIENTS_ENVIRONMENT:
-        config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")
-        config.addinivalue_line("filterwarnings", "ignore::ResourceWarning")
-        config.addinivalue_line("filterwarnings", "ignore::UserWarning")
+        os.environ.update(_ENVIRONMENT)
+        config.addinivalue_line("filterwarnings", "ignore")
+        warnings.simplefilter("ignore")  # also once the last test is over
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Emulator and relay, for all tests."""
-    # The clients are unmodified, so they look for a proxy.
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     with World(tmp_path_factory.mktemp("world")) as running:
         yield running
 

@@ -172,11 +172,15 @@ def test_unknown_model(client: anthropic.Anthropic) -> None:
 
 def test_stream_that_breaks_is_an_error(client: anthropic.Anthropic, messages: World) -> None:
     model = messages.scripted({"text": TEXT, "fault": "cut@3"})
-    text = ""
-    with pytest.raises(anthropic.APIError):  # noqa: PT012 - what came before it is looked at
-        with client.messages.stream(model=model, max_tokens=200, messages=HELLO) as stream:
-            for piece in stream.text_stream:
-                text += piece
+    pieces: list[str] = []
+    stream = client.messages.create(model=model, max_tokens=200, messages=HELLO, stream=True)
+    with pytest.raises(anthropic.APIError):
+        pieces.extend(
+            event.delta.text
+            for event in stream
+            if event.type == "content_block_delta" and event.delta.type == "text_delta"
+        )
+    text = "".join(pieces)
     assert text
     assert TEXT.startswith(text)
 

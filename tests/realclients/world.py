@@ -1,4 +1,4 @@
-"""The emulator and a relay in front of it, as processes on free ports, and what a test asks them."""
+"""The emulator and a relay in front of it, as processes, and what a test asks of them."""
 
 from __future__ import annotations
 
