@@ -77,7 +77,7 @@ def test_tool_loop(world: World, streamed: bool) -> None:
     conversation: list[Any] = [HumanMessage("Hello")]
     asked: Any
     if streamed:
-        asked = AIMessageChunk("")
+        asked = AIMessageChunk(content="")
         for chunk in model.stream(conversation):
             asked = asked + chunk
     else:
@@ -119,7 +119,7 @@ def test_unknown_model(world: World) -> None:
 @one_loop
 async def test_cancelled_stream_stops_the_provider(world: World) -> None:
     before = world.last_stream()
-    stream = chat(world, ENDLESS).astream("Hello")
+    stream: Any = chat(world, ENDLESS).astream("Hello")
     async for chunk in stream:
         if chunk.text:
             break

@@ -110,14 +110,14 @@ def test_structured_output(world: World) -> None:
 
 def test_rate_limit(world: World) -> None:
     before = world.last_stream()
-    with pytest.raises(litellm.RateLimitError) as caught:
+    with pytest.raises(litellm.exceptions.RateLimitError) as caught:
         litellm.completion(**asking(world, LIMITED))
     assert caught.value.status_code == 429
     assert len(world.streams(before)) == 1
 
 
 def test_unknown_model(world: World) -> None:
-    with pytest.raises(litellm.NotFoundError, match=UNKNOWN):
+    with pytest.raises(litellm.exceptions.NotFoundError, match=UNKNOWN):
         litellm.completion(**asking(world, UNKNOWN))
 
 
