@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTO_VENV := .venv-proto
+FRAMEWORKS_VENV := .venv-frameworks
+# What imports a framework, which `make lint` has not.
+FRAMEWORKS_CODE := -p tests.frameworks -p rtrelay.livekit -p rtrelay.pipecat
 CLIENTS_VENV := .venv-clients
 # LlamaIndex holds to the openai client's second major version.
 OPENAI2_VENV := .venv-clients-openai2
@@ -12,10 +15,10 @@ export PATH := $(abspath $(NODE_VENV)/links):$(PATH)
 PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-clients node corpus lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-clients node corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; set PYTHON=python3.x" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -35,6 +38,13 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 $(PROTO_VENV)/.installed: proto/requirements.lock | $(BIN)/python
 	$(BIN)/python -m venv $(PROTO_VENV)
 	$(PROTO_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r proto/requirements.lock
+	@touch $@
+
+# LiveKit Agents and Pipecat bring a hundred packages that are none of the relay's business.
+$(FRAMEWORKS_VENV)/.installed: clients/python/requirements-frameworks.lock clients/python/pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(FRAMEWORKS_VENV)
+	$(FRAMEWORKS_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r clients/python/requirements-frameworks.lock
+	$(FRAMEWORKS_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e clients/python
 	@touch $@
 
 $(CLIENTS_VENV)/.installed: tests/realclients/requirements.lock | $(BIN)/python
@@ -68,6 +78,10 @@ test: install-dev ## all tests that need nothing but Python (<= 5 minutes)
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist  # measures ratios, so it runs alone
 endif
+
+test-frameworks: install $(FRAMEWORKS_VENV)/.installed ## the plugins, through the real LiveKit Agents and Pipecat
+	$(FRAMEWORKS_VENV)/bin/python -m mypy --config-file clients/python/mypy-frameworks.ini $(FRAMEWORKS_CODE)
+	RELAY_BIN=$(abspath $(BIN)/relay) $(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks $(ARGS)
 
 test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and its tests with a real relay
 	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)'; then \
@@ -113,6 +127,7 @@ bench: install-dev ## added latency, CPU per event, cancels, memory; writes benc
 nightly: install-dev ## the long forms: every cut of every recording, full benches
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
 	$(BIN)/python -m bench run
+	$(BIN)/python -m bench run barge_in paced_sessions segment_race first_turn generate_or_converse
 	$(BIN)/python -m bench run loser_leaks
 	$(BIN)/python -m bench run hedge_tail --sockets
 
@@ -121,9 +136,10 @@ lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package rtrelay-client --group pyproject.toml:build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements.lock --group pyproject.toml:dev -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url proto/requirements.in -o proto/requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url clients/python/requirements-frameworks.in -o clients/python/requirements-frameworks.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements.in -o tests/realclients/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements-openai2.in -o tests/realclients/requirements-openai2.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url .ci/requirements-node.in -o .ci/requirements-node.lock
 
 clean: ## remove what was built here
-	rm -rf $(VENV) $(PROTO_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -64,7 +64,9 @@ def report(result: Mapping[str, Any]) -> str:
         f" {machine['load_average_1m_after']:.1f} after;"
         f" {machine['shared']}",
     ]
-    if machine["load_average_1m"] > BUSY_LOAD * machine["usable_cores"]:
+    if machine["is_realtime"]:
+        lines.append("at real-time priority: others have the cores only when these are idle")
+    elif machine["load_average_1m"] > BUSY_LOAD * machine["usable_cores"]:
         lines.append("NOTE: others used this machine; ratios of rows hold, milliseconds do not")
     for name, case in result["cases"].items():
         lines += ["", f"== {name}", table(case["rows"])]

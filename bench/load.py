@@ -6,6 +6,7 @@
     {"op": "cancel", ...}   requests that are cancelled, and when
     {"op": "many", ...}     so many requests, at most so many a second, at most so many at once
     {"op": "sessions", ...} open or close idle Converse sessions
+    {"op": "turns", ...}    sessions that talk turn after turn and are interrupted (`bench.turns`)
 
 A leg has a ramp of one stream's length, in which the number of parallel streams builds up, and a
 window. Latencies are of requests intended inside the window, CPU is what the watched processes
@@ -18,7 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,11 +43,15 @@ from bench.paths import (
     digest,
     now_ns,
 )
-from bench.processes import context_switches, cpu_by_thread_ns, cpu_ns
+from bench.processes import context_switches, cpu_by_thread_ns, cpu_ns, waited_ns
 from bench.stats import COARSE, FINE, Histogram
+from bench.turns import Turns
 
 _LEAD_NS = 20_000_000
 _DRAIN_TIMEOUT_S = 20.0
+_TURNS_AT_ONCE = 50
+_LONG_PROMPT = "Nothing of this is needed once the answer is there. " * 320
+"""16 kB, as calls have after some turns."""
 GRPC_PATHS = frozenset({"generate", "converse"})
 
 
@@ -84,6 +91,8 @@ class Load:
                 return await self.many(request)
             case "sessions":
                 return await self.sessions(request)
+            case "turns":
+                return await self.turns(request)
         raise LoadError(f"unknown op {request['op']!r}")
 
     async def setup(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +123,19 @@ class Load:
     # --- open loop --------------------------------------------------------------------------
 
     async def leg(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One path under a steady load."""
+        """One path under a steady load; with `own_sessions` over a new session for each stream."""
         name: str = request["path"]
-        path = self._paths[name]
+        if not request.get("own_sessions"):
+            return await self._leg(request, name, self._paths[name])
+        if self._channels is None:
+            raise LoadError("setup comes first")
+        path = ConversePath(self._channels, "lab/", spare=0.0)
+        try:
+            return await self._leg(request, name, path)
+        finally:
+            await path.close()
+
+    async def _leg(self, request: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
         streams, tokens = int(request["streams"]), int(request["tokens"])
         ttft_us, itl_us = request["ttft_ms"] * 1e3, request["itl_ms"] * 1e3
         length_s = (ttft_us + (tokens - 1) * itl_us) / 1e6
@@ -130,8 +149,11 @@ class Load:
         requests: list[_Request] = []
         tasks: list[asyncio.Task[None]] = []
         edges: list[_Edge] = []
-        intended_ns = begin_ns
-        while intended_ns < window_end_ns:
+        # Even intervals may beat with the time between tokens, so that answers talk in step.
+        jitter = random.Random(1).random if request.get("jitter") else float
+        slot_ns = begin_ns
+        while slot_ns < window_end_ns:
+            intended_ns = slot_ns + round(jitter() * interval_ns)
             if not edges and intended_ns >= window_begin_ns:
                 await self._pacer.until(window_begin_ns)
                 edges.append(_Edge.read(watch))
@@ -139,7 +161,7 @@ class Load:
             each = _Request(intended_ns)
             requests.append(each)
             tasks.append(asyncio.create_task(_run(path, request["model"], each)))
-            intended_ns += interval_ns
+            slot_ns += interval_ns
         await self._pacer.until(window_end_ns)
         edges.append(_Edge.read(watch))
         _, late = await asyncio.wait(tasks, timeout=_DRAIN_TIMEOUT_S)
@@ -233,7 +255,8 @@ class Load:
     # --- idle sessions ----------------------------------------------------------------------
 
     async def sessions(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Open so many idle sessions over so many connections; 0 closes all."""
+        """Open so many idle sessions over so many connections; 0 closes all. With `model` each has
+        a turn before it is idle, its prompt of 16 kB."""
         count = int(request["count"])
         if not count:
             await asyncio.gather(*(session.close() for session in self._idle))
@@ -247,7 +270,20 @@ class Load:
         for number in range(count):
             channel = channels.all[number % len(channels.all)]
             self._idle.append(await ConverseSession.open(channel))
+        if model := request.get("model"):
+            some = _TURNS_AT_ONCE
+            for at in range(0, len(self._idle), some):
+                turns = (_one_turn(session, model) for session in self._idle[at : at + some])
+                await asyncio.gather(*turns)
         return {"open": len(self._idle)}
+
+    # --- calls ------------------------------------------------------------------------------
+
+    async def turns(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Sessions that talk for a while; see `bench.turns`."""
+        if self._channels is None:
+            raise LoadError("setup comes first")
+        return await Turns(self._channels, request).run()
 
 
 @dataclass(slots=True)
@@ -256,6 +292,7 @@ class _Edge:
 
     at_ns: int
     cpu_ns: dict[str, int]
+    waited_ns: dict[str, int]
     threads_ns: dict[str, int]
     switches: tuple[int, int]
 
@@ -272,6 +309,7 @@ class _Edge:
         return cls(
             now_ns(),
             {name: cpu_ns(pids) for name, pids in watch.items()},
+            {name: waited_ns(pids) for name, pids in watch.items()},
             threads,
             (voluntary, involuntary),
         )
@@ -289,6 +327,8 @@ class _LegOutcome:
         self._begin, self._end = edges
         self._tokens_in_window = 0
         self._requests = 0
+        self._messages = 0
+        self._messages_of_one = 0
         self._errors: list[str] = []
         self._histograms = {
             "ttft": Histogram(FINE),
@@ -311,6 +351,9 @@ class _LegOutcome:
         if request.intended_ns < self._window_begin_ns:
             return
         self._requests += 1
+        for _, tokens_of_one in itertools.groupby(answer, lambda token: token.received_ns):
+            self._messages += 1
+            self._messages_of_one += sum(1 for _ in tokens_of_one) == 1
         add = {name: histogram.add for name, histogram in self._histograms.items()}
         first = answer[0]
         add["ttft"]((first.received_ns - request.intended_ns) / 1e3)
@@ -330,11 +373,16 @@ class _LegOutcome:
         begin, end = self._begin, self._end
         return {
             "requests": self._requests,
+            "messages": self._messages,
+            "messages_of_one": self._messages_of_one,
             "errors": self._errors[:5],
             "error_count": len(self._errors),
             "window_s": (end.at_ns - begin.at_ns) / 1e9,
             "tokens_in_window": self._tokens_in_window,
             "cpu_ns": {name: end.cpu_ns[name] - begin.cpu_ns[name] for name in end.cpu_ns},
+            "waited_ns": {
+                name: end.waited_ns[name] - begin.waited_ns[name] for name in end.waited_ns
+            },
             "relay_threads_ns": {
                 name: used - begin.threads_ns.get(name, 0) for name, used in end.threads_ns.items()
             },
@@ -346,6 +394,11 @@ class _LegOutcome:
                 name: histogram.to_dict() for name, histogram in self._histograms.items()
             },
         }
+
+
+async def _one_turn(session: ConverseSession, model: str) -> None:
+    await session.start(b"g", model, [], _LONG_PROMPT)
+    await session.ended(b"g")
 
 
 async def _run(path: Path, model: str, request: _Request) -> None:

@@ -152,10 +152,8 @@ class Channels:
             await channel.close()
 
 
-def _start(generation_id: str, model: str) -> relay_pb2.Start:
-    message = content_pb2.Message(
-        role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text=_PROMPT)]
-    )
+def _start(generation_id: str, model: str, prompt: str = _PROMPT) -> relay_pb2.Start:
+    message = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.Part(text=prompt)])
     return relay_pb2.Start(
         generation_id=generation_id,
         model=model,
@@ -201,16 +199,22 @@ class GeneratePath:
 class ConversePath:
     """Sessions that stay open; starts go round among them."""
 
-    def __init__(self, channels: Channels, model_prefix: str) -> None:
+    def __init__(self, channels: Channels, model_prefix: str, *, spare: float = 0.5) -> None:
+        """
+        Args:
+            spare: sessions beyond one a stream, as a share of the streams: with half as many
+                again one seldom has two generations; with 0 each talks without a pause.
+        """
         self._channels = channels
         self._prefix = model_prefix
+        self._spare = spare
         self.sessions: list[ConverseSession] = []
         self._next = 0
         self._number = 0
 
     async def open(self, streams: int) -> None:
-        """Half as many sessions again as streams, so that one seldom has two generations."""
-        wanted = streams + max(2, streams // 2)
+        """Open what is missing."""
+        wanted = streams + (max(2, int(streams * self._spare)) if self._spare else 0)
         while len(self.sessions) < wanted:
             channel = self._channels.all[len(self.sessions) % len(self._channels.all)]
             self.sessions.append(await ConverseSession.open(channel))
@@ -243,6 +247,8 @@ class ConverseSession:
         self._call = call
         self._seen: dict[bytes, Seen] = {}
         self._ends: dict[bytes, asyncio.Future[None]] = {}
+        self.after_end = 0
+        """Frames of generations that had ended."""
         self._write_lock = asyncio.Lock()  # grpc.aio takes one write at a time
         self._reader = asyncio.create_task(self._read())
 
@@ -257,11 +263,13 @@ class ConverseSession:
             raise LoadError(f"the session did not open: {frame}")
         return cls(call)
 
-    async def start(self, generation_id: bytes, model: str, seen: Seen) -> None:
+    async def start(
+        self, generation_id: bytes, model: str, seen: Seen, prompt: str = _PROMPT
+    ) -> None:
         """Begin a generation."""
         self._seen[generation_id] = seen
         self._ends[generation_id] = asyncio.get_running_loop().create_future()
-        start = _start(generation_id.decode(), model)
+        start = _start(generation_id.decode(), model, prompt)
         await self._write(relay_pb2.ConverseRequest(start=start))
 
     async def cancel(self, generation_id: bytes) -> None:
@@ -292,11 +300,19 @@ class ConverseSession:
             at = 2 if frame[1] < 0x80 else 3  # the length of the frame takes one or two bytes
             if kind == _DELTA:
                 # field 1 of a delta and of an end is the generation's id, below 128 bytes
-                seen_by_id[frame[at + 2 : at + 2 + frame[at + 1]]].append((received_ns, frame))
+                seen = seen_by_id.get(frame[at + 2 : at + 2 + frame[at + 1]])
+                if seen is None:
+                    self.after_end += 1
+                else:
+                    seen.append((received_ns, frame))
             elif kind == _END:
                 generation_id = frame[at + 2 : at + 2 + frame[at + 1]]
-                seen_by_id.pop(generation_id).append((received_ns, frame))
-                self._ends[generation_id].set_result(None)
+                seen = seen_by_id.pop(generation_id, None)
+                if seen is None:
+                    self.after_end += 1
+                else:
+                    seen.append((received_ns, frame))
+                    self._ends[generation_id].set_result(None)
 
     async def close(self) -> None:
         """Half-close, and read to the end."""

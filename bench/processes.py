@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +67,21 @@ def cpu_ns(pids: Sequence[int]) -> int:
     return total
 
 
+def waited_ns(pids: Sequence[int]) -> int:
+    """How long all threads of some processes were ready to run so far and had no core: what other
+    work on the machine, or of each other, took from them."""
+    total = 0
+    for pid in pids:
+        directory = f"/proc/{pid}/task"
+        for thread in os.listdir(directory):
+            try:
+                with open(f"{directory}/{thread}/schedstat") as file:
+                    total += int(file.read().split()[1])
+            except OSError:
+                continue
+    return total
+
+
 def rss_kib(pid: int) -> int:
     """Resident memory of a process."""
     with open(f"/proc/{pid}/status") as file:
@@ -95,6 +110,16 @@ def context_switches(pid: int) -> tuple[int, int]:
         except OSError:
             continue
     return voluntary, involuntary
+
+
+def pin(pids: Sequence[int], cores: Collection[int]) -> None:
+    """Keep all threads of some processes, and those that they start later, on these cores."""
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                os.sched_setaffinity(int(thread), cores)
+            except ProcessLookupError:
+                continue
 
 
 def children(pid: int) -> list[int]:
@@ -133,13 +158,23 @@ class Process:
     """A child with a line-wise standard output; its standard error goes to a file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], directory: Path, *, with_stdin: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        directory: Path,
+        *,
+        with_stdin: bool = False,
+        within: Sequence[str] = (),
     ) -> None:
+        """
+        Args:
+            within: a command that becomes `command` by exec, such as `ip netns exec NAME`.
+        """
         self.name = name
         self.error_file = directory / f"{name}.err"
         with self.error_file.open("wb") as errors:
             self._popen = subprocess.Popen(
-                command,
+                [*within, *command],
                 stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -210,11 +245,17 @@ class Process:
 class EmulatorProcess(Process):
     """The scripted provider; always TLS and HTTP/2 towards relay and direct clients."""
 
-    def __init__(self, directory: Path) -> None:
-        certificates = directory / "certificates"
+    def __init__(
+        self, directory: Path, name: str = "emulator", *, within: Sequence[str] = ()
+    ) -> None:
+        certificates = directory / f"{name}-certificates"
         command = [sys.executable, "-m", "relay.emulator", "--exit-with-parent", "--port", "0"]
         super().__init__(
-            "emulator", [*command, "--cert-dir", str(certificates)], directory, with_stdin=True
+            name,
+            [*command, "--cert-dir", str(certificates)],
+            directory,
+            with_stdin=True,
+            within=within,
         )
         ready = json.loads(self.read_line(START_TIMEOUT_S))
         self.tls_port = int(ready["tls_port"])
@@ -242,6 +283,7 @@ class RelayProcess(Process):
         *,
         rows: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("lab",),
         models: Mapping[str, Any] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         more = rows if isinstance(rows, Mapping) else {row: {} for row in rows}
         provider = {
@@ -271,7 +313,10 @@ class RelayProcess(Process):
         config = directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document))
         super().__init__(
-            name, [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)], directory
+            name,
+            [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)],
+            directory,
+            within=within,
         )
         self.grpc_port = self.http_port = self.admin_port = 0
         deadline_s = time.monotonic() + START_TIMEOUT_S

@@ -14,15 +14,22 @@ from typing import Any
 
 from bench.cases import (
     added_ttft,
+    barge_in,
     burst,
     cancel,
+    conversation,
     cpu_per_event,
+    direct_takeover,
+    first_turn,
+    generate_or_converse,
     hedge_cost,
     hedge_tail,
+    idle_sessions,
     inter_token,
     loser_leaks,
-    memory_idle_session,
     micro,
+    paced_sessions,
+    segment_race,
     shadow_check,
 )
 from bench.processes import nginx_version
@@ -37,26 +44,51 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "added_ttft": added_ttft.run,
     "inter_token": inter_token.run,
     "cpu_per_event": cpu_per_event.run,
+    "paced_sessions": paced_sessions.run,
     "burst": burst.run,
     "cancel": cancel.run,
-    "memory_idle_session": memory_idle_session.run,
+    "barge_in": barge_in.run,
+    "idle_sessions": idle_sessions.run,
+    "direct_takeover": direct_takeover.run,
     "hedge_cost": hedge_cost.run,
+    "conversation": conversation.run,
+    "first_turn": first_turn.run,
+    "generate_or_converse": generate_or_converse.run,
+    "segment_race": segment_race.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
 }
-LONG = frozenset({"loser_leaks", "shadow_check", "hedge_tail"})
+LONG = frozenset(
+    {
+        "barge_in",
+        "paced_sessions",
+        "segment_race",
+        "first_turn",
+        "generate_or_converse",
+        "loser_leaks",
+        "shadow_check",
+        "hedge_tail",
+    }
+)
 """Cases that run only when they are named, or in `make nightly`."""
 SUMMARIES = {
     "micro": micro.__doc__,
     "added_ttft": added_ttft.__doc__,
     "inter_token": inter_token.__doc__,
     "cpu_per_event": cpu_per_event.__doc__,
+    "paced_sessions": paced_sessions.__doc__,
     "burst": burst.__doc__,
     "cancel": cancel.__doc__,
-    "memory_idle_session": memory_idle_session.__doc__,
+    "barge_in": barge_in.__doc__,
+    "idle_sessions": idle_sessions.__doc__,
     "shadow_check": shadow_check.__doc__,
+    "direct_takeover": direct_takeover.__doc__,
     "hedge_cost": hedge_cost.__doc__,
+    "conversation": conversation.__doc__,
+    "first_turn": first_turn.__doc__,
+    "generate_or_converse": generate_or_converse.__doc__,
+    "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,
 }
@@ -93,6 +125,7 @@ def machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "event_loop": "uvloop",
         "load_average_1m": os.getloadavg()[0],
+        "is_realtime": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "shared": "generator, relay and emulator share these cores",
     }
 

@@ -122,6 +122,19 @@ class HttpListener(Listener):
     comment_interval_ms: int = Field(
         15_000, ge=100, description="between keep-alive comments while nothing has come"
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description='pages that may read answers, as `https://app.test`; "*" for all'
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            url = urlsplit(origin)
+            is_plain = f"{url.scheme}://{url.netloc}" == origin and "@" not in origin
+            if origin != "*" and not (is_plain and url.scheme in ("http", "https") and url.netloc):
+                raise ValueError(f"{origin!r} is no origin such as https://app.test, and not *")
+        return value
 
 
 class AdminListener(Listener):

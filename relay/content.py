@@ -111,6 +111,15 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeBlocks:
+    """The content of a message as the client's own wire has it, for that wire alone: it may hold
+    more than the fields beside it, or the same in an order that they cannot tell."""
+
+    wire: str
+    blocks: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One entry of the conversation."""
 
@@ -124,6 +133,8 @@ class Message:
     """Reasoning text of an earlier turn, for wires that want it back."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Opaque fields of this message (`reasoning_details`, `extra_content`, ...)."""
+    native: NativeBlocks | None = None
+    """What its wire is sent instead of the fields above; None where they say all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,9 @@ class Tool:
     strict: bool | None = None
     opaque: Mapping[str, Any] | None = None
     """The whole definition, for kinds of tool that we do not read (`custom`, built-ins)."""
+    opaque_wire: str = ""
+    """The wire that `opaque` is written for, where it is known: others read the fields above if
+    there is a schema among them, and refuse the tool by its type if there is none."""
     cache_control: CacheMark = None
 
 
@@ -302,8 +316,16 @@ class GenerateRequest:
     embedding: EmbeddingOptions | None = None
     """Vectors are wanted, and no answer."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of an OpenAI chat body, passed on to OpenAI-compatible wires only."""
+    """Further fields of the client's body: passed on to the wire whose body it was, and to no
+    other. Wires read them by `extra_on`."""
+    extra_wire: str = "openai_chat"
+    """Whose body it was."""
     policy: Policy = field(default_factory=Policy)
+
+    def extra_on(self, wire: str) -> Mapping[str, Any]:
+        """The further fields as far as a wire may look into them: a chat body may hold fields of
+        any wire under its own names for them, other bodies' are nobody else's."""
+        return self.extra if self.extra_wire in ("openai_chat", wire) else {}
 
 
 # --- what comes back ------------------------------------------------------------------------

@@ -56,7 +56,7 @@ from relay.errors import (
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.generation_log import log_end
-from relay.outcome import GenerationEnd
+from relay.outcome import AttemptOutcome, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
@@ -147,6 +147,7 @@ class Generation:
         self._first_segment = FirstSegment() if policy.budgets.first_segment_s is not None else None
         self._segment_timer: Timer | None = None
         self._wanted_s: float | None = None
+        self._cancel_heard_s: float | None = None
         self.end: GenerationEnd | None = None
         """None while the generation lives; set exactly once."""
 
@@ -196,13 +197,20 @@ class Generation:
             is_ours = self._scope.caught() is not None
         return is_ours
 
-    def cancel(self, cause: RelayError) -> bool:
+    def cancel(self, cause: RelayError, heard_s: float | None = None) -> bool:
         """End the generation with this cause; False if it had ended or was cancelled before.
 
         The provider sees the reset when the generation's task runs next, within this iteration
         of the loop or the next one.
+
+        Args:
+            heard_s: when the client's frame that asks for it was read, on `services.clock`; the
+                end then says how long it took until the upstream was given up (`cancel_us`).
         """
-        return self.end is None and self._scope.cancel(cause)
+        is_cancelled = self.end is None and self._scope.cancel(cause)
+        if is_cancelled:
+            self._cancel_heard_s = heard_s
+        return is_cancelled
 
     def give_up(self) -> None:
         """The client has taken no output for too long, though it waits; like `cancel`."""
@@ -417,6 +425,14 @@ class Generation:
         )
         return InternalError("the relay failed; the request id is in its log")
 
+    def _was_left_asking(self) -> bool:
+        """It was ended while a provider had the prompt and had answered nothing: the prompt was
+        spent."""
+        return any(
+            record.outcome is AttemptOutcome.IGNORED and "request_sent" in record.phases_us
+            for record in self._progress.records
+        )
+
     def _close(self, error: RelayError | None) -> None:
         """Release the upstream, fix the end, book and log it. Once."""
         attempt = self._attempt
@@ -428,11 +444,14 @@ class Generation:
         elif (last := self._progress.last) is not None:
             # Nobody won: where the time went is what the last one to try was waiting for.
             self.timeline.adopt(last)
+        heard_s, cancel_us = self._cancel_heard_s, None
+        if heard_s is not None and isinstance(error, ClientCancelled):
+            cancel_us = round((self._clock() - heard_s) * 1e6)
         if isinstance(error, _BROKEN_OFF) and self._is_whole:
             error = None
         usage = self._usage
         is_final = usage is not None and error is None
-        if usage is None and attempt is not None:
+        if usage is None and (attempt is not None or self._was_left_asking()):
             usage = estimate_usage(self.request, self._output_bytes)
         if usage is not None and attempt is not None:
             attempt.spent(usage)
@@ -452,6 +471,7 @@ class Generation:
             response_id=self.info.response_id if self.info else "",
             has_output=self._has_output,
             hedge=plan.hedge if plan is not None else None,
+            cancel_us=cancel_us,
         )
         try:
             if plan is not None:

@@ -88,6 +88,7 @@ def log_end(
         timeline_us=end.phases_us,
         stalls=end.stall_count,
         longest_gap_us=end.longest_gap_us,
+        cancel_us=end.cancel_us,
     )
 
 

@@ -322,6 +322,7 @@ class Outbox:
             then every lane is released, and whoever waits for room.
         """
         control, ready, write, clock = self._control, self._ready, self._write, self.clock
+        writing: Lane | None
         try:
             while True:
                 while control or ready:
@@ -342,6 +343,9 @@ class Outbox:
                             return
                     writing.wrote(len(frames))
                     self._writing = None
+                # While nothing is to be written, nothing of what was is kept: a lane has its whole
+                # generation, prompt and all.
+                frame, frames, writing = b"", (), None
                 self._writing_since_s = None
                 if self._is_closing:
                     return

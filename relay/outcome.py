@@ -130,6 +130,9 @@ class GenerationEnd:
     """Whether any event was handed to the frontend."""
     hedge: HedgeRecord | None = None
     """None where there was no plan."""
+    cancel_us: int | None = None
+    """Of one that a frame of the client cancelled: from reading the frame to the upstream being
+    given up; None for other ends."""
 
     @property
     def wall_us(self) -> int:

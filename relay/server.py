@@ -32,6 +32,7 @@ from relay.config import Config, ConfigError, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
+from relay.frontends.cors import with_cors
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
@@ -190,13 +191,16 @@ class Worker:
         await self._start_grpc(services)
         self.http_port = await self._start_http(
             server.http,
-            HttpApp(
-                services,
-                HttpSettings(
-                    max_request_bytes=server.http.max_request_bytes,
-                    commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
-                    comment_interval_s=server.http.comment_interval_ms / 1000,
+            with_cors(
+                HttpApp(
+                    services,
+                    HttpSettings(
+                        max_request_bytes=server.http.max_request_bytes,
+                        commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
+                        comment_interval_s=server.http.comment_interval_ms / 1000,
+                    ),
                 ),
+                server.http.cors_origins,
             ),
             "http",
         )

@@ -113,7 +113,7 @@ class Session:
             del self._used[oldest]
         lane = self._outbox.lane(frames, self._services.lane_bytes, lambda: None)
         for name in supersedes:
-            self.cancel(name, CancelReason.SUPERSEDED)
+            self.cancel(name, CancelReason.SUPERSEDED, received_s)
         if buried is not None:
             cancelled = ClientCancelled("cancelled by the client before it began", buried)
             self._refuse(lane, frames, cancelled, request_id)
@@ -197,12 +197,16 @@ class Session:
         if self._prewarm is not None:
             self._prewarm.stop()
 
-    def cancel(self, generation_id: str, why: CancelReason) -> None:
+    def cancel(self, generation_id: str, why: CancelReason, heard_s: float | None = None) -> None:
         """Stop one generation. Idempotent; ended ids do nothing, and a start of one that has not
-        begun yet will end at once."""
+        begun yet will end at once.
+
+        Args:
+            heard_s: when the frame was read that asks for it (`Generation.cancel`).
+        """
         generation = self._live.get(generation_id)
         if generation is not None:
-            generation.cancel(ClientCancelled("cancelled by the client", why))
+            generation.cancel(ClientCancelled("cancelled by the client", why), heard_s)
         elif generation_id not in self._used:
             self._buried.setdefault(generation_id, why)
             if len(self._buried) > REMEMBERED_IDS:
@@ -218,10 +222,10 @@ class Session:
         if held and lane is not None:
             lane.push(held)
 
-    def cancel_all(self, why: CancelReason) -> None:
-        """Stop all that run now."""
+    def cancel_all(self, why: CancelReason, heard_s: float | None = None) -> None:
+        """Stop all that run now; `heard_s` as in `cancel`."""
         for generation in list(self._live.values()):
-            generation.cancel(ClientCancelled("cancelled by the client", why))
+            generation.cancel(ClientCancelled("cancelled by the client", why), heard_s)
 
     def __len__(self) -> int:
         """How many generations run."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import structlog
@@ -256,6 +257,37 @@ def test_wait_that_ends_badly_was_one_for_the_provider(
         phases = generation.end.phases_us
         assert (phases["stream"], phases["stalls"], phases["end"]) == (stream_us, stalls_us, 0)
         assert_sums_up(generation.end)
+        await scenario.settled()
+
+    check()
+
+
+@pytest.mark.parametrize("at", ["headers", "body", "connect"])
+def test_a_cancel_before_any_content_tells_what_the_prompt_cost(at: str) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        never = {
+            place: math.inf if at == place else 0.0 for place in ("connect", "headers", "body")
+        }
+        endpoint = FakeEndpoint(
+            connect_s=never["connect"],
+            headers_s=never["headers"],
+            chunks=[(never["body"], WORDS[0])],
+        )
+        scenario = Scenario({"a": endpoint})
+        generation = scenario.generation()
+        asyncio.get_running_loop().call_later(0.25, generation.cancel, BARGE_IN)
+        await consume(generation)
+        assert generation.end is not None
+        usage = generation.end.usage
+        if at == "connect":  # nothing was sent
+            assert usage is None
+        else:
+            assert usage is not None
+            assert usage.is_estimated
+            assert usage.prompt_tokens > 0
+            assert usage.completion_tokens == 0
+        assert not generation.end.is_usage_final
         await scenario.settled()
 
     check()
@@ -610,6 +642,33 @@ async def test_cancelled_before_its_task_ran_sends_nothing() -> None:
     assert generation.end.error is BARGE_IN
     assert scenario.started == []
     scenario.check()
+
+
+@pytest.mark.parametrize(("heard_s", "cancel_us"), [(None, None), (0.75, 187_500)])
+def test_a_cancel_is_timed_from_its_frame(heard_s: float | None, cancel_us: int | None) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        scenario = Scenario({"a": HELLO})
+        generation = scenario.generation()
+        began_s = now_s()
+        heard_at_s = None if heard_s is None else began_s + heard_s
+        cancel = partial(generation.cancel, BARGE_IN, heard_at_s)
+        asyncio.get_running_loop().call_later(0.9375, cancel)
+        await consume(generation)
+        assert generation.end is not None
+        assert generation.end.cancel_us == cancel_us
+
+    check()
+
+
+@on_virtual_time
+async def test_an_end_that_came_before_the_cancel_has_no_time_of_one() -> None:
+    scenario = Scenario({"a": HELLO})
+    generation = scenario.generation()
+    await consume(generation)
+    assert not generation.cancel(BARGE_IN, now_s())
+    assert generation.end is not None
+    assert generation.end.cancel_us is None
 
 
 @on_virtual_time

@@ -102,6 +102,8 @@ MAY_USE: dict[str, set[str]] = {
     "generation": LEAVES | {"dispatch", "attempt", "race_plan", "generation_log"},
     "generation_log": LEAVES,
     "outbox": LEAVES,
+    "prompt_count": LEAVES
+    | {"dispatch", "codecs.base", "redaction", "routing.catalog", "transport.base"},
     "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
@@ -112,6 +114,7 @@ MAY_USE: dict[str, set[str]] = {
         "dispatch",
         "config",
         "governance.tenant",
+        "prompt_count",
         "routing.catalog",
         "redaction",
         "transport.base",
@@ -134,8 +137,11 @@ MAY_USE: dict[str, set[str]] = {
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
+    # scripted calls, for `relay demo` and the bench
+    "calls": set(),
     "commands": LEAVES
     | {
+        "calls",
         "server",
         "emulated",
         "config",
@@ -157,12 +163,13 @@ OUTSIDE: dict[str, set[str]] = {
     "grpc_health": {"server"},
     "grpc_reflection": {"server"},
     "google": {"frontends"},
-    "rtrelay": {"frontends", "commands"},
+    "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands"},
     "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
+    "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
     "pydantic": {"config", "emulator"},

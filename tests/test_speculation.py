@@ -297,7 +297,7 @@ ACTS = st.builds(
 )
 
 
-@examples(400)
+@examples(400, full=10_000)
 @given(
     acts=st.lists(ACTS, max_size=14),
     provider=st.sampled_from([SPEAKS, CALLS]),

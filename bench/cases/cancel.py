@@ -7,13 +7,7 @@ has sent no headers; mid-stream some tokens have come.
 
 from __future__ import annotations
 
-import json
-import ssl
-import time
-import urllib.request
-from typing import Any
-
-from bench.processes import BenchError
+from bench import emulated
 from bench.result import CaseResult
 from bench.rig import Rig
 from bench.stats import Histogram
@@ -41,7 +35,7 @@ def run(rig: Rig) -> CaseResult:
             for phase, (behaviour, after_tokens) in _PHASES.items():
                 models = [f"emu:{behaviour},stamp=1,seed={number + k}" for k in range(batch)]
                 number += batch
-                since = _report(rig, "/emulator/report")["streams"]["last_id"]
+                since = emulated.last_id(rig.emulator)
                 answer = rig.load.ask(
                     {
                         "op": "cancel",
@@ -52,7 +46,7 @@ def run(rig: Rig) -> CaseResult:
                     },
                     90.0,
                 )
-                records = _abandoned(rig, since, len(models))
+                records = emulated.abandoned(rig.emulator, since, len(models))
                 for model, at_ns in answer["cancelled_ns"].items():
                     record = records.get(model)
                     if record is None or record["phase"] != _EXPECTED[phase]:
@@ -75,23 +69,3 @@ def run(rig: Rig) -> CaseResult:
             (f"{path}/{phase}", "p99_ms", _P99_AIM_MS),
         ]
     return result
-
-
-def _report(rig: Rig, path: str) -> dict[str, Any]:
-    context = ssl.create_default_context(cafile=rig.emulator.ca_file)
-    with urllib.request.urlopen(f"{rig.emulator.base_url}{path}", context=context) as answer:
-        value: dict[str, Any] = json.load(answer)
-        return value
-
-
-def _abandoned(rig: Rig, since: int, expected: int) -> dict[str, dict[str, Any]]:
-    """The records of abandoned streams by model, once all have come or a second has passed."""
-    deadline_s = time.monotonic() + 1.0
-    while True:
-        streams = _report(rig, f"/emulator/streams?since={since}")["streams"]
-        found = {row["model"]: row for row in streams if row["outcome"] == "abandoned"}
-        if len(streams) < expected and time.monotonic() > deadline_s:
-            raise BenchError(f"the emulator saw {len(streams)} of {expected} requests")
-        if len(found) >= expected or time.monotonic() > deadline_s:
-            return found
-        time.sleep(0.02)

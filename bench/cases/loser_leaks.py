@@ -17,13 +17,12 @@ leaves it alone and there are no races for a while. So losers are counted, not r
 from __future__ import annotations
 
 import json
-import ssl
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from bench import emulated
 from bench.hedged import HedgedRelay, alias
 from bench.processes import BenchError, open_files, rss_kib
 from bench.result import CaseResult
@@ -73,7 +72,7 @@ def run(rig: Rig) -> CaseResult:
         races(_WARM)
         before = _held(hedged)
         seen: Counter[str] = Counter()
-        _emulator(rig, "/emulator/reset", b"")
+        emulated.ask(rig.emulator, "/emulator/reset", b"")
         began_s = time.monotonic()
         left, raced = count, 0
         while left > 0 and raced < _MOST_RACES * count:
@@ -82,11 +81,11 @@ def run(rig: Rig) -> CaseResult:
             raced += _BATCH
             # The emulator keeps so many records and no more: it is asked batch by batch.
             time.sleep(_LONGEST_S)
-            streams = _emulator(rig, "/emulator/report")["streams"]
+            streams = emulated.ask(rig.emulator, "/emulator/report")["streams"]
             seen.update({name: streams[name] for name in ("open", "reset", "cut")})
             seen["lost"] += streams["models"].get(_SLOW, {}).get("abandoned", 0)
             seen["new"] += streams["connections_seen"] - round(before["connections"])
-            _emulator(rig, "/emulator/reset", b"")
+            emulated.ask(rig.emulator, "/emulator/reset", b"")
             left = count - seen["lost"]
         took_s = time.monotonic() - began_s
         after = _held(hedged)
@@ -169,10 +168,10 @@ def _commit_to_abort(log: Sequence[bytes]) -> Histogram:
 
 def _one_at_a_time(rig: Rig, races: Any, count: int) -> Histogram:
     found = Histogram()
-    since = _emulator(rig, "/emulator/report")["streams"]["last_id"]
+    since = emulated.ask(rig.emulator, "/emulator/report")["streams"]["last_id"]
     races(count, 50, 1)
     time.sleep(1.0)
-    rows = _emulator(rig, f"/emulator/streams?since={since}")["streams"]
+    rows = emulated.ask(rig.emulator, f"/emulator/streams?since={since}")["streams"]
     rows = [row for row in rows if row["model"] in (_SLOW, _QUICK)]
     while len(rows) > 1:
         (first, second), rows = rows[:2], rows[2:]
@@ -183,12 +182,3 @@ def _one_at_a_time(rig: Rig, races: Any, count: int) -> Histogram:
         if loser["outcome"] == "abandoned" and not loser["first_token_ns"]:
             found.add((loser["end_ns"] - winner["first_token_ns"]) / 1e3)
     return found
-
-
-def _emulator(rig: Rig, path: str, body: bytes | None = None) -> dict[str, Any]:
-    """GET, or POST with a body."""
-    context = ssl.create_default_context(cafile=rig.emulator.ca_file)
-    url = f"{rig.emulator.base_url}{path}"
-    with urllib.request.urlopen(url, data=body, context=context) as answer:
-        value: dict[str, Any] = json.load(answer)
-        return value

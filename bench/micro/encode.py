@@ -1,4 +1,4 @@
-"""CPU of writing one token: as a chat chunk and as a protobuf frame.
+"""CPU of writing one token: as a chat chunk, as an event of a message, and as a protobuf frame.
 
     python -m bench.micro.encode
 
@@ -17,6 +17,7 @@ from bench.micro.codec import PAYLOAD
 from relay.content import Events, ResponseInfo, TextDelta
 from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder
+from relay.frontends.surfaces.messages_stream import MessageEventEncoder
 
 _ONE: Events = [TextDelta(" token")]
 
@@ -26,6 +27,14 @@ def _chat() -> Callable[[], object]:
     encoder.encode(
         [ResponseInfo(response_id="chatcmpl-1", model="gpt-4o-mini-2024-07-18", created_s=1)]
     )
+    encoder.encode(_ONE)
+    encode = encoder.encode
+    return lambda: encode(_ONE)
+
+
+def _message() -> Callable[[], object]:
+    encoder = MessageEventEncoder("claude-haiku-4-5", lambda: 100)
+    encoder.encode([ResponseInfo("msg_1", "claude-haiku-4-5-20251001", 0)])
     encoder.encode(_ONE)
     encode = encoder.encode
     return lambda: encode(_ONE)
@@ -42,6 +51,7 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
     work: dict[str, Callable[[], object]] = {
         "orjson_loads_reference": lambda: orjson.loads(PAYLOAD),
         "chat_chunk_encode": _chat(),
+        "message_event_encode": _message(),
         "proto_frame_encode": _frames(),
     }
     return {

@@ -8,7 +8,8 @@ an assistant opens (a greeting) gets an opening user turn. Instructions of any p
 
 What a turn of an assistant is made of, in this order: thinking with its signature and redacted
 thinking, as `reasoning_details` holds them; text; the blocks of `anthropic_blocks`; tool calls.
-Thinking without a signature, or of another wire, is left out: the provider takes none back.
+Thinking without a signature, or of another wire, is left out: the provider takes none back. A turn
+that came in this wire's own format, with more than those can tell, goes back as it came.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -115,6 +116,10 @@ class Conversation:
         elif message.role is Role.USER:
             if blocks:
                 self._turn("user").blocks += blocks
+        elif message.native is not None and message.native.wire == WIRE:
+            blocks = self._own(message.native.blocks)
+            if blocks:
+                self._turn("assistant").blocks += blocks
         else:
             calls = [self._call(call) for call in message.tool_calls]
             unread = _unread_blocks(message.extra.get("anthropic_blocks"))
@@ -123,6 +128,27 @@ class Conversation:
                 self._turn("assistant").blocks += blocks
         if blocks and blocks[-1].get("type") not in _THINKING:
             self._mark(blocks[-1], message.extra)
+
+    def _own(self, given: Sequence[Mapping[str, Any]]) -> list[Block]:
+        """Blocks that came in this format, but for those that the wire does not take back."""
+        blocks: list[Block] = []
+        for value in given:
+            block = dict(value)
+            match block.get("type"):
+                case "text":
+                    if _text_block(_text(block.get("text"))) is None:
+                        continue
+                case "thinking":
+                    if not block.get("signature"):
+                        continue
+                case "redacted_thinking":
+                    if not block.get("data"):
+                        continue
+                case "tool_use":
+                    block["id"] = _tool_id(_text(block.get("id")))
+            self.has_marks = self.has_marks or bool(block.get("cache_control"))
+            blocks.append(block)
+        return blocks
 
     def _turn(self, role: str) -> Turn:
         if not self.turns or self.turns[-1].role != role:

@@ -15,7 +15,8 @@ Entries of the three lists have an `index` of their own each, without which Open
 join lists. An annotation is `{"index", "type", <type>: citation}` with `start_index` and
 `end_index` put in: the characters of the answer that the cited block of text takes; what cites an
 address has type `url_citation`, as OpenAI names it. An entry of `anthropic_blocks` is
-`{"index", "block"}`. `stop_details` of a refusal and `container` are passed on under their names.
+`{"index", "block"}`. `stop_details` of a refusal, `stop_sequence` (the one that was met) and
+`container` are passed on under their names.
 
 Lenient in what costs nothing: unknown events, blocks and deltas are skipped, as are pings; a block
 may lack its end; text needs no block. A piece of a tool call without one breaks the format.
@@ -65,7 +66,7 @@ STOP_REASONS: Final[Mapping[str, FinishReason]] = {
     # more sends it back with its `anthropic_blocks`.
 }
 
-_PASSED_ON: Final = ("stop_details", "container")
+_PASSED_ON: Final = ("stop_details", "stop_sequence", "container")
 
 
 class _Block:

@@ -24,9 +24,15 @@ from relay.codecs import anthropic_errors
 from relay.codecs.anthropic_hot_event import MAX_MISSES, decode_text_event
 from relay.codecs.anthropic_message import MessageReader
 from relay.codecs.anthropic_quirks import AnthropicQuirks
-from relay.codecs.anthropic_request import WIRE, encode_body
+from relay.codecs.anthropic_request import (
+    WIRE,
+    encode_body,
+    encode_count_body,
+    wanted_betas,
+)
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.streamed_body import DOCUMENT, OVER, StreamedBody
+from relay.codecs.token_counts import token_count
 from relay.content import Events, GenerateRequest, StreamEvent, TextDelta
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
 
@@ -60,19 +66,41 @@ class AnthropicMessagesCodec(StreamedBody):
         self._hot_misses = 0
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
-        quirks = self._quirks
+        return EncodedRequest(
+            path=self._quirks.path,
+            headers=self._sent_headers(request, "text/event-stream"),
+            body=encode_body(request, model, self._quirks, self._provider),
+        )
+
+    def _sent_headers(self, request: GenerateRequest, accept: str) -> list[tuple[str, str]]:
         headers = [
             ("content-type", "application/json"),
-            ("accept", "text/event-stream"),
-            ("anthropic-version", quirks.version),
+            ("accept", accept),
+            ("anthropic-version", self._quirks.version),
         ]
-        if quirks.betas:
-            headers.append(("anthropic-beta", ",".join(quirks.betas)))
+        if betas := wanted_betas(request, self._quirks):
+            headers.append(("anthropic-beta", ",".join(betas)))
+        return headers
+
+    # --- the count of a prompt ----------------------------------------------------------------
+
+    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
+        """See `CountsTokens`."""
         return EncodedRequest(
-            path=quirks.path,
-            headers=headers,
-            body=encode_body(request, model, quirks, self._provider),
+            path=f"{self._quirks.path}/count_tokens",
+            headers=self._sent_headers(request, "application/json"),
+            body=encode_count_body(request, model, self._quirks, self._provider),
         )
+
+    def decode_count(self, status: int, headers: list[tuple[str, str]], body: bytes) -> int | None:
+        """See `CountsTokens`."""
+        if status >= 300:
+            raise anthropic_errors.decode_error(status, headers, body)
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        return token_count(document.get("input_tokens")) if type(document) is dict else None
 
     # --- an event stream --------------------------------------------------------------------
 

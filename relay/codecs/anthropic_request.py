@@ -27,6 +27,9 @@ What this wire cannot say, or says otherwise:
         standard_only stay; a schema of arguments without a type gets `object`; schemas of
         structured output and strict tools are closed, with their bounds in descriptions
 
+A body that came in this very format (`extra_wire`) has its further fields passed on unread, its
+betas added to the row's, and of thinking what it says itself and nothing else.
+
 Of the extra fields `thinking`, `output_config`, `context_management`, `container`, `mcp_servers`,
 `inference_geo`, `speed` and `cache_control` are this wire's own and passed on as they are. So are
 tools given opaquely in its own form (with `input_schema`, a dated type such as
@@ -60,13 +63,18 @@ from relay.codecs.request_json import (
     dump_body,
     opaque_user,
     read_object,
+    readable_tool,
     refuse_asked,
     said_stops,
 )
 from relay.content import GenerateRequest, ResponseFormat, Tool, ToolChoice, ToolChoiceMode
 from relay.errors import UnsupportedFeature
 
-__all__ = ["WIRE", "encode_body"]
+__all__ = ["WIRE", "encode_body", "encode_count_body", "wanted_betas"]
+
+BETAS: Final = "anthropic_beta"
+"""The extra field that holds the client's own `anthropic-beta`, a list of names; Bedrock has one of
+this name in bodies of this wire."""
 
 _OWN_EXTRA: Final = (
     "context_management",
@@ -76,6 +84,24 @@ _OWN_EXTRA: Final = (
     "speed",
     "cache_control",
 )
+
+_READ_EXTRA: Final = frozenset({*_OWN_EXTRA, "thinking", "output_config", BETAS})
+
+_COUNTED: Final = frozenset(
+    {
+        "model",
+        "messages",
+        "system",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "cache_control",
+        "context_management",
+        "mcp_servers",
+    }
+)
+"""Fields of a request that its count of tokens is asked with."""
 
 _SERVICE_TIERS: Final[Mapping[str, str]] = {
     "auto": "auto",
@@ -107,7 +133,26 @@ def encode_body(
         UnsupportedFeature: something that the wire or the provider's row refuses, named.
         InvalidRequest: a schema that is not JSON, or a part that is broken.
     """
-    return _BodyBuilder(request, model, quirks, provider).build()
+    return dump_body(_BodyBuilder(request, model, quirks, provider).build())
+
+
+def encode_count_body(
+    request: GenerateRequest, model: str, quirks: AnthropicQuirks, provider: str
+) -> bytes:
+    """The body of `POST .../v1/messages/count_tokens`, which refuses what does not count.
+
+    Raises:
+        As `encode_body`.
+    """
+    body = _BodyBuilder(request, model, quirks, provider).build()
+    return dump_body({name: value for name, value in body.items() if name in _COUNTED})
+
+
+def wanted_betas(request: GenerateRequest, quirks: AnthropicQuirks) -> list[str]:
+    """The names for `anthropic-beta`: the row's, and those that a client of this wire gave."""
+    given = request.extra.get(BETAS) if request.extra_wire == WIRE else None
+    names = [*quirks.betas, *(given if isinstance(given, list | tuple) else ())]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 class _BodyBuilder:
@@ -122,12 +167,13 @@ class _BodyBuilder:
         self._provider = provider
         self._has_marks = False
 
-    def build(self) -> bytes:
+    def build(self) -> dict[str, Any]:
         request = self._request
         self._refuse_unsaid()
         talk = Conversation(request.messages, self._quirks, self._provider)
         tools = [self._tool(tool, at) for at, tool in enumerate(request.tools)]
-        self._has_marks = self._has_marks or talk.has_marks or "cache_control" in request.extra
+        extra = request.extra_on(WIRE)
+        self._has_marks = self._has_marks or talk.has_marks or "cache_control" in extra
         plan = plan_thinking(
             request,
             self._model,
@@ -137,6 +183,7 @@ class _BodyBuilder:
         )
         self._place_cache_marks(tools, talk)
         body: dict[str, Any] = {
+            **self._unread_fields(),
             "model": self._model,
             "max_tokens": plan.max_tokens,
             "messages": [{"role": turn.role, "content": turn.content} for turn in talk.turns],
@@ -151,11 +198,18 @@ class _BodyBuilder:
             "output_config": self._output_config(plan),
             "metadata": {"user_id": opaque_user(request.user)} if request.user else None,
             "service_tier": _SERVICE_TIERS.get(request.service_tier),
-            **{name: request.extra.get(name) for name in _OWN_EXTRA},
+            **{name: extra.get(name) for name in _OWN_EXTRA},
         }
         body.update((name, value) for name, value in fields.items() if value)
         body.update(self._sampling(plan))
-        return dump_body(body)
+        return body
+
+    def _unread_fields(self) -> Mapping[str, Any]:
+        """Fields of a body of this wire that nobody here knows."""
+        request = self._request
+        if request.extra_wire != WIRE:
+            return {}
+        return {name: value for name, value in request.extra.items() if name not in _READ_EXTRA}
 
     def _refuse_unsaid(self) -> None:
         sampling = self._request.sampling
@@ -171,7 +225,7 @@ class _BodyBuilder:
         for name, is_asked in unsaid.items():
             if is_asked:
                 raise UnsupportedFeature(name, self._provider)
-        refuse_asked(self._request.extra, CHAT_ONLY, self._provider)
+        refuse_asked(self._request.extra_on(WIRE), CHAT_ONLY, self._provider)
 
     def _sampling(self, plan: ThinkingPlan) -> dict[str, float]:
         if is_among(self._model, self._quirks.fixed_sampling_models):
@@ -187,7 +241,7 @@ class _BodyBuilder:
         return found
 
     def _output_config(self, plan: ThinkingPlan) -> dict[str, Any]:
-        given = self._request.extra.get("output_config")
+        given = self._request.extra_on(WIRE).get("output_config")
         config: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         if plan.effort:
             config["effort"] = plan.effort
@@ -211,8 +265,10 @@ class _BodyBuilder:
     # --- tools --------------------------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> Block:
+        tool = readable_tool(tool, WIRE, self._provider)
         if tool.opaque is not None:
-            return self._opaque_tool(tool.opaque, f"tools[{at}].parameters")
+            is_own = tool.opaque_wire == WIRE or tool.opaque.get("type") == "mcp_toolset"
+            return self._opaque_tool(tool.opaque, f"tools[{at}].parameters", is_own=is_own)
         encoded: Block = {"name": tool.name}
         if tool.description:
             encoded["description"] = tool.description
@@ -227,7 +283,7 @@ class _BodyBuilder:
             self._has_marks = True
         return encoded
 
-    def _opaque_tool(self, given: Mapping[str, Any], field: str) -> Block:
+    def _opaque_tool(self, given: Mapping[str, Any], field: str, *, is_own: bool) -> Block:
         kind = given.get("type")
         inner = given.get("function")
         if kind == "function" and isinstance(inner, Mapping):
@@ -246,7 +302,7 @@ class _BodyBuilder:
                 encoded["cache_control"] = mark
         elif (
             "input_schema" in given
-            or kind == "mcp_toolset"
+            or is_own
             or (isinstance(kind, str) and _DATED_TYPE.fullmatch(kind))
         ):
             encoded = dict(given)

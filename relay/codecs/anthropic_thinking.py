@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from relay.codecs.anthropic_conversation import WIRE
 from relay.codecs.anthropic_quirks import AnthropicQuirks, is_among
 from relay.content import GenerateRequest
 
@@ -73,15 +74,18 @@ def plan_thinking(
         is_forced: whether the model must call a tool.
     """
     limit = request.sampling.max_output_tokens
-    native = request.extra.get("thinking")
+    native = request.extra_on(WIRE).get("thinking")
     plain = ThinkingPlan(None, "", limit or quirks.default_max_tokens)
-    if isinstance(native, Mapping) and _is_complete(native):
+    is_own = request.extra_wire == WIRE
+    if isinstance(native, Mapping) and (is_own or _is_complete(native)):
         if is_forced and native.get("type") != "disabled":
             return plain
         budget = native.get("budget_tokens")
         room = budget if type(budget) is int and limit is None else 0
         return ThinkingPlan(native, "", (limit or quirks.default_max_tokens) + room)
 
+    if is_own:
+        return plain  # who speaks this wire has said all there is to say
     effort, budget = _wish(request)
     style = quirks.thinking_of(model)
     if style == "none" or (not effort and budget is None):
@@ -120,10 +124,11 @@ def _wish(request: GenerateRequest) -> tuple[str, int | None]:
     wish = request.reasoning
     if wish.effort or wish.budget_tokens is not None:
         return wish.effort, wish.budget_tokens
-    native = request.extra.get("thinking")
+    extra = request.extra_on(WIRE)
+    native = extra.get("thinking")
     if isinstance(native, Mapping) and native.get("type") == "enabled":
         return "medium", None
-    asked = request.extra.get("reasoning")
+    asked = extra.get("reasoning")
     if not isinstance(asked, Mapping):
         return "", None
     effort, budget = asked.get("effort"), asked.get("max_tokens")

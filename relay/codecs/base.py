@@ -8,7 +8,7 @@ adds them to the headers. Its input request is shared by other attempts and neve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from relay.content import Events, GenerateRequest
 from relay.errors import UpstreamError
@@ -76,6 +76,27 @@ class Codec(Protocol):
     def is_finished(self) -> bool:
         """Whether the wire's end marker (`[DONE]`, `message_stop`) has come: the attempt need not
         wait for the end of the body."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A codec whose wire counts the tokens of a prompt for who asks."""
+
+    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
+        """The question, as `Codec.encode_request`.
+
+        Raises:
+            UnsupportedFeature, InvalidRequest: as for a request.
+        """
+        ...
+
+    def decode_count(self, status: int, headers: list[tuple[str, str]], body: bytes) -> int | None:
+        """The count in a whole answer, None where there is none to be read.
+
+        Raises:
+            UpstreamError: the answer is an error.
+        """
         ...
 
 

@@ -23,6 +23,7 @@ from relay.codecs.request_json import (
     CHAT_ONLY,
     dump_body,
     read_object,
+    readable_tool,
     refuse_asked,
     said_stops,
     without_marks,
@@ -141,7 +142,7 @@ class _BodyBuilder:
 
     def build(self) -> bytes:
         request = self._request
-        extra = request.extra
+        extra = request.extra_on(WIRE)
         refuse_asked(extra, CHAT_ONLY, self._provider)
         for at, message in enumerate(request.messages):
             self._add_message(message, f"messages[{at}]")
@@ -183,7 +184,7 @@ class _BodyBuilder:
 
     def _native(self, name: str) -> Json:
         """An object that the caller gave in the wire's own words."""
-        value = self._request.extra.get(name)
+        value = self._request.extra_on(WIRE).get(name)
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -325,7 +326,8 @@ class _BodyBuilder:
         """All tools, and the functions declared among them."""
         declarations: list[Json] = []
         others: list[Json] = []
-        for at, tool in enumerate(self._request.tools):
+        for at, given in enumerate(self._request.tools):
+            tool = readable_tool(given, WIRE, self._provider)
             if tool.opaque is None:
                 declarations.append(self._declaration(tool, f"tools[{at}]"))
             elif isinstance(function := tool.opaque.get("function"), Mapping):

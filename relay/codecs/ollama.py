@@ -43,6 +43,7 @@ from relay.codecs.quirk_checks import read_quirks
 from relay.codecs.request_json import (
     CHAT_ONLY,
     dump_body,
+    readable_tool,
     refuse_asked,
     said_stops,
     spliced,
@@ -318,7 +319,8 @@ class _BodyBuilder:
         }
 
     def build(self, model: str) -> bytes:
-        request, sampling, extra = self._request, self._request.sampling, self._request.extra
+        request, sampling = self._request, self._request.sampling
+        extra = request.extra_on(WIRE)
         self._refuse_the_unsayable()
         fields: dict[str, Any] = {
             "model": model,
@@ -343,7 +345,7 @@ class _BodyBuilder:
             raise self._refuse("n")
         if request.tools and request.parallel_tool_calls is False:
             raise self._refuse("parallel_tool_calls")
-        refuse_asked(request.extra, CHAT_ONLY, self._provider)
+        refuse_asked(request.extra_on(WIRE), CHAT_ONLY, self._provider)
 
     def _message(self, message: Message) -> dict[str, Any]:
         role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
@@ -394,6 +396,7 @@ class _BodyBuilder:
         return [self._tool(tool, at) for at, tool in enumerate(self._request.tools)] or None
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
+        tool = readable_tool(tool, WIRE, self._provider)
         if tool.opaque is not None:
             if tool.opaque.get("type") != "function":
                 raise self._refuse("tools other than functions")
@@ -421,7 +424,7 @@ class _BodyBuilder:
         return None if options.budget_tokens is None else options.budget_tokens > 0
 
     def _options(self) -> dict[str, Any]:
-        sampling, given = self._request.sampling, self._request.extra.get("options")
+        sampling, given = self._request.sampling, self._request.extra_on(WIRE).get("options")
         typed = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

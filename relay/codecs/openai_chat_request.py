@@ -16,6 +16,7 @@ from relay.codecs.request_json import (
     cache_key,
     data_url,
     dump_body,
+    readable_tool,
     said_stops,
     spliced,
     without_marks,
@@ -90,7 +91,8 @@ class _BodyBuilder:
     def build(self, model: str) -> bytes:
         request, quirks = self._request, self._quirks
         body: dict[str, Any] = {"model": model, "messages": self._messages(), "stream": True}
-        for name, value in request.extra.items():
+        extra = request.extra_on(WIRE)
+        for name, value in extra.items():
             if name in _OURS or name in _PLATFORM_FIELDS:
                 continue
             if name == "cache_control" and not quirks.has_cache_marks:
@@ -101,7 +103,7 @@ class _BodyBuilder:
             if value is not None:
                 self._put(body, name, value)
         if quirks.has_stream_options:
-            asked = request.extra.get("stream_options")
+            asked = extra.get("stream_options")
             options = dict(asked) if isinstance(asked, Mapping) else {}
             body["stream_options"] = {**options, "include_usage": True}
         return dump_body(body)
@@ -266,12 +268,14 @@ class _BodyBuilder:
             name: value
             for name, value in extra.items()
             if (allowed is None or name in allowed)
+            and name != "is_error"  # of a tool's result, which this wire has no word for
             and (name != "cache_control" or self._quirks.has_cache_marks)
         }
 
     # --- tools, shape, reasoning --------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
+        tool = readable_tool(tool, WIRE, self._provider)
         if tool.opaque is not None:
             return self._unread(tool.opaque)
         function: dict[str, Any] = {"name": tool.name}

@@ -6,11 +6,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from relay.content import GenerateRequest, Sampling
+from relay.content import GenerateRequest, Sampling, Tool
 from relay.errors import InvalidRequest, UnsupportedFeature
 
 CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
@@ -121,6 +122,20 @@ def without_marks(value: Mapping[str, Any]) -> dict[str, Any]:
         for name, inner in value.items()
         if name != "cache_control"
     }
+
+
+def readable_tool(tool: Tool, wire: str, provider: str) -> Tool:
+    """A tool as `wire` may take it: without a definition that is written for another one.
+
+    Raises:
+        UnsupportedFeature: the definition is all that is known of it; its type is named.
+    """
+    if tool.opaque is None or tool.opaque_wire in ("", wire):
+        return tool
+    if tool.parameters_json:
+        return replace(tool, opaque=None)
+    kind = str(tool.opaque.get("type"))[:100]
+    raise UnsupportedFeature(f"a tool of type {kind}", provider)
 
 
 def data_url(media_type: str, data_base64: str) -> str:

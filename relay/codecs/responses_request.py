@@ -16,6 +16,7 @@ from relay.codecs.request_json import (
     cache_key,
     data_url,
     dump_body,
+    readable_tool,
     refuse_asked,
     said_stops,
     spliced,
@@ -108,7 +109,7 @@ class _BodyBuilder:
         }
 
     def build(self, model: str) -> bytes:
-        request, extra = self._request, self._request.extra
+        request, extra = self._request, self._request.extra_on(WIRE)
         self._refuse_the_unsayable()
         body: dict[str, Any] = {
             "model": model,
@@ -149,7 +150,7 @@ class _BodyBuilder:
         for name, is_asked in asked.items():
             if is_asked:
                 raise UnsupportedFeature(name, self._provider)
-        refuse_asked(self._request.extra, _UNSAYABLE, self._provider)
+        refuse_asked(self._request.extra_on(WIRE), _UNSAYABLE, self._provider)
 
     def _typed_fields(self, model: str) -> dict[str, Any]:
         request, sampling = self._request, self._request.sampling
@@ -261,6 +262,7 @@ class _BodyBuilder:
     # --- tools ------------------------------------------------------------------------------
 
     def _tool(self, tool: Tool, at: int) -> dict[str, Any]:
+        tool = readable_tool(tool, WIRE, self._provider)
         if tool.opaque is not None:
             return self._opaque_tool(tool.opaque)
         encoded: dict[str, Any] = {"type": "function", "name": tool.name}
@@ -324,7 +326,7 @@ class _BodyBuilder:
 
     def _text(self) -> dict[str, Any]:
         """The `text` object: a native one, over it what Chat calls by other names."""
-        extra = self._request.extra
+        extra = self._request.extra_on(WIRE)
         given = extra.get("text")
         text = dict(given) if isinstance(given, Mapping) else {}
         if verbosity := extra.get("verbosity"):
@@ -358,7 +360,7 @@ class _BodyBuilder:
         return bool(options.budget_tokens)
 
     def _reasoning(self) -> dict[str, Any]:
-        given = self._request.extra.get("reasoning")
+        given = self._request.extra_on(WIRE).get("reasoning")
         reasoning: dict[str, Any] = {}
         if isinstance(given, Mapping):
             reasoning = {name: given[name] for name in _REASONING_FIELDS if name in given}
@@ -370,7 +372,7 @@ class _BodyBuilder:
         return reasoning
 
     def _include(self, *, reasons: bool, logprobs: bool) -> list[str]:
-        given = self._request.extra.get("include")
+        given = self._request.extra_on(WIRE).get("include")
         wanted = [one for one in given if isinstance(one, str)] if isinstance(given, list) else []
         if reasons:
             wanted.append(ENCRYPTED_REASONING)
@@ -380,7 +382,7 @@ class _BodyBuilder:
 
     def _stream_options(self) -> dict[str, Any] | None:
         """Chat's `include_usage` is no option here: usage always comes."""
-        given = self._request.extra.get("stream_options")
+        given = self._request.extra_on(WIRE).get("stream_options")
         if isinstance(given, Mapping) and isinstance(given.get("include_obfuscation"), bool):
             return {"include_obfuscation": given["include_obfuscation"]}
         return None

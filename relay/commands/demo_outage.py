@@ -72,7 +72,7 @@ async def play(console: Console, grpc_port: int, tls_port: int, ca_file: str) ->
         httpx2.HTTPError, grpc.aio.AioRpcError: the emulator or the relay is gone.
     """
     console.print(
-        "[bold]5. A provider dies under traffic, and comes back[/bold]\n"
+        "[bold]6. A provider dies under traffic, and comes back[/bold]\n"
         f"  {TURNS_A_SECOND} turns a second at an alias of two; the breaker's clock runs fast",
         highlight=False,
     )

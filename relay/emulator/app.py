@@ -16,7 +16,9 @@ Control:
     GET  /emulator/streams?since=ID           one record per stream
     GET  /emulator/faults                     the table of faults
     POST /emulator/script                     {"model", "behaviour"} for good, or with
-                                              {"match": "next", "count": k} for the next k requests
+                                              {"match": "next", "count": k} for the next k requests,
+                                              or with {"match": "prompt", "prompt": TEXT} for those
+                                              whose last message of the user contains the text
     POST /emulator/reset                      forget records, scripts and draw counters
 
 The key `bad-key` is refused in each provider's own way; any other passes.
@@ -40,7 +42,7 @@ from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
 from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
 from relay.emulator.performance import play_stream, play_whole
 from relay.emulator.replay import ReplayError, load_recording, play_recording
-from relay.emulator.report import Report
+from relay.emulator.report import PROMPT_CHARS, Report
 from relay.emulator.scene import Scene, start
 from relay.emulator.script import Behaviour, Script, ScriptError
 from relay.emulator.socket_cut import open_connections
@@ -110,7 +112,8 @@ class EmulatorApp:
         try:
             asked = _ask(wire, path, exchange)
             record.model = asked.model
-            behaviour = self.script.behaviour_for(asked.model)
+            record.prompt_start = asked.prompt[:PROMPT_CHARS]
+            behaviour = self.script.behaviour_for(asked.model, asked.prompt)
         except (BadRequest, ScriptError) as error:
             self._fail(exchange, wire, Failure(400, "bad_request", str(error)))
             return
@@ -218,6 +221,11 @@ class EmulatorApp:
             if not isinstance(count, int) or count < 1:
                 raise BadRequest("count must be a whole number above 0")
             self.script.push_next(model, behaviour, count)
+        elif order.get("match") == "prompt":
+            part = order.get("prompt")
+            if not isinstance(part, str) or not part:
+                raise BadRequest("prompt must be a text that is not empty")
+            self.script.set_prompt(model, part, behaviour)
         else:
             self.script.set_model(model, behaviour)
         return {"model": model, "match": order.get("match", "model")}

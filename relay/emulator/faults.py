@@ -127,6 +127,12 @@ def _stall(scene: Scene, call: FaultCall) -> Play:
     yield time.monotonic() + call.number(0) / 1e3 if call.value else None
 
 
+def _dribble(scene: Scene, call: FaultCall) -> Play:
+    gap_s = call.number(400.0) / 1e3
+    scene.next_gap_s = lambda: gap_s
+    yield time.monotonic() + gap_s
+
+
 def _comments(scene: Scene, call: FaultCall) -> Play:
     scene.send_head()
     while True:
@@ -482,6 +488,7 @@ FAULTS: dict[str, Fault] = {
         "U10/U12", "headers, then keep-alives every V ms and nothing else", _comments
     ),
     "stall": At("U10/U11", "silence before token N: V ms, or for ever", _stall),
+    "dribble": At("U12", "token N and those after it come every V ms (400)", _dribble, True),
     "dots": At("U12", "keep-alives every V ms instead of token N and the rest", _comments, True),
     "drip": Instead("U12", "the answer one byte every V ms", _drip),
     # U16, U17: bytes

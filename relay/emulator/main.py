@@ -215,6 +215,10 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    if _is_leader_without_terminal():
+        # The first terminal that such a process opens becomes its own, granian opens ours without
+        # O_NOCTTY (`stream_reset`), and the first reset would then hang up on the emulator.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if exit_with_parent:
@@ -249,6 +253,17 @@ async def _serve(
         for server in servers:
             server.stop()  # type: ignore[no-untyped-call]
         await asyncio.wait(serving, timeout=_STOP_GRACE_S)
+
+
+def _is_leader_without_terminal() -> bool:
+    """Whether it was started as a service is, or by `setsid`."""
+    if os.getsid(0) != os.getpid():
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return True
+    return False
 
 
 def _server(

@@ -39,6 +39,7 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
                 if exchange.is_over:
                     return
                 due_s = max(due_s, time.monotonic())
+                next_gap_s = scene.next_gap_s  # the fault may have changed it
                 strike = None
         elif kind == OPEN and not opened:
             opening.append(event)

@@ -11,6 +11,8 @@ import time
 from collections import Counter, deque
 
 MAX_RECORDS = 100_000
+PROMPT_CHARS = 64
+"""Of the prompt, for telling apart who asked; more would be a store of prompts."""
 
 
 class StreamRecord:
@@ -28,6 +30,7 @@ class StreamRecord:
         "model",
         "outcome",
         "path",
+        "prompt_start",
         "request_id",
         "start_ns",
         "status",
@@ -40,6 +43,8 @@ class StreamRecord:
         self.connection = connection
         self.http_version = http_version
         self.model = ""
+        self.prompt_start = ""
+        """How the last message of the user begins."""
         self.request_id = ""
         """The client's own `x-client-request-id` or `x-request-id`, else empty."""
         self.fault = ""

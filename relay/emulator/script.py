@@ -103,7 +103,8 @@ _OUTSIDE = re.compile(r"\.\.|(^|:)/|\\\\")
 
 
 class Script:
-    """All behaviours: presets, names set by the configuration or the control endpoint, queues."""
+    """All behaviours: presets, what the configuration or the control endpoint set for names and for
+    some prompts, queues."""
 
     def __init__(self, *, any_file: bool = True) -> None:
         """Args: any_file: whether texts may name files anywhere, not only in the data folders."""
@@ -111,6 +112,7 @@ class Script:
         self.distributions: dict[str, Distribution] = {}
         self._models: dict[str, Behaviour] = {}
         self._queues: dict[str, list[tuple[Behaviour, int]]] = {}
+        self._prompts: dict[str, list[tuple[str, Behaviour]]] = {}
         self._parsed: dict[str, Behaviour] = {}
         self._requests: dict[str, int] = {}
 
@@ -122,17 +124,23 @@ class Script:
         """The next `count` requests for `model` (`*`: for any) behave so, then as before."""
         self._queues.setdefault(model, []).append((behaviour, count))
 
+    def set_prompt(self, model: str, part: str, behaviour: Behaviour) -> None:
+        """Requests for `model` whose last message of the user contains `part` behave so."""
+        others = [pair for pair in self._prompts.get(model, ()) if pair[0] != part]
+        self._prompts[model] = [*others, (part, behaviour)]
+
     def reset(self) -> None:
-        """Forget models, queues and request counters; named distributions stay."""
+        """Forget models, queues, prompts and request counters; named distributions stay."""
         self._models.clear()
         self._queues.clear()
+        self._prompts.clear()
         self._requests.clear()
 
     def models(self) -> list[str]:
         """Names that a model list shows."""
         return [*PRESETS, *(name for name in self._models if name not in PRESETS)]
 
-    def behaviour_for(self, model: str) -> Behaviour:
+    def behaviour_for(self, model: str, prompt: str = "") -> Behaviour:
         """The behaviour of the next request for `model`; takes one from a queue if there is any.
 
         Raises:
@@ -145,6 +153,9 @@ class Script:
                 queue[0] = (behaviour, count - 1)
                 if count <= 1:
                     queue.pop(0)
+                return behaviour
+        for part, behaviour in self._prompts.get(model, ()):
+            if part in prompt:
                 return behaviour
         if model in self._models:
             return self._models[model]

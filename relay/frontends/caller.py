@@ -13,7 +13,7 @@ class Caller(NamedTuple):
     """What holds for every generation of one HTTP request or one RPC."""
 
     tenant: str = ""
-    """Who pays; "" without a bearer."""
+    """Who pays; "" without a bearer or key."""
     traceparent: str = ""
     """Valid, or empty."""
 
@@ -27,6 +27,8 @@ def caller_of_headers(tenants: Tenants, headers: Iterable[tuple[bytes, bytes]]) 
     for name, value in headers:
         if name == b"authorization":
             tenant = tenants.name(value.decode("latin-1"))
+        elif name == b"x-api-key":  # Anthropic's clients; one key is one tenant either way
+            tenant = tenant or tenants.name(value.decode("latin-1"))
         elif name == b"traceparent":
             traceparent = valid_traceparent(value.decode("latin-1"))
     return Caller(tenant, traceparent)

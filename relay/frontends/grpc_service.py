@@ -325,6 +325,7 @@ class _Conversation:
         while True:
             if outbox.is_full:  # it asks and does not read: neither do we
                 await outbox.room()
+            data = frame = None  # between two turns nobody needs the last prompt
             data = await read()
             if not isinstance(data, bytes):  # grpc.aio.EOF: the client half-closed
                 if self._setup is None:
@@ -352,7 +353,7 @@ class _Conversation:
             elif kind == "start":
                 self._on_start(frame.start, received_s)
             elif kind == "cancel":
-                self._on_cancel(frame.cancel)
+                self._on_cancel(frame.cancel, received_s)
             elif kind == "ping":
                 pong = relay_pb.Pong(nonce=frame.ping.nonce)
                 self._outbox.control(relay_pb.ConverseResponse(pong=pong).SerializeToString())
@@ -409,15 +410,15 @@ class _Conversation:
         else:
             self._session.commit(commit.generation_id)
 
-    def _on_cancel(self, cancel: relay_pb.Cancel) -> None:
+    def _on_cancel(self, cancel: relay_pb.Cancel, received_s: float) -> None:
         why = CancelReason.UNSPECIFIED
         if cancel.reason in CancelReason._value2member_map_:
             why = CancelReason(cancel.reason)
         target = cancel.WhichOneof("target")
         if target == "generation_id":
-            self._session.cancel(cancel.generation_id, why)
+            self._session.cancel(cancel.generation_id, why, received_s)
         elif target == "all" and cancel.all:
-            self._session.cancel_all(why)
+            self._session.cancel_all(why, received_s)
         else:
             self._reject(
                 InvalidRequest("cancel.generation_id or cancel.all is required", field="cancel")

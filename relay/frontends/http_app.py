@@ -20,6 +20,7 @@ import structlog
 
 from relay.dispatch import Services
 from relay.errors import ClientCancelled, InternalError, InvalidRequest, RelayError, shown
+from relay.frontends import messages_errors
 from relay.frontends.asgi import (
     ABORT,
     HeadIsOut,
@@ -30,13 +31,22 @@ from relay.frontends.asgi import (
     send_answer,
 )
 from relay.frontends.http_errors import error_body, http_status, retry_headers
-from relay.frontends.http_generation import MODEL_OF_PATH, HttpSettings, serve_generation
+from relay.frontends.http_generation import (
+    MODEL_OF_PATH,
+    HttpSettings,
+    request_id_headers,
+    serve_generation,
+)
 from relay.frontends.model_rows import model_list, model_row
+from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
+from relay.frontends.openapi import openapi_json
 from relay.frontends.passthrough import METHODS, Passthrough
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
 from relay.frontends.surfaces.completions import Completions
+from relay.frontends.surfaces.count_tokens import count_tokens
 from relay.frontends.surfaces.embeddings import EmbeddingsApi
+from relay.frontends.surfaces.messages import Messages
 
 _log = structlog.get_logger("relay.http")
 
@@ -44,6 +54,8 @@ Handler = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 ErrorBody = Callable[[RelayError, str], bytes]
 
 _MODELS = "/v1/models"
+_MESSAGES = "/v1/messages"
+_COUNT_TOKENS = "/v1/messages/count_tokens"
 _AZURE = "/openai"
 _AZURE_V1 = "/openai/v1/"
 _DEPLOYMENTS = "/openai/deployments/"
@@ -63,6 +75,7 @@ class HttpApp:
             _MODELS: {"GET": self._models},
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
+            "/openapi.json": {"GET": self._openapi},
         }
         self._passthrough = Passthrough(services)
         self._error_bodies: dict[str, ErrorBody] = {}
@@ -70,6 +83,9 @@ class HttpApp:
         self._add("/v1/chat/completions", ChatCompletions())
         self._add("/v1/completions", Completions())
         self._add("/v1/embeddings", EmbeddingsApi())
+        self._add_made(_MESSAGES, Messages.of_scope, messages_errors.error_body)
+        self._routes[_COUNT_TOKENS] = {"POST": self._count_tokens}
+        self._error_bodies[_COUNT_TOKENS] = messages_errors.error_body
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -80,6 +96,17 @@ class HttpApp:
 
         self._routes[path] = {"POST": handler}
         self._error_bodies[path] = surface.error_body
+
+    def _add_made(self, path: str, make: Callable[[Scope], Surface], told: ErrorBody) -> None:
+        """The same of an API that says things in headers: a surface is made for each request."""
+
+        async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+            services, settings = self._services, self._settings
+            surface = make(scope)
+            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+
+        self._routes[path] = {"POST": handler}
+        self._error_bodies[path] = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,14 +157,21 @@ class HttpApp:
         elif isinstance(error, _WrongMethod):
             status = 405
             headers.append((b"allow", error.allowed.encode()))
-        headers.append((b"x-relay-request-id", request_id.encode()))
-        body = self._error_bodies.get(scope["path"], error_body)(error, request_id)
+        headers += request_id_headers(request_id)
+        told = self._error_bodies.get(scope["path"], error_body)
+        if is_of_anthropic(scope):
+            told = messages_errors.error_body
+        body = told(error, request_id)
         await send_answer(send, status, body, headers)
 
     # --- routes -----------------------------------------------------------------------------
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        rows = model_list(self._services.catalog, self._started_at_s)
+        catalog, made_s = self._services.catalog, self._started_at_s
+        if is_of_anthropic(scope):
+            rows = anthropic_list(catalog.names(), made_s)
+        else:
+            rows = model_list(catalog, made_s)
         await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
@@ -148,15 +182,27 @@ class HttpApp:
         """
         name = scope["path"][len(_MODELS) + 1 :]
         row = model_row(self._services.catalog, name, self._started_at_s)
+        if is_of_anthropic(scope):
+            row = anthropic_row(name, self._started_at_s)
         await self._answer(send, row, request_id)
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
-        headers: RawHeaders = [(b"x-relay-request-id", request_id.encode())]
+        headers: RawHeaders = request_id_headers(request_id)
         await send_answer(send, 200, orjson.dumps(value), headers)
+
+    async def _count_tokens(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> None:
+        await count_tokens(self._services, self._settings, scope, receive, send, request_id)
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The process lives and its loop turns."""
         await send_answer(send, 200, b'{"status":"ok"}')
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """What the shim serves, for tools."""
+        model = next(iter(self._services.catalog.names()), "fast")
+        await send_answer(send, 200, openapi_json(self._routes, model))
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whether new work is welcome: no while draining."""

@@ -74,12 +74,6 @@ def error_object(error: RelayError, request_id: str) -> dict[str, object]:
     """`{"error": {...}}` as OpenAI clients read it, the relay's own facts under `x_relay`."""
     status = http_status(error)
     metadata = error.metadata
-    facts: dict[str, object] = {"reason": error.reason.name, "request_id": request_id}
-    for key in ("upstream_status", "provider_type", "provider_code"):
-        if key in metadata:
-            facts[key] = metadata[key]
-    if error.retry_after_s is not None:
-        facts["retry_after_ms"] = round(error.retry_after_s * 1000)
     return {
         "error": {
             "message": error.public_message,
@@ -90,9 +84,20 @@ def error_object(error: RelayError, request_id: str) -> dict[str, object]:
             else "cancelled",
             "param": metadata.get("field") or metadata.get("provider_param"),
             "code": _CODE_OF_REASON.get(error.reason, error.reason.name.lower()),
-            "x_relay": facts,
+            "x_relay": relay_facts(error, request_id),
         }
     }
+
+
+def relay_facts(error: RelayError, request_id: str) -> dict[str, object]:
+    """What the relay itself knows of an error, and the provider's own words for it: `x_relay`."""
+    facts: dict[str, object] = {"reason": error.reason.name, "request_id": request_id}
+    for key in ("upstream_status", "provider_type", "provider_code"):
+        if key in error.metadata:
+            facts[key] = error.metadata[key]
+    if error.retry_after_s is not None:
+        facts["retry_after_ms"] = round(error.retry_after_s * 1000)
+    return facts
 
 
 def error_body(error: RelayError, request_id: str) -> bytes:

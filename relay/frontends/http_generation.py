@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from relay.dispatch import Services
 from relay.errors import ClientCancelled, RelayError, SlowConsumer
@@ -79,13 +80,8 @@ async def serve_generation(
     received_s = services.clock()
     raw = await read_body(scope, receive, settings.max_request_bytes)
     is_large = len(raw) > _LARGE_BYTES
-    Allowance().take_json(raw, "body")
-    if is_large:
-        await asyncio.sleep(0)
-    body = decode_json(raw)
+    body = await _decode(raw)
     del raw
-    if is_large:
-        await asyncio.sleep(0)
     caller = caller_of_headers(services.tenants, scope["headers"])
     policy, model = read_policy(scope, body, caller)
     is_streamed = surface.wants_stream(body)
@@ -116,6 +112,27 @@ async def serve_generation(
         await asyncio.wait([listener])
 
 
+async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> dict[str, Any]:
+    """The body of a request as a JSON object, bounded in bytes, values and depth.
+
+    Raises:
+        InvalidRequest, RequestTooLarge: it is none, or beyond the bounds.
+        ClientCancelled: the client went away before its end.
+    """
+    return await _decode(await read_body(scope, receive, max_bytes))
+
+
+async def _decode(raw: bytes) -> dict[str, Any]:
+    is_large = len(raw) > _LARGE_BYTES
+    Allowance().take_json(raw, "body")
+    if is_large:
+        await asyncio.sleep(0)
+    body = decode_json(raw)
+    if is_large:
+        await asyncio.sleep(0)
+    return body
+
+
 async def _cancel_on_disconnect(receive: Receive, generation: Generation) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -126,13 +143,13 @@ def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
     """Who answered and how long each phase up to the first content took."""
     attempts = generation.attempts_started
     headers = [
-        (b"x-relay-request-id", request_id.encode()),
+        *request_id_headers(request_id),
         (b"x-relay-attempts", b"%d" % attempts),
         (b"x-relay-cache", b"off"),
     ]
     if (winner := generation.winner) is not None:
-        headers.append((b"x-relay-provider", _header_text(winner.target.endpoint.provider)))
-        headers.append((b"x-relay-model", _header_text(winner.target.model)))
+        headers.append((b"x-relay-provider", header_text(winner.target.endpoint.provider)))
+        headers.append((b"x-relay-model", header_text(winner.target.model)))
     phases = generation.timeline.until_first_content()
     if phases:
         timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
@@ -140,7 +157,13 @@ def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
     return headers
 
 
-def _header_text(text: str) -> bytes:
+def request_id_headers(request_id: str) -> RawHeaders:
+    """The relay's name for a request; the second is where Anthropic's clients look for it."""
+    named = request_id.encode()
+    return [(b"x-relay-request-id", named), (b"request-id", named)]
+
+
+def header_text(text: str) -> bytes:
     """A model's name comes from the caller: only visible ASCII may enter a header."""
     return "".join(c if "!" <= c <= "~" else "?" for c in text).encode()
 

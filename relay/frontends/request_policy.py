@@ -21,6 +21,7 @@ from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
 _PREFIX = b"x-relay-"
 _MILLISECONDS = {
     "first-token-ms": "first_token_s",
+    "first-segment-ms": "first_segment_s",
     "inter-token-ms": "inter_token_s",
     "total-ms": "total_s",
 }

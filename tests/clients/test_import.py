@@ -16,7 +16,8 @@ assert not heavy, heavy
 assert threading.active_count() == 1
 assert "Client" in dir(rtrelay)
 rtrelay.Client("127.0.0.1:1")
-import rtrelay.sync
+assert rtrelay.sync.SyncClient and rtrelay.direct.OpenAIChat
+assert "httpx2" not in sys.modules
 assert threading.active_count() == 1
 assert "relay" not in sys.modules
 """

@@ -181,3 +181,29 @@ async def test_callbacks_are_refused(relay: FakeRelay) -> None:
             client.generate("Hi", on_event=print)
 
     await with_client(relay, work)
+
+
+async def test_a_relay_that_goes_and_a_provider(relay: FakeRelay) -> None:
+    relay.on_start = answers("Relay")
+
+    def work(client: SyncClient) -> None:
+        from rtrelay.v1 import End
+
+        from tests.fakes.direct_provider import FakeProvider, says
+
+        client.close()
+        provider = FakeProvider(says("Di", "rect"))
+        with SyncClient("127.0.0.1:1", direct=provider) as away:
+            answer = away.generate("Hi")
+            assert answer.text() == "Direct"
+            assert answer.via == "direct"
+            assert isinstance(answer.ended(), End)
+            held = away.generate("Hi", speculative=True, hold_until_commit=True)
+            held.commit()
+            assert held.text() == "Direct"
+            assert away.stats.direct == 2
+        assert provider.closed == 1
+        with pytest.raises(ClientClosed):
+            away.stats  # noqa: B018
+
+    await with_client(relay, work)

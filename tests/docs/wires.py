@@ -89,6 +89,15 @@ def _with_picture(request: GenerateRequest) -> GenerateRequest:
     return replace(request, messages=(*request.messages[:at], result, *request.messages[at + 1 :]))
 
 
+def _failed(request: GenerateRequest) -> GenerateRequest:
+    """The results of all calls say that they failed."""
+    messages = (
+        replace(one, extra={"is_error": True}) if one.role is Role.TOOL else one
+        for one in request.messages
+    )
+    return replace(request, messages=tuple(messages))
+
+
 def _choice(mode: ToolChoiceMode, name: str = "") -> GenerateRequest:
     return replace(PLAIN, tools=(F,), tool_choice=ToolChoice(mode, name))
 
@@ -123,6 +132,7 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
     "an earlier refusal": (PLAIN, _with_part(RefusalPart("No."), Role.ASSISTANT)),
     "a part of another wire": (PLAIN, _with_part(OpaquePart("elsewhere", {"type": "x"}))),
     "images in results of tools": (CALLS, _with_picture(CALLS)),
+    "`is_error` of results of tools": (CALLS, _failed(CALLS)),
     "tools": (PLAIN, WITH_F),
     "`strict` of tools": (WITH_F, replace(PLAIN, tools=(replace(F, strict=True),))),
     "parallel tool round trip": (PLAIN, CALLS),

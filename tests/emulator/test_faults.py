@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,17 @@ class TestSilence:
                         break
         assert len(chunks_of(got)) == (tokens + 1 if tokens else 0)
         assert got.endswith(b": keep-alive\n\n")
+
+    def test_dribble(self, emulator: EmulatorProcess) -> None:
+        came_s: list[float] = []
+        with plain_client() as client:
+            url = emulator.base_url_plain + PATH
+            with client.stream("POST", url, json=faulty("dribble@2:60")) as response:
+                for chunk in response.iter_raw():
+                    came_s += [time.monotonic()] * chunk.count(b'"content"')
+        # Six tokens and the role before them; four of them 60 ms after the one before.
+        assert came_s[-1] - came_s[0] >= 4 * 0.055
+        assert came_s[2] - came_s[0] < came_s[-1] - came_s[2]
 
     def test_drip(self, emulator: EmulatorProcess) -> None:
         with plain_client() as client:

@@ -168,6 +168,16 @@ def test_signal_ends_it_with_streams_hanging(tmp_path: Path, number: int) -> Non
         assert own.process.wait(timeout=5) == 0
 
 
+def test_resets_leave_one_alive_that_was_started_as_a_service(tmp_path: Path) -> None:
+    with EmulatorProcess(cert_dir=tmp_path, is_session_leader=True) as own:
+        for number in range(2):
+            model = f"emu:ttft=5,itl=1,tokens=6,seed={number},fault=reset@2"
+            with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
+                post(own, "/v1/chat/completions", chat(model))
+        assert chat_text(post(own, "/v1/chat/completions", chat("emu:ttft=1,itl=1")).content)
+        assert own.process.poll() is None
+
+
 def test_end_of_standard_input_ends_it(tmp_path: Path) -> None:
     with EmulatorProcess(cert_dir=tmp_path) as own:
         assert own.process.stdin is not None

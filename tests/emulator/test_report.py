@@ -13,7 +13,7 @@ import pytest
 import wreq
 from wreq.tls import CertStore
 
-from tests.emulator.calls import chat, plain_client, post
+from tests.emulator.calls import USER, chat, plain_client, post
 from tests.fakes.emulator_process import EmulatorProcess
 
 pytestmark = pytest.mark.sockets
@@ -41,6 +41,7 @@ def test_clean_stream(emulator: EmulatorProcess) -> None:
     (stream,) = emulator.streams(model=model)
     assert stream["outcome"] == "clean"
     assert stream["request_id"] == "mine-1"
+    assert stream["prompt_start"] == USER[:64]
     assert stream["tokens"] == 5
     assert stream["status"] == 200
     assert stream["start_ns"] < stream["head_ns"] <= stream["first_token_ns"] < stream["end_ns"]

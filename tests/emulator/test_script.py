@@ -8,7 +8,7 @@ import pytest
 
 from relay.emulator.distributions import Fixed, Uniform
 from relay.emulator.script import PRESETS, Behaviour, Script, ScriptError
-from tests.emulator.calls import chat, chat_text, plain_client, post
+from tests.emulator.calls import USER, chat, chat_text, plain_client, post
 from tests.fakes.emulator_process import EmulatorProcess
 
 PATH = "/v1/chat/completions"
@@ -72,6 +72,21 @@ class TestOrder:
         script.reset()
         assert script.behaviour_for("m") not in (failing, slow)
 
+    def test_some_prompts_then_model(self) -> None:
+        script = Script()
+        slow, ill, hanging = (script.parse(each) for each in ("emu-slow", "ttft=9", "fault=hang"))
+        script.set_model("m", slow)
+        script.set_prompt("m", "ill", ill)
+        assert script.behaviour_for("m", "I am ill today") is ill
+        assert script.behaviour_for("m", "I am well") is slow
+        assert script.behaviour_for("other", "I am ill today") is not ill
+        script.set_prompt("m", "ill", hanging)
+        assert script.behaviour_for("m", "I am ill today") is hanging
+        script.push_next("m", slow, 1)
+        assert script.behaviour_for("m", "I am ill today") is slow
+        script.reset()
+        assert script.behaviour_for("m", "I am ill today") not in (slow, ill, hanging)
+
     def test_star_catches_any_model(self) -> None:
         script = Script()
         failing = script.parse({"fault": "status:503"})
@@ -118,6 +133,14 @@ class TestEndpoint:
         statuses = [post(emulator, PATH, chat("script-b")).status_code for _ in range(3)]
         assert statuses == [503, 503, 200]
 
+    def test_some_prompts(self, emulator: EmulatorProcess) -> None:
+        text = {"ttft": 1, "itl": 0, "text": "Hello there."}
+        order = {"model": "script-c", "match": "prompt", "prompt": USER[5:15], "behaviour": text}
+        post(emulator, "/emulator/script", order)
+        assert chat_text(post(emulator, PATH, chat("script-c")).content) == "Hello there."
+        other = chat("script-c", messages=[{"role": "user", "content": "Something else"}])
+        assert chat_text(post(emulator, PATH, other).content) != "Hello there."
+
     @pytest.mark.parametrize(
         "order",
         [
@@ -127,6 +150,8 @@ class TestEndpoint:
             b'{"model": "x", "behaviour": 7}',
             b'{"model": "x", "behaviour": {"colour": 1}}',
             b'{"model": "x", "match": "next", "count": 0}',
+            b'{"model": "x", "match": "prompt"}',
+            b'{"model": "x", "match": "prompt", "prompt": ""}',
         ],
     )
     def test_bad_orders(self, emulator: EmulatorProcess, order: bytes) -> None:

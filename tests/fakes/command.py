@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 WAIT_S = 30.0
-"""Bound of every wait here, far above what anything takes."""
+"""Bound of every wait here that has none of its own, far above what anything takes."""
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
@@ -44,7 +44,7 @@ class Ran(NamedTuple):
     errors: str
 
 
-async def relay_command(*arguments: str, stdin: str = "") -> Ran:
+async def relay_command(*arguments: str, stdin: str = "", wait_s: float = WAIT_S) -> Ran:
     """Run `relay ARGUMENTS` to its end. Cancelled or too late: it is killed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -55,7 +55,7 @@ async def relay_command(*arguments: str, stdin: str = "") -> Ran:
         env=_environment(),
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), WAIT_S)
+        output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), wait_s)
     finally:
         if process.returncode is None:
             process.kill()

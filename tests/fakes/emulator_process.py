@@ -30,8 +30,11 @@ START_TIMEOUT_S = 20.0
 class EmulatorProcess:
     """`with EmulatorProcess() as emulator:` a running emulator with TLS and plain ports."""
 
-    def __init__(self, *arguments: str, cert_dir: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, cert_dir: Path | None = None, is_session_leader: bool = False
+    ) -> None:
         self._arguments = arguments
+        self._is_session_leader = is_session_leader
         self._directory = None if cert_dir else tempfile.TemporaryDirectory(prefix="emulator-")
         self._cert_dir = cert_dir or Path(self._directory.name if self._directory else ".")
         self._process: subprocess.Popen[str] | None = None
@@ -118,7 +121,11 @@ class EmulatorProcess:
         command = [sys.executable, "-m", "relay.emulator", "--port", "0", "--plain-port", "0"]
         command += ["--cert-dir", str(self._cert_dir), "--exit-with-parent", *self._arguments]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=self._is_session_leader,
         )
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT_S)

@@ -28,6 +28,7 @@ from rtrelay.v1 import (
     Notice,
     NoticeKind,
     Outcome,
+    Pong,
     Ready,
     RelayServiceServicer,
     Setup,
@@ -35,6 +36,8 @@ from rtrelay.v1 import (
     Started,
     add_RelayServiceServicer_to_server,
 )
+
+from tests.fakes.tls import CertAuthority
 
 WAIT_S = 10.0
 
@@ -64,6 +67,10 @@ class FakeStream:
         return [frame.cancel for frame in self.frames if frame.HasField("cancel")]
 
     @property
+    def pings(self) -> list[int]:
+        return [frame.ping.nonce for frame in self.frames if frame.HasField("ping")]
+
+    @property
     def commits(self) -> list[str]:
         return [frame.commit.generation_id for frame in self.frames if frame.HasField("commit")]
 
@@ -84,15 +91,23 @@ class FakeStream:
         self.send(notice=Notice(kind=NoticeKind.NOTICE_KIND_DRAIN, time_left_ms=1000))
 
     def abort(
-        self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, reason: str = "", text: str = ""
+        self,
+        code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
+        reason: str = "",
+        text: str = "",
+        *,
+        details: bytes = b"",
     ) -> None:
-        """End the RPC with a status, after what was sent before."""
+        """End the RPC with a status, after what was sent before.
+
+        Args:
+            details: the trailer's bytes, instead of those that `reason` makes.
+        """
+        if reason:
+            details = status_of(code, reason, text).SerializeToString()
 
         async def ends() -> None:
-            trailers = ()
-            if reason:
-                status = status_of(code, reason, text)
-                trailers = (("grpc-status-details-bin", status.SerializeToString()),)  # type: ignore[assignment]
+            trailers = (("grpc-status-details-bin", details),) if details else ()
             await self.context.abort(code, text, trailers)
 
         self._outgoing.put_nowait(ends)
@@ -120,7 +135,9 @@ class FakeStream:
                         self.send(ready=Ready(session_id="s", limits=limits))
                 elif frame.HasField("start"):
                     scripts.create_task(relay.on_start(self, frame.start))
-                elif frame.HasField("cancel"):
+                elif frame.HasField("ping") and relay.answers_pings:
+                    self.send(pong=Pong(nonce=frame.ping.nonce))
+                elif frame.HasField("cancel") and relay.answers_cancels:
                     self.end(
                         frame.cancel.generation_id,
                         outcome=Outcome.OUTCOME_CANCELLED,
@@ -153,11 +170,14 @@ async def _returns() -> None:
 class FakeRelay(RelayServiceServicer):
     """A server on a free port, or on `address`."""
 
-    def __init__(self, address: str = "127.0.0.1:0") -> None:
+    def __init__(self, address: str = "127.0.0.1:0", *, tls: CertAuthority | None = None) -> None:
         self.address = address
+        self._tls = tls
         self.on_start: OnStart = hangs
         self.is_ready = True
         """Whether a setup is answered."""
+        self.answers_pings = True
+        self.answers_cancels = True
         self.max_frame_bytes = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         """Ends each stream at once: code and reason."""
@@ -168,7 +188,11 @@ class FakeRelay(RelayServiceServicer):
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
         add_RelayServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(self.address)
+        if self._tls is None:
+            port = self._server.add_insecure_port(self.address)
+        else:
+            pair = self._tls.key_and_chain()
+            port = self._server.add_secure_port(self.address, grpc.ssl_server_credentials([pair]))
         if not self.address.startswith("unix:"):
             self.address = f"127.0.0.1:{port}"
         await self._server.start()
@@ -210,6 +234,10 @@ class FakeRelay(RelayServiceServicer):
     def Generate(self, request: Any, context: Any) -> Any:
         """Not used by sessions."""
         raise NotImplementedError
+
+
+async def ignores(stream: FakeStream, start: Start) -> None:
+    """Say nothing at all."""
 
 
 async def hangs(stream: FakeStream, start: Start) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anthropic
 import grpc
 import httpx2
 import openai
@@ -46,6 +47,14 @@ class RelayUnderTest:
         http = openai.DefaultAsyncHttpxClient(trust_env=False)
         return openai.AsyncOpenAI(
             base_url=self.base_url,
+            **{"api_key": "any", "max_retries": 0, "http_client": http, **options},
+        )
+
+    def anthropic(self, **options: Any) -> anthropic.AsyncAnthropic:
+        """Anthropic's official client, likewise."""
+        http = anthropic.DefaultAsyncHttpxClient(trust_env=False)
+        return anthropic.AsyncAnthropic(
+            base_url=f"http://127.0.0.1:{self.worker.http_port}",
             **{"api_key": "any", "max_retries": 0, "http_client": http, **options},
         )
 

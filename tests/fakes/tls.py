@@ -45,6 +45,12 @@ class CertAuthority:
             context.set_alpn_protocols(list(alpn))
         return context
 
+    def key_and_chain(self) -> tuple[bytes, bytes]:
+        """Of a server on loopback, both as PEM."""
+        issued = self._ca.issue_cert("localhost", "127.0.0.1", "::1")
+        chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        return issued.private_key_pem.bytes(), chain
+
     def ca_file(self, directory: Path) -> str:
         """Write the authority's certificate into `directory`; the path of the PEM file."""
         path = directory / "ca.pem"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NoReturn
+import gc
+import weakref
+from typing import Any, NoReturn, Self
 
 import grpc
 import orjson
@@ -35,6 +37,7 @@ from relay.frontends.grpc_service import (
     hard_limit_bytes,
 )
 from relay.frontends.proto_out import FrameEncoder
+from relay.generation import Generation
 from relay.outbox import MAX_ANSWERS
 from tests.fakes.converse_client import details_of, field_of, reason_of, start
 from tests.fakes.memory_transport import FakeEndpoint
@@ -566,3 +569,46 @@ async def test_a_session_is_not_idle_while_a_generation_runs() -> None:
     assert rpc.kinds[-1] == "end", "its answer takes a second"
     assert rpc.status is not None
     assert since_start_s() >= 1.0 + 0.2
+
+
+# --- between two turns ----------------------------------------------------------------------
+
+
+class Counted(bytes):
+    """A frame whose end is noticed."""
+
+    alive = 0
+
+    def __new__(cls, data: bytes) -> Self:
+        cls.alive += 1
+        return super().__new__(cls, data)
+
+    def __del__(self) -> None:
+        type(self).alive -= 1
+
+
+@on_virtual_time
+async def test_an_idle_session_keeps_nothing_of_its_last_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[weakref.ref[Generation]] = []
+
+    def make(*arguments: Any, **named: Any) -> Generation:
+        generation = Generation(*arguments, **named)
+        made.append(weakref.ref(generation))
+        return generation
+
+    monkeypatch.setattr("relay.session.Generation", make)
+    relay = Relay()
+    rpc = Rpc(SETUP, ends=False)
+    rpc.incoming.put_nowait(Counted(START.SerializeToString()))
+    talking = asyncio.create_task(relay.converse(rpc))
+    while "end" not in rpc.kinds:
+        await asyncio.sleep(0.5)
+    await relay.scenario.settled()
+    gc.collect()
+    assert len(made) == 1
+    assert made[0]() is None
+    assert Counted.alive == 0
+    rpc.incoming.put_nowait(grpc.aio.EOF)
+    await talking

@@ -43,6 +43,7 @@ def test_headers() -> None:
     policy, model = policy_of(
         first_token_ms="800",
         inter_token_ms="500",
+        first_segment_ms="1200",
         total_ms="9000",
         model="slow",
         tags="eu, cheap",
@@ -52,7 +53,7 @@ def test_headers() -> None:
         session_id="call 7",
     )
     assert policy == Policy(
-        Budgets(0.8, 0.5, 9.0),
+        Budgets(0.8, 0.5, 9.0, first_segment_s=1.2),
         "t1",
         ("eu", "cheap"),
         timeline=True,
@@ -139,6 +140,7 @@ def test_body_says_the_same() -> None:
         {
             "first_token_ms": 800,
             "inter-token-ms": 500,
+            "first_segment_ms": 1200,
             "total_ms": 9000,
             "model": "slow",
             "tags": ["eu", "cheap"],
@@ -146,7 +148,8 @@ def test_body_says_the_same() -> None:
             "timeline": True,
         }
     )
-    assert policy == Policy(Budgets(0.8, 0.5, 9.0), "t1", ("eu", "cheap"), timeline=True)
+    budgets = Budgets(0.8, 0.5, 9.0, first_segment_s=1.2)
+    assert policy == Policy(budgets, "t1", ("eu", "cheap"), timeline=True)
     assert model == "slow"
 
 
@@ -171,6 +174,7 @@ def test_timeline_no(value: Any) -> None:
     [
         ({"hedge_ms": 1}, "x_relay.hedge_ms"),
         ({"total_ms": 0}, "x_relay.total_ms"),
+        ({"first_segment_ms": 0}, "x_relay.first_segment_ms"),
         ({"total_ms": -1}, "x_relay.total_ms"),
         ({"total_ms": 1.5}, "x_relay.total_ms"),
         ({"total_ms": True}, "x_relay.total_ms"),

@@ -866,6 +866,17 @@ async def test_deadline_of_the_rpc_holds_like_a_budget(world: World) -> None:
     await world.lab.until(lambda: stream.reset_code == CANCEL)
 
 
+async def test_first_segment_of_the_request_ends_an_answer_without_a_sentence(world: World) -> None:
+    endless = stream_chunks([word("w ")] * 10_000, gap_s=0.02)
+    world.lab.routes[CHAT] = endless
+    streamed = await ask_sse(world.relay, "alone-lab", x_relay_first_segment_ms="300")
+    assert streamed.reason == "FIRST_SEGMENT_TIMEOUT"
+    assert streamed.text.startswith("w w ")
+    world.lab.routes[CHAT] = hang()
+    nothing = await ask_sse(world.relay, "alone-lab", x_relay_first_segment_ms="50")
+    assert (nothing.code, nothing.reason) == ("504", "FIRST_SEGMENT_TIMEOUT")
+
+
 async def test_total_of_the_request_ends_a_stream_that_goes_on(world: World) -> None:
     endless = stream_chunks([word("w ")] * 10_000, gap_s=0.02)
     world.lab.routes[CHAT] = endless

@@ -1,17 +1,28 @@
-"""What clients of the relay have of a recorded body: over the shim by OpenAI's own client, and over
-gRPC by the contract's messages."""
+"""What clients of the relay have of a recorded body: over the shim by OpenAI's own client and
+Anthropic's, and over gRPC by the contract's messages."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
 
 from rtrelay.v1 import ConverseResponse, OutputOptions
 
 from relay.content import ChoiceFinished, StreamEvent, Usage
 from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
+from relay.frontends.surfaces.messages_stream import MessageEventEncoder
+from relay.frontends.surfaces.messages_whole import MessageCollector
 from relay.outcome import GenerationEnd
 from tests.corpus.harness import Reading
 from tests.fakes.converse_client import Answer
-from tests.judges.vendors import add_up, from_completion, openai_client
+from tests.judges.vendors import (
+    PROMPT,
+    add_up,
+    anthropic_client,
+    from_completion,
+    openai_client,
+)
 from tests.judges.verdict import Choice, Verdict, arguments
 
 
@@ -55,6 +66,30 @@ def over_shim_whole(reading: Reading) -> Verdict:
     recording, client = openai_client()
     recording.put(body, "application/json")
     return from_completion(client.chat.completions.create(model="m", messages=[]))
+
+
+ASK: Final[Mapping[str, Any]] = {"model": "m", "max_tokens": 1, "messages": PROMPT}
+
+
+def over_messages(reading: Reading) -> Any:
+    """Streamed in Anthropic's format, every event its own batch: the message that its client adds
+    up."""
+    encoder = MessageEventEncoder("m", lambda: 0, with_thinking=True)
+    body = b"".join(encoder.encode([event]) for event in reading.events)
+    body += encoder.encode_end(end_of(reading.events))
+    recording, client = anthropic_client()
+    recording.put(body, "text/event-stream")
+    with client.beta.messages.stream(**ASK) as stream:
+        return stream.get_final_message()
+
+
+def over_messages_whole(reading: Reading) -> Any:
+    """As one message of Anthropic's format."""
+    collector = MessageCollector("m", with_thinking=True)
+    collector.add(reading.events)
+    recording, client = anthropic_client()
+    recording.put(collector.to_json(end_of(reading.events)), "application/json")
+    return client.beta.messages.create(**ASK)
 
 
 def over_grpc(reading: Reading) -> Verdict:

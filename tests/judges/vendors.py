@@ -208,12 +208,13 @@ def read_anthropic(case: Case) -> Verdict:
     # Blocks of beta features are added up by the beta client only.
     ask: Mapping[str, Any] = {"model": "m", "max_tokens": 1, "messages": PROMPT}
     if not case.is_stream:
-        return _from_message(client.beta.messages.create(**ask))
+        return from_message(client.beta.messages.create(**ask))
     with client.beta.messages.stream(**ask) as stream:
-        return _from_message(stream.get_final_message())
+        return from_message(stream.get_final_message())
 
 
-def _from_message(message: Any) -> Verdict:
+def from_message(message: Any) -> Verdict:
+    """The answer in a message."""
     usage = message.usage
     prompt = (
         usage.input_tokens

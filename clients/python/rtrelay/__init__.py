@@ -14,6 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rtrelay import direct as direct
+    from rtrelay import sync as sync
     from rtrelay._switchboard import Reconnect
     from rtrelay.client import Client
     from rtrelay.errors import RelayError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         ToolCall,
     )
     from rtrelay.session import Generation, Session
+    from rtrelay.stats import PathChange, Stats
 
 __all__ = [
     "AudioDelta",
@@ -36,12 +39,14 @@ __all__ = [
     "Event",
     "Extra",
     "Generation",
+    "PathChange",
     "ReasoningDelta",
     "Reconnect",
     "RefusalDelta",
     "RelayError",
     "Segment",
     "Session",
+    "Stats",
     "TextDelta",
     "ToolArgumentsDelta",
     "ToolCall",
@@ -50,14 +55,21 @@ __all__ = [
 _MODULES = {
     "Client": "client",
     "Generation": "session",
+    "PathChange": "stats",
     "Reconnect": "_switchboard",
     "RelayError": "errors",
     "Session": "session",
+    "Stats": "stats",
 }
 """Where names live; those that are not here are events."""
 
 
+_SUBMODULES = ("direct", "sync")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'events')}")
@@ -67,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -32,7 +32,7 @@ class LinkOwner(Protocol):
 
 
 class Link:
-    """One stream. It runs while `run()` does; whoever made it awaits that."""
+    """One stream. It runs while the task that `begin` gives does; whoever made it awaits that."""
 
     def __init__(
         self,
@@ -51,22 +51,37 @@ class Link:
         self.is_draining = False
         self.error: RelayError | None = None
         """How it ended; None while it goes on."""
+        self.has_unclear_end = False
+        """The relay ended it, and gRPC lost what it said."""
         self.opened = asyncio.Event()
         """Set when it is ready, and when it is over."""
         self._owner = owner
         self._channels = channels
-        self._channel = channels.acquire(address)
-        self._stub: Any = RelayServiceStub(self._channel)
+        self._channel: grpc.aio.Channel | None = None
         self._metadata = metadata
         self._call: Any = None
         self._outgoing = deque([ConverseRequest(setup=setup)])
         self._has_outgoing = asyncio.Event()
         self._is_finishing = False
         self._has_failed_write = False
+        self._has_ended = False
+        """Nothing is read any more, so nothing is to be written."""
+        self._is_over = False
+
+    def begin(self) -> asyncio.Task[None]:
+        """Open it, and read until it is over.
+
+        If the task is cancelled the RPC is cancelled. In any case the owner is told, and no other
+        task is left.
+        """
+        task = asyncio.create_task(self._run(), name=f"rtrelay stream to {self.address}")
+        # A task that is cancelled before its turn has run nothing of the above.
+        task.add_done_callback(lambda _: self._over(_lost("the session was closed")))
+        return task
 
     def send(self, frame: ConverseRequest) -> None:
         """Put a frame into the queue; after `finish` it is dropped."""
-        if not self._is_finishing:
+        if not self._is_finishing and not self._has_ended:
             self._outgoing.append(frame)
             self._has_outgoing.set()
 
@@ -77,7 +92,8 @@ class Link:
 
     def leave_connection(self) -> None:
         """Its worker drains: streams after this one get a connection of their own."""
-        self._channels.retire(self.address, self._channel)
+        if self._channel is not None:
+            self._channels.retire(self.address, self._channel)
 
     def abort(self, error: RelayError) -> None:
         """End it at once; `error` is what is told of it."""
@@ -86,33 +102,68 @@ class Link:
         if self._call is not None:
             self._call.cancel()
 
-    async def run(self) -> None:
-        """Open it, and read until it is over. Cancelled here the RPC is cancelled; in any case
-        the owner is told and no task is left."""
-        self._call = self._stub.Converse(metadata=self._metadata)
-        if self.error is not None:  # aborted before it began
-            self._call.cancel()
-        writer = asyncio.create_task(self._write(), name="rtrelay writer")
+    async def _run(self) -> None:
         ending = _lost("the reader failed")
         try:
-            ending = await self._read()
+            if self.error is None:  # else it was aborted before it began
+                self._open()
+                ending = await self._read_and_write()
         except asyncio.CancelledError:
             ending = _lost("the session was closed")
             raise
+        except (TypeError, ValueError, RuntimeError) as error:  # gRPC cannot make such a call
+            ending = _lost(f"{self.address}: {error}")
+        finally:
+            self._over(ending)
+            channel, self._channel, self._call = self._channel, None, None
+            if channel is not None:
+                await self._channels.release(channel)
+
+    def _open(self) -> None:
+        self._channel = self._channels.acquire(self.address)
+        stub: Any = RelayServiceStub(self._channel)
+        self._call = stub.Converse(metadata=self._metadata)
+
+    def _over(self, ending: RelayError) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self.error = self.error or ending
+        self.opened.set()
+        if self.error.reason == "DRAINING":
+            self.leave_connection()
+        self._owner.lost(self)
+
+    async def _read_and_write(self) -> RelayError:
+        writer = asyncio.create_task(self._write(), name="rtrelay writer")
+        writer.add_done_callback(self._wrote)
+        try:
+            ending = await self._read()
         finally:
             self._call.cancel()
-            writer.cancel()
-            try:
-                await asyncio.wait([writer], timeout=1.0)  # it has nothing left to wait for
-                if self._has_failed_write:
-                    await self._read_rest()
-            finally:
-                self.error = self.error or ending
-                self.opened.set()
-                if self.error.reason == "DRAINING":
-                    self.leave_connection()
-                self._owner.lost(self)
-                await self._channels.release(self._channel)
+            await self._stop(writer)
+            if self._has_failed_write:
+                await self._read_rest()
+        if self._has_failed_write and ending.code == grpc.StatusCode.INTERNAL:
+            # gRPC's own status of a call that ended while it was written to; the relay's word on
+            # it is lost for good.
+            self.has_unclear_end = True
+            return _lost("the stream ended while it was written to")
+        return ending
+
+    async def _stop(self, writer: asyncio.Task[None]) -> None:
+        """End the writer of a call that is over: by itself if it can, since gRPC completes a write
+        that was cancelled here at some later time, by which a program may have closed its loop. It
+        cannot where the call was cancelled before it was sent: gRPC leaves its write waiting."""
+        self._outgoing.clear()
+        self._has_ended = True
+        self._has_outgoing.set()
+        try:
+            await asyncio.wait([writer], timeout=0.1)
+        finally:
+            if not writer.done():
+                writer.cancel()
+                await asyncio.wait([writer], timeout=1.0)
 
     async def _read(self) -> RelayError:
         try:
@@ -156,6 +207,8 @@ class Link:
             while True:
                 while self._outgoing:
                     await self._call.write(self._outgoing.popleft())
+                if self._has_ended:
+                    return
                 if self._is_finishing:
                     await self._call.done_writing()
                     return
@@ -166,6 +219,11 @@ class Link:
         except asyncio.CancelledError:
             if _is_task_cancelled():
                 raise
+
+    def _wrote(self, writer: asyncio.Task[None]) -> None:
+        """A stream on which nothing is written any more must not look alive."""
+        if not writer.cancelled() and (error := writer.exception()) is not None:
+            self.abort(_lost(f"{self.address}: a frame could not be written: {error}"))
 
 
 def _is_task_cancelled() -> bool:

@@ -18,10 +18,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
 import grpc
 
+from rtrelay._arguments import duration
 from rtrelay._channels import Channels
+from rtrelay._detour import Detour
 from rtrelay._flow import Flow, slow_consumer
 from rtrelay._link import Link
 from rtrelay.errors import STREAM_LOST, RelayError, from_status, stream_lost
@@ -36,8 +39,18 @@ from rtrelay.v1 import (
     Setup,
 )
 
+if TYPE_CHECKING:
+    from rtrelay._standby import Standby
+    from rtrelay.stats import Counts
+
 MOST_RESTARTS = 3
 """Of one generation after streams that had worked: what kills relays must not visit them all."""
+
+LONG_OUTAGE_PAUSES = 5.0
+"""By so much pauses are longer once `Reconnect.give_up_s` has passed, where nobody gives up."""
+
+OPEN_WITHIN_S = 1.0
+"""How long a session that can go round the relay waits for it when it is opened."""
 
 SHORT_LIVED_S = 1.0
 """A stream that was ready for less time counts as a failed try: see `_open`."""
@@ -71,6 +84,14 @@ class Reconnect:
     max_backoff_s: float = 1.0
     """Bound of that bound. The pause itself is drawn evenly between 0 and the bound."""
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            TypeError, ValueError: a time is none.
+        """
+        for name in ("connect_timeout_s", "give_up_s", "backoff_s", "max_backoff_s"):
+            duration(name, getattr(self, name))
+
 
 class Switchboard:
     """The streams and generations of one session."""
@@ -82,6 +103,8 @@ class Switchboard:
         setup: Setup,
         metadata: tuple[tuple[str, str], ...],
         reconnect: Reconnect,
+        counts: Counts,
+        standby: Standby | None = None,
     ) -> None:
         self.current: Link | None = None
         """Where new generations go; None while there is no stream to be had."""
@@ -95,26 +118,67 @@ class Switchboard:
         self._links: dict[Link, asyncio.Task[None]] = {}
         self._opener: asyncio.Task[None] | None = None
         self._open_error: RelayError | None = None
-        self._is_closed = False
+        self.is_closed = False
+        """`aclose` was called."""
         self._max_frame_bytes = 0
         self._short_lived = 0  # streams in a row that were ready and soon lost
         self._ids = count(1)
+        self._counts = counts
+        self._standby = standby
+        self._detour: Detour | None = None
+
+    def _begin(self) -> None:
+        """In the loop, with the first use: nothing is made before."""
+        if self._standby is not None and self._detour is None:
+            self._detour = Detour(self._standby, self._setup, self)
 
     # --- life -------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Have a stream that is ready.
+        """Have a stream that is ready, or know that generations go round the relay.
 
         If it is cancelled here, the opening goes on until `aclose`.
 
         Raises:
-            RelayError: no address gave one in time.
+            RelayError: no address gave one in time, and there is no other way.
         """
+        self._begin()
         self._open_soon()
-        if self._opener is not None:
+        if self._detour is not None:
+            await self._open_or_leave(self._detour)
+        while self._opener is not None and not self.is_closed and not self._is_away:
             await asyncio.wait([self._opener])
-        if self.current is None:
+        if self.is_closed:
+            raise _no_stream("the session was closed")
+        if self.current is None and not self._is_away:
             raise self._open_error or _no_stream("the session has no stream")
+
+    @property
+    def _is_away(self) -> bool:
+        return self._detour is not None and self._detour.left.is_set()
+
+    async def _open_or_leave(self, detour: Detour) -> None:
+        """Nobody has asked anything yet, so a relay far away gets more time than for a call."""
+        opener = self._opener
+        if opener is None or detour.left.is_set():
+            return
+        leaves = asyncio.create_task(detour.left.wait(), name="rtrelay opening")
+        try:
+            await asyncio.wait(
+                [opener, leaves],
+                timeout=max(OPEN_WITHIN_S, detour.after_s),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            leaves.cancel()
+            await asyncio.wait([leaves])
+        if not opener.done() and not self.is_closed:
+            detour.away("no_connection")
+
+    def prepare(self) -> None:
+        """Begin to open a stream if there is none."""
+        self._begin()
+        self._open_soon()
 
     async def aclose(self, timeout_s: float) -> None:
         """Cancel what runs, end the streams, leave no task. Idempotent.
@@ -122,12 +186,14 @@ class Switchboard:
         Waits up to `timeout_s` seconds for the ends that the relay sends. If it is cancelled here,
         it still ends every task, without those ends.
         """
-        self._is_closed = True
+        self.is_closed = True
         reason = CancelReason.CANCEL_REASON_SESSION_END
         for flow in list(self._waiting):
             flow.drop_unread()
             flow.finish_unsent(reason)
         self._waiting.clear()
+        if self._detour is not None:
+            self._detour.stop()
         for link in self._links:
             for flow in link.flows.values():
                 flow.drop_unread()
@@ -143,6 +209,9 @@ class Switchboard:
                 task.cancel()
             if self._opener is not None:
                 tasks.add(self._opener)
+                self._opener = None  # whose last frame knows us
+            if self._detour is not None:
+                tasks |= self._detour.tasks
             if tasks:
                 await asyncio.wait(tasks, timeout=timeout_s)
 
@@ -154,18 +223,26 @@ class Switchboard:
         Raises:
             RuntimeError: the session is closed.
         """
-        if self._is_closed:
+        if self.is_closed:
             raise RuntimeError("the session is closed")
         reason = CancelReason.CANCEL_REASON_SUPERSEDED
+        is_direct = self._detour is not None and self._detour.is_direct
         for other in supersedes:
-            link = other.link
+            link = None if is_direct else other.link
             if link is not None and link is self.current and not other.is_cancelled:
                 # The relay cancels it, before it starts the new one.
                 flow.start.supersedes.append(other.start.generation_id)
                 other.drop_unread()
             else:
                 self.cancel(other, reason)
-        if self.current is not None:
+        self._begin()
+        self._send(flow)
+
+    def _send(self, flow: Flow) -> None:
+        """To the current stream, or the next; or round the relay."""
+        if self._detour is not None and self._detour.takes(flow):
+            self._open_soon()
+        elif self.current is not None:
             self._place(flow, self.current)
         else:
             self._waiting.append(flow)
@@ -175,7 +252,11 @@ class Switchboard:
         """Deliver nothing more of it, and tell the relay. Idempotent."""
         is_first = not flow.is_cancelled
         flow.drop_unread()
+        flow.drop_patience()
         if flow.over.is_set() or not is_first:
+            return
+        if flow.via == "direct" and self._detour is not None:
+            self._detour.cancel(flow, reason)
             return
         if flow.link is None:
             if flow in self._waiting:  # else it is just being placed or failed, by a caller of ours
@@ -189,15 +270,35 @@ class Switchboard:
         """A speculation is wanted. Idempotent; does nothing for what is over."""
         is_first = not flow.is_committed
         flow.is_committed = True
-        if is_first and flow.link is not None:
+        if is_first and flow.via == "direct" and self._detour is not None:
+            self._detour.commit(flow)
+        elif is_first and flow.link is not None:
             commit = Commit(generation_id=flow.start.generation_id)
             flow.link.send(ConverseRequest(commit=commit))
+
+    def withdraw(self, flow: Flow) -> None:
+        """Take a generation from where it waits or runs; the relay's word on it is not heard."""
+        link = flow.link
+        if link is None:
+            if flow in self._waiting:
+                self._waiting.remove(flow)
+            return
+        flow.link = None
+        name = flow.start.generation_id
+        reason = CancelReason.CANCEL_REASON_CLIENT_TIMEOUT
+        link.send(ConverseRequest(cancel=Cancel(generation_id=name, reason=reason)))
+        link.flows.pop(name, None)
+        self._end_if_drained(link)
+
+    def next_id(self) -> str:
+        """An id that the session has not used."""
+        return _base36(next(self._ids))
 
     def _place(self, flow: Flow, link: Link) -> None:
         """Send its start over a stream, under an id that this session has not used."""
         if flow.over.is_set():  # a callback of another one has cancelled it meanwhile
             return
-        flow.start.generation_id = _base36(next(self._ids))
+        flow.start.generation_id = self.next_id()
         frame = ConverseRequest(start=flow.start)
         if 0 < self._max_frame_bytes < frame.ByteSize():
             # Far larger ones would end the stream, and with it the generations of others. What it
@@ -221,12 +322,14 @@ class Switchboard:
         if flow.is_committed:
             link.send(ConverseRequest(commit=Commit(generation_id=flow.start.generation_id)))
 
-    def _wait_again(self, flow: Flow) -> None:
-        """Queue a generation that had no output for the next stream."""
+    def _start_again(self, flow: Flow) -> None:
+        """Give a generation that had no output to the live stream, or to the next one."""
+        if flow.is_started:
+            flow.drop_patience()  # the relay had it: it may be waited for anew
         flow.link = None
         flow.is_started = False
         del flow.start.supersedes[:]  # they were cancelled, or went with the stream
-        self._waiting.append(flow)
+        self._send(flow)
 
     # --- what streams tell ------------------------------------------------------------------
 
@@ -236,13 +339,15 @@ class Switchboard:
         if kind == "notice":
             self._took_notice(link, frame)
             return
+        if kind == "pong" and self._detour is not None:
+            self._detour.pong(link, frame.pong.nonce)
         if kind not in ("started", "delta", "segment", "tool_call", "end"):
             return
         flow = link.flows.get(getattr(frame, kind).generation_id)
         if flow is None:
             return
         if kind == "started":
-            flow.is_started = True
+            self._took_started(link, flow)
         elif kind == "end":
             self._took_end(link, flow, frame)
         elif not flow.take(kind, frame):
@@ -254,14 +359,22 @@ class Switchboard:
                 flow.fail(slow_consumer())
                 self._end_if_drained(link)
 
+    def _took_started(self, link: Link, flow: Flow) -> None:
+        if not flow.is_counted:
+            flow.is_counted = True
+            self._counts.relay += 1
+        flow.is_started = True
+        if self._detour is not None:
+            self._detour.has(flow, link)
+
     def _took_end(self, link: Link, flow: Flow, frame: ConverseResponse) -> None:
         del link.flows[flow.start.generation_id]
         end = frame.end
         is_refused = end.HasField("error") and from_status(end.error).reason == "DRAINING"
         if is_refused and self._may_restart(flow) and flow.restarts < MOST_RESTARTS:
             flow.restarts += 1
-            self._wait_again(flow)
             self._give_up_on(link)
+            self._start_again(flow)
         else:
             flow.finish(end)
         self._end_if_drained(link)
@@ -276,6 +389,7 @@ class Switchboard:
             if flow is not None and not flow.is_started:
                 del link.flows[notice.generation_id]
                 flow.fail(from_status(notice.error))
+                self._end_if_drained(link)
 
     def _give_up_on(self, link: Link) -> None:
         """Send nothing new over a stream that drains; have another one before it is needed."""
@@ -299,29 +413,36 @@ class Switchboard:
             is_short = asyncio.get_running_loop().time() - link.ready_at_s < SHORT_LIVED_S
             self._short_lived = self._short_lived + 1 if is_short else 0
         error = link.error or _no_stream("the stream is over")
+        if self._detour is not None:
+            self._detour.lost(link, was_current=was_current)
         flows = list(link.flows.values())
         link.flows.clear()
         for flow in flows:
-            if flow.has_output or flow.is_cancelled or self._is_closed:
+            if flow.has_output or flow.is_cancelled or self.is_closed:
                 flow.fail(error if error.code in _LASTING else stream_lost(error))
-            elif not self._may_restart(flow, error) or flow.restarts >= MOST_RESTARTS:
+            elif not self._may_restart(flow, error):
                 flow.fail(error)
+            elif flow.restarts >= MOST_RESTARTS:
+                if self._detour is not None:
+                    self._detour.take(flow, "stream_lost")
+                else:
+                    flow.fail(error)
             else:
                 # Where it was never ready, the start was hardly seen.
                 flow.restarts += link.ready is not None
-                self._wait_again(flow)
+                self._start_again(flow)
         is_idle = error.reason == "SESSION_IDLE"  # who wants nothing needs no stream
         if self._waiting or (was_current and not is_idle and error.code not in _LASTING):
             self._open_soon()
 
     def _may_restart(self, flow: Flow, error: RelayError | None = None) -> bool:
         is_lasting = error is not None and error.code in _LASTING
-        return not (flow.has_output or flow.is_cancelled or self._is_closed or is_lasting)
+        return not (flow.has_output or flow.is_cancelled or self.is_closed or is_lasting)
 
     # --- opening streams --------------------------------------------------------------------
 
     def _open_soon(self) -> None:
-        if self._opener is None and self.current is None and not self._is_closed:
+        if self._opener is None and self.current is None and not self.is_closed:
             self._opener = asyncio.create_task(self._open(), name="rtrelay opener")
 
     async def _open(self) -> None:
@@ -343,13 +464,32 @@ class Switchboard:
             if link.ready is not None and self.current is link:
                 self._max_frame_bytes = link.ready.limits.max_frame_bytes
                 self._opener = None
+                if self._detour is not None:
+                    self._detour.answered(link.ready.session_id)
                 return
             error = link.error or _no_stream(f"{link.address} drains")
             pause_s = self._pause_s(tries // len(self._addresses))
-            if error.code in _LASTING or loop.time() + pause_s >= give_up_at_s:
+            if error.code in _LASTING:
+                break
+            if self._detour is not None:
+                # A refusal (of a key, say) may be what gRPC lost: the next try tells.
+                if tries % len(self._addresses) == 0 and not link.has_unclear_end:
+                    self._leave(self._detour)
+                if loop.time() >= give_up_at_s:
+                    pause_s *= LONG_OUTAGE_PAUSES
+            elif loop.time() + pause_s >= give_up_at_s:
                 break
             await asyncio.sleep(pause_s)
         self._give_up(error)
+
+    def _leave(self, detour: Detour) -> None:
+        """Every address was tried in vain: what waits need not wait longer."""
+        detour.away("no_connection")
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for flow in waiting:
+            if not flow.over.is_set():
+                detour.take(flow, "stream_lost" if flow.restarts else "no_connection")
 
     def _pause_s(self, failures: int) -> float:
         """How long to wait after so many failures in a row; not at all after none. Full jitter, so
@@ -363,6 +503,8 @@ class Switchboard:
         self._open_error = error
         # First: whoever hears of a failure below may start again, and needs a new opener then.
         self._opener = None
+        if self._detour is not None:
+            self._detour.refused()
         waiting = list(self._waiting)
         self._waiting.clear()
         for flow in waiting:
@@ -374,7 +516,7 @@ class Switchboard:
         address = self._addresses[self._next_address % len(self._addresses)]
         self._next_address += 1
         link = Link(self._channels, address, self._setup, self._metadata, self)
-        self._links[link] = asyncio.create_task(link.run(), name=f"rtrelay stream to {address}")
+        self._links[link] = link.begin()
         self.current = link
         waiting = list(self._waiting)
         self._waiting.clear()

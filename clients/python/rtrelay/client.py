@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import grpc.aio
 
+from rtrelay._arguments import (
+    addresses_of,
+    callback,
+    checked_credentials,
+    checked_options,
+    checked_provider,
+    duration,
+    is_unix,
+    key_metadata,
+    made,
+)
 from rtrelay._channels import Channels
+from rtrelay._standby import Standby
 from rtrelay._switchboard import Reconnect, Switchboard
-from rtrelay.session import Session
+from rtrelay.session import Generation, Input, Session
+from rtrelay.stats import Counts, PathChange, Stats
 from rtrelay.v1 import Budgets, Prompt, PromptCache, Setup
+
+if TYPE_CHECKING:
+    from rtrelay.direct import Provider
 
 CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.keepalive_time_ms": 20_000,
@@ -53,6 +69,10 @@ class Client:
         client_version: str = "",
         reconnect: Reconnect | None = None,
         channel_options: Mapping[str, int | str] | None = None,
+        direct: Provider | None = None,
+        direct_after_ms: float = 150,
+        direct_return_ms: float = 3000,
+        on_path_change: Callable[[PathChange], object] | None = None,
     ) -> None:
         """
         Args:
@@ -64,16 +84,22 @@ class Client:
             client_name: for the relay's logs and metrics.
             reconnect: how streams are opened; None for the defaults.
             channel_options: added to `CHANNEL_OPTIONS`, over which they win.
+            direct: asked while no relay answers, see `rtrelay.direct`. The client keeps it warm
+                from its first session on, and closes it with itself.
+            direct_after_ms: how long a relay may take to say that it has a generation, before
+                `direct` is asked; the same again where a stream breaks before the first output.
+            direct_return_ms: once a relay is back, the sessions return to it at a moment drawn from
+                so long.
+            on_path_change: called in the loop when a session leaves the relay, and when it returns.
 
         Raises:
-            ValueError: there is no address.
+            TypeError, ValueError: an argument cannot be right; the error names it.
         """
-        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        if not self._addresses:
-            raise ValueError("a client needs an address")
-        self._metadata = (("authorization", f"Bearer {key}"),) if key is not None else ()
-        self._credentials = credentials
-        self._defaults = Setup(
+        self._addresses = addresses_of(addresses)
+        self._metadata = key_metadata(key)
+        self._credentials = checked_credentials(credentials)
+        self._defaults = made(
+            Setup,
             client_name=client_name,
             client_version=client_version,
             model=model,
@@ -82,10 +108,28 @@ class Client:
             prompt_cache=prompt_cache,
         )
         self._reconnect = reconnect or Reconnect()
-        self._options = tuple({**CHANNEL_OPTIONS, **(channel_options or {})}.items())
+        self._options = checked_options({**CHANNEL_OPTIONS, **(channel_options or {})})
         self._channels = Channels(self._make_channel)
+        self._counts = Counts()
+        callback("on_path_change", on_path_change)
+        duration("direct_after_ms", direct_after_ms)
+        duration("direct_return_ms", direct_return_ms)
+        self._standby: Standby | None = None
+        if direct is not None:
+            self._standby = Standby(
+                checked_provider(direct),
+                self._counts,
+                after_s=direct_after_ms / 1e3,
+                return_within_s=direct_return_ms / 1e3,
+                on_path_change=on_path_change,
+            )
+        self._shared: Session | None = None
         self._sessions: set[Session] = set()
         self._is_closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"{len(self._sessions)} sessions"
+        return f"<Client of {', '.join(self._addresses)}: {state}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,7 +150,30 @@ class Client:
         try:
             await asyncio.gather(*(session.aclose() for session in sessions))
         finally:
-            await self._channels.aclose()
+            try:
+                if self._standby is not None:
+                    await self._standby.aclose()
+            finally:
+                await self._channels.aclose()
+
+    @property
+    def stats(self) -> Stats:
+        """Which ways the generations of all sessions went so far."""
+        return self._counts.look()
+
+    def generate(self, prompt: Input, **options: Any) -> Generation:
+        """One answer, over a session that the client keeps for those who want none of their own.
+
+        Args:
+            options: those of `Session.start`.
+
+        Raises:
+            RuntimeError: the client is closed.
+            TypeError, ValueError: an argument cannot be right; the error names it.
+        """
+        if self._shared is None or self._shared.is_closed:
+            self._shared = self.session()
+        return self._shared.start(prompt, **options)
 
     def session(
         self,
@@ -122,13 +189,15 @@ class Client:
 
         Raises:
             RuntimeError: the client is closed.
+            TypeError, ValueError: an argument cannot be right; the error names it.
         """
         if self._is_closed:
             raise RuntimeError("the client is closed")
         setup = Setup()
         setup.CopyFrom(self._defaults)
         setup.MergeFrom(
-            Setup(
+            made(
+                Setup,
                 model=model,
                 budgets=budgets,
                 labels=labels,
@@ -137,13 +206,19 @@ class Client:
             )
         )
         switchboard = Switchboard(
-            self._addresses, self._channels, setup, self._metadata, self._reconnect
+            self._addresses,
+            self._channels,
+            setup,
+            self._metadata,
+            self._reconnect,
+            self._counts,
+            self._standby,
         )
         session = Session(switchboard, on_closed=self._sessions.discard)
         self._sessions.add(session)
         return session
 
     def _make_channel(self, address: str) -> grpc.aio.Channel:
-        if self._credentials is None or address.startswith("unix:"):
+        if self._credentials is None or is_unix(address):
             return grpc.aio.insecure_channel(address, options=self._options)
         return grpc.aio.secure_channel(address, self._credentials, options=self._options)

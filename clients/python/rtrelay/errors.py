@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -57,14 +58,31 @@ def from_status(status: status_pb2.Status, end: End | None = None) -> RelayError
     reason, metadata, retry_after_s = "", {}, None
     for packed in status.details:
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-        if packed.Unpack(info):
-            reason, metadata = info.reason, dict(info.metadata)
-        elif packed.Unpack(retry):
-            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        try:
+            if packed.Unpack(info):
+                reason, metadata = info.reason, dict(info.metadata)
+            elif packed.Unpack(retry):
+                retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        except DecodeError:
+            continue
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     return RelayError(
         reason, code, status.message, retry_after_s=retry_after_s, details=metadata, end=end
     )
+
+
+def to_status(error: RelayError) -> status_pb2.Status:
+    """The other way, for an end that is made here."""
+    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain="rtrelay", metadata=dict(error.details)
+    )
+    status.details.add().Pack(info)
+    if error.retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        status.details.add().Pack(retry)
+    return status
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> RelayError:
@@ -72,7 +90,10 @@ def from_rpc(error: grpc.aio.AioRpcError) -> RelayError:
     trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
     data = trailers.get("grpc-status-details-bin")
     if isinstance(data, bytes):
-        return from_status(status_pb2.Status.FromString(data))
+        try:
+            return from_status(status_pb2.Status.FromString(data))
+        except DecodeError:
+            pass  # not the relay's; what gRPC itself knows is left
     return RelayError("", error.code(), error.details() or "")
 
 

@@ -151,6 +151,21 @@ def from_segment(segment: SegmentMessage) -> Segment:
     )
 
 
+def size_of(event: Event) -> int:
+    """What it weighs, about: characters of text, bytes of sound and of JSON."""
+    match event:
+        case ToolArgumentsDelta():
+            return len(event.fragment)
+        case AudioDelta():
+            return len(event.data) + len(event.transcript)
+        case ToolCall():
+            return len(event.call.arguments)
+        case Extra():
+            return len(event.value_json)
+        case _:
+            return len(event.text)
+
+
 def merged(events: Iterable[Event]) -> list[Event]:
     """The same output in fewer events: pieces of the same text become one, where the first was.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from rtrelay._flow import Flow
+from rtrelay._arguments import callback, made, set_prompt, texts
+from rtrelay._flow import Flow, Misuse
 from rtrelay._switchboard import Switchboard
+from rtrelay._takeover import Via
 from rtrelay.events import Event, Segment, TextDelta
 from rtrelay.v1 import (
     Budgets,
@@ -17,11 +19,9 @@ from rtrelay.v1 import (
     HedgePolicy,
     Message,
     OutputOptions,
-    Part,
     Prompt,
     PromptCache,
     Ready,
-    Role,
     Start,
 )
 
@@ -50,6 +50,8 @@ class Session:
 
     async def __aenter__(self) -> Self:
         """
+        With `Client(direct=...)` it waits no longer than it takes to know that no relay answers.
+
         Raises:
             RelayError: no address gave a stream. Nothing is left open then, nor if it is cancelled.
         """
@@ -59,6 +61,14 @@ class Session:
             await self.aclose()
             raise
         return self
+
+    def prepare(self) -> None:
+        """Begin to open a stream if there is none; waits for nothing.
+
+        For who cannot use `async with`: `prepare`, `start` and `aclose` are enough. What keeps it
+        from being opened is told by the generations that wait for it.
+        """
+        self._switchboard.prepare()
 
     async def __aexit__(
         self,
@@ -75,6 +85,11 @@ class Session:
             await self._switchboard.aclose(CLOSE_TIMEOUT_S)
         finally:
             self._on_closed(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """It was closed, or is being."""
+        return self._switchboard.is_closed
 
     @property
     def ready(self) -> Ready | None:
@@ -97,7 +112,7 @@ class Session:
         output: OutputOptions | None = None,
         speculative: bool = False,
         hold_until_commit: bool = False,
-        supersedes: Iterable[Generation] = (),
+        supersedes: Generation | Iterable[Generation] = (),
         turn_id: str = "",
         tags: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -120,29 +135,33 @@ class Session:
 
         Raises:
             RuntimeError: the session is closed.
-            TypeError: the prompt is of no type that is known.
+            TypeError, ValueError: an argument cannot be right; the error names it.
         """
-        start = Start(
+        callback("on_event", on_event)
+        callback("on_end", on_end)
+        start = made(
+            Start,
             model=model,
             turn_id=turn_id,
             budgets=budgets,
             output=output,
             speculative=speculative,
             hold_until_commit=hold_until_commit,
-            tags=tags,
+            tags=texts("tags", tags),
             labels=labels,
             hedge=hedge,
             prompt_cache=prompt_cache,
             traceparent=traceparent,
         )
-        _set_input(start, prompt)
+        set_prompt(start, prompt)
+        superseded = _flows(supersedes)
         flow = Flow(
             start,
             on_event=on_event,
             on_end=None if on_end is None else lambda: on_end(generation),
         )
         generation = Generation(flow, self._switchboard)
-        self._switchboard.start(flow, [other.flow for other in supersedes])
+        self._switchboard.start(flow, superseded)
         return generation
 
     generate = start
@@ -167,6 +186,9 @@ class Generation:
     def __init__(self, flow: Flow, switchboard: Switchboard) -> None:
         self.flow = flow
         """For the session."""
+        self.leave_reason: CancelReason.ValueType = CancelReason.CANCEL_REASON_UNSPECIFIED
+        """What a cancel by leaving its loop or block gives as its reason; set it as soon as it is
+        known."""
         self._switchboard = switchboard
 
     def __repr__(self) -> str:
@@ -177,6 +199,12 @@ class Generation:
     def generation_id(self) -> str:
         """Its id on the wire; another one once it was started again on another stream."""
         return self.flow.start.generation_id
+
+    @property
+    def via(self) -> Via:
+        """Which way it goes: to the `relay`, or `direct` to the provider. Until it has output the
+        first may become the second."""
+        return self.flow.via
 
     @property
     def is_cancelled(self) -> bool:
@@ -259,7 +287,7 @@ class Generation:
         trace: TracebackType | None,
     ) -> None:
         """Cancel it if it is not over; waits for nothing."""
-        self.cancel()
+        self.cancel(self.leave_reason)
 
 
 class _Reading:
@@ -268,6 +296,7 @@ class _Reading:
 
     def __init__(self, generation: Generation) -> None:
         self._generation: Generation | None = generation
+        self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
@@ -278,9 +307,12 @@ class _Reading:
             raise StopAsyncIteration
         try:
             event = await generation.flow.next_event()
+        except Misuse:  # which is not the generation's fault
+            self._generation = None
+            raise
         except BaseException:  # a CancelledError as a rule
             self._generation = None
-            generation.cancel()
+            generation.cancel(generation.leave_reason)
             raise
         if event is None:
             self._generation = None
@@ -288,23 +320,33 @@ class _Reading:
         return event
 
     def __del__(self) -> None:
-        if self._generation is not None:
-            self._generation.cancel()
+        if self._generation is None:
+            return
+        generation = self._generation
+        if _is_running(self._loop):
+            generation.cancel(generation.leave_reason)
+        elif not self._loop.is_closed():  # in a thread whose turn it was to collect garbage
+            self._loop.call_soon_threadsafe(generation.cancel, generation.leave_reason)
 
 
-def _set_input(start: Start, given: Input) -> None:
-    """Put what the model is given into its field."""
-    if isinstance(given, str):
-        given = [Message(role=Role.ROLE_USER, parts=[Part(text=given)])]
-    if isinstance(given, bytes):
-        start.openai_chat_body = given
-    elif isinstance(given, Prompt):
-        start.prompt.CopyFrom(given)
-    elif isinstance(given, Mapping):
-        start.openai_chat_body = json.dumps(given).encode()
-    elif all(isinstance(message, Message) for message in given):
-        start.prompt.messages.extend(given)  # type: ignore[arg-type]  # narrowed by all()
-    elif all(isinstance(message, Mapping) for message in given):
-        start.openai_chat_body = json.dumps({"messages": list(given)}).encode()
-    else:
-        raise TypeError("a prompt's messages are all `Message` or all mappings")
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is called by that loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _flows(given: object) -> list[Flow]:
+    """Of one generation or of several.
+
+    Raises:
+        TypeError: they are none.
+    """
+    several = (given,) if isinstance(given, Generation) else given
+    if not isinstance(several, Iterable):
+        raise TypeError("supersedes: generations")
+    found = list(several)
+    if not all(isinstance(one, Generation) for one in found):
+        raise TypeError("supersedes: generations")
+    return [one.flow for one in found]

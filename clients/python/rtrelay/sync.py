@@ -20,9 +20,12 @@ from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rtrelay._flow import Misuse
+from rtrelay._takeover import Via
 from rtrelay.client import Client
 from rtrelay.events import Event
 from rtrelay.session import Generation, Input, Session
+from rtrelay.stats import Stats
 from rtrelay.v1 import CancelReason, End
 
 T = TypeVar("T")
@@ -117,12 +120,26 @@ class SyncClient:
         session = self._session
         if session is None:
             raise ClientClosed("the client is not open")
-        supersedes = [other.generation for other in options.pop("supersedes", ())]
+        given = options.pop("supersedes", ())
+        several = (given,) if isinstance(given, SyncGeneration) else given
+        supersedes = [other.generation for other in several]
 
         async def start() -> Generation:
             return session.start(prompt, supersedes=supersedes, **options)
 
         return SyncGeneration(self._call(start()), self)
+
+    @property
+    def stats(self) -> Stats:
+        """As `Client.stats`, of the time since the client was opened.
+
+        Raises:
+            ClientClosed: it is not open.
+        """
+        client = self._client
+        if client is None:
+            raise ClientClosed("the client is not open")
+        return client.stats
 
     async def _open(self) -> Session:
         self._client = Client(self._addresses, **self._options)
@@ -188,6 +205,11 @@ class SyncGeneration:
         return _Reading(self, self._client)
 
     @property
+    def via(self) -> Via:
+        """Which way it goes, as `Generation.via`."""
+        return self.generation.via
+
+    @property
     def is_cancelled(self) -> bool:
         """It was cancelled on this side; a cancel takes a moment to get to the loop's thread."""
         return self.generation.is_cancelled
@@ -243,6 +265,9 @@ class _Reading:
         except ClientClosed:  # which cancelled it
             self._generation = None
             raise StopIteration from None
+        except Misuse:
+            self._generation = None
+            raise
         except BaseException:  # KeyboardInterrupt among them
             self._generation = None
             generation.cancel()

@@ -1,0 +1,97 @@
+"""How many tokens a prompt has: the provider's own count where its wire has one, else an estimate.
+
+The first candidate of the route is asked, since its count is the one that would be paid for. It is
+no generation: nothing is raced, and the provider's limits, breaker and price know nothing of it. A
+provider that cannot say, or not in time, costs the caller nothing but exactness; one that refuses
+the prompt itself is heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, NamedTuple
+
+from relay.codecs.base import CountsTokens
+from relay.content import GenerateRequest
+from relay.dispatch import Services
+from relay.errors import Draining, Reason, RelayError, Source
+from relay.redaction import redact
+from relay.routing.catalog import Target
+from relay.tokens import estimate_prompt_tokens
+from relay.transport.base import UpstreamRequest
+
+MOST_S: Final = 5.0
+"""From the question to the count: it comes within some hundred milliseconds, or is not worth it."""
+
+_MAX_BODY_BYTES: Final = 64 * 1024
+
+_HEARD: Final = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED})
+
+
+class PromptCount(NamedTuple):
+    """Tokens of a prompt."""
+
+    tokens: int
+    is_estimated: bool
+    target: Target
+    """Whose tokens they are."""
+
+
+async def count_prompt(services: Services, request: GenerateRequest) -> PromptCount:
+    """
+    Raises:
+        UnknownModel: no target has this name.
+        Draining: this worker is shutting down.
+        UnsupportedFeature, InvalidRequest: the target's wire cannot say something of it.
+        UpstreamStatus: the provider refuses the prompt.
+
+    Cancelled: the provider's stream is reset.
+    """
+    if services.is_draining:
+        raise Draining("this relay is shutting down; connect again")
+    target = services.catalog.resolve(request.model).candidates[0]
+    try:
+        async with asyncio.timeout(MOST_S):
+            tokens = await _ask(services, request, target)
+    except TimeoutError:
+        tokens = None
+    except RelayError as error:
+        redact(error, target.endpoint.headers)
+        if error.source is Source.DOWNSTREAM or error.reason in _HEARD:
+            raise
+        tokens = None
+    if tokens is None:
+        return PromptCount(estimate_prompt_tokens(request), True, target)
+    return PromptCount(tokens, False, target)
+
+
+async def _ask(services: Services, request: GenerateRequest, target: Target) -> int | None:
+    """The provider's count; None where its wire gives none, or it is not to be read.
+
+    Raises:
+        RelayError: what was asked cannot be said, or the provider did not answer.
+    """
+    endpoint = target.endpoint
+    codec = endpoint.make_codec()
+    if not isinstance(codec, CountsTokens):
+        return None
+    encoded = codec.encode_count(request, target.model)
+    stream = await services.transport.open(
+        endpoint.origin,
+        UpstreamRequest(
+            "POST",
+            endpoint.base_path + encoded.path,
+            [*encoded.headers, *endpoint.headers],
+            encoded.body,
+        ),
+        connect_timeout_s=MOST_S,
+    )
+    try:
+        body = bytearray()
+        async for chunk in stream.chunks():
+            body += chunk
+            if len(body) > _MAX_BODY_BYTES:
+                return None
+    finally:
+        await stream.aclose()
+    return codec.decode_count(stream.status, stream.headers, bytes(body))
