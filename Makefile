@@ -100,7 +100,7 @@ test-clients: install $(CLIENTS_VENV)/.installed $(OPENAI2_VENV)/.installed ## c
 	RELAY_BIN="$(abspath $(BIN)/relay)" $(CLIENTS_VENV)/bin/python -m pytest tests/realclients $(ARGS)
 ifeq ($(ARGS),)
 	$(CLIENTS_VENV)/bin/python -m mypy --config-file tests/realclients/mypy.ini -p tests.realclients
-	RELAY_BIN="$(abspath $(BIN)/relay)" $(OPENAI2_VENV)/bin/python -m pytest tests/realclients/test_openai*.py tests/realclients/test_llama_index.py
+	RELAY_BIN="$(abspath $(BIN)/relay)" $(OPENAI2_VENV)/bin/python -m pytest tests/realclients/test_installed.py tests/realclients/test_openai*.py tests/realclients/test_llama_index.py
 endif
 
 node: $(NODE_VENV)/.installed ## a Node from PyPI into .venv-node, where the machine has none or an old one

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.realclients.behaviours import ANSWERS, ENDLESS, LIMITED, RETRY_AFTER_S, TEXT, UNKNOWN
+from tests.realclients.behaviours import (
+    ANSWERS,
+    DAYS,
+    ENDLESS,
+    LIMITED,
+    RETRY_AFTER_S,
+    STRUCTURED,
+    TEXT,
+    UNKNOWN,
+)
 from tests.realclients.world import World
 
 TIMEOUT_S = 20.0
@@ -57,6 +66,26 @@ def test_tokens_come_one_by_one(world: World) -> None:
         process.terminate()
     assert text_of([line]).strip()
     assert TEXT.startswith(text_of([line]))
+
+
+def test_tool_loop(world: World) -> None:
+    model = world.scripted({"text": TEXT}, {"tools": 1})
+    tool = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
+    tools = [{"type": "function", "function": tool}]
+    asked = json.loads(run(world, {"model": model, "tools": tools}))["choices"][0]
+    assert asked["finish_reason"] == "tool_calls"
+    (call,) = asked["message"]["tool_calls"]
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "rain"}
+    messages = [{"role": "user", "content": "Hello"}, asked["message"], result]
+    answer = json.loads(run(world, {"model": model, "tools": tools, "messages": messages}))
+    assert answer["choices"][0]["message"]["content"] == TEXT
+
+
+def test_structured_output(world: World) -> None:
+    schema = {"name": "trip", "schema": {"type": "object"}}
+    wanted = {"type": "json_schema", "json_schema": schema}
+    answer = json.loads(run(world, {"model": STRUCTURED, "response_format": wanted}))
+    assert json.loads(answer["choices"][0]["message"]["content"])["days"] == DAYS
 
 
 def test_rate_limit(world: World) -> None:
