@@ -12,6 +12,13 @@ CITY = "Ulm"
 DAYS = 3
 OBJECT_JSON = '{"city": "Ulm", "days": 3}'
 
+RESULT = "rain at 7 °C"
+"""What the tools say."""
+RESULTS = f"{RESULT}; {RESULT}"
+"""The answer of a model that was told the results of two calls."""
+REPEATS_RESULTS: Mapping[str, str] = {"text": "results"}
+"""What a scripted model does after its calls: it says what it was told."""
+
 ANSWERS = "answers"
 """Says `TEXT`."""
 STRUCTURED = "structured"

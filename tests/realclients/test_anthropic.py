@@ -15,6 +15,9 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     RETRY_AFTER_S,
     STRUCTURED,
     TEXT,
@@ -89,7 +92,7 @@ async def test_async_stream(messages: World) -> None:
 def test_tool_loop(
     client: anthropic.Anthropic, messages: World, provider: str, streamed: bool
 ) -> None:
-    model = messages.scripted({"text": TEXT}, {"tools": 2}, provider=provider)
+    model = messages.scripted(REPEATS_RESULTS, {"tools": 2}, provider=provider)
     conversation = list(HELLO)
     request: dict[str, Any] = {
         "model": model,
@@ -107,12 +110,12 @@ def test_tool_loop(
     assert [call.name for call in calls] == ["weather", "weather"]
     for call in calls:
         Trip.model_validate(call.input)
-    results = [{"type": "tool_result", "tool_use_id": call.id, "content": "rain"} for call in calls]
+    results = [{"type": "tool_result", "tool_use_id": call.id, "content": RESULT} for call in calls]
     conversation += [
         {"role": "assistant", "content": asked.content},
         {"role": "user", "content": results},
     ]
-    assert text_of(client.messages.create(**request)) == TEXT
+    assert text_of(client.messages.create(**request)) == RESULTS
 
 
 def test_tool_runner(client: anthropic.Anthropic, messages: World) -> None:
@@ -127,14 +130,14 @@ def test_tool_runner(client: anthropic.Anthropic, messages: World) -> None:
             days: how far ahead
         """
         asked.append((city, days))
-        return "rain"
+        return RESULT
 
-    model = messages.scripted({"text": TEXT}, {"tools": 1})
+    model = messages.scripted(REPEATS_RESULTS, {"tools": 1})
     runner = client.beta.messages.tool_runner(
         model=model, max_tokens=200, messages=HELLO, tools=[weather]
     )
     final = runner.until_done()
-    assert text_of(final) == TEXT
+    assert text_of(final) == RESULT
     assert len(asked) == 1
 
 

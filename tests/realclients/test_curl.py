@@ -14,6 +14,8 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
     RETRY_AFTER_S,
     STRUCTURED,
     TEXT,
@@ -69,16 +71,16 @@ def test_tokens_come_one_by_one(world: World) -> None:
 
 
 def test_tool_loop(world: World) -> None:
-    model = world.scripted({"text": TEXT}, {"tools": 1})
+    model = world.scripted(REPEATS_RESULTS, {"tools": 1})
     tool = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
     tools = [{"type": "function", "function": tool}]
     asked = json.loads(run(world, {"model": model, "tools": tools}))["choices"][0]
     assert asked["finish_reason"] == "tool_calls"
     (call,) = asked["message"]["tool_calls"]
-    result = {"role": "tool", "tool_call_id": call["id"], "content": "rain"}
+    result = {"role": "tool", "tool_call_id": call["id"], "content": RESULT}
     messages = [{"role": "user", "content": "Hello"}, asked["message"], result]
     answer = json.loads(run(world, {"model": model, "tools": tools, "messages": messages}))
-    assert answer["choices"][0]["message"]["content"] == TEXT
+    assert answer["choices"][0]["message"]["content"] == RESULT
 
 
 def test_structured_output(world: World) -> None:

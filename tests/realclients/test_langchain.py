@@ -18,6 +18,9 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     STRUCTURED,
     TEXT,
     UNKNOWN,
@@ -39,7 +42,7 @@ class Trip(pydantic.BaseModel):
 @tool
 def weather(city: str, days: int) -> str:
     """The weather of a city."""
-    return f"rain in {city} for {days} days"
+    return RESULT
 
 
 def chat(world: World, model: str, **options: Any) -> ChatOpenAI:
@@ -73,7 +76,7 @@ async def test_async_batch(world: World) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_tool_loop(world: World, streamed: bool) -> None:
-    model = chat(world, world.scripted({"text": TEXT}, {"tools": 2})).bind_tools([weather])
+    model = chat(world, world.scripted(REPEATS_RESULTS, {"tools": 2})).bind_tools([weather])
     conversation: list[Any] = [HumanMessage("Hello")]
     asked: Any
     if streamed:
@@ -87,7 +90,7 @@ def test_tool_loop(world: World, streamed: bool) -> None:
     conversation.append(asked)
     conversation += [weather.invoke(call) for call in asked.tool_calls]
     assert isinstance(conversation[-1], ToolMessage)
-    assert model.invoke(conversation).text == TEXT
+    assert model.invoke(conversation).text == RESULTS
 
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode"])
@@ -148,11 +151,11 @@ def test_responses_api(responses: World, streamed: bool) -> None:
 
 
 def test_responses_api_tool_loop(responses: World) -> None:
-    name = responses.scripted({"text": TEXT}, {"tools": 2})
+    name = responses.scripted(REPEATS_RESULTS, {"tools": 2})
     model = chat(responses, name, use_responses_api=True).bind_tools([weather])
     conversation: list[Any] = [HumanMessage("Hello")]
     asked = model.invoke(conversation)
     conversation.append(asked)
     conversation += [weather.invoke(call) for call in asked.tool_calls]
     assert len(conversation) == 4
-    assert model.invoke(conversation).text == TEXT
+    assert model.invoke(conversation).text == RESULTS

@@ -17,6 +17,9 @@ from tests.realclients.behaviours import (
     ENDLESS,
     LIMITED,
     OBJECT_JSON,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     STRUCTURED,
     TEXT,
     UNKNOWN,
@@ -82,7 +85,7 @@ def test_stream(world: World) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 @one_loop
 async def test_tool_loop(world: World, streamed: bool) -> None:
-    model = world.scripted({"text": TEXT}, {"tools": 2})
+    model = world.scripted(REPEATS_RESULTS, {"tools": 2})
     request = asking(world, model, tools=[WEATHER])
     answer: Any
     if streamed:
@@ -95,11 +98,11 @@ async def test_tool_loop(world: World, streamed: bool) -> None:
     for call in message.tool_calls:
         Trip.model_validate_json(call.function.arguments)
     results = [
-        {"role": "tool", "tool_call_id": call.id, "content": "rain"} for call in message.tool_calls
+        {"role": "tool", "tool_call_id": call.id, "content": RESULT} for call in message.tool_calls
     ]
     request["messages"] = [*HELLO, message, *results]
     answer = await litellm.acompletion(**request)
-    assert answer.choices[0].message.content == TEXT
+    assert answer.choices[0].message.content == RESULTS
 
 
 def test_structured_output(world: World) -> None:

@@ -19,6 +19,9 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     STRUCTURED,
     TEXT,
     UNKNOWN,
@@ -37,7 +40,7 @@ class Trip(pydantic.BaseModel):
 
 def weather(city: str, days: int) -> str:
     """The weather of a city."""
-    return f"rain in {city} for {days} days"
+    return RESULT
 
 
 def chat(world: World, model: str, **options: Any) -> OpenAILike:
@@ -71,7 +74,7 @@ def test_completion(world: World) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_tool_loop(world: World, streamed: bool) -> None:
-    model = chat(world, world.scripted({"text": TEXT}, {"tools": 2}))
+    model = chat(world, world.scripted(REPEATS_RESULTS, {"tools": 2}))
     tool = FunctionTool.from_defaults(weather)
     request: dict[str, Any] = {"chat_history": HELLO, "allow_parallel_tool_calls": True}
     if streamed:
@@ -89,7 +92,7 @@ def test_tool_loop(world: World, streamed: bool) -> None:
         for call in calls
     ]
     history = [*HELLO, asked.message, *results]
-    assert model.chat_with_tools([tool], chat_history=history).message.content == TEXT
+    assert model.chat_with_tools([tool], chat_history=history).message.content == RESULTS
 
 
 def test_structured_output(world: World) -> None:

@@ -17,6 +17,8 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
     STRUCTURED,
     TEXT,
     UNKNOWN,
@@ -24,9 +26,11 @@ from tests.realclients.behaviours import (
 from tests.realclients.world import World
 
 TIMEOUT_S = 30.0
-WEATHER = (
-    'def weather(city: str, days: int) -> str:\n    "The weather of a city."\n    return "rain"'
-)
+WEATHER = f"""
+def weather(city: str, days: int) -> str:
+    "The weather of a city."
+    return {RESULT!r}
+"""
 
 
 class Llm:
@@ -87,12 +91,12 @@ def test_text(llm: Llm, arguments: tuple[str, ...]) -> None:
 
 
 def test_tool_loop(llm: Llm, world: World) -> None:
-    model = world.scripted({"text": TEXT}, {"tools": 1})
+    model = world.scripted(REPEATS_RESULTS, {"tools": 1})
     llm.knows(model)
     before = world.last_stream()
     code, out, err = llm.run("-m", model, "--functions", WEATHER, "--td")
     assert code == 0, err
-    assert out.strip() == TEXT
+    assert out.strip() == RESULT
     assert "weather" in err
     assert len(world.streams(before)) == 2
 

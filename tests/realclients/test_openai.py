@@ -19,6 +19,9 @@ from tests.realclients.behaviours import (
     ENDLESS,
     LIMITED,
     MUTE,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     RETRY_AFTER_S,
     STRUCTURED,
     TEXT,
@@ -29,7 +32,6 @@ from tests.realclients.behaviours import (
 from tests.realclients.world import World
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
-RESULT = "rain at 7 °C"
 
 
 class Trip(pydantic.BaseModel):
@@ -120,7 +122,7 @@ def with_results(message: Any) -> list[Any]:
 
 @pytest.mark.parametrize("provider", WIRES)
 def test_tool_loop(client: openai.OpenAI, world: World, provider: str) -> None:
-    model = world.scripted({"text": TEXT}, {"tools": 2}, provider=provider)
+    model = world.scripted(REPEATS_RESULTS, {"tools": 2}, provider=provider)
     asked = client.chat.completions.create(model=model, messages=HELLO, tools=[WEATHER])
     assert asked.choices[0].finish_reason == "tool_calls"
     calls = asked.choices[0].message.tool_calls
@@ -132,12 +134,12 @@ def test_tool_loop(client: openai.OpenAI, world: World, provider: str) -> None:
         Trip.model_validate_json(call.function.arguments)
     messages = with_results(asked.choices[0].message)
     answer = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
-    assert answer.choices[0].message.content == TEXT
+    assert answer.choices[0].message.content == RESULTS
     assert answer.choices[0].finish_reason == "stop"
 
 
 def test_streamed_tool_loop(client: openai.OpenAI, world: World) -> None:
-    model = world.scripted({"text": TEXT}, {"tools": 2})
+    model = world.scripted(REPEATS_RESULTS, {"tools": 2})
     with client.chat.completions.stream(model=model, messages=HELLO, tools=[WEATHER]) as stream:
         done = [e for e in stream if e.type == "tool_calls.function.arguments.done"]
         message = stream.get_final_completion().choices[0].message
@@ -146,7 +148,7 @@ def test_streamed_tool_loop(client: openai.OpenAI, world: World) -> None:
     assert all(isinstance(event.parsed_arguments, Trip) for event in done)
     messages = with_results(message)
     with client.chat.completions.stream(model=model, messages=messages, tools=[WEATHER]) as stream:
-        assert stream.get_final_completion().choices[0].message.content == TEXT
+        assert stream.get_final_completion().choices[0].message.content == RESULTS
 
 
 def test_forced_tool(client: openai.OpenAI) -> None:

@@ -15,6 +15,9 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     RETRY_AFTER_S,
     STRUCTURED,
     TEXT,
@@ -82,7 +85,7 @@ async def test_async_stream_helper(responses: World) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_tool_loop(client: openai.OpenAI, responses: World, streamed: bool) -> None:
-    model = responses.scripted({"text": TEXT}, {"tools": 2})
+    model = responses.scripted(REPEATS_RESULTS, {"tools": 2})
     conversation: list[Any] = [{"role": "user", "content": "Hello"}]
     request: dict[str, Any] = {"model": model, "input": conversation, "tools": [WEATHER]}
     if streamed:
@@ -96,10 +99,10 @@ def test_tool_loop(client: openai.OpenAI, responses: World, streamed: bool) -> N
         Trip.model_validate_json(call.arguments)
     conversation += asked.output
     conversation += [
-        {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+        {"type": "function_call_output", "call_id": call.call_id, "output": RESULT}
         for call in calls
     ]
-    assert client.responses.create(**request).output_text == TEXT
+    assert client.responses.create(**request).output_text == RESULTS
 
 
 def test_parse(client: openai.OpenAI) -> None:

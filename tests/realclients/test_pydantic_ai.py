@@ -17,6 +17,9 @@ from tests.realclients.behaviours import (
     DAYS,
     ENDLESS,
     LIMITED,
+    REPEATS_RESULTS,
+    RESULT,
+    RESULTS,
     STRUCTURED,
     TEXT,
     UNKNOWN,
@@ -44,7 +47,7 @@ def with_weather(model: Any) -> tuple[Agent[None, str], list[str]]:
     def weather(city: str, days: int) -> str:
         """The weather of a city."""
         asked.append(city)
-        return f"rain for {days} days"
+        return RESULT
 
     return agent, asked
 
@@ -65,17 +68,17 @@ async def test_stream(world: World) -> None:
 
 
 async def test_tool_loop(world: World) -> None:
-    agent, asked = with_weather(chat(world, world.scripted({"text": TEXT}, {"tools": 2})))
+    agent, asked = with_weather(chat(world, world.scripted(REPEATS_RESULTS, {"tools": 2})))
     result = await agent.run("Hello")
-    assert result.output == TEXT
+    assert result.output == RESULTS
     assert len(asked) == 2
     assert result.usage.requests == 2
 
 
 async def test_streamed_tool_loop(world: World) -> None:
-    agent, asked = with_weather(chat(world, world.scripted({"text": TEXT}, {"tools": 2})))
+    agent, asked = with_weather(chat(world, world.scripted(REPEATS_RESULTS, {"tools": 2})))
     async with agent.run_stream("Hello") as result:
-        assert await result.get_output() == TEXT
+        assert await result.get_output() == RESULTS
     assert len(asked) == 2
 
 
@@ -117,8 +120,8 @@ async def test_cancelled_run_stops_the_provider(world: World) -> None:
 
 
 async def test_responses_api(responses: World) -> None:
-    name = responses.scripted({"text": TEXT}, {"tools": 2})
+    name = responses.scripted(REPEATS_RESULTS, {"tools": 2})
     provider = OpenAIProvider(base_url=responses.base_url, api_key="any")
     agent, asked = with_weather(OpenAIResponsesModel(name, provider=provider))
-    assert (await agent.run("Hello")).output == TEXT
+    assert (await agent.run("Hello")).output == RESULTS
     assert len(asked) == 2

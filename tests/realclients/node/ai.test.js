@@ -35,7 +35,7 @@ function weather(asked) {
     inputSchema: Trip,
     execute: ({ city }) => {
       asked.push(city);
-      return "rain";
+      return names.RESULT;
     },
   });
 }
@@ -59,24 +59,24 @@ for (const [provider, { of, skip }] of Object.entries(PROVIDERS)) {
   test(`${provider}: tool loop`, { skip }, async () => {
     const asked = [];
     const answer = await generateText({
-      model: of(await scripted({ text: names.TEXT }, { tools: 2 })),
+      model: of(await scripted(names.REPEATS_RESULTS, { tools: 2 })),
       prompt,
       tools: { weather: weather(asked) },
       stopWhen: stepCountIs(3),
     });
-    assert.equal(answer.text, names.TEXT);
+    assert.equal(answer.text, names.RESULTS);
     assert.equal(asked.length, 2);
   });
 
   test(`${provider}: streamed tool loop`, { skip }, async () => {
     const asked = [];
     const answer = streamText({
-      model: of(await scripted({ text: names.TEXT }, { tools: 2 })),
+      model: of(await scripted(names.REPEATS_RESULTS, { tools: 2 })),
       prompt,
       tools: { weather: weather(asked) },
       stopWhen: stepCountIs(3),
     });
-    assert.equal((await Array.fromAsync(answer.textStream)).join(""), names.TEXT);
+    assert.equal((await Array.fromAsync(answer.textStream)).join(""), names.RESULTS);
     assert.equal(asked.length, 2);
   });
 

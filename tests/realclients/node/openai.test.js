@@ -22,7 +22,7 @@ function weather(asked) {
       parse: (text) => Trip.parse(JSON.parse(text)),
       function: (input) => {
         asked.push(input.city);
-        return "rain";
+        return names.RESULT;
       },
     },
   };
@@ -56,7 +56,7 @@ test("stream helper", async () => {
 
 for (const stream of [false, true]) {
   test(`tool runner, ${stream ? "streamed" : "whole"}`, async () => {
-    const model = await scripted({ text: names.TEXT }, { tools: 2 });
+    const model = await scripted(names.REPEATS_RESULTS, { tools: 2 });
     const asked = [];
     const runner = client.chat.completions.runTools({
       model,
@@ -64,7 +64,7 @@ for (const stream of [false, true]) {
       stream,
       tools: [weather(asked)],
     });
-    assert.equal(await runner.finalContent(), names.TEXT);
+    assert.equal(await runner.finalContent(), names.RESULTS);
     assert.equal(asked.length, 2);
   });
 }
