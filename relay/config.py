@@ -113,6 +113,12 @@ class GrpcListener(Listener):
     )
 
 
+class ResponsesStoreConfig(_Model):
+    max_responses: int = Field(10_000, ge=1, description="the longest unused goes first")
+    max_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="of all that is kept")
+    ttl_s: int = Field(3600, ge=1, description="since its last use")
+
+
 class HttpListener(Listener):
     address: Address = "127.0.0.1:8080"
     max_request_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="one request body")
@@ -121,6 +127,11 @@ class HttpListener(Listener):
     )
     comment_interval_ms: int = Field(
         15_000, ge=100, description="between keep-alive comments while nothing has come"
+    )
+    responses_store: ResponsesStoreConfig | None = Field(
+        None,
+        description="keeps responses for previous_response_id, each worker in its own memory;"
+        " {} turns it on, without it nothing is kept",
     )
     cors_origins: tuple[str, ...] = Field(
         (), description='pages that may read answers, as `https://app.test`; "*" for all'

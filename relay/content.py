@@ -320,12 +320,16 @@ class GenerateRequest:
     other. Wires read them by `extra_on`."""
     extra_wire: str = "openai_chat"
     """Whose body it was."""
+    native: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By wire: fields beside `extra` that are for that wire alone."""
     policy: Policy = field(default_factory=Policy)
 
     def extra_on(self, wire: str) -> Mapping[str, Any]:
         """The further fields as far as a wire may look into them: a chat body may hold fields of
         any wire under its own names for them, other bodies' are nobody else's."""
-        return self.extra if self.extra_wire in ("openai_chat", wire) else {}
+        extra = self.extra if self.extra_wire in ("openai_chat", wire) else {}
+        native = self.native.get(wire)
+        return {**extra, **native} if native else extra
 
 
 # --- what comes back ------------------------------------------------------------------------

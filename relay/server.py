@@ -28,7 +28,7 @@ import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from relay.config import Config, ConfigError, Listener
+from relay.config import Config, ConfigError, HttpListener, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
@@ -37,6 +37,7 @@ from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
+from relay.frontends.response_store import StoreLimits
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
@@ -95,6 +96,13 @@ def transport_settings(config: Config) -> TransportSettings:
         max_http1_connections=transport.max_http1_connections,
         dial_timeout_s=transport.dial_timeout_ms / 1000,
     )
+
+
+def _store_limits(http: HttpListener) -> StoreLimits | None:
+    store = http.responses_store
+    if store is None:
+        return None
+    return StoreLimits(store.max_responses, store.max_bytes, float(store.ttl_s))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -198,6 +206,7 @@ class Worker:
                         max_request_bytes=server.http.max_request_bytes,
                         commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
                         comment_interval_s=server.http.comment_interval_ms / 1000,
+                        responses_store=_store_limits(server.http),
                     ),
                 ),
                 server.http.cors_origins,

@@ -1,4 +1,5 @@
-"""CPU of writing one token: as a chat chunk, as an event of a message, and as a protobuf frame.
+"""CPU of writing one token: as a chat chunk, as an event of a message or of a response, and as a
+protobuf frame.
 
     python -m bench.micro.encode
 
@@ -18,6 +19,7 @@ from relay.content import Events, ResponseInfo, TextDelta
 from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder
 from relay.frontends.surfaces.messages_stream import MessageEventEncoder
+from relay.frontends.surfaces.responses_stream import ResponseEncoder, ResponseFrame
 
 _ONE: Events = [TextDelta(" token")]
 
@@ -40,6 +42,22 @@ def _message() -> Callable[[], object]:
     return lambda: encode(_ONE)
 
 
+def _responses() -> Callable[[], object]:
+    """The encoder keeps the text for its last event, so it is made anew before it grows large."""
+    count = 0
+    encode = ResponseEncoder(ResponseFrame("resp_0", "gpt-4o-mini", {})).encode
+
+    def one() -> object:
+        nonlocal count, encode
+        count += 1
+        if count % 10_000 == 1:
+            encode = ResponseEncoder(ResponseFrame("resp_0", "gpt-4o-mini", {})).encode
+            encode(_ONE)
+        return encode(_ONE)
+
+    return one
+
+
 def _frames() -> Callable[[], object]:
     encoder = FrameEncoder("g1", "gen_0", "t1", relay_pb2.OutputOptions())
     output = encoder.output
@@ -52,6 +70,7 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
         "orjson_loads_reference": lambda: orjson.loads(PAYLOAD),
         "chat_chunk_encode": _chat(),
         "message_event_encode": _message(),
+        "responses_event_encode": _responses(),
         "proto_frame_encode": _frames(),
     }
     return {

@@ -1,10 +1,10 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
 Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
-name, a model's or an Azure deployment's, look it up and nothing else. HEAD is GET whose body is not
-sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id; every error is
-the error object of the API that its path belongs to, OpenAI's where there is none, so that the
-clients people have can read it.
+name, a model's, a response's or an Azure deployment's, look it up and nothing else. HEAD is GET
+whose body is not sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id;
+every error is the error object of the API that its path belongs to, OpenAI's where there is none,
+so that the clients people have can read it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,15 @@ from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
 from relay.frontends.openapi import openapi_json
 from relay.frontends.passthrough import METHODS, Passthrough
+from relay.frontends.response_store import ResponseStore
+from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
 from relay.frontends.surfaces.chat_completions import ChatCompletions
 from relay.frontends.surfaces.completions import Completions
 from relay.frontends.surfaces.count_tokens import count_tokens
 from relay.frontends.surfaces.embeddings import EmbeddingsApi
 from relay.frontends.surfaces.messages import Messages
+from relay.frontends.surfaces.responses import Responses
 
 _log = structlog.get_logger("relay.http")
 
@@ -80,12 +83,15 @@ class HttpApp:
         self._passthrough = Passthrough(services)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
+        self._below: dict[str, dict[str, Handler]] = {f"{_MODELS}/": {"GET": self._model}}
+        """By how they begin: paths that go on with a name, which is looked up."""
         self._add("/v1/chat/completions", ChatCompletions())
         self._add("/v1/completions", Completions())
         self._add("/v1/embeddings", EmbeddingsApi())
         self._add_made(_MESSAGES, Messages.of_scope, messages_errors.error_body)
         self._routes[_COUNT_TOKENS] = {"POST": self._count_tokens}
         self._error_bodies[_COUNT_TOKENS] = messages_errors.error_body
+        self._add_responses()
 
     def _add(self, path: str, surface: Surface) -> None:
         """Serve generations of this API at a path."""
@@ -96,6 +102,15 @@ class HttpApp:
 
         self._routes[path] = {"POST": handler}
         self._error_bodies[path] = surface.error_body
+
+    def _add_responses(self) -> None:
+        limits, services = self._settings.responses_store, self._services
+        store = None if limits is None else ResponseStore(limits)
+        max_bytes = self._settings.max_request_bytes
+        self._add(RESPONSES, Responses(store, services.clock, max_bytes))
+        if store is not None:
+            kept = StoredResponses(store, services.tenants, services.clock)
+            self._below[f"{RESPONSES}/"] = {"GET": kept.get, "DELETE": kept.delete}
 
     def _add_made(self, path: str, make: Callable[[Scope], Surface], told: ErrorBody) -> None:
         """The same of an API that says things in headers: a surface is made for each request."""
@@ -135,8 +150,9 @@ class HttpApp:
         elif path.startswith(_AZURE_V1):
             path = scope["path"] = path.removeprefix(_AZURE)
         methods = self._routes.get(path)
-        if methods is None and path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1:
-            methods = {"GET": self._model}
+        if methods is None:
+            below = (begin for begin in self._below if path.startswith(begin) and path != begin)
+            methods = self._below.get(next(below, ""))
         if methods is None and self._passthrough.find(path) is not None:
             methods = dict.fromkeys(METHODS, self._passthrough)
             if handler := methods.get(method):
@@ -202,7 +218,8 @@ class HttpApp:
     async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """What the shim serves, for tools."""
         model = next(iter(self._services.catalog.names()), "fast")
-        await send_answer(send, 200, openapi_json(self._routes, model))
+        paths = {*self._routes, *(f"{begin}{{id}}" for begin in self._below)}
+        await send_answer(send, 200, openapi_json(paths, model))
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whether new work is welcome: no while draining."""

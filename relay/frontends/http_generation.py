@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.dispatch import Services
-from relay.errors import ClientCancelled, RelayError, SlowConsumer
+from relay.errors import ClientCancelled, EventTooLarge, RelayError, SlowConsumer
 from relay.frontends.asgi import (
     ABORT,
     STREAMS,
@@ -33,6 +33,7 @@ from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
 from relay.frontends.limits import Allowance
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
+from relay.frontends.response_store import StoreLimits
 from relay.frontends.surface import Collector, StreamEncoder, Surface
 from relay.generation import Generation
 from relay.sse import encode_comment
@@ -60,6 +61,8 @@ class HttpSettings:
     max_request_bytes: int
     commit_headers_after_s: float
     comment_interval_s: float
+    responses_store: StoreLimits | None = None
+    """None keeps no responses."""
 
 
 async def serve_generation(
@@ -191,6 +194,7 @@ class _Stream:
     async def run(self) -> None:
         generation, encoder, send = self._generation, self._encoder, self._send
         is_released = False
+        too_large: EventTooLarge | None = None
         async with generation:
             if not await self._commit_or_comment():
                 pass  # the end is set; told below
@@ -198,12 +202,19 @@ class _Stream:
                 if not self._is_head_sent:
                     await self._send_head()
                 async for events in generation:
-                    body = encoder.encode(events)
+                    try:
+                        body = encoder.encode(events)
+                    except EventTooLarge as error:
+                        too_large = error
+                        break
                     if body:
                         await send({"type": "http.response.body", "body": body, "more_body": True})
                         if not is_released:
                             is_released = True
                             generation.released()
+        if too_large is not None:
+            await self._fail(too_large)
+            return
         end = generation.end
         if end is None or isinstance(end.error, ClientCancelled):
             return  # nobody is there to read

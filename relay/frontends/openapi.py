@@ -227,6 +227,8 @@ _POSTS: Final[dict[str, tuple[str, Schema, Schema]]] = {
     "/v1/messages/count_tokens": ("Tokens of an Anthropic prompt", _COUNT, _HELLO),
 }
 """What it is, its body, and what an example holds beside the model."""
+_KEPT: Final = "/v1/responses/{id}"
+"""Served where responses are kept."""
 _WITHOUT_STREAM: Final = ("/v1/embeddings", "/v1/messages/count_tokens")
 _ANTHROPIC_PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
 
@@ -243,14 +245,16 @@ def openapi_json(paths: Container[str], model: str) -> bytes:
         if path in paths:
             found[path] = {"post": _post(path, summary, body, {"model": model, **example})}
     found["/v1/models"] = {"get": _get("What can be asked for", "400", "405", "500")}
-    found["/v1/models/{id}"] = {
-        "get": {
-            **_get("One model", "400", "404", "405", "500"),
-            "parameters": [
-                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-            ],
-        }
+    named: Schema = {
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     }
+    found["/v1/models/{id}"] = {**named, "get": _get("One model", "400", "404", "405", "500")}
+    if _KEPT in paths:
+        found[_KEPT] = {
+            **named,
+            "get": _get("A response that is kept", "404", "405", "500"),
+            "delete": _get("Forget it", "404", "405", "500"),
+        }
     found["/healthz"] = {"get": _get("The process lives", "405")}
     found["/readyz"] = {"get": _get("New work is welcome", "405", "503")}
     return orjson.dumps(

@@ -18,7 +18,11 @@ class StreamEncoder(Protocol):
     """Events to the bytes of one streamed answer."""
 
     def encode(self, events: Events) -> bytes:
-        """A batch, as far as it can be told now; possibly nothing."""
+        """A batch, as far as it can be told now; possibly nothing.
+
+        Raises:
+            EventTooLarge: what must be kept for the end would be too large; the answer ends here.
+        """
         ...
 
     def encode_end(self, end: GenerationEnd) -> bytes:

@@ -50,6 +50,13 @@ def test_every_path_is_described() -> None:
     assert described - {"/v1/models/{id}"} == served() - {"/openapi.json"}
 
 
+def test_kept_responses_are_described_where_there_are_some() -> None:
+    kept = "/v1/responses/{id}"
+    assert kept not in document()["paths"]
+    found = orjson.loads(openapi_json([*EVERYTHING, kept], "fast"))["paths"][kept]
+    assert found.keys() == {"parameters", "get", "delete"}
+
+
 def test_every_status_is_described() -> None:
     described = set(document()["paths"]["/v1/chat/completions"]["post"]["responses"])
     kinds = [

@@ -13,6 +13,11 @@ from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
 from relay.frontends.surfaces.messages_stream import MessageEventEncoder
 from relay.frontends.surfaces.messages_whole import MessageCollector
+from relay.frontends.surfaces.responses_stream import (
+    ResponseCollector,
+    ResponseEncoder,
+    ResponseFrame,
+)
 from relay.outcome import GenerationEnd
 from tests.corpus.harness import Reading
 from tests.fakes.converse_client import Answer
@@ -21,6 +26,7 @@ from tests.judges.vendors import (
     add_up,
     anthropic_client,
     from_completion,
+    from_response,
     openai_client,
 )
 from tests.judges.verdict import Choice, Verdict, arguments
@@ -90,6 +96,40 @@ def over_messages_whole(reading: Reading) -> Any:
     recording, client = anthropic_client()
     recording.put(collector.to_json(end_of(reading.events)), "application/json")
     return client.beta.messages.create(**ASK)
+
+
+FRAME: Final = ResponseFrame(
+    f"resp_{'0' * 48}", "m", {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
+)
+
+
+def over_responses(reading: Reading) -> tuple[Verdict, Any]:
+    """Streamed as OpenAI's Responses, every event its own batch: what its client has, and the
+    response that its stream ends with."""
+    encoder = ResponseEncoder(FRAME)
+    body = b"".join(encoder.encode([event]) for event in reading.events)
+    body += encoder.encode_end(end_of(reading.events))
+    recording, client = openai_client()
+    recording.put(body, "text/event-stream")
+    told, response = "", None
+    with client.responses.stream(model="m", input="x") as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                told += event.delta
+            elif event.type in ("response.completed", "response.incomplete"):
+                response = event.response
+    assert response is not None
+    assert told == response.output_text
+    return from_response(response), response
+
+
+def over_responses_whole(reading: Reading) -> Verdict:
+    """As one response."""
+    collector = ResponseCollector(FRAME)
+    collector.add(reading.events)
+    recording, client = openai_client()
+    recording.put(collector.to_json(end_of(reading.events)), "application/json")
+    return from_response(client.responses.create(model="m", input="x"))
 
 
 def over_grpc(reading: Reading) -> Verdict:

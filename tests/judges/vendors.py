@@ -158,7 +158,7 @@ def read_responses(case: Case) -> Verdict:
     recording, client = openai_client()
     recording.put_case(case)
     if not case.is_stream:
-        return _from_response(client.responses.create(model="m", input="x"))
+        return from_response(client.responses.create(model="m", input="x"))
     told, response = "", None
     with client.responses.stream(model="m", input="x") as stream:
         for event in stream:
@@ -168,10 +168,11 @@ def read_responses(case: Case) -> Verdict:
                 response = event.response
     assert response is not None
     assert told == response.output_text
-    return _from_response(response)
+    return from_response(response)
 
 
-def _from_response(response: Any) -> Verdict:
+def from_response(response: Any) -> Verdict:
+    """The answer in a response."""
     calls = [
         (item.call_id, item.name, arguments(item.arguments))
         for item in response.output

@@ -128,6 +128,13 @@ def test_unknown_model(client: openai.OpenAI) -> None:
     assert caught.value.code == "model_not_found"
 
 
+def test_what_is_not_kept_is_refused_by_name(client: openai.OpenAI) -> None:
+    # By default the relay keeps no responses.
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model=ANSWERS, input="And now?", previous_response_id="resp_1")
+    assert caught.value.param == "previous_response_id"
+
+
 def test_stream_that_breaks_is_no_completed_response(
     client: openai.OpenAI, responses: World
 ) -> None:
