@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import yaml
 
+from tests.fakes.line_process import LineProcess, relay_bin
 from tests.realclients.behaviours import emulator_config, relay_config
-from tests.realclients.processes import LineProcess, relay_bin
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _FAST = {"ttft": "5", "itl": "1"}

@@ -1,4 +1,8 @@
-"""A process whose lines are read as they come."""
+"""A process whose lines are read as they come, and the relay's command.
+
+`RELAY_BIN` names that (default: `.venv/bin/relay` of the checkout): tests of clients and frameworks
+run in environments of their own, without the relay.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ STOP_TIMEOUT_S = 10.0
 
 
 def relay_bin() -> str:
-    """The relay's command: `RELAY_BIN`, else that of the checkout's own environment."""
+    """The relay's command."""
     return os.environ.get("RELAY_BIN") or str(ROOT / ".venv" / "bin" / "relay")
 
 
@@ -35,9 +39,15 @@ class LineProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, "COLUMNS": "200"},
         )
         self._thread = threading.Thread(target=self._read, daemon=True, name=f"{name} output")
         self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def _read(self) -> None:
         assert self._process.stdout is not None
