@@ -67,6 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Emulator and relay, for all tests."""
     with World(tmp_path_factory.mktemp("world")) as running:
         yield running
+        assert running.troubles() == []
 
 
 @pytest.fixture

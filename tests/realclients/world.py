@@ -30,6 +30,7 @@ class World:
         self._numbers = itertools.count(1)
         self._served: dict[str, bool] = {}
         self.emulator_url = ""
+        self._admin_url = ""
         self.url = ""
         """Of the relay, without a path."""
 
@@ -61,6 +62,7 @@ class World:
         relay = self._run("relay", relay_bin(), "serve", "-c", self._write("relay.yaml", document))
         line = relay.wait_for(lambda line: line.get("event") == "serving")
         self.url = f"http://127.0.0.1:{line['http']}"
+        self._admin_url = f"http://127.0.0.1:{line['admin']}"
 
     def _write(self, name: str, document: Mapping[str, object]) -> str:
         path = self._directory / name
@@ -94,6 +96,18 @@ class World:
                 error.close()
             self._served[path] = status != 404
         return self._served[path]
+
+    def troubles(self, *, timeout_s: float = 3.0) -> list[str]:
+        """What the relay warned of, and what it still does though all clients have gone."""
+        relay = next(each for each in self._processes if each.name == "relay")
+        lines = [json.loads(line) for line in list(relay.lines) if line.startswith("{")]
+        found = [str(line) for line in lines if line["level"] != "info"]
+        until_s = time.monotonic() + timeout_s
+        while left := _running(_call(f"{self._admin_url}/admin/state")):
+            if time.monotonic() >= until_s:
+                return [*found, left]
+            time.sleep(0.01)  # another process: there is nothing to await
+        return found
 
     # --- the emulator -----------------------------------------------------------------------
 
@@ -137,6 +151,13 @@ class World:
                 return streams[0]
             assert time.monotonic() < until_s, f"not abandoned after {timeout_s:g} s: {streams}"
             time.sleep(0.01)  # another process: there is nothing to await
+
+
+def _running(state: dict[str, Any]) -> str:
+    """What a relay is at; empty if nothing."""
+    streams = sum(row["open_streams"] for row in state["origins"])
+    facts = {"generations": state["generations"], "open streams": streams}
+    return ", ".join(f"{count} {name}" for name, count in facts.items() if count)
 
 
 def _call(url: str, body: object = None) -> dict[str, Any]:
