@@ -7,6 +7,7 @@ later can serve (a drain, no free stream slot) is left to their judgement.
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 import orjson
@@ -110,5 +111,5 @@ def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
     if error.reason not in _WORTH_ANOTHER_TRY:
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     return headers

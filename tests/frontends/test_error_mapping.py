@@ -203,9 +203,9 @@ def test_clients_are_told_when_not_to_try_again(error: RelayError, is_final: boo
 
 
 @pytest.mark.parametrize(
-    ("hint_s", "header"), [(None, None), (0.0, b"1"), (0.2, b"1"), (1.4, b"1"), (30.0, b"30")]
+    ("hint_s", "header"), [(None, None), (0.0, b"1"), (0.2, b"1"), (1.4, b"2"), (30.0, b"30")]
 )
-def test_retry_after_is_whole_seconds_and_never_zero(
+def test_retry_after_is_whole_seconds_and_never_too_early(
     hint_s: float | None, header: bytes | None
 ) -> None:
     error = RelayError("x", retry_after_s=hint_s)
