@@ -209,4 +209,11 @@ def test_retry_after_is_whole_seconds_and_never_too_early(
     hint_s: float | None, header: bytes | None
 ) -> None:
     error = RelayError("x", retry_after_s=hint_s)
-    assert dict(retry_headers(error)).get(b"retry-after") == header
+    headers = dict(retry_headers(error))
+    assert headers.get(b"retry-after") == header
+    assert (b"retry-after-ms" in headers) is (header is not None)
+
+
+def test_a_hint_below_a_second_is_told_in_milliseconds() -> None:
+    headers = dict(retry_headers(PoolExhausted("full", retry_after_s=0.2501)))
+    assert (headers[b"retry-after"], headers[b"retry-after-ms"]) == (b"1", b"251")
