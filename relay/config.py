@@ -318,6 +318,29 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
 
+class WebSocketConfig(_Model):
+    """Bounds of one WebSocket that is handed through."""
+
+    max_message_bytes: int = Field(
+        24 * 1024 * 1024,
+        ge=1024,
+        description="one message: OpenAI takes 15 MiB of sound in one, which base64 makes 20",
+    )
+    waiting_bytes: int = Field(
+        256 * 1024,
+        ge=1024,
+        description="what may wait for a side that does not read, beside the message at hand",
+    )
+    connect_ms: int = Field(10_000, ge=1, description="until the provider has taken it")
+    ping_ms: int = Field(
+        20_000,
+        ge=100,
+        description="between our pings; a side that answers none for so long is gone",
+    )
+    idle_ms: int = Field(600_000, ge=1, description="without a message either way")
+    total_ms: int = Field(7_200_000, ge=1)
+
+
 class PassthroughConfig(_Model):
     """What is handed through to a provider unread, and its bounds."""
 
@@ -330,6 +353,7 @@ class PassthroughConfig(_Model):
     )
     idle_ms: int = Field(60_000, ge=1, description="the provider's longest silence after that")
     total_ms: int = Field(900_000, ge=1)
+    websocket: WebSocketConfig = WebSocketConfig()
 
 
 class ProviderConfig(_Model):

@@ -30,7 +30,8 @@ from relay.transport.base import Origin, Transport, UsedConnection
 
 
 class Live:
-    """The generations between their enter and their end; a drain waits for `idle`."""
+    """The generations between their enter and their end, and WebSockets that are handed through; a
+    drain waits for `idle`."""
 
     def __init__(self) -> None:
         self._members: dict[object, Callable[[RelayError], object]] = {}

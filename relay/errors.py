@@ -3,7 +3,7 @@
     RelayError                  code, reason, source, retry, public_message
     |- DownstreamError          the client's request is at fault
     |  |- InvalidRequest, UnknownModel, UnsupportedFeature, RequestTooLarge, NotImplementedYet
-    |  |- Unauthenticated, SlowConsumer
+    |  |- Unauthenticated, PermissionDenied, SlowConsumer
     |  '- ClientCancelled       not a fault: the client asked us to stop
     |- AdmissionError           we declined; nothing was sent upstream
     |  '- PoolExhausted, Draining, NoCandidates
@@ -261,6 +261,13 @@ class Unauthenticated(DownstreamError):
 
     code = Code.UNAUTHENTICATED
     reason = Reason.UNAUTHENTICATED
+
+
+class PermissionDenied(DownstreamError):
+    """Known or not, whoever asks may not have this."""
+
+    code = Code.PERMISSION_DENIED
+    reason = Reason.PERMISSION_DENIED
 
 
 class DuplicateGeneration(DownstreamError):

@@ -206,6 +206,7 @@ class Worker:
                         max_request_bytes=server.http.max_request_bytes,
                         commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
                         comment_interval_s=server.http.comment_interval_ms / 1000,
+                        origins=server.http.cors_origins,
                         responses_store=_store_limits(server.http),
                     ),
                 ),

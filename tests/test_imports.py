@@ -118,6 +118,9 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "redaction",
         "transport.base",
+        # Both ends of a WebSocket that is handed through; the one that a client opened is no
+        # provider's, but the same bounds hold for it.
+        "transport.websocket",
     },
     # a worker, and what starts it
     "server": LEAVES
@@ -167,6 +170,7 @@ OUTSIDE: dict[str, set[str]] = {
     "wreq": {"transport"},
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands"},
+    "websockets": {"transport"},
     "ssl": {"transport", "commands"},
     "genai_prices": {"prices"},
     "starlette": {"frontends"},

@@ -29,6 +29,8 @@ class Asked:
     model: str
     stream: bool = False
     prompt: str = ""
+    results: Sequence[str] = ()
+    """What tools said, where the conversation ends with that."""
     tools: Sequence[Tool] = ()
     forced_tool: str | None = None
     """Name of the tool the client insists on; empty for "any"; None for none."""
@@ -157,6 +159,8 @@ def _tokens(asked: Asked, wanted: Wanted, rng: random.Random) -> list[str]:
         return prose.to_tokens(prose.REFUSAL)
     if wanted.text == "echo":
         return prose.to_tokens(asked.prompt)
+    if wanted.text == "results":
+        return prose.to_tokens("; ".join(asked.results))
     if wanted.text is not None:
         return prose.to_tokens(wanted.text)
     return prose.answer_tokens(rng, asked.prompt, wanted.tokens)

@@ -13,7 +13,8 @@ Parameters (all optional), separated by commas:
     itl=D       time between tokens, ms
     head=D      time to the response headers, ms; else they come with the first token
     tokens=N    answer tokens; else the whole canned answer
-    text=...    the answer itself, `+` for blanks; `text=echo` repeats the user
+    text=...    the answer itself, `+` for blanks; `text=echo` repeats the user,
+                `text=results` what tools said at the end
     reason=N    reasoning tokens before the answer
     tools=N     tool calls; else one if the request forces a tool
     finish=F    stop | length | tool_calls | content_filter

@@ -1,4 +1,4 @@
-"""The little of ASGI that the shim needs: types, a bounded body, plain JSON answers, and two
+"""The little of ASGI that the shim needs: types, a bounded body, plain JSON answers, and three
 messages of our own that say what ASGI has no word for."""
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ sending side has hung up. Without it such a client still gets its answer."""
 ABORT = "rtrelay.response.abort"
 """Message to `send` at any time, which never waits: break the connection and drop what was not
 written yet. `receive` then says `http.disconnect`."""
+
+WEBSOCKET = "rtrelay.websocket"
+"""Of the scope: the `Offer` of a request that is a WebSocket's handshake too; absent in others. Who
+does not take it up answers as if it were not there."""
+
+TAKE_OVER = "rtrelay.response.take_over"
+"""Message to `send`, in place of a head: `headers` leave in an answer of 101, and the connection
+belongs to `protocol` (an `asyncio.Protocol`) from then on. Nothing more may be sent, and `receive`
+says no more when the client goes."""
 
 
 class HeadIsOut(RuntimeError):

@@ -1,86 +1,123 @@
-"""Fields of a JSON body, checked for their type and range; what is wrong is refused by its path."""
+"""Fields of a JSON body, checked for their type and range; what is wrong is refused by its path.
+
+Every reader takes the object that the field stands in, the field's key, and the object's own path
+("" for the body), and gives None for a field that is absent or null, which clients write for
+nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.errors import InvalidRequest
 
 T = TypeVar("T")
 
+_WORDS: Final[Mapping[type, str]] = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    dict: "an object",
+    list: "an array",
+}
 
-def typed(body: Mapping[str, Any], key: str, kind: type[T], what: str, path: str = "") -> T | None:
-    """A field of one type, None when absent or null.
 
-    Args:
-        what: the type in words, like `a string`.
-        path: of the object that the field stands in.
+def typed(value: Mapping[str, Any], key: str, kind: type[T], path: str = "") -> T | None:
+    """A field of one type.
 
     Raises:
         InvalidRequest: it has another type.
     """
-    value = body.get(key)
-    if value is None:
+    found = value.get(key)
+    if found is None:
         return None
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise wrong(f"{path}.{key}" if path else key, f"must be {what}")
-    return value
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+        raise wrong(_path(path, key), f"must be {_WORDS[kind]}")
+    return found
 
 
-def text(body: Mapping[str, Any], key: str, path: str = "") -> str:
+def text(value: Mapping[str, Any], key: str, path: str = "") -> str:
     """A string, empty when absent or null.
 
     Raises:
         InvalidRequest: it is none.
     """
-    return typed(body, key, str, "a string", path) or ""
+    return typed(value, key, str, path) or ""
 
 
-def needed(body: Mapping[str, Any], key: str, path: str = "") -> str:
+def required(value: Mapping[str, Any], key: str, kind: type[T], path: str = "") -> T:
+    """A field that must be there, and not empty where it is a string.
+
+    Raises:
+        InvalidRequest: it is absent, empty or of another type.
+    """
+    found = typed(value, key, kind, path)
+    if found is None or found == "":
+        raise wrong(_path(path, key), "is required")
+    return found
+
+
+def needed(value: Mapping[str, Any], key: str, path: str = "") -> str:
     """A string that must be there and say something.
 
     Raises:
         InvalidRequest: it is missing, empty or no string.
     """
-    value = text(body, key, path)
-    if not value:
-        raise wrong(f"{path}.{key}" if path else key, "is required")
-    return value
+    return required(value, key, str, path)
 
 
-def number(body: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
-    """A number within its range, None when absent or null.
-
-    Raises:
-        InvalidRequest: it is none, or outside.
-    """
-    value = body.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong(key, "must be a number")
-    if not low <= value <= high:
-        raise wrong(key, f"must be between {low} and {high}")
-    return float(value)
-
-
-def integer(body: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
-    """An integer within its range, None when absent or null.
+def number(
+    value: Mapping[str, Any], key: str, low: float, high: float, path: str = ""
+) -> float | None:
+    """A number within its range.
 
     Raises:
         InvalidRequest: it is none, or outside.
     """
-    value = body.get(key)
-    if value is None:
+    found = value.get(key)
+    if found is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong(key, "must be an integer")
-    if not low <= value <= high:
-        raise wrong(key, f"must be between {low} and {high}")
+    field = _path(path, key)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise wrong(field, "must be a number")
+    if not low <= found <= high:
+        raise wrong(field, f"must be between {low} and {high}")
+    return float(found)
+
+
+def integer(value: Mapping[str, Any], key: str, low: int, high: int, path: str = "") -> int | None:
+    """An integer within its range.
+
+    Raises:
+        InvalidRequest: it is none, or outside.
+    """
+    found = typed(value, key, int, path)
+    if found is not None and not low <= found <= high:
+        raise wrong(_path(path, key), f"must be between {low} and {high}")
+    return found
+
+
+def an_object(value: object, path: str) -> Mapping[str, Any]:
+    """What stands at a path, as an object.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise wrong(path, "must be an object")
     return value
+
+
+def said(value: Mapping[str, Any]) -> set[str]:
+    """The fields that are there and not null."""
+    return {name for name, found in value.items() if found is not None}
 
 
 def wrong(field: str, why: str) -> InvalidRequest:
     """The error for a field, which its message begins with."""
     return InvalidRequest(f"{field} {why}", field=field)
+
+
+def _path(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
@@ -38,6 +38,7 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest
+from relay.frontends.body_fields import integer, number, said, typed
 from relay.frontends.legacy_functions import as_tools
 from relay.frontends.limits import (
     MAX_MESSAGES,
@@ -52,8 +53,6 @@ WIRE = "openai_chat"
 MAX_CHOICES = 8
 MAX_DEPTH = 64
 """Of nested JSON: deeper is nobody's request and somebody's attack."""
-
-T = TypeVar("T")
 
 KnownPart = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 
@@ -150,7 +149,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         InvalidRequest: a field is missing or wrong; `field` is its path.
     """
     body = as_tools(body)
-    model = _typed(body, "model", str, "a string")
+    model = typed(body, "model", str)
     if not model:
         raise InvalidRequest("model is required", field="model")
     messages = body.get("messages")
@@ -170,30 +169,19 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         ),
         tools=_tools(body),
         tool_choice=_tool_choice(body.get("tool_choice")),
-        parallel_tool_calls=_typed(body, "parallel_tool_calls", bool, "true or false"),
+        parallel_tool_calls=typed(body, "parallel_tool_calls", bool),
         response_format=_response_format(body.get("response_format")),
         sampling=_sampling(body),
-        reasoning=ReasoningOptions(effort=_typed(body, "reasoning_effort", str, "a string") or ""),
-        service_tier=_typed(body, "service_tier", str, "a string") or "",
-        user=_typed(body, "user", str, "a string") or "",
-        prompt_cache_key=_typed(body, "prompt_cache_key", str, "a string") or "",
+        reasoning=ReasoningOptions(effort=typed(body, "reasoning_effort", str) or ""),
+        service_tier=typed(body, "service_tier", str) or "",
+        user=typed(body, "user", str) or "",
+        prompt_cache_key=typed(body, "prompt_cache_key", str) or "",
         extra=extra,
         policy=policy or Policy(),
     )
 
 
 # --- scalars ----------------------------------------------------------------------------------
-
-
-def _typed(body: Mapping[str, Any], key: str, kind: type[T], what: str, path: str = "") -> T | None:
-    """A field of one type, None when absent or null."""
-    value = body.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        field = f"{path}.{key}" if path else key
-        raise InvalidRequest(f"{field} must be {what}", field=field)
-    return value
 
 
 SAMPLING_RANGES: Mapping[str, tuple[int, int]] = {
@@ -207,36 +195,13 @@ SAMPLING_RANGES: Mapping[str, tuple[int, int]] = {
 """Wide enough for every provider; beyond is a mistake that some of them answer with nonsense."""
 
 
-def _number(body: Mapping[str, Any], key: str) -> float | None:
-    low, high = SAMPLING_RANGES[key]
-    value = body.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(f"{key} must be a number", field=key)
-    if not low <= value <= high:
-        raise InvalidRequest(f"{key} must be between {low} and {high}", field=key)
-    return float(value)
-
-
-def _integer(body: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
-    value = body.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidRequest(f"{key} must be an integer", field=key)
-    if not low <= value <= high:
-        raise InvalidRequest(f"{key} must be between {low} and {high}", field=key)
-    return value
-
-
 _MAX_TOKENS = 10_000_000
 
 
 def _sampling(body: Mapping[str, Any]) -> Sampling:
-    limit = _integer(body, "max_completion_tokens", 1, _MAX_TOKENS)
+    limit = integer(body, "max_completion_tokens", 1, _MAX_TOKENS)
     if limit is None:
-        limit = _integer(body, "max_tokens", 1, _MAX_TOKENS)
+        limit = integer(body, "max_tokens", 1, _MAX_TOKENS)
     stop = body.get("stop")
     if stop is None:
         stops: tuple[str, ...] = ()
@@ -248,17 +213,17 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
     else:
         raise InvalidRequest("stop must be a string or an array of strings", field="stop")
     return Sampling(
-        temperature=_number(body, "temperature"),
-        top_p=_number(body, "top_p"),
-        top_k=_integer(body, "top_k", *SAMPLING_RANGES["top_k"]),
+        temperature=number(body, "temperature", *SAMPLING_RANGES["temperature"]),
+        top_p=number(body, "top_p", *SAMPLING_RANGES["top_p"]),
+        top_k=integer(body, "top_k", *SAMPLING_RANGES["top_k"]),
         max_output_tokens=limit,
         stop=stops,
-        seed=_integer(body, "seed", -(2**63), 2**64 - 1),
-        choices=_integer(body, "n", 1, MAX_CHOICES),
-        presence_penalty=_number(body, "presence_penalty"),
-        frequency_penalty=_number(body, "frequency_penalty"),
-        logprobs=_typed(body, "logprobs", bool, "true or false"),
-        top_logprobs=_integer(body, "top_logprobs", *SAMPLING_RANGES["top_logprobs"]),
+        seed=integer(body, "seed", -(2**63), 2**64 - 1),
+        choices=integer(body, "n", 1, MAX_CHOICES),
+        presence_penalty=number(body, "presence_penalty", *SAMPLING_RANGES["presence_penalty"]),
+        frequency_penalty=number(body, "frequency_penalty", *SAMPLING_RANGES["frequency_penalty"]),
+        logprobs=typed(body, "logprobs", bool),
+        top_logprobs=integer(body, "top_logprobs", *SAMPLING_RANGES["top_logprobs"]),
     )
 
 
@@ -277,7 +242,7 @@ def _message(item: object, path: str, allowance: Allowance) -> Message:
             f"{path}.role must be one of {', '.join(sorted(_ROLES))}", field=f"{path}.role"
         )
     parts = _parts(item.get("content"), f"{path}.content", allowance)
-    refusal = _typed(item, "refusal", str, "a string", path)
+    refusal = typed(item, "refusal", str, path)
     if refusal:
         parts = (*parts, RefusalPart(refusal))
     calls = item.get("tool_calls")
@@ -288,12 +253,12 @@ def _message(item: object, path: str, allowance: Allowance) -> Message:
     return Message(
         role=role,
         parts=parts,
-        name=_typed(item, "name", str, "a string", path) or "",
+        name=typed(item, "name", str, path) or "",
         tool_calls=tuple(
             _tool_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(calls or ())
         ),
-        tool_call_id=_typed(item, "tool_call_id", str, "a string", path) or "",
-        reasoning=_typed(item, "reasoning_content", str, "a string", path) or "",
+        tool_call_id=typed(item, "tool_call_id", str, path) or "",
+        reasoning=typed(item, "reasoning_content", str, path) or "",
         extra=_message_extra(item),
     )
 
@@ -341,7 +306,7 @@ def _part(item: object, path: str) -> Part:
     if reader is None:
         return OpaquePart(WIRE, item)
     if len(item) > 2:
-        beside = _said(item) - {"type", kind}
+        beside = said(item) - {"type", kind}
         if beside == {"cache_control"}:
             return replace(reader(item, path), cache_control=_cache_mark(item, path))
         if beside:  # a part with fields that we do not read goes on whole
@@ -349,17 +314,8 @@ def _part(item: object, path: str) -> Part:
     return reader(item, path)
 
 
-def _said(item: Mapping[str, Any]) -> set[str]:
-    """The fields that are there and not null, which clients write for nothing."""
-    return {name for name, value in item.items() if value is not None}
-
-
-def _without_nulls(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if value is not None}
-
-
 def _cache_mark(item: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
-    return _typed(item, "cache_control", dict, "an object", path) or None
+    return typed(item, "cache_control", dict, path) or None
 
 
 def _text_part(item: Mapping[str, Any], path: str) -> KnownPart:
@@ -386,10 +342,10 @@ def _inner(item: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
 def _image_part(item: Mapping[str, Any], path: str) -> KnownPart:
     inner = _inner(item, "image_url", path)
     path = f"{path}.image_url"
-    url = _typed(inner, "url", str, "a string", path)
+    url = typed(inner, "url", str, path)
     if not url:
         raise InvalidRequest(f"{path}.url is required", field=f"{path}.url")
-    detail = _typed(inner, "detail", str, "a string", path) or ""
+    detail = typed(inner, "detail", str, path) or ""
     if url.startswith("data:"):
         head, separator, data = url[5:].partition(",")
         media_type, _, encoding = head.partition(";")
@@ -410,8 +366,8 @@ def known_type(media_type: str) -> str:
 def _audio_part(item: Mapping[str, Any], path: str) -> KnownPart:
     inner = _inner(item, "input_audio", path)
     path = f"{path}.input_audio"
-    data = _typed(inner, "data", str, "a string", path)
-    sound = _typed(inner, "format", str, "a string", path)
+    data = typed(inner, "data", str, path)
+    sound = typed(inner, "format", str, path)
     if not data or not sound:
         raise InvalidRequest(f"{path} needs data and format", field=path)
     return AudioPart(data, sound)
@@ -420,14 +376,14 @@ def _audio_part(item: Mapping[str, Any], path: str) -> KnownPart:
 def _file_part(item: Mapping[str, Any], path: str) -> KnownPart:
     inner = _inner(item, "file", path)
     path = f"{path}.file"
-    data = _typed(inner, "file_data", str, "a string", path) or ""
+    data = typed(inner, "file_data", str, path) or ""
     media_type = ""
     if data.startswith("data:"):
         head, _, data = data[5:].partition(",")
         media_type = known_type(head.partition(";")[0])
     return FilePart(
-        file_id=_typed(inner, "file_id", str, "a string", path) or "",
-        filename=_typed(inner, "filename", str, "a string", path) or "",
+        file_id=typed(inner, "file_id", str, path) or "",
+        filename=typed(inner, "filename", str, path) or "",
         data_base64=data,
         media_type=media_type,
     )
@@ -446,18 +402,18 @@ def _tool_call(item: object, path: str) -> ToolCall:
     if not isinstance(item, dict):
         raise InvalidRequest(f"{path} must be an object", field=path)
     extra = {k: v for k, v in item.items() if k not in _CALL_KEYS and v is not None}
-    call_id = _typed(item, "id", str, "a string", path) or ""
+    call_id = typed(item, "id", str, path) or ""
     if item.get("type") == "custom":
         inner = _inner(item, "custom", path)
         return ToolCall(
             call_id=call_id,
-            name=_typed(inner, "name", str, "a string", f"{path}.custom") or "",
-            arguments=_typed(inner, "input", str, "a string", f"{path}.custom") or "",
+            name=typed(inner, "name", str, f"{path}.custom") or "",
+            arguments=typed(inner, "input", str, f"{path}.custom") or "",
             kind="custom",
             extra=extra,
         )
     inner = _inner(item, "function", path)
-    name = _typed(inner, "name", str, "a string", f"{path}.function")
+    name = typed(inner, "name", str, f"{path}.function")
     if not name:
         raise InvalidRequest(f"{path}.function.name is required", field=f"{path}.function.name")
     arguments = inner.get("arguments")
@@ -490,25 +446,29 @@ def _tool(item: object, path: str) -> Tool:
         return Tool(name="", opaque=item)
     inner = _inner(item, "function", path)
     outer, path = path, f"{path}.function"
-    name = _typed(inner, "name", str, "a string", path)
+    name = typed(inner, "name", str, path)
     if not name:
         raise InvalidRequest(f"{path}.name is required", field=f"{path}.name")
-    if _said(item) - _TOOL_KEYS or _said(inner) - _FUNCTION_KEYS:
+    if said(item) - _TOOL_KEYS or said(inner) - _FUNCTION_KEYS:
         whole = {"type": "function", **_without_nulls(item), "function": _without_nulls(inner)}
         return Tool(name=name, opaque=whole)
-    parameters = _typed(inner, "parameters", dict, "an object", path)
+    parameters = typed(inner, "parameters", dict, path)
     return Tool(
         name=name,
-        description=_typed(inner, "description", str, "a string", path) or "",
+        description=typed(inner, "description", str, path) or "",
         parameters_json=b"" if parameters is None else orjson.dumps(parameters),
-        strict=_typed(inner, "strict", bool, "true or false", path),
+        strict=typed(inner, "strict", bool, path),
         cache_control=_cache_mark(item, outer) or _cache_mark(inner, path),
     )
 
 
+def _without_nulls(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if value is not None}
+
+
 def _function_kind(item: Mapping[str, Any], path: str) -> str:
     """The type of a tool or a choice; one that holds a function is one, said or not."""
-    kind = _typed(item, "type", str, "a string", path)
+    kind = typed(item, "type", str, path)
     return kind or ("function" if "function" in item else "")
 
 
@@ -550,11 +510,11 @@ def _response_format(value: object) -> ResponseFormat | None:
         )
     inner = _inner(value, "json_schema", "response_format")
     path = "response_format.json_schema"
-    schema = _typed(inner, "schema", dict, "an object", path)
+    schema = typed(inner, "schema", dict, path)
     return ResponseFormat(
         "json_schema",
-        name=_typed(inner, "name", str, "a string", path) or "",
-        description=_typed(inner, "description", str, "a string", path) or "",
+        name=typed(inner, "name", str, path) or "",
+        description=typed(inner, "description", str, path) or "",
         schema_json=b"" if schema is None else orjson.dumps(schema),
-        strict=_typed(inner, "strict", bool, "true or false", path),
+        strict=typed(inner, "strict", bool, path),
     )

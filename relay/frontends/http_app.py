@@ -40,7 +40,8 @@ from relay.frontends.http_generation import (
 from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
 from relay.frontends.openapi import openapi_json
-from relay.frontends.passthrough import METHODS, Passthrough
+from relay.frontends.passthrough import Passthrough
+from relay.frontends.passthrough_rules import METHODS
 from relay.frontends.response_store import ResponseStore
 from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
@@ -80,7 +81,7 @@ class HttpApp:
             "/readyz": {"GET": self._readyz},
             "/openapi.json": {"GET": self._openapi},
         }
-        self._passthrough = Passthrough(services)
+        self._passthrough = Passthrough(services, settings.origins)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._below: dict[str, dict[str, Handler]] = {f"{_MODELS}/": {"GET": self._model}}

@@ -7,6 +7,7 @@ later can serve (a drain, no free stream slot) is left to their judgement.
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 import orjson
@@ -105,10 +106,12 @@ def error_body(error: RelayError, request_id: str) -> bytes:
 
 
 def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
-    """`x-should-retry` and, where the provider gave a hint, `retry-after`."""
+    """`x-should-retry` and, where the provider gave a hint, `retry-after`, and `retry-after-ms` for
+    the clients that know it (OpenAI's, Anthropic's, the AI SDK): a hint of 250 ms is no second."""
     headers: list[tuple[bytes, bytes]] = []
     if error.reason not in _WORTH_ANOTHER_TRY:
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(1000 * error.retry_after_s))))
     return headers

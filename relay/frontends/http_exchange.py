@@ -8,12 +8,13 @@
 - A body of unknown length is chunked in HTTP/1.1; HTTP/1.0 knows no chunks, so there it ends with
   the connection.
 - Beside ASGI's own messages `send` takes those of `relay.frontends.asgi`: that the answer is a
-  stream, and that the connection is to be broken.
+  stream, that the connection is to be broken, that another protocol takes it over.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import asyncio
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -24,18 +25,26 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from relay.errors import ClientCancelled
-from relay.frontends.asgi import ABORT, STREAMS, HeadIsOut, send_answer
+from relay.frontends.asgi import ABORT, STREAMS, TAKE_OVER, HeadIsOut, send_answer
 from relay.frontends.write_watch import WriteWatch
 
+HandOver = Callable[[bytes, asyncio.Protocol], bool]
+"""Writes a head and gives the connection to a protocol, or says that it cannot be."""
+
 _NO_BODY = frozenset({204, 304})
+
+
+def _never(head: bytes, successor: asyncio.Protocol) -> bool:
+    return False
 
 
 class Exchange(RequestResponseCycle):
     """See the module. The head may not hold `connection` or `transfer-encoding`: they are ours."""
 
-    def __init__(self, writes: WriteWatch, **of_uvicorn: Any) -> None:
+    def __init__(self, writes: WriteWatch, hand_over: HandOver = _never, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
         self._writes = writes
+        self._hand_over = hand_over
         self._head = b""
         """Complete, and not written yet."""
         self._has_body = True
@@ -52,7 +61,8 @@ class Exchange(RequestResponseCycle):
         """
         Raises:
             HeadIsOut: a head after a head.
-            ClientCancelled: for `STREAMS`, the client has half-closed the connection.
+            ClientCancelled: for `STREAMS`, the client has half-closed the connection; for
+                `TAKE_OVER`, it has gone or sent too much, and the connection is broken.
             RuntimeError: out of order, or the body is not as long as announced.
 
         Cancelled: while the client does not read; nothing of the message was written.
@@ -63,6 +73,9 @@ class Exchange(RequestResponseCycle):
             return
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
+        if kind == TAKE_OVER:
+            self._give_away(message["headers"], message["protocol"])
+            return
         if self.disconnected:
             return
         if kind == "http.response.body" and self.response_started and not self.response_complete:
@@ -80,13 +93,10 @@ class Exchange(RequestResponseCycle):
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self.response_started:
             raise HeadIsOut("an answer has one head")
-        lines = [STATUS_LINE[status]]
+        lines = _head_lines(status, headers)
         for name, value in headers:
-            if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-                raise RuntimeError("a header that would break the head")
             if name == b"content-length":
                 self._left_bytes = int(value)
-            lines += (name, b": ", value, b"\r\n")
         self._has_body = self.scope["method"] != "HEAD" and status not in _NO_BODY
         self.chunked_encoding = False
         if self._has_body and self._left_bytes is None:
@@ -126,6 +136,17 @@ class Exchange(RequestResponseCycle):
                 self.transport.close()
             self.on_response()
 
+    def _give_away(self, headers: list[tuple[bytes, bytes]], successor: asyncio.Protocol) -> None:
+        if self.response_started:
+            raise HeadIsOut("an answer has one head")
+        lines = _head_lines(101, headers)
+        is_gone = self.disconnected or self.is_half_closed
+        if is_gone or not self._hand_over(b"".join([*lines, b"\r\n"]), successor):
+            self._break()
+            raise ClientCancelled("the client closed the connection, or sent before its answer")
+        self.response_started = self.response_complete = True
+        self.message_event.set()
+
     async def send_500_response(self) -> None:
         """For an application that failed before its head; those of ours answer by themselves."""
         self.keep_alive = False
@@ -141,3 +162,12 @@ class Exchange(RequestResponseCycle):
         if not self.response_complete:
             self.disconnected = True
         self.message_event.set()
+
+
+def _head_lines(status: int, headers: list[tuple[bytes, bytes]]) -> list[bytes]:
+    lines = [STATUS_LINE[status]]
+    for name, value in headers:
+        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+            raise RuntimeError("a header that would break the head")
+        lines += (name, b": ", value, b"\r\n")
+    return lines

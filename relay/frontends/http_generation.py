@@ -63,6 +63,8 @@ class HttpSettings:
     comment_interval_s: float
     responses_store: StoreLimits | None = None
     """None keeps no responses."""
+    origins: tuple[str, ...] = ()
+    """Of pages that may open a WebSocket; `*` for all."""
 
 
 async def serve_generation(

@@ -25,7 +25,9 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from relay.frontends.asgi import WEBSOCKET, Scope
 from relay.frontends.http_exchange import Exchange
+from relay.frontends.websocket_offer import Offer, offer_of
 from relay.frontends.write_watch import WriteWatch
 
 MAX_HEAD_BYTES = 65_536
@@ -76,7 +78,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     still: its bytes may wait in our own buffers.
 
     Trailers are dropped (RFC 9110 6.5.1): they may not change what a request says in its head. An
-    upgrade is ignored (7.8): the request is served as if it had not been offered.
+    upgrade is ignored (7.8): the request is served as if it had not been offered. A WebSocket's is
+    told to the application (`WEBSOCKET`), which may `TAKE_OVER` the connection, unless the client
+    has sent more than its handshake: then the connection is broken.
 
     A client that ends its sending side (half-close) still gets its answer, unless the answer is a
     stream: there it has hung up. To learn whether it has hung up here too, interim answers are
@@ -108,6 +112,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """What comes is read, so that a disconnect is seen, and dropped."""
         self._plain_head = b""
         """Of a request that offers an upgrade: the same without it."""
+        self._offer: Offer | None = None
+        """Of that request, where it offers a WebSocket."""
         self._due_s: float | None = None
         """When what is unfinished must have come; None while nothing is."""
         self._look_timer: asyncio.TimerHandle | None = None
@@ -256,6 +262,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if method == b"CONNECT":
                 raise ValueError("there is nothing to connect to")
             self._plain_head = _without_upgrade(method, self.url, version, self.headers)
+            self._offer = offer_of(method, version, self.headers)
             return
         target = httptools.parse_url(self.url)
         path = target.path.decode("ascii")
@@ -264,10 +271,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = target.path
         scope["query_string"] = target.query or b""
+        if self._offer is not None:
+            cast(Scope, scope)[WEBSOCKET] = self._offer
+            self._offer = None
         self._requests += 1
         self._is_in_head = self._has_begun = False
         exchange = Exchange(
             self._writes,
+            self._hand_over,
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -337,6 +348,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._due_s is not None and not self.transport.is_closing():
             self._expect()  # what follows could not be read or answered until now
         super().on_response_complete()
+
+    def _hand_over(self, head: bytes, successor: asyncio.Protocol) -> bool:
+        """Answer with this head and leave the connection to another protocol, for good.
+
+        Returns whether it could be: not where more than one request has come, or it closes.
+        """
+        if self._is_over() or self.pipeline or self._has_begun:
+            return False
+        self._due_s = None
+        for timer in (self._look_timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
+        self._look_timer = self._probe_timer = None
+        self._unset_keepalive_if_required()
+        self._writes.write(head)
+        self._writes.stop()
+        self.connections.discard(self)  # uvicorn still waits for the application's task
+        self.transport.set_protocol(successor)
+        successor.connection_made(self.transport)
+        self.flow.resume_reading()
+        return True
 
     # --- time -------------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from relay.errors import InvalidRequest
 
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Of one completion while it is collected, each piece with its object: several hundred thousand
+tokens, or some minutes of uncompressed sound."""
 MAX_MESSAGES = 10_000
 MAX_MESSAGE_PARTS = 2_000
 """Of one message."""

@@ -27,6 +27,14 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest
+from relay.frontends.body_fields import (
+    an_object,
+    integer,
+    number,
+    required,
+    said,
+    typed,
+)
 from relay.frontends.chat_body import SAMPLING_RANGES
 from relay.frontends.limits import (
     MAX_MESSAGES,
@@ -36,14 +44,6 @@ from relay.frontends.limits import (
     check_count,
 )
 from relay.frontends.messages_content import WIRE, read_messages, read_system
-from relay.frontends.messages_fields import (
-    an_object,
-    integer,
-    number,
-    required,
-    said,
-    typed,
-)
 
 MAX_TOKENS: Final = 10_000_000
 

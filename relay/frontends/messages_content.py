@@ -29,9 +29,9 @@ from relay.content import (
 )
 from relay.errors import InvalidRequest
 from relay.frontends import messages_state
+from relay.frontends.body_fields import an_object, required, said, typed
 from relay.frontends.chat_body import known_type
 from relay.frontends.limits import Allowance
-from relay.frontends.messages_fields import an_object, required, said, typed
 
 WIRE: Final = "anthropic_messages"
 REASONING_FORMAT: Final = "anthropic-claude-v1"

@@ -1,14 +1,17 @@
 """What the relay does not translate, handed through to one provider as it is: files, images, sound.
 
     /pass/PROVIDER/PATH      any row that allows it, PATH after the row's base address
-    /v1/AREA/...             the areas below, where exactly one row allows them
+    /v1/AREA/...             the areas of `passthrough_rules`, where exactly one row allows them
 
 Off unless a provider's row says `passthrough`. The caller's credentials stay here and the row's go
-out; of headers only those below pass, in either direction. Nothing is retried, raced or counted as
-tokens: a request is bounded in size and time, logged with who asked and what came, and that is all.
+out; of headers only those named there pass, in either direction. Nothing is retried, raced or
+counted as tokens: a request is bounded in size and time, logged with who asked and what came.
 What the relay serves itself (chat, responses, embeddings, messages) is refused here, since it would
 go past every rule that an operator has set for it. Of the request's own limits `x-relay-total-ms`
 holds, and `x-relay-first-token-ms` for the first byte.
+
+A request that is a WebSocket's handshake is one (`passthrough_socket`); from a browser only where
+its page's origin is among `cors_origins`, since browsers ask nobody before they open one.
 
 A client that leaves resets the provider's stream; an answer that breaks breaks the connection, as
 nobody could tell half a file from a whole one otherwise.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
+from collections.abc import Collection
 from typing import Final
 
 import structlog
@@ -34,82 +37,41 @@ from relay.errors import (
     Draining,
     FirstTokenTimeout,
     InvalidRequest,
+    PermissionDenied,
     Reason,
     RelayError,
     StreamStalled,
     UnknownModel,
     UpstreamStatus,
 )
-from relay.frontends.asgi import ABORT, STREAMS, RawHeaders, Receive, Scope, Send, read_body
+from relay.frontends.asgi import (
+    ABORT,
+    STREAMS,
+    WEBSOCKET,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+)
 from relay.frontends.caller import caller_of_headers
+from relay.frontends.passthrough_rules import (
+    AREAS,
+    PREFIX,
+    answer_headers,
+    checked,
+    path_of,
+    request_headers,
+)
+from relay.frontends.passthrough_socket import SocketExchange
 from relay.frontends.request_policy import read_policy
 from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
+from relay.transport.websocket import HandshakeRefused
 
 _log = structlog.get_logger("relay.passthrough")
 
-PREFIX: Final = "/pass/"
-AREAS: Final = frozenset(
-    {
-        "assistants",
-        "audio",
-        "batches",
-        "containers",
-        "conversations",
-        "evals",
-        "files",
-        "fine_tuning",
-        "images",
-        "moderations",
-        "realtime",
-        "threads",
-        "uploads",
-        "vector_stores",
-        "videos",
-    }
-)
-"""First words of OpenAI's paths that this relay has no meaning for."""
-METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_SERVED: Final = re.compile(
-    r".*(/chat/completions|/completions|/responses|/embeddings|/messages|/count_tokens"
-    r"|:generateContent|:streamGenerateContent|:batchEmbedContents|/api/chat|/api/embed)/*",
-    re.IGNORECASE,
-)
-_REQUEST_HEADERS: Final = frozenset(
-    {
-        b"accept",
-        b"content-type",
-        b"idempotency-key",
-        b"if-match",
-        b"if-none-match",
-        b"openai-beta",
-        b"anthropic-beta",
-        b"anthropic-version",
-        b"range",
-        b"x-goog-upload-command",
-        b"x-goog-upload-header-content-length",
-        b"x-goog-upload-header-content-type",
-        b"x-goog-upload-offset",
-        b"x-goog-upload-protocol",
-    }
-)
-_RESPONSE_HEADERS: Final = frozenset(
-    {
-        "accept-ranges",
-        "content-disposition",
-        "content-language",
-        "content-range",
-        "content-type",
-        "etag",
-        "last-modified",
-        "openai-processing-ms",
-        "openai-version",
-        "retry-after",
-        "x-request-id",
-        "request-id",
-    }
-)
 MAX_ERROR_BYTES: Final = 256 * 1024
 """Of an error that is looked through for our credentials; a longer one is cut."""
 _HEAD, _BODY, _CLIENT = 0, 1, 2
@@ -119,8 +81,13 @@ _HEAD, _BODY, _CLIENT = 0, 1, 2
 class Passthrough:
     """Serves what the module says; finds nothing where no row allows it."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, origins: Collection[str] = ()) -> None:
+        """
+        Args:
+            origins: of pages that may open a WebSocket; `*` for all.
+        """
         self._services = services
+        self._origins = origins
 
     def find(self, path: str) -> tuple[Endpoint, PassthroughConfig, str] | None:
         """The row that a path goes to, and what is behind its base address; None if none does.
@@ -134,7 +101,7 @@ class Passthrough:
             endpoint = endpoints.get(name)
             if endpoint is None or endpoint.passthrough is None:
                 return None
-            return endpoint, endpoint.passthrough, _checked(rest)
+            return endpoint, endpoint.passthrough, checked(rest)
         area = path.removeprefix("/v1/").partition("/")[0]
         if not path.startswith("/v1/") or area not in AREAS:
             return None
@@ -146,7 +113,7 @@ class Passthrough:
             raise InvalidRequest(f"several providers may serve {area}: ask one of {names}")
         if not found:
             return None
-        return *found[0], _checked(path.removeprefix("/v1/"))
+        return *found[0], checked(path.removeprefix("/v1/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Serve one request to its end.
@@ -163,40 +130,32 @@ class Passthrough:
             raise Draining("this relay is shutting down; connect again")
         endpoint, limits, _ = found
         budgets = read_policy(scope, {})[0].budgets
+        path = path_of(scope, endpoint)
+        if (offer := scope.get(WEBSOCKET)) is not None:
+            self._check_origin(scope)
+            socket = SocketExchange(services, endpoint, limits, budgets, scope, send, request_id)
+            try:
+                await socket.run(path, offer, receive)
+            except HandshakeRefused as refused:
+                length = (b"content-length", b"%d" % len(refused.body))
+                headers = answer_headers(refused.headers, endpoint, request_id)
+                head = {"type": "http.response.start", "status": refused.status}
+                await send({**head, "headers": [*headers, length]})
+                await send({"type": "http.response.body", "body": refused.body})
+            return
         exchange = _Exchange(services, endpoint, limits, budgets, scope, send, request_id)
         body = await read_body(scope, receive, limits.max_request_bytes)
         await send({"type": STREAMS})  # a client that ends its sending side has gone
-        await exchange.run(_path_of(scope, endpoint), body, receive)
+        await exchange.run(path, body, receive)
 
-
-def _checked(rest: str) -> str:
-    """
-    Raises:
-        InvalidRequest: what a server may read as another path, or what the relay serves itself.
-    """
-    segments = rest.split("/")
-    if not rest or "\\" in rest or any(part in ("", ".", "..") for part in segments[:-1]):
-        raise InvalidRequest("the path must be plain segments behind the provider's name")
-    if segments[-1] in (".", "..") or any(character < " " for character in rest):
-        raise InvalidRequest("the path must be plain segments behind the provider's name")
-    if _SERVED.fullmatch(f"/{rest}"):
-        raise InvalidRequest(f"the relay serves {segments[-1]} itself: ask it under /v1")
-    return rest
-
-
-def _path_of(scope: Scope, endpoint: Endpoint) -> str:
-    """As the client has encoded it, behind the row's base path, with its query."""
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    text = raw.decode("latin-1").partition("?")[0]
-    if "%2f" in text.lower() or "%5c" in text.lower() or "%2e" in text.lower():
-        raise InvalidRequest("the path may not hold encoded slashes or dots")
-    if text.startswith(PREFIX):
-        text = text[len(PREFIX) :].partition("/")[2]
-    else:
-        text = text.removeprefix("/v1/")
-    query: bytes = scope.get("query_string", b"")
-    tail = f"?{query.decode('latin-1')}" if query else ""
-    return f"{endpoint.base_path}/{text}{tail}"
+    def _check_origin(self, scope: Scope) -> None:
+        """
+        Raises:
+            PermissionDenied: a page asks whose site the operator has not named.
+        """
+        origin = header(scope, b"origin")
+        if origin and origin not in self._origins and "*" not in self._origins:
+            raise PermissionDenied("server.http.cors_origins does not name this page's origin")
 
 
 class _Exchange:
@@ -264,7 +223,7 @@ class _Exchange:
             UpstreamRequest(
                 self._scope["method"],
                 path,
-                [*self._headers(), *endpoint.headers],
+                [*request_headers(self._scope["headers"]), *endpoint.headers],
                 body,
             ),
             connect_timeout_s=self._limits.connect_ms / 1000,
@@ -307,21 +266,9 @@ class _Exchange:
         await self._head(stream.status, stream.headers, [("content-length", str(len(text)))])
         await self._send({"type": "http.response.body", "body": text})
 
-    def _headers(self) -> Headers:
-        return [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in self._scope["headers"]
-            if name in _REQUEST_HEADERS
-        ]
-
     async def _head(self, status: int, headers: Headers, length: Headers) -> None:
-        found: RawHeaders = [
-            (name.encode("latin-1"), value.encode("latin-1"))
-            for name, value in [*headers, *length]
-            if name in _RESPONSE_HEADERS or (name, value) in length
-        ]
-        found.append((b"x-relay-request-id", self._request_id.encode()))
-        found.append((b"x-relay-provider", self._endpoint.provider.encode("ascii", "replace")))
+        found = answer_headers(headers, self._endpoint, self._request_id)
+        found += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in length]
         self._is_head_out = True
         await self._send({"type": "http.response.start", "status": status, "headers": found})
 

@@ -117,12 +117,12 @@ def to_request(
     top_logprobs = integer(body, "top_logprobs", *SAMPLING_RANGES["top_logprobs"])
     if wants_logprobs:
         sampling = _with_top(sampling, top_logprobs)
-    reasoning = typed(body, "reasoning", dict, "an object") or {}
+    reasoning = typed(body, "reasoning", dict) or {}
     effort = text(reasoning, "effort", "reasoning")
     summary = text(reasoning, "summary", "reasoning") or text(
         reasoning, "generate_summary", "reasoning"
     )
-    shape = typed(body, "text", dict, "an object") or {}
+    shape = typed(body, "text", dict) or {}
     verbosity = text(shape, "verbosity", "text")
     tools = _tools(body)
     extra = {name: body[name] for name in _CHAT_TOO if body.get(name) is not None}
@@ -136,7 +136,7 @@ def to_request(
         messages=reader.messages(),
         tools=tools,
         tool_choice=_tool_choice(body.get("tool_choice")),
-        parallel_tool_calls=typed(body, "parallel_tool_calls", bool, "true or false"),
+        parallel_tool_calls=typed(body, "parallel_tool_calls", bool),
         response_format=_format(shape),
         sampling=sampling,
         reasoning=ReasoningOptions(effort=effort),
@@ -152,12 +152,12 @@ def to_request(
     if not request.messages:
         raise wrong("input", "must be a string or a non-empty array of items")
     echo = _echo(body, request, summary, top_logprobs or 0)
-    store = typed(body, "store", bool, "true or false") is not False
+    store = typed(body, "store", bool) is not False
     return ResponsesRequest(request, echo, items, wants_logprobs, store)
 
 
 def _refuse_what_needs_a_server(body: Mapping[str, Any]) -> None:
-    if typed(body, "background", bool, "true or false"):
+    if typed(body, "background", bool):
         raise wrong("background", "is not supported: the relay answers while the client waits")
     if body.get("conversation") is not None:
         raise wrong(
@@ -178,7 +178,7 @@ def _input(value: object, *, is_needed: bool) -> list[Any]:
 
 
 def _include(body: Mapping[str, Any]) -> list[str]:
-    given = typed(body, "include", list, "an array") or []
+    given = typed(body, "include", list) or []
     if not all(isinstance(one, str) for one in given):
         raise wrong("include", "must be an array of strings")
     return given
@@ -198,7 +198,7 @@ def _with_top(sampling: Sampling, top_logprobs: int | None) -> Sampling:
 
 
 def _tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
-    tools = typed(body, "tools", list, "an array") or []
+    tools = typed(body, "tools", list) or []
     check_count(len(tools), MAX_TOOLS, "tools")
     return tuple(_tool(item, f"tools[{at}]") for at, item in enumerate(tools))
 
@@ -211,12 +211,12 @@ def _tool(item: object, path: str) -> Tool:
         return Tool(name=needed(item, "name", path), opaque=_custom_of_chat(item))
     if kind != "function":
         return Tool(name="", opaque=item, opaque_wire=WIRE)
-    parameters = typed(item, "parameters", dict, "an object", path)
+    parameters = typed(item, "parameters", dict, path)
     return Tool(
         name=needed(item, "name", path),
         description=text(item, "description", path),
         parameters_json=b"" if parameters is None else orjson.dumps(parameters),
-        strict=typed(item, "strict", bool, "true or false", path),
+        strict=typed(item, "strict", bool, path),
     )
 
 
@@ -263,7 +263,7 @@ def _choice_of_chat(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format(shape: Mapping[str, Any]) -> ResponseFormat | None:
-    value = typed(shape, "format", dict, "an object", "text")
+    value = typed(shape, "format", dict, "text")
     if value is None:
         return None
     path = "text.format"
@@ -276,13 +276,13 @@ def _format(shape: Mapping[str, Any]) -> ResponseFormat | None:
         raise InvalidRequest(
             f"{path}.type must be text, json_object or json_schema", field=f"{path}.type"
         )
-    schema = typed(value, "schema", dict, "an object", path)
+    schema = typed(value, "schema", dict, path)
     return ResponseFormat(
         "json_schema",
         name=text(value, "name", path),
         description=text(value, "description", path),
         schema_json=b"" if schema is None else orjson.dumps(schema),
-        strict=typed(value, "strict", bool, "true or false", path),
+        strict=typed(value, "strict", bool, path),
     )
 
 
@@ -323,7 +323,7 @@ def _without_secrets(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
-    given = typed(body, "metadata", dict, "an object") or {}
+    given = typed(body, "metadata", dict) or {}
     check_count(len(given), _MAX_METADATA, "metadata")
     for key, value in given.items():
         if not isinstance(value, str) or len(value) > _MAX_METADATA_CHARS:

@@ -217,7 +217,7 @@ class _Turn:
 
 def _texts(item: Mapping[str, Any], key: str, path: str, allowance: Allowance) -> list[str]:
     """The texts of a reasoning item's parts."""
-    parts = typed(item, key, list, "an array", path)
+    parts = typed(item, key, list, path)
     if not parts:
         return []
     allowance.take_parts(len(parts), f"{path}.{key}")
@@ -317,7 +317,7 @@ def _file_part(item: Mapping[str, Any], path: str) -> Part:
 
 
 def _audio_part(item: Mapping[str, Any], path: str) -> Part:
-    inner = typed(item, "input_audio", dict, "an object", path)
+    inner = typed(item, "input_audio", dict, path)
     path = f"{path}.input_audio"
     if inner is None:
         raise wrong(path, "is required")

@@ -28,7 +28,8 @@ from relay.event_size import held_bytes
 from relay.frontends.grpc_status import to_status
 from relay.frontends.http_errors import error_body, retry_headers
 from relay.frontends.proto_out import FrameEncoder
-from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
+from relay.frontends.surfaces.chat_document import ChatCollector
+from relay.frontends.surfaces.chat_stream import ChatChunkEncoder
 from tests.fakes.collect import pieces_of
 from tests.fakes.ends import end_of
 from tests.fakes.odd_json import bodies, streams

@@ -1,17 +1,10 @@
-"""The emulator, the edge and a relay in front of them, as processes on free ports.
-
-`RELAY_BIN` names the relay's command (default: `.venv/bin/relay` of the checkout): it lives in an
-environment of its own, as it does where frameworks are used.
-"""
+"""The emulator, the edge and a relay in front of them, as processes on free ports."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -21,87 +14,10 @@ from typing import Any, Self
 
 import yaml
 
+from tests.fakes.line_process import LineProcess, relay_bin
 from tests.frameworks.faults import emulator_config, relay_config
 
-ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def relay_bin() -> str:
-    """The relay's command."""
-    return os.environ.get("RELAY_BIN") or str(ROOT / ".venv" / "bin" / "relay")
-
-
-class _Process:
-    """A process whose standard output and error are read line by line into lists."""
-
-    def __init__(self, name: str, *command: str) -> None:
-        self.name = name
-        self.lines: list[str] = []
-        self._changed = threading.Condition()
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "COLUMNS": "200"},
-        )
-        self._thread = threading.Thread(target=self._read, daemon=True, name=f"{name} output")
-        self._thread.start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self.lines.append(line.rstrip())
-                self._changed.notify_all()
-        with self._changed:
-            self._changed.notify_all()
-
-    def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first line of JSON that is wanted.
-
-        Raises:
-            RuntimeError: it ended, or said nothing of the kind in time.
-        """
-        until_s = time.monotonic() + START_TIMEOUT_S
-        seen = 0
-        with self._changed:
-            while True:
-                for line in self.lines[seen:]:
-                    seen += 1
-                    try:
-                        parsed = json.loads(line)
-                    except ValueError:
-                        continue
-                    if isinstance(parsed, dict) and wanted(parsed):
-                        return parsed
-                left_s = until_s - time.monotonic()
-                if left_s <= 0 or self._process.poll() is not None:
-                    raise RuntimeError(f"{self.name} did not start: {self.lines[-10:]}")
-                self._changed.wait(min(left_s, 0.2))
-
-    def stop(self) -> None:
-        """End it, kill it if it does not go."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._thread.join(timeout=STOP_TIMEOUT_S)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
 
 
 class World:
@@ -109,7 +25,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._processes: list[_Process] = []
+        self._processes: list[LineProcess] = []
         self._emulator_url = ""
         self.ports: dict[str, int] = {}
         """Of the relay: `grpc`, `http`, `admin`."""
@@ -160,8 +76,8 @@ class World:
         path.write_text(yaml.safe_dump(dict(document), allow_unicode=True), encoding="utf-8")
         return str(path)
 
-    def _run(self, name: str, *command: str) -> _Process:
-        process = _Process(name, *command)
+    def _run(self, name: str, *command: str) -> LineProcess:
+        process = LineProcess(name, *command)
         self._processes.append(process)
         return process
 

@@ -142,7 +142,7 @@ def test_rule_9_the_head_waits_for_the_winner_and_names_it() -> None:
 def test_whole_document_that_grows_too_large_is_refused_and_its_provider_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("relay.frontends.surfaces.chat_stream.MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr("relay.frontends.surfaces.chat_document.MAX_ANSWER_BYTES", 10_000)
     words = answer(*["x" * 1000] * 100, first_s=0.25, gap_s=0.25)
     scenario = Scenario({"a": FakeEndpoint(chunks=words)})
     told = Answer()

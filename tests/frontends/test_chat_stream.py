@@ -32,12 +32,9 @@ from relay.content import (
     Usage,
 )
 from relay.errors import EventTooLarge
-from relay.frontends.surfaces.chat_stream import (
-    ChatChunkEncoder,
-    ChatCollector,
-    relay_object,
-    usage_object,
-)
+from relay.frontends.surfaces.account import relay_object, usage_object
+from relay.frontends.surfaces.chat_document import ChatCollector
+from relay.frontends.surfaces.chat_stream import ChatChunkEncoder
 from relay.outcome import AttemptOutcome, AttemptRecord
 from tests.fakes.collect import collect
 from tests.fakes.ends import end_of
@@ -457,7 +454,7 @@ def _plain(call: dict[str, Any]) -> dict[str, Any]:
     ids=lambda event: type(event).__name__,
 )
 def test_completion_has_a_bound(event: StreamEvent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.frontends.surfaces.chat_stream.MAX_ANSWER_BYTES", 50_000)
+    monkeypatch.setattr("relay.frontends.surfaces.chat_document.MAX_ANSWER_BYTES", 50_000)
     collector = ChatCollector("asked")
     for _ in range(20):
         collector.add([INFO, event])
@@ -467,7 +464,7 @@ def test_completion_has_a_bound(event: StreamEvent, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_not_collected_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.frontends.surfaces.chat_stream.MAX_ANSWER_BYTES", 50_000)
+    monkeypatch.setattr("relay.frontends.surfaces.chat_document.MAX_ANSWER_BYTES", 50_000)
     collector = ChatCollector("asked")
     for _ in range(1000):
         collector.add([INFO, ToolArgumentsDelta(0, "x" * 100), Usage(1, 1, 2)])

@@ -203,10 +203,17 @@ def test_clients_are_told_when_not_to_try_again(error: RelayError, is_final: boo
 
 
 @pytest.mark.parametrize(
-    ("hint_s", "header"), [(None, None), (0.0, b"1"), (0.2, b"1"), (1.4, b"1"), (30.0, b"30")]
+    ("hint_s", "header"), [(None, None), (0.0, b"1"), (0.2, b"1"), (1.4, b"2"), (30.0, b"30")]
 )
-def test_retry_after_is_whole_seconds_and_never_zero(
+def test_retry_after_is_whole_seconds_and_never_too_early(
     hint_s: float | None, header: bytes | None
 ) -> None:
     error = RelayError("x", retry_after_s=hint_s)
-    assert dict(retry_headers(error)).get(b"retry-after") == header
+    headers = dict(retry_headers(error))
+    assert headers.get(b"retry-after") == header
+    assert (b"retry-after-ms" in headers) is (header is not None)
+
+
+def test_a_hint_below_a_second_is_told_in_milliseconds() -> None:
+    headers = dict(retry_headers(PoolExhausted("full", retry_after_s=0.2501)))
+    assert (headers[b"retry-after"], headers[b"retry-after-ms"]) == (b"1", b"251")

@@ -12,7 +12,16 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from relay.errors import ClientCancelled, RequestTooLarge
-from relay.frontends.asgi import STREAMS, Receive, Scope, Send, read_body, send_answer
+from relay.frontends.asgi import (
+    STREAMS,
+    TAKE_OVER,
+    WEBSOCKET,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_answer,
+)
 from relay.frontends.http_protocol import (
     BODY_TIMEOUT_S,
     HEAD_TIMEOUT_S,
@@ -46,6 +55,11 @@ class Wire(asyncio.Transport):
         self.refuses_writes_after: int | None = None
         """How many more writes the client's system takes before it says that nobody is there."""
         self.lost: Callable[[], None] = lambda: None
+        self.protocol: asyncio.BaseProtocol | None = None
+        """Who has taken it over."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.sent += data
@@ -89,6 +103,20 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+class Successor(asyncio.Protocol):
+    """Takes a connection over."""
+
+    def __init__(self) -> None:
+        self.came = b""
+        self.wire: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.wire = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.came += data
+
+
 class Caller:
     """A client's end of one connection with an application behind it."""
 
@@ -96,6 +124,7 @@ class Caller:
         self.bodies: list[bytes | str] = []
         """What the application was given, or the name of what it raised."""
         self.scopes: list[Scope] = []
+        self.successor = Successor()
         self.gone: list[str] = []
         """Paths of requests whose application learnt that the client had gone."""
         self.may_answer = asyncio.Event()
@@ -132,8 +161,17 @@ class Caller:
             self.bodies.append("too large")
             await send_answer(send, 413, b"{}")
             return
-        if scope["path"] == "/streamed":
+        if scope["path"] in ("/streamed", "/socket"):
             await send({"type": STREAMS})
+        if scope["path"] == "/socket" and WEBSOCKET in scope:
+            await self.may_answer.wait()
+            try:
+                headers = scope[WEBSOCKET].accepting(None)
+                message = {"type": TAKE_OVER, "headers": headers, "protocol": self.successor}
+                await send(message)
+            except ClientCancelled:
+                self.gone.append("/socket")
+            return
         if scope["path"] in ("/held", "/streamed") and not await self._may_answer(receive):
             self.gone.append(scope["path"])
             return
@@ -376,6 +414,8 @@ UPGRADES = [
     b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n",
     b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n",
     b"upgrade: TLS/1.2\r\nconnection: keep-alive, Upgrade\r\n",
+    b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
 ]
 
 
@@ -406,6 +446,68 @@ def test_offer_of_an_upgrade_is_ignored(offer: bytes, step: int) -> None:
         await caller.closed()
 
     runs()
+
+
+SOCKET = GET.replace(b"/healthz", b"/socket").replace(b"host: r\r\n", UPGRADES[-1])
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize("before", [b"", GET, POST + b"abcd"])
+def test_a_websocket_is_taken_over_and_left_alone(before: bytes, step: int) -> None:
+    @on_virtual_time
+    async def runs() -> None:
+        caller = Caller()
+        caller.may_answer.set()
+        data = before + SOCKET
+        for index in range(0, len(data), step):
+            caller.send(data[index : index + step])
+            await settle()
+        assert caller.wire.protocol is caller.successor
+        assert caller.successor.wire is caller.wire
+        assert caller.wire.statuses == [*[200 for _ in before[:1]], 101]
+        assert caller.wire.sent.endswith(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+            b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
+        assert not caller.protocol.connections
+        assert caller.timers() == 0
+        await asyncio.sleep(1000)
+        assert not caller.wire.is_closing()
+        assert caller.wire.reads
+
+    runs()
+
+
+@pytest.mark.parametrize("ahead", [GET, GET[:9], b"\x82\x80\x00\x00\x00\x00", b"x" * 100_000])
+@pytest.mark.parametrize("together", [True, False])
+def test_who_sends_before_it_is_a_websocket_is_cut_off(ahead: bytes, together: bool) -> None:
+    @on_virtual_time
+    async def runs() -> None:
+        caller = Caller()
+        for data in [SOCKET + ahead] if together else [SOCKET, ahead]:
+            caller.send(data)
+            await settle()
+        caller.may_answer.set()
+        await settle()
+        assert caller.gone == ["/socket"]
+        assert caller.wire.was_aborted
+        assert caller.wire.statuses == []
+        assert caller.wire.protocol is None
+
+    runs()
+
+
+@on_virtual_time
+async def test_who_has_gone_before_it_is_a_websocket() -> None:
+    caller = Caller()
+    caller.send(SOCKET)
+    await settle()
+    caller.wire.close()
+    await settle()
+    caller.may_answer.set()
+    await settle()
+    assert caller.gone == ["/socket"]
+    assert caller.wire.statuses == []
 
 
 @pytest.mark.parametrize("data", [b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", b"\x00\r\n\r\n"])

@@ -17,7 +17,13 @@ from tests.fakes.h2_server import H2Server
 from tests.fakes.tls import CertAuthority
 
 ON_BOTH_LOOPS = frozenset(
-    {"test_commit_headers", "test_end_to_end", "test_http_edge", "test_slow_requests"}
+    {
+        "test_commit_headers",
+        "test_end_to_end",
+        "test_http_edge",
+        "test_passthrough_websocket",
+        "test_slow_requests",
+    }
 )
 """Modules; together they take five seconds more. With `RELAY_FULL=1` all do but the corpus, in
 which the loop changes nothing."""

@@ -11,6 +11,7 @@ Generate and in a session.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -785,7 +786,7 @@ async def test_retry_hint_reaches_the_client_clamped(
         reply = await ASKERS[name](world.relay, "alone-lab")
         assert reply.code == "429"
         # Whole seconds, and never "at once": a client that obeys must not hammer.
-        wanted = None if hint_s is None else max(1, round(hint_s))
+        wanted = None if hint_s is None else max(1, math.ceil(hint_s))
         assert reply.retry_after_s == wanted, name
     result = await world.relay.generate(start("g", "alone-lab"))
     details = details_of(status_of(result.error))

@@ -108,6 +108,15 @@ async def test_the_key_is_swapped_and_headers_are_chosen(
     assert OUR_KEY not in repr(lines)
 
 
+async def test_a_key_in_the_query_stays_here(relay: RelayUnderTest, upstream: H2Server) -> None:
+    upstream.routes["/v1/files"] = echo
+    many = f"a=b%26c&&API-KEY={THEIRS}&access%5Ftoken={THEIRS}&keys=1"
+    for query in (f"key={THEIRS}", many, "a"):
+        assert (await relay.http.get(f"/v1/files?{query}")).status_code == 200
+    paths = [stream.path for stream in upstream.requests("/v1/files")]
+    assert paths == ["/v1/files", "/v1/files?a=b%26c&&keys=1", "/v1/files?a"]
+
+
 async def test_the_official_client_speaks(relay: RelayUnderTest, upstream: H2Server) -> None:
     upstream.routes[SPEECH] = echo
     async with relay.openai() as client:

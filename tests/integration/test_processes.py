@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import httpx2
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from websockets.asyncio.client import connect
 
 from relay import supervisor
 from relay.config import ServerConfig
@@ -27,6 +28,7 @@ from relay.server import StartError, refuse_taken
 from relay.supervisor import FAILED_START_STATUS, MAX_FAILED_STARTS, WORKER_VARIABLE, Supervisor
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import chat_body, eventually, provider
+from tests.fakes.websocket_provider import WebSocketProvider
 
 pytestmark = [
     pytest.mark.sockets,
@@ -324,6 +326,31 @@ async def test_workers_share_the_ports_are_replaced_and_end_together(tmp_path: P
             assert not [pid for pid in pids.values() if is_there(pid)]
             with pytest.raises(httpx2.TransportError):
                 await serves(relay, 1)
+
+
+async def test_workers_tell_the_websockets_that_they_hand_through(tmp_path: Path) -> None:
+    async with WebSocketProvider() as lab:
+        row = provider(lab.url, passthrough=True, warm_connections=0)
+        with shared({"providers": {"lab": row}}) as document:
+            document["server"]["drain_grace_ms"] = 300
+            async with (
+                RelayProcess(tmp_path, document, "--workers", "2") as relay,
+                AsyncExitStack() as stack,
+            ):
+                await started(relay, 2)
+                url = f"ws://127.0.0.1:{document['server']['http']['address'].split(':')[1]}"
+                clients = [
+                    await stack.enter_async_context(connect(f"{url}/v1/realtime", proxy=None))
+                    for _ in range(8)
+                ]
+                for client in clients:
+                    await client.send("hello")
+                    assert await client.recv() == "hello"
+                relay.signal(signal.SIGTERM)
+                for client in clients:
+                    await asyncio.wait_for(client.wait_closed(), STOP_S)
+                    assert client.close_code == 1012
+                assert await relay.exited() == 0
 
 
 async def test_sighup_reaches_every_worker(tmp_path: Path) -> None:

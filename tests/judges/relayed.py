@@ -10,7 +10,8 @@ from rtrelay.v1 import ConverseResponse, OutputOptions
 
 from relay.content import ChoiceFinished, StreamEvent, Usage
 from relay.frontends.proto_out import FrameEncoder
-from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
+from relay.frontends.surfaces.chat_document import ChatCollector
+from relay.frontends.surfaces.chat_stream import ChatChunkEncoder
 from relay.frontends.surfaces.messages_stream import MessageEventEncoder
 from relay.frontends.surfaces.messages_whole import MessageCollector
 from relay.frontends.surfaces.responses_stream import (

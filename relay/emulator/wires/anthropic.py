@@ -25,6 +25,7 @@ from relay.emulator.wires.base import (
     estimate_tokens,
 )
 from relay.emulator.wires.openai_chat import last_user_text
+from relay.emulator.wires.tool_results import last_results
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -70,6 +71,7 @@ class AnthropicMessages:
             model=model,
             stream=bool(body.get("stream")),
             prompt=last_user_text(messages),
+            results=last_results(messages),
             tools=[_tool(as_object(entry, "tools")) for entry in tools],
             forced_tool=_forced(body.get("tool_choice")),
             max_tokens=max_tokens,

@@ -25,8 +25,9 @@ from relay.emulator.wires.base import (
     as_list,
     as_object,
     estimate_tokens,
+    text_of,
 )
-from relay.emulator.wires.openai_chat import text_of
+from relay.emulator.wires.tool_results import last_results
 
 _FINISHES = {
     "stop": "STOP",
@@ -75,6 +76,7 @@ class Gemini:
             model=model,
             stream=method == "streamGenerateContent",
             prompt=_last_user_text(contents),
+            results=last_results(contents),
             tools=_tools(body.get("tools")),
             forced_tool=_forced(calling),
             max_tokens=as_int(config.get("maxOutputTokens")),

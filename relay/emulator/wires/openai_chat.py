@@ -23,8 +23,10 @@ from relay.emulator.wires.base import (
     as_list,
     as_object,
     estimate_tokens,
+    text_of,
 )
 from relay.emulator.wires.dialects import OPENAI, Dialect
+from relay.emulator.wires.tool_results import last_results
 
 _HUGE = 10**12
 
@@ -50,6 +52,7 @@ class OpenAIChat:
             model=model,
             stream=bool(body.get("stream")),
             prompt=last_user_text(messages),
+            results=last_results(messages),
             tools=_tools(body.get("tools")),
             forced_tool=_forced(body.get("tool_choice")),
             max_tokens=as_int(body.get("max_completion_tokens")) or as_int(body.get("max_tokens")),
@@ -351,16 +354,6 @@ def last_user_text(messages: Sequence[object]) -> str:
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("role") == "user":
             return text_of(message.get("content"))
-    return ""
-
-
-def text_of(content: object) -> str:
-    """Text of a message's content: a string, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        return " ".join(text for text in texts if isinstance(text, str))
     return ""
 
 

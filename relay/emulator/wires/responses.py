@@ -22,6 +22,7 @@ from relay.emulator.wires.base import (
 )
 from relay.emulator.wires.dialects import OPENAI, openai_error
 from relay.emulator.wires.openai_chat import last_user_text, usage_object
+from relay.emulator.wires.tool_results import last_results
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _ERROR_SEQUENCE = 900_000
@@ -44,6 +45,7 @@ class OpenAIResponses:
             model=model,
             stream=bool(body.get("stream")),
             prompt=given if isinstance(given, str) else last_user_text(given),
+            results=() if isinstance(given, str) else last_results(given),
             tools=_tools(body.get("tools")),
             forced_tool=_forced(body.get("tool_choice")),
             max_tokens=as_int(body.get("max_output_tokens")),

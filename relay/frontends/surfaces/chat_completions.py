@@ -11,7 +11,8 @@ from relay.frontends.http_errors import error_body
 from relay.frontends.legacy_functions import uses_functions
 from relay.frontends.stream_options import read_stream_options
 from relay.frontends.surface import Asked
-from relay.frontends.surfaces.chat_stream import ChatChunkEncoder, ChatCollector
+from relay.frontends.surfaces.chat_document import ChatCollector
+from relay.frontends.surfaces.chat_stream import ChatChunkEncoder
 
 
 class ChatCompletions:

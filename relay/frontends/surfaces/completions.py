@@ -29,9 +29,10 @@ from relay.errors import EventTooLarge, InvalidRequest, RelayError
 from relay.event_size import held_bytes
 from relay.frontends.chat_body import to_request
 from relay.frontends.http_errors import error_body
+from relay.frontends.limits import MAX_ANSWER_BYTES
 from relay.frontends.stream_options import read_stream_options
 from relay.frontends.surface import Asked
-from relay.frontends.surfaces.chat_stream import MAX_ANSWER_BYTES, relay_object, usage_object
+from relay.frontends.surfaces.account import relay_object, usage_object
 from relay.outcome import GenerationEnd
 
 _FINISH: Final = {

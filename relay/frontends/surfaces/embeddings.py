@@ -20,9 +20,10 @@ from relay.content import (
     Sampling,
 )
 from relay.errors import InvalidRequest, RelayError
+from relay.frontends.body_fields import integer, needed, text
 from relay.frontends.http_errors import error_body
 from relay.frontends.surface import Asked
-from relay.frontends.surfaces.chat_stream import relay_object
+from relay.frontends.surfaces.account import relay_object
 from relay.outcome import GenerationEnd
 
 MAX_INPUTS: Final = 2048
@@ -49,9 +50,7 @@ class EmbeddingsApi:
 
     def read(self, body: dict[str, Any], policy: Policy) -> Asked:
         self.wants_stream(body)
-        model = _text(body, "model")
-        if not model:
-            raise InvalidRequest("model is required", field="model")
+        model = needed(body, "model")
         encoding = body.get("encoding_format")
         if encoding not in (None, "float", "base64"):
             raise InvalidRequest("encoding_format must be float or base64", field="encoding_format")
@@ -62,11 +61,11 @@ class EmbeddingsApi:
             embedding=EmbeddingOptions(
                 texts=texts,
                 tokens=tokens,
-                dimensions=_dimensions(body.get("dimensions")),
+                dimensions=integer(body, "dimensions", 1, MAX_DIMENSIONS),
                 as_base64=encoding == "base64",
             ),
             sampling=Sampling(max_output_tokens=0),  # vectors are paid by what goes in
-            user=_text(body, "user"),
+            user=text(body, "user"),
             extra={
                 key: value
                 for key, value in body.items()
@@ -107,23 +106,6 @@ class _Document:
         )
 
 
-def _text(body: dict[str, Any], field: str) -> str:
-    value = body.get(field)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{field} must be text", field=field)
-    return value
-
-
-def _dimensions(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_DIMENSIONS:
-        raise InvalidRequest(f"dimensions must be 1 to {MAX_DIMENSIONS}", field="dimensions")
-    return value
-
-
 def _input(value: object) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
     """Texts, or texts as tokens: one, or a list of them."""
     if isinstance(value, str):
@@ -135,8 +117,8 @@ def _input(value: object) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]
     if len(value) > MAX_INPUTS:
         raise InvalidRequest(f"input holds more than {MAX_INPUTS} texts", field="input")
     if isinstance(value[0], str):
-        for at, text in enumerate(value):
-            if not isinstance(text, str) or not text:
+        for at, one in enumerate(value):
+            if not isinstance(one, str) or not one:
                 raise InvalidRequest(f"input[{at}] must be text that is not empty", field="input")
         return tuple(value), ()
     return (), tuple(_tokens(tokens, at) for at, tokens in enumerate(value))

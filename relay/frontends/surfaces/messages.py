@@ -12,10 +12,10 @@ from typing import Any, Final
 from relay.content import Policy
 from relay.errors import InvalidRequest, RelayError
 from relay.frontends.asgi import Scope
+from relay.frontends.body_fields import typed
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
 from relay.frontends.messages_body import to_request
 from relay.frontends.messages_errors import error_body
-from relay.frontends.messages_fields import typed
 from relay.frontends.surface import Asked
 from relay.frontends.surfaces.messages_stream import MessageEventEncoder
 from relay.frontends.surfaces.messages_whole import MessageCollector

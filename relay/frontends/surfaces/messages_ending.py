@@ -20,7 +20,7 @@ from relay.content import (
 )
 from relay.frontends.messages_content import REASONING_FORMAT
 from relay.frontends.messages_state import MAX_STATE_BYTES, STATE_KEYS, pack
-from relay.frontends.surfaces.chat_stream import relay_object
+from relay.frontends.surfaces.account import relay_object
 from relay.outcome import GenerationEnd
 
 _STOP_REASON: Final[Mapping[FinishReason, str]] = {

@@ -21,7 +21,7 @@ from relay.content import (
 )
 from relay.errors import EventTooLarge
 from relay.event_size import HEAD_BYTES, held_bytes
-from relay.frontends.surfaces.chat_stream import MAX_ANSWER_BYTES
+from relay.frontends.limits import MAX_ANSWER_BYTES
 from relay.frontends.surfaces.messages_ending import (
     Ending,
     entries_of,

@@ -57,7 +57,7 @@ class Responses:
         self._max_conversation_bytes = max_conversation_bytes
 
     def wants_stream(self, body: dict[str, Any]) -> bool:
-        return bool(typed(body, "stream", bool, "true or false"))
+        return bool(typed(body, "stream", bool))
 
     def read(self, body: dict[str, Any], policy: Policy) -> Asked:
         turns = self._earlier(previous_response_id(body), policy.tenant)

@@ -29,7 +29,7 @@ from relay.content import (
 )
 from relay.errors import RelayError
 from relay.frontends.http_errors import error_object
-from relay.frontends.surfaces.chat_stream import relay_object
+from relay.frontends.surfaces.account import relay_object
 from relay.frontends.surfaces.response_items import TEXT, Growing, Json
 from relay.frontends.surfaces.response_output import ResponseOutput, logprobs_of
 from relay.outcome import GenerationEnd

@@ -1,0 +1,323 @@
+"""One WebSocket handed through: OpenAI's Realtime API and what is like it.
+
+The provider is dialled first: what it refuses before its handshake is an HTTP answer to the client,
+as for any other request. From then on messages go both ways unread, one at a time each way, so a
+side that does not read holds up the other one and nothing piles up here. The one thing looked for:
+an error in text that quotes our credentials.
+
+How it ends is passed on: a side's close code and reason go to the other one (`1005`: none). What
+no frame has said is told in our words: to the client `1011` when the provider's side broke, `1012`
+when this relay stops, `1001` at a limit of ours; to the provider `1001`, since the client has gone.
+What breaks the protocol, or is too large, is answered to its sender with the code that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from relay.config import PassthroughConfig
+from relay.content import Budgets
+from relay.deadline import Scope as Deadline
+from relay.deadline import Timer, Watchdog
+from relay.dispatch import Services
+from relay.errors import (
+    AttemptTimeout,
+    ClientCancelled,
+    Draining,
+    InternalError,
+    Reason,
+    RelayError,
+    RemoteProtocolError,
+    StreamStalled,
+    UpstreamStatus,
+)
+from relay.frontends.asgi import STREAMS, TAKE_OVER, Receive, Scope, Send
+from relay.frontends.caller import caller_of_headers
+from relay.frontends.passthrough_rules import (
+    BROWSER_KEY,
+    answer_headers,
+    request_headers,
+    subprotocols_of,
+)
+from relay.frontends.websocket_offer import Offer
+from relay.redaction import forms_of, without
+from relay.routing.catalog import Endpoint
+from relay.transport.websocket import (
+    ClientSocket,
+    Ending,
+    HandshakeRefused,
+    ServerSocket,
+    SocketLimits,
+    WebSocket,
+    dial,
+)
+
+_log = structlog.get_logger("relay.passthrough")
+
+_GOING_AWAY, _NO_STATUS, _ABNORMAL, _INTERNAL, _RESTART = 1001, 1005, 1006, 1011, 1012
+_OPENING, _OPEN = 0, 1
+"""What its watchdog knows it to do; opening has a limit of its own."""
+_ERROR: Final = '"error"'
+
+
+class _Goodbyes(NamedTuple):
+    """What each side is told, and on whose account."""
+
+    by: str
+    """`client`, `provider` or `relay`."""
+    code: int
+    """Which that side said, 1006 if it just went; ours to the client where it was the relay."""
+    fault: str
+    to_client: tuple[int, str]
+    to_provider: tuple[int, str]
+
+
+class SocketExchange:
+    """One WebSocket from its request to its end."""
+
+    def __init__(
+        self,
+        services: Services,
+        endpoint: Endpoint,
+        limits: PassthroughConfig,
+        budgets: Budgets,
+        scope: Scope,
+        send: Send,
+        request_id: str,
+    ) -> None:
+        bounds = limits.websocket
+        self._services = services
+        self._endpoint = endpoint
+        self._limits = SocketLimits(
+            bounds.max_message_bytes,
+            bounds.waiting_bytes,
+            bounds.ping_ms / 1000,
+            services.slow_consumer_s,
+        )
+        self._connect_s = min(bounds.connect_ms / 1000, budgets.first_token_s or math.inf)
+        self._idle_s = bounds.idle_ms / 1000
+        self._total_s = min(bounds.total_ms / 1000, budgets.total_s or math.inf)
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self._deadline = Deadline()
+        self._secrets = forms_of(endpoint.headers)
+        self._watchdog: Watchdog
+        self._client: ServerSocket | None = None
+        """Once the client's connection is a WebSocket."""
+        self._provider: ClientSocket | None = None
+        self._status = 0
+        self._began_s = services.clock()
+
+    async def run(self, path: str, offer: Offer, receive: Receive) -> None:
+        """Hand it through to its end, which is told to both sides.
+
+        Raises:
+            RelayError: nothing was sent to the client.
+            ClientCancelled: it went away before it was a WebSocket.
+            HandshakeRefused: as the provider said it, our credentials masked.
+
+        Cancelled: both connections are broken off.
+        """
+        deadline, live = self._deadline, self._services.live
+        deadline.enter()
+        live.add(self, deadline.cancel)
+        timer = Timer(deadline, self._total_s, self._too_long)
+        limits_s = (None, self._idle_s)
+        self._watchdog = Watchdog(deadline, limits_s, self._silent, self._services.clock)
+        failure: RelayError | None = None
+        goodbyes: _Goodbyes | None = None
+        try:
+            try:
+                await self._open(path, offer, receive)
+                await self._talk()
+            except asyncio.CancelledError:
+                failure = deadline.caught()
+                if failure is None:
+                    raise
+            except RelayError as error:
+                failure = error
+            finally:
+                self._watchdog.stop()
+                timer.stop()
+                deadline.leave()
+            goodbyes = self._goodbyes(failure)
+            await self._part(goodbyes)
+            if self._client is None and failure is not None:
+                raise failure
+        finally:
+            for side in (self._client, self._provider):
+                if side is not None:
+                    side.abort()
+            live.discard(self)
+            self._log(failure, goodbyes, offer)
+
+    # --- the beginning ----------------------------------------------------------------------
+
+    async def _open(self, path: str, offer: Offer, receive: Receive) -> None:
+        listener = asyncio.get_running_loop().create_task(self._watch_client(receive))
+        try:
+            await self._send({"type": STREAMS})  # a client that ends its sending side has gone
+            self._provider = provider = await self._dial(path, offer)
+        finally:
+            listener.cancel()
+            await asyncio.wait([listener])
+        client = ServerSocket(self._limits)
+        headers = list(provider.response.headers.raw_items()) if provider.response else []
+        answer = answer_headers(
+            [(name.lower(), value) for name, value in headers], self._endpoint, self._request_id
+        )
+        chosen = offer.accepting(provider.subprotocol)
+        await self._send({"type": TAKE_OVER, "headers": chosen + answer, "protocol": client})
+        self._client, self._status = client, 101
+
+    async def _dial(self, path: str, offer: Offer) -> ClientSocket:
+        endpoint = self._endpoint
+        try:
+            return await dial(
+                endpoint.origin,
+                path,
+                [*request_headers(self._scope["headers"]), *endpoint.headers],
+                subprotocols_of(offer.subprotocols),
+                self._limits,
+                connect_timeout_s=self._connect_s,
+            )
+        except HandshakeRefused as refused:
+            self._status = refused.status
+            if refused.status < 300:
+                raise RemoteProtocolError(f"{endpoint.provider} has no WebSocket here") from None
+            if refused.status < 400:
+                raise UpstreamStatus(
+                    f"{endpoint.provider} answered with a redirect, which is not followed",
+                    reason=Reason.UPSTREAM_REDIRECT,
+                    http_status=refused.status,
+                ) from None
+            text = without(refused.body.decode("utf-8", "replace"), self._secrets)
+            raise HandshakeRefused(refused.status, refused.headers, text.encode()) from None
+
+    async def _watch_client(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._deadline.cancel(ClientCancelled("the client closed the connection"))
+
+    # --- both ways --------------------------------------------------------------------------
+
+    async def _talk(self) -> None:
+        """Return when one side has ended and all that it had said is delivered."""
+        client, provider = self._client, self._provider
+        if client is None or provider is None:
+            raise InternalError("there is nobody to talk to")
+        self._watchdog.enter(_OPEN, self._services.clock())
+        loop = asyncio.get_running_loop()
+        pumps = {
+            loop.create_task(self._pump(client, provider)),
+            loop.create_task(self._pump(provider, client, self._secrets)),
+        }
+        try:
+            done, rest = await asyncio.wait(pumps, return_when="FIRST_COMPLETED")
+            if rest and not any(pump.result() for pump in done):
+                # Whom it sent to has ended: what that side said before still goes out.
+                done, _ = await asyncio.wait(rest)
+                for pump in done:
+                    pump.result()
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.wait(pumps)
+
+    async def _pump(self, source: WebSocket, sink: WebSocket, secrets: Sequence[str] = ()) -> bool:
+        """Returns whether the source has ended, not the sink.
+
+        Args:
+            secrets: masked in what may be an error.
+        """
+        watchdog, clock = self._watchdog, self._services.clock
+        while (message := await source.receive()) is not None:
+            watchdog.enter(_OPEN, clock())
+            if secrets and isinstance(message, str) and _ERROR in message:
+                for secret in secrets:
+                    message = message.replace(secret, "***")
+            if not await sink.deliver(message):
+                return False
+        return True
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _goodbyes(self, failure: RelayError | None) -> _Goodbyes:
+        client, provider = self._client, self._provider
+        gone = (_GOING_AWAY, "")
+        if failure is not None or client is None or provider is None:
+            text = "" if failure is None else failure.public_message
+            code = _RESTART if isinstance(failure, Draining) else _GOING_AWAY
+            return _Goodbyes("relay", code, "", (code, text), gone)
+        # Both may have ended: then the provider's word is what the client waits for.
+        if not provider.is_open:
+            said = provider.ending()
+            if said.code != _ABNORMAL:
+                reason = without(said.reason, self._secrets) if said.reason else ""
+                return _Goodbyes("provider", said.code, "", (said.code, reason), gone)
+            return _Goodbyes(
+                "provider", said.code, said.fault, (_INTERNAL, self._broken(said)), gone
+            )
+        said = client.ending()
+        to_provider = gone if said.code == _ABNORMAL else (said.code, said.reason)
+        return _Goodbyes("client", said.code, said.fault, gone, to_provider)
+
+    def _broken(self, said: Ending) -> str:
+        name = self._endpoint.provider
+        return f"{name}: {said.fault}" if said.fault else f"the connection to {name} broke"
+
+    async def _part(self, goodbyes: _Goodbyes) -> None:
+        loop = asyncio.get_running_loop()
+        partings = [
+            loop.create_task(side.finish(code, reason))
+            for side, (code, reason) in (
+                (self._client, goodbyes.to_client),
+                (self._provider, goodbyes.to_provider),
+            )
+            if side is not None
+        ]
+        if partings:
+            try:
+                await asyncio.wait(partings)
+            finally:
+                for parting in partings:
+                    parting.cancel()
+                await asyncio.wait(partings)
+
+    def _too_long(self) -> RelayError:
+        return AttemptTimeout(f"a WebSocket may last {self._total_s:g} s here")
+
+    def _silent(self, state: int) -> RelayError:
+        return StreamStalled(f"no message came either way for {self._idle_s:g} s")
+
+    def _log(self, failure: RelayError | None, goodbyes: _Goodbyes | None, offer: Offer) -> None:
+        services, client, provider = self._services, self._client, self._provider
+        tenant = caller_of_headers(services.tenants, self._scope["headers"]).tenant
+        for name in offer.subprotocols:
+            if not tenant and name.startswith(BROWSER_KEY):
+                tenant = services.tenants.name(name.removeprefix(BROWSER_KEY))
+        end = goodbyes or _Goodbyes("relay", _ABNORMAL, "", (_ABNORMAL, ""), (_ABNORMAL, ""))
+        _log.info(
+            "passthrough",
+            id=self._request_id,
+            tenant=tenant or None,
+            provider=self._endpoint.provider,
+            method="WEBSOCKET",
+            path=self._scope["path"][:200],
+            status=self._status or None,
+            reason=failure.reason.name if failure is not None else None,
+            ended_by=end.by if client else None,
+            close_code=end.code if client else None,
+            fault=(end.fault or None) if client else None,
+            request_messages=client.received_messages if client else 0,
+            request_bytes=client.received_bytes if client else 0,
+            answer_messages=provider.received_messages if provider else 0,
+            answer_bytes=provider.received_bytes if provider else 0,
+            wall_us=round((services.clock() - self._began_s) * 1e6),
+        )
