@@ -59,7 +59,7 @@ class HttpSurface(ABC):
 
     async def _read_stream(self, response: httpx2.Response, watch: Watch) -> Told:
         told, held = Told(), b""
-        async for piece in response.aiter_raw():
+        async for piece in response.aiter_bytes():
             *events, held = (held + piece).split(b"\n\n")
             for event in events:
                 name, data = "", ""

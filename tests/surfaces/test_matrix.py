@@ -10,9 +10,10 @@ until the client has seen the beginning.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import httpx2
 import orjson
 import pytest
 import pytest_asyncio
@@ -20,8 +21,10 @@ import pytest_asyncio
 from relay.emulator.prose import reasoning_tokens
 from tests.fakes.emulator_process import EmulatorProcess
 from tests.fakes.h1_server import Exchange, H1Server
+from tests.fakes.nginx import nginx, nginx_path
 from tests.fakes.relay_under_test import RelayUnderTest, relay_under_test
 from tests.surfaces.cells import CELLS, Cell
+from tests.surfaces.http_surface import HttpSurface
 from tests.surfaces.told import ARGUMENTS, Call, Told, Watch, Wish
 from tests.surfaces.wires import ORDER_MODEL, RETRY_AFTER_S, WIRES, halves
 
@@ -50,15 +53,31 @@ class World:
         self.emulator = emulator
         self.scripted = scripted
 
-    async def ask(self, cell: Cell, wish: Wish, watch: Watch = lambda _: None) -> Told:
+    async def ask(
+        self,
+        cell: Cell,
+        wish: Wish,
+        watch: Watch = lambda _: None,
+        http: httpx2.AsyncClient | None = None,
+    ) -> Told:
         async with asyncio.timeout(WAIT_S):
-            return await cell.surface.ask(self.relay, wish, watch)
+            if http is None:
+                return await cell.surface.ask(self.relay, wish, watch)
+            assert isinstance(cell.surface, HttpSurface)
+            return await cell.surface.ask_at(http, wish, watch)
 
     async def ask_held(
-        self, cell: Cell, then: Callable[[Exchange, bytes], Awaitable[None]]
+        self,
+        cell: Cell,
+        then: Callable[[Exchange, bytes], Awaitable[None]],
+        http: httpx2.AsyncClient | None = None,
     ) -> Told:
         """Ask a provider that does `then` with the rest once the client has seen its first word;
-        at once, where clients see nothing before the end."""
+        at once, where clients see nothing before the end.
+
+        Args:
+            http: a client of what stands before the relay; None to ask it directly.
+        """
         answer = halves(cell.wire.emulated, *WORDS)
         seen_first = asyncio.Event()
         if not cell.surface.is_stream:
@@ -75,7 +94,8 @@ class World:
                 seen_first.set()
 
         self.scripted.routes[cell.wire.path] = script
-        return await self.ask(cell, Wish(f"held-{cell.wire.name}/{ORDER_MODEL}"), watch)
+        wish = Wish(f"held-{cell.wire.name}/{ORDER_MODEL}")
+        return await self.ask(cell, wish, watch, http)
 
     def script(self, cell: Cell) -> str:
         """A model of the cell's own."""
@@ -170,6 +190,33 @@ async def test_a_cut_stream_is_no_clean_end(world: World, cell: Cell) -> None:
 @cells("order")
 async def test_the_first_chunk_leaves_before_the_second_comes(world: World, cell: Cell) -> None:
     told = await world.ask_held(cell, finish)
+    assert told == Told(text="".join(WORDS), finish="stop", ends=1)
+
+
+through_nginx = [
+    cell
+    for cell in CELLS
+    if cell.column == "order"
+    and cell.wire is WIRES[0]
+    and isinstance(cell.surface, HttpSurface)
+    and cell.surface.is_stream
+]
+
+
+@pytest.fixture(scope="module")
+def nginx_url(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not nginx_path():
+        pytest.skip("there is no nginx here")
+    directory = tmp_path_factory.mktemp("nginx")
+    with nginx(directory, world.relay.worker.http_port) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("cell", through_nginx, ids=[cell.surface.name for cell in through_nginx])
+async def test_nginx_lets_the_first_chunk_through(world: World, nginx_url: str, cell: Cell) -> None:
+    """Buffering and compressing, it collects answers that do not say not to."""
+    async with httpx2.AsyncClient(base_url=nginx_url, trust_env=False, timeout=20) as http:
+        told = await world.ask_held(cell, finish, http)
     assert told == Told(text="".join(WORDS), finish="stop", ends=1)
 
 
