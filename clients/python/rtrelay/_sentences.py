@@ -37,6 +37,13 @@ class SegmentedText:
             found.append(choice.cut(end, is_last=False))
         return found
 
+    def break_off(self, number: int) -> list[Segment]:
+        """A tool call comes now: what was said before it, if it can be spoken."""
+        choice = self._choices.get(number)
+        if choice is None or not _SPEAKABLE.search(choice.text):
+            return []
+        return [choice.cut(len(choice.text), is_last=False)]
+
     def flush(self) -> list[Segment]:
         """What is left, as the last segment of each choice."""
         return [choice.cut(len(choice.text), is_last=True) for choice in self._choices.values()]
