@@ -374,6 +374,63 @@ async def test_superseding(session: rtrelay.Session, relay: FakeRelay) -> None:
     assert stream.cancels == []
 
 
+async def test_one_of_another_session_is_superseded(
+    client: rtrelay.Client, session: rtrelay.Session, relay: FakeRelay
+) -> None:
+    first = await begun(session, relay)
+    await (await relay.stream()).start()
+    relay.on_start = answers("Two")
+    async with client.session() as second:
+        assert await second.start("Hi", supersedes=first).text() == "Two"
+    assert (await first.ended()).cancel_reason == CancelReason.CANCEL_REASON_SUPERSEDED
+    assert not (await relay.stream(1)).starts[0].supersedes
+
+
+# --- without a session ----------------------------------------------------------------------
+
+
+async def test_more_at_once_than_a_session_may_have(
+    client: rtrelay.Client, relay: FakeRelay
+) -> None:
+    relay.max_live = 4
+    await client.open()
+    hanging = [client.generate("Hi") for _ in range(6)]
+    first, second = await relay.stream(0), await relay.stream(1)
+    await first.start(3)
+    await second.start(1)
+    hanging[0].cancel()
+    await soon(hanging[0].ended())
+    client.generate("Hi", supersedes=hanging[5])
+    await first.start(4)
+    assert (len(first.starts), len(second.starts)) == (5, 2)
+    assert (await hanging[5].ended()).cancel_reason == CancelReason.CANCEL_REASON_SUPERSEDED
+    assert not first.starts[4].supersedes
+
+
+async def test_before_the_limit_is_known_few_share_a_session(
+    client: rtrelay.Client, relay: FakeRelay
+) -> None:
+    relay.on_start = answers("One")
+    texts = await asyncio.gather(*(client.generate("Hi").text() for _ in range(9)))
+    assert texts == ["One"] * 9
+    assert sorted(len(stream.starts) for stream in relay.streams) == [1, 4, 4]
+
+
+async def test_another_event_loop_is_refused_in_words(relay: FakeRelay) -> None:
+    relay.on_start = answers("One")
+    client = rtrelay.Client(relay.address, model="fast", reconnect=QUICK)
+    async with client, client.session() as session:
+        assert await session.start("Hi").text() == "One"
+
+        async def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="belongs to the event loop that used it first"):
+                session.start("Hi")
+            with pytest.raises(RuntimeError, match="belongs to the event loop that used it first"):
+                client.generate("Hi")
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+
+
 async def test_two_readers_at_once_are_refused(session: rtrelay.Session, relay: FakeRelay) -> None:
     relay.on_start = hangs
     answer = session.start("Hi")

@@ -52,6 +52,9 @@ LONG_OUTAGE_PAUSES = 5.0
 OPEN_WITHIN_S = 1.0
 """How long a session that can go round the relay waits for it when it is opened."""
 
+LIVE_UNTIL_KNOWN = 4
+"""Generations at once that any relay is taken to allow before it has told its limit."""
+
 SHORT_LIVED_S = 1.0
 """A stream that was ready for less time counts as a failed try: see `_open`."""
 
@@ -128,7 +131,12 @@ class Switchboard:
         self._detour: Detour | None = None
 
     def _begin(self) -> None:
-        """In the loop, with the first use: nothing is made before."""
+        """In the loop, with the first use: nothing is made before.
+
+        Raises:
+            RuntimeError: the client belongs to another loop.
+        """
+        self._channels.check_loop()
         if self._standby is not None and self._detour is None:
             self._detour = Detour(self._standby, self._setup, self)
 
@@ -217,14 +225,28 @@ class Switchboard:
 
     # --- generations ------------------------------------------------------------------------
 
+    @property
+    def has_room(self) -> bool:
+        """It is open, and what it has at the relay is below the relay's limit."""
+        if self.is_closed:
+            return False
+        link = self.current
+        if link is None or link.ready is None:
+            limit = LIVE_UNTIL_KNOWN
+        else:
+            limit = link.ready.limits.max_concurrent_generations
+        running = len(self._waiting) + (len(link.flows) if link is not None else 0)
+        return limit == 0 or running < limit
+
     def start(self, flow: Flow, supersedes: Iterable[Flow]) -> None:
         """Start a generation on the current stream, or on the next one that there is.
 
         Raises:
-            RuntimeError: the session is closed.
+            RuntimeError: the session is closed, or the client belongs to another loop.
         """
         if self.is_closed:
             raise RuntimeError("the session is closed")
+        self._begin()
         reason = CancelReason.CANCEL_REASON_SUPERSEDED
         is_direct = self._detour is not None and self._detour.is_direct
         for other in supersedes:
@@ -235,7 +257,6 @@ class Switchboard:
                 other.drop_unread()
             else:
                 self.cancel(other, reason)
-        self._begin()
         self._send(flow)
 
     def _send(self, flow: Flow) -> None:

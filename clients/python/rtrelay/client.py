@@ -123,7 +123,7 @@ class Client:
                 return_within_s=direct_return_ms / 1e3,
                 on_path_change=on_path_change,
             )
-        self._shared: Session | None = None
+        self._shared: list[Session] = []
         self._sessions: set[Session] = set()
         self._is_closed = False
 
@@ -156,13 +156,23 @@ class Client:
             finally:
                 await self._channels.aclose()
 
+    async def open(self) -> None:
+        """Have the session that `generate` uses ready, so that the first answer waits for nothing.
+
+        Raises:
+            RelayError: no address gave a stream. Nothing is left open then.
+            RuntimeError: the client is closed, or belongs to another event loop.
+        """
+        self._shared.append(await self.session().__aenter__())
+
     @property
     def stats(self) -> Stats:
         """Which ways the generations of all sessions went so far."""
         return self._counts.look()
 
     def generate(self, prompt: Input, **options: Any) -> Generation:
-        """One answer, over a session that the client keeps for those who want none of their own.
+        """One answer, over a session that the client keeps for those who want none of their own, or
+        another one where the relay's limit of generations at once is reached.
 
         Args:
             options: those of `Session.start`.
@@ -171,9 +181,12 @@ class Client:
             RuntimeError: the client is closed.
             TypeError, ValueError: an argument cannot be right; the error names it.
         """
-        if self._shared is None or self._shared.is_closed:
-            self._shared = self.session()
-        return self._shared.start(prompt, **options)
+        shared = next((one for one in self._shared if one.has_room), None)
+        if shared is None:
+            self._shared = [one for one in self._shared if not one.is_closed]
+            shared = self.session()
+            self._shared.append(shared)
+        return shared.start(prompt, **options)
 
     def session(
         self,
