@@ -795,6 +795,24 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
             assert await session.start("Hi").text() == "Hi"
 
 
+async def test_who_asks_does_not_wait_for_the_next_try(relay: FakeRelay) -> None:
+    patient = rtrelay.Reconnect(backoff_s=1000, max_backoff_s=1000, give_up_s=1e6)
+    async with (
+        rtrelay.Client(relay.address, model="fast", reconnect=patient) as client,
+        client.session() as session,
+    ):
+        gone = session.start("Hi")
+        await (await relay.stream()).start()
+        await relay.stop()
+        async with FakeRelay(relay.address) as back:
+            back.on_start = answers("One")
+            async with asyncio.timeout(10):
+                while session.address is not None:  # grpc tells it when its poller comes to it
+                    await asyncio.sleep(0.005)
+            assert await asyncio.wait_for(session.start("Hi").text(), 10) == "One"
+            assert await asyncio.wait_for(gone.text(), 10) == "One"
+
+
 # --- the end --------------------------------------------------------------------------------
 
 

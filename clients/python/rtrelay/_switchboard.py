@@ -120,6 +120,8 @@ class Switchboard:
         self._waiting: deque[Flow] = deque()
         self._links: dict[Link, asyncio.Task[None]] = {}
         self._opener: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
+        """Somebody waits who did not when the pause between two tries began."""
         self._open_error: RelayError | None = None
         self.is_closed = False
         """`aclose` was called."""
@@ -258,6 +260,8 @@ class Switchboard:
             else:
                 self.cancel(other, reason)
         self._send(flow)
+        if flow.link is None and flow.via == "relay":  # it waits, so the next try must not
+            self._asked.set()
 
     def _send(self, flow: Flow) -> None:
         """To the current stream, or the next; or round the relay."""
@@ -470,8 +474,9 @@ class Switchboard:
         """Try addresses until one is ready, or give up: then what waits fails."""
         loop = asyncio.get_running_loop()
         # A relay that takes streams and drops them must not be asked in a tight loop.
-        await asyncio.sleep(self._pause_s(self._short_lived))
+        await self._was_asked_within(self._pause_s(self._short_lived))
         give_up_at_s = loop.time() + self._reconnect.give_up_s
+        failures = 0  # since somebody asked
         for tries in count(1):
             link = self._make_link()
             try:
@@ -489,7 +494,8 @@ class Switchboard:
                     self._detour.answered(link.ready.session_id)
                 return
             error = link.error or _no_stream(f"{link.address} drains")
-            pause_s = self._pause_s(tries // len(self._addresses))
+            failures += 1
+            pause_s = self._pause_s(failures // len(self._addresses))
             if error.code in _LASTING:
                 break
             if self._detour is not None:
@@ -500,8 +506,19 @@ class Switchboard:
                     pause_s *= LONG_OUTAGE_PAUSES
             elif loop.time() + pause_s >= give_up_at_s:
                 break
-            await asyncio.sleep(pause_s)
+            if await self._was_asked_within(pause_s):
+                failures = 0
         self._give_up(error)
+
+    async def _was_asked_within(self, pause_s: float) -> bool:
+        """The pause before the next try: for as long as nobody asks anything."""
+        self._asked.clear()
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _leave(self, detour: Detour) -> None:
         """Every address was tried in vain: what waits need not wait longer."""
