@@ -795,6 +795,35 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
             assert await session.start("Hi").text() == "Hi"
 
 
+async def test_a_relay_that_hangs_is_left(relay: FakeRelay, other: FakeRelay) -> None:
+    relay.answers_pings, relay.on_start, other.on_start = False, hangs, answers("New")
+    addresses = [relay.address, other.address]
+    impatient = rtrelay.Reconnect(silence_s=0.05)
+    async with (
+        rtrelay.Client(addresses, reconnect=impatient) as client,
+        client.session() as session,
+    ):
+        assert await asyncio.wait_for(session.start("Hi").text(), 10) == "New"
+        assert session.address == other.address
+    assert (await relay.stream()).pings == [0]
+
+
+async def test_a_relay_that_answers_pings_is_waited_for(relay: FakeRelay) -> None:
+    relay.on_start = hangs
+    impatient = rtrelay.Reconnect(silence_s=0.02)
+    async with (
+        rtrelay.Client(relay.address, reconnect=impatient) as client,
+        client.session() as session,
+    ):
+        answer = session.start("Hi")
+        stream = await relay.stream()
+        await stream.until(lambda: len(stream.pings) > 4)
+        assert not answer.is_over
+        answer.cancel()
+        await soon(answer.ended())
+    assert len(relay.streams) == 1
+
+
 async def test_who_asks_does_not_wait_for_the_next_try(relay: FakeRelay) -> None:
     patient = rtrelay.Reconnect(backoff_s=1000, max_backoff_s=1000, give_up_s=1e6)
     async with (

@@ -86,13 +86,22 @@ class Reconnect:
     """Bound of the pause after each address was tried once; it doubles with every try."""
     max_backoff_s: float = 1.0
     """Bound of that bound. The pause itself is drawn evenly between 0 and the bound."""
+    silence_s: float = 1.5
+    """While something runs and nothing comes for so long, a ping asks whether the relay lives;
+    without an answer for as long again the stream is given up. 0: it is never asked."""
 
     def __post_init__(self) -> None:
         """
         Raises:
             TypeError, ValueError: a time is none.
         """
-        for name in ("connect_timeout_s", "give_up_s", "backoff_s", "max_backoff_s"):
+        for name in (
+            "connect_timeout_s",
+            "give_up_s",
+            "backoff_s",
+            "max_backoff_s",
+            "silence_s",
+        ):
             duration(name, getattr(self, name))
 
 
@@ -344,6 +353,7 @@ class Switchboard:
         flow.link = link
         link.flows[flow.start.generation_id] = flow
         link.send(frame)
+        link.watch()
         if flow.is_committed:
             link.send(ConverseRequest(commit=Commit(generation_id=flow.start.generation_id)))
 
@@ -553,7 +563,8 @@ class Switchboard:
         waits for `ready`."""
         address = self._addresses[self._next_address % len(self._addresses)]
         self._next_address += 1
-        link = Link(self._channels, address, self._setup, self._metadata, self)
+        silence_s = self._reconnect.silence_s
+        link = Link(self._channels, address, self._setup, self._metadata, self, silence_s)
         self._links[link] = link.begin()
         self.current = link
         waiting = list(self._waiting)
