@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 5_000,
+    # Which grpcio 1.85 goes by instead: a minute, if it is not set.
+    "grpc.http2.ping_timeout_ms": 5_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
     # A relay is on this machine or network; gRPC would obey `http_proxy`.
