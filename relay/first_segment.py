@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.content import AudioDelta, ChoiceFinished, Events, TextDelta, ToolCallDone
+from relay.content import (
+    AudioDelta,
+    ChoiceFinished,
+    Events,
+    TextDelta,
+    ToolCallDone,
+    ToolCallStart,
+)
 from relay.segments import Segmenter
 
 _AS_GOOD_AS_SAID: Final = frozenset({ToolCallDone, ChoiceFinished, AudioDelta})
@@ -27,4 +34,6 @@ class FirstSegment:
                     return True
             elif type(event) in _AS_GOOD_AS_SAID:
                 return True
+            elif type(event) is ToolCallStart and event.choice == 0 and self._segmenter.break_off():
+                return True  # what is said before a call is whole with it
         return False

@@ -7,8 +7,10 @@ A sentence ends at `.`, `!`, `?`, `...` and their like when white space (or clos
 white space) follows, since only that tells `3.14`, `example.com` and `v1.2` from an end; at
 `。！？` of Chinese and Japanese at once, since nothing follows there; and at a line break. A full
 stop does not end a sentence after an abbreviation, an initial (`J. Bach`) or the number of a list
-item. What has no letter or digit is not speakable and joins what follows. A text without any end
-is cut at a comma, or at a space, once it is `max_chars` long: a voice must not wait for ever.
+item; after words that are both (`no. 5`, `no.`) what follows tells. What has no letter or digit is
+not speakable and joins what follows. A text without any end within `max_chars` is cut at a comma,
+or at a space: a voice must not wait for ever. Nothing beyond that is looked at, so that a provider
+that repeats itself for ever costs no more than one that speaks.
 
 No library does this incrementally at microseconds a token; the lists are short on purpose, since
 a missed abbreviation costs a pause and no more.
@@ -17,29 +19,48 @@ a missed abbreviation costs a pause and no more.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 MAX_CHARS: Final = 300
 """About 20 s of speech; longer sentences are cut at a comma or a space."""
 
-_END: Final = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|[。！？｡]+[」』”’）]*|\n+")
-_CANDIDATE: Final = frozenset(".!?\u2026。！？｡\n")
-_EAST: Final = frozenset("。！？｡")
+_MARKS: Final = ".!?\u2026\u203c\u2047\u2048\u2049\u061f\u06d4\u0964\u0965"
+"""Those of Europe, of Arabic and Urdu, of India: white space follows them."""
+_EAST: Final = "。！？｡"
+_CLOSING_QUOTES: Final = "\"'\u201d\u2019)]"
+_END: Final = re.compile(rf"[{_MARKS}]+[\"'\u201d\u2019)\]]*(?=\s)|[{_EAST}]+[」』”’）]*|\n+")
+_MAY_END: Final = frozenset(_MARKS + _EAST + _CLOSING_QUOTES + "\n")
+"""At the end of what has come, the next character tells."""
 _OPENING: Final = "「『“‘（"
 _CLOSING: Final = "」』”’）"
+_BEFORE_A_NUMBER: Final = (
+    "approx|ca|est|fig|no|nos|nr|pp|vol"
+    "|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun"
+)
 _ABBREVIATION: Final = re.compile(
     r"(?:^|[\s(\"'\u201c])(?:"
-    r"mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|cf|al|approx|dept|est|fig|no|nos|vol|pp|inc|ltd"
-    r"|co|corp|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun"
-    r"|z\.b|d\.h|bzw|usw|ca|nr|str|m|mme|mlle"
+    r"mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|cf|al|dept|inc|ltd"
+    r"|co|corp|z\.b|d\.h|bzw|usw|str|mme|mlle"
     r"|[a-z]"  # an initial
-    r")\.$",
+    rf"|{_BEFORE_A_NUMBER})\.$",
     re.IGNORECASE,
 )
+_LONGEST_ABBREVIATION: Final = 8
+"""Of the above, with its full stop and what is before it."""
+_IS_ME: Final = re.compile(
+    r"\b(?:am|and|as|can|could|did|do|had|have|may|must|or|should|than|was|will|would) I\.$"
+)
+"""No initial."""
 _ENDS_AS_WELL: Final = re.compile(r"(?:^|\s)(?:etc|inc|ltd|co|corp|jr|sr|al|usw)\.$", re.IGNORECASE)
 """Abbreviations that often end a sentence too: a capital letter after them says that they do."""
+_IS_A_WORD: Final = re.compile(rf"(?:^|[\s(\"'\u201c])(?:{_BEFORE_A_NUMBER})\.$", re.IGNORECASE)
+"""Abbreviations that are words too, or end a sentence: a number after them, or a small letter,
+says that they do not."""
 _LIST_NUMBER: Final = re.compile(r"(?:^|\n)\s*\d{1,3}\.$")
 _SPEAKABLE: Final = re.compile(r"[^\W_]")
+_NO_SPACE: Final = re.compile(r"\S")
+_JOINER: Final = "\u200d"
 
 
 class Segmenter:
@@ -76,29 +97,36 @@ class Segmenter:
         """How much is kept."""
         return len(self._text)
 
+    def break_off(self) -> str:
+        """What is kept, though it has no end: something else comes now. Empty, and kept, if it
+        cannot be spoken."""
+        return self.flush() if _SPEAKABLE.search(self._text) else ""
+
     def _next_end(self) -> int | None:
-        text = self._text
+        text, limit = self._text, self._max_chars
         at = self._searched
-        while (found := _END.search(text, at)) is not None:
+        # One character more than a segment may have: what follows its mark.
+        while (found := _END.search(text, at, limit + 1)) is not None and found.end() <= limit:
             is_end = self._is_end(text, found)
             if is_end is None:  # the next character tells
                 self._searched = found.start()
-                return self._cut() if len(text) > self._max_chars else None
+                return self._cut() if len(text) > limit else None
             at = found.end()
             if is_end:
                 return self._with_white_space(at)
+        if len(text) > limit:
+            return self._cut()
         # An end at the very end of the text needs one more character to be known; look again.
         tail = len(text)
-        while tail > 0 and (text[tail - 1] in _CANDIDATE or text[tail - 1] in "\"'\u201d\u2019)]"):
+        while tail > 0 and text[tail - 1] in _MAY_END:
             tail -= 1
         self._searched = max(self._searched, tail)
-        if len(text) > self._max_chars:
-            return self._cut()
         return None
 
     def _is_end(self, text: str, found: re.Match[str]) -> bool | None:
         """Whether a sentence ends here; None while that cannot be known."""
-        head = text[: found.end()]
+        end = found.end()
+        head = text[:end]
         if not _SPEAKABLE.search(head):
             return False
         if found[0][0] in _EAST:
@@ -109,12 +137,18 @@ class Segmenter:
             return True
         if _LIST_NUMBER.search(head):
             return False
-        if not _ABBREVIATION.search(head):
+        last = head if end <= _LONGEST_ABBREVIATION else head[-_LONGEST_ABBREVIATION:]
+        if not _ABBREVIATION.search(last) or _IS_ME.search(head, max(0, end - 10)):
             return True
-        if not _ENDS_AS_WELL.search(head):
+        is_word = _IS_A_WORD.search(last) is not None
+        if not is_word and not _ENDS_AS_WELL.search(last):
             return False
-        after = text[found.end() :].lstrip()
-        return after[0].isupper() if after else None
+        after = _NO_SPACE.search(text, end, self._max_chars + 1)
+        if after is None:
+            return None
+        if is_word:
+            return not (after[0].isdigit() or after[0].islower())
+        return after[0].isupper()
 
     def _with_white_space(self, end: int) -> int:
         text = self._text
@@ -129,4 +163,18 @@ class Segmenter:
             at = max(text.rfind(mark, 1, limit) for mark in marks)
             if at > limit // 3:
                 return self._with_white_space(at + 1)
-        return limit
+        at = limit
+        while at > limit // 3 and _is_inside_a_character(text, at):
+            at -= 1
+        return at
+
+
+def _is_inside_a_character(text: str, at: int) -> bool:
+    """Whether what a person sees as one character goes on here: accents, joined emoji."""
+    mark = text[at]
+    return (
+        mark == _JOINER
+        or text[at - 1] == _JOINER
+        or "\U0001f3fb" <= mark <= "\U0001f3ff"  # the colour of a skin
+        or unicodedata.category(mark)[0] == "M"
+    )

@@ -113,7 +113,8 @@ class Session:
             del self._used[oldest]
         lane = self._outbox.lane(frames, self._services.lane_bytes, lambda: None)
         for name in supersedes:
-            self.cancel(name, CancelReason.SUPERSEDED, received_s)
+            if name in self._live:  # an id that is yet to come is not what this one replaces
+                self.cancel(name, CancelReason.SUPERSEDED, received_s)
         if buried is not None:
             cancelled = ClientCancelled("cancelled by the client before it began", buried)
             self._refuse(lane, frames, cancelled, request_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +40,15 @@ def segments_of(text: str, size: int = 0) -> list[str]:
         ("你好。今天怎么样？很好！", ["你好。", "今天怎么样？", "很好！"]),
         ("「はい。」と言った。次。", ["「はい。」", "と言った。", "次。"]),
         ("... Well. Yes.", ["... Well. ", "Yes."]),
+        ("No. I can not.", ["No. ", "I can not."]),
+        ("He said no. Then he sat. Ok.", ["He said no. ", "Then he sat. ", "Ok."]),
+        ("Is it no. 5? No, No. 6. Ok.", ["Is it no. 5? ", "No, No. 6. ", "Ok."]),
+        ("Come on Sat. at ten. Ok.", ["Come on Sat. at ten. ", "Ok."]),
+        ("Since Jan. 5 I wait. Ok.", ["Since Jan. 5 I wait. ", "Ok."]),
+        ("So am I. What now?", ["So am I. ", "What now?"]),
+        ("I. Newton wrote it. Nice.", ["I. Newton wrote it. ", "Nice."]),
+        ("كيف حالك؟ جيد. نعم", ["كيف حالك؟ ", "جيد. ", "نعم"]),
+        ("यह एक है। यह दो है।", ["यह एक है। ", "यह दो है।"]),
         ("*** \nHi. Yes.", ["*** \nHi. ", "Yes."]),
         ("", []),
     ],
@@ -61,6 +73,40 @@ def test_a_text_without_an_end_is_cut_at_a_comma_or_a_space() -> None:
     assert first.endswith("and, ")
     assert all(len(segment) <= MAX_CHARS for segment in [first, *rest])
     assert [len(segment) for segment in segments_of("x" * 1000)] == [300, 300, 300, 100]
+
+
+@pytest.mark.parametrize("piece", ["! ", "Mr. ", "etc. a ", ". ", "\n ", "\u300c\u3002", "1. "])
+def test_a_text_that_never_ends_a_sentence_is_cut_in_linear_time(piece: str) -> None:
+    looked = 0
+
+    class Counted(Segmenter):
+        def _is_end(self, text: str, found: re.Match[str]) -> bool | None:
+            nonlocal looked
+            looked += 1
+            return super()._is_end(text, found)
+
+    text = piece * 2000
+    segmenter = Counted()
+    assert "".join([*segmenter.feed(text), segmenter.flush()]) == text
+    assert looked <= len(text), "each mark is looked at about once"
+
+
+@examples(100)
+@given(
+    st.lists(st.sampled_from(["a", "bcd,", "No.", "etc.", "Mr.", "5", "end.", "x" * 90, "-"])),
+    st.integers(1, 40),
+)
+def test_where_it_cuts_does_not_depend_on_how_it_came(words: list[str], size: int) -> None:
+    text = " ".join(words * 9)
+    assert segments_of(text, size) == segments_of(text)
+
+
+def test_a_cut_leaves_a_character_whole() -> None:
+    for text in ("e\u0301" * 400, "\U0001f468\u200d\U0001f469" * 200, "x" + "\u0e02\u0e49" * 400):
+        for segment in segments_of(text):
+            assert not unicodedata.combining(segment[0])
+            assert segment[0] != "\u200d"
+            assert segment[-1] != "\u200d"
 
 
 @examples(300)

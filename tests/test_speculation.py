@@ -239,6 +239,16 @@ async def test_who_is_cancelled_before_it_began_never_begins() -> None:
 
 
 @on_virtual_time
+async def test_what_is_superseded_before_it_came_begins_all_the_same() -> None:
+    call = Call()
+    call.start("g1", supersedes=["g2", "g1"])
+    call.start("g2")
+    await call.half_close()
+    assert call.client.of("g1")[-1] == ("end", "OK")
+    assert call.client.of("g2")[-1] == ("end", "OK")
+
+
+@on_virtual_time
 async def test_tombstones_are_bounded() -> None:
     call = Call()
     for number in range(10_100):

@@ -40,6 +40,7 @@ from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd, HedgeRecor
 _Response = relay_pb.ConverseResponse
 _SEGMENTED = (relay_pb.TEXT_MODE_SEGMENTS, relay_pb.TEXT_MODE_DELTAS_AND_SEGMENTS)
 _Delta = relay_pb.Delta
+_TOOL_CALL = (ToolCallStart, ToolCallDone)
 
 
 class FrameEncoder:
@@ -88,7 +89,18 @@ class FrameEncoder:
         return self._frames(events)
 
     def _segmented(self, segments: SegmentFrames, events: Events) -> Sequence[bytes]:
-        """Deltas, and after them the segments that they complete."""
+        """Deltas, and after them the segments that they complete; before a tool call the text that
+        was said before it."""
+        frames: list[bytes] = []
+        began = 0
+        for at, event in enumerate(events):
+            if isinstance(event, _TOOL_CALL):
+                frames += self._with_segments(segments, events[began:at])
+                frames += segments.break_off(event.choice)
+                began = at
+        return [*frames, *self._with_segments(segments, events[began:] if began else events)]
+
+    def _with_segments(self, segments: SegmentFrames, events: Events) -> Sequence[bytes]:
         frames: list[bytes] = []
         shown = events
         if not self._wants_text:

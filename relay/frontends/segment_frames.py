@@ -28,6 +28,13 @@ class SegmentFrames:
         segments = state.segmenter.feed(text)
         return [self._frame(choice, state, segment, is_last=False) for segment in segments]
 
+    def break_off(self, choice: int) -> list[bytes]:
+        """A tool call comes now: the frame of what is left of the text before it, if it can be
+        spoken. "Let me look." is to be heard while the arguments are still being written."""
+        state = self._choices.get(choice)
+        text = state.segmenter.break_off() if state is not None else ""
+        return [self._frame(choice, state, text, is_last=False)] if state and text else []
+
     def finish(self, choice: int) -> list[bytes]:
         """The choice is over: the frame of what is left, which is its last."""
         state = self._choices.pop(choice, None)

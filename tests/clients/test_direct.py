@@ -418,19 +418,16 @@ async def test_tries_get_rare_when_an_outage_lasts(
 ) -> None:
     pauses: list[float] = []
     enough = asyncio.Event()
-    sleep = asyncio.sleep
 
-    async def noted(delay_s: float) -> None:
-        task = asyncio.current_task()
-        if task is None or task.get_name() != "rtrelay opener":
-            return await sleep(delay_s)
-        pauses.append(delay_s)
+    async def noted(_: object, pause_s: float) -> bool:
+        pauses.append(pause_s)
         if len(pauses) > 40:
             enough.set()
-        return await sleep(0.001)
+        await asyncio.sleep(0.001)
+        return False
 
     monkeypatch.setattr("random.uniform", lambda low, high: high)
-    monkeypatch.setattr("rtrelay._switchboard.asyncio.sleep", noted)
+    monkeypatch.setattr("rtrelay._switchboard.Switchboard._was_asked_within", noted)
     often = rtrelay.Reconnect(give_up_s=0.02, backoff_s=0.05, max_backoff_s=0.1)
     async with made(f"127.0.0.1:{unused_tcp_port}", reconnect=often).session():
         await soon(enough.wait())

@@ -278,6 +278,37 @@ async def test_a_first_segment_has_a_limit_too() -> None:
     assert len(await kept.events()) == 2
 
 
+async def looks_it_up(start: Start) -> AsyncGenerator[Event | End, None]:
+    yield TextDelta("Let me look.", 0)
+    await asyncio.sleep(0.1)
+    yield rtrelay.ToolArgumentsDelta(index=0, fragment="{", call_id="c", name="f")
+    await asyncio.sleep(1.0)
+    yield TOOL
+
+
+@on_virtual_time
+async def test_what_is_said_before_a_tool_call_is_heard_before_it() -> None:
+    output = OutputOptions(
+        text_mode=TextMode.TEXT_MODE_SEGMENTS, commit_on=CommitOn.COMMIT_ON_FIRST_SEGMENT
+    )
+    budgets = Budgets(first_segment_ms=500)
+    called = Called(looks_it_up, Start(model="fast", output=output, budgets=budgets))
+    said = await called.flow.next_event()
+    assert isinstance(said, rtrelay.Segment)
+    assert (said.text, said.is_last, since_start_s()) == ("Let me look.", False, 0.1)
+    assert [type(event).__name__ for event in await called.events()] == ["ToolCall", "Segment"]
+
+
+@on_virtual_time
+async def test_a_tool_call_is_as_good_as_a_sentence() -> None:
+    async def script(start: Start) -> AsyncGenerator[Event | End, None]:
+        yield TOOL
+        await asyncio.sleep(1.0)
+
+    called = Called(script, Start(model="fast", budgets=Budgets(first_segment_ms=500)))
+    assert await called.events() == [TOOL]
+
+
 @on_virtual_time
 async def test_output_waits_for_the_first_segment_where_that_is_wanted() -> None:
     output = OutputOptions(commit_on=CommitOn.COMMIT_ON_FIRST_SEGMENT)
@@ -317,10 +348,10 @@ async def everything(start: Start) -> AsyncGenerator[Event | End, None]:
         ({"reasoning": True}, "ReasoningDelta TextDelta TextDelta ToolCall"),
         ({"tool_arguments": True}, "TextDelta ToolArgumentsDelta TextDelta ToolCall"),
         ({"extras": True}, "TextDelta TextDelta ToolCall Extra"),
-        ({"text_mode": TextMode.TEXT_MODE_SEGMENTS}, "Segment ToolCall Segment"),
+        ({"text_mode": TextMode.TEXT_MODE_SEGMENTS}, "Segment Segment ToolCall Segment"),
         (
             {"text_mode": TextMode.TEXT_MODE_DELTAS_AND_SEGMENTS},
-            "TextDelta Segment TextDelta ToolCall Segment",
+            "TextDelta Segment TextDelta Segment ToolCall Segment",
         ),
     ],
     ids=str,
@@ -335,7 +366,8 @@ def test_only_what_is_wanted_comes(output: dict[str, Any], kinds: str) -> None:
         if segments:
             assert segments == [
                 rtrelay.Segment("One. ", 0, 0, is_last=False),
-                rtrelay.Segment("Two", 5, 1, is_last=True),
+                rtrelay.Segment("Two", 5, 1, is_last=False),
+                rtrelay.Segment("", 8, 2, is_last=True),
             ]
 
     runs()

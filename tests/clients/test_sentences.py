@@ -30,6 +30,8 @@ def segmented(*pieces: str) -> list[Segment]:
         ("1. First\n2. Second", ["1. First\n", "2. Second"]),
         ("好。早上。", ["好。", "早上。", ""]),
         ("... Well", ["... Well"]),
+        ("No. I can not. Nor can I. Ok.", ["No. ", "I can not. ", "Nor can I. ", "Ok."]),
+        ("كيف حالك؟ جيد", ["كيف حالك؟ ", "جيد"]),
         ("", []),
     ],
 )
@@ -42,6 +44,12 @@ def test_a_text_without_an_end_is_cut_too() -> None:
     assert len(segments) == 4
     assert max(len(segment.text) for segment in segments) <= 300
     assert segmented("x" * 700)[0].text == "x" * 300
+
+
+def test_a_text_that_never_ends_is_cut_in_linear_time() -> None:
+    segments = segmented("Mr. " * 20_000)  # its square would be minutes
+    assert "".join(segment.text for segment in segments) == "Mr. " * 20_000
+    assert max(len(segment.text) for segment in segments) <= 301
 
 
 @given(st.lists(st.text(alphabet='aB1 .!?\n。"…,', max_size=40), max_size=12))

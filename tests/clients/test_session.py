@@ -374,6 +374,63 @@ async def test_superseding(session: rtrelay.Session, relay: FakeRelay) -> None:
     assert stream.cancels == []
 
 
+async def test_one_of_another_session_is_superseded(
+    client: rtrelay.Client, session: rtrelay.Session, relay: FakeRelay
+) -> None:
+    first = await begun(session, relay)
+    await (await relay.stream()).start()
+    relay.on_start = answers("Two")
+    async with client.session() as second:
+        assert await second.start("Hi", supersedes=first).text() == "Two"
+    assert (await first.ended()).cancel_reason == CancelReason.CANCEL_REASON_SUPERSEDED
+    assert not (await relay.stream(1)).starts[0].supersedes
+
+
+# --- without a session ----------------------------------------------------------------------
+
+
+async def test_more_at_once_than_a_session_may_have(
+    client: rtrelay.Client, relay: FakeRelay
+) -> None:
+    relay.max_live = 4
+    await client.open()
+    hanging = [client.generate("Hi") for _ in range(6)]
+    first, second = await relay.stream(0), await relay.stream(1)
+    await first.start(3)
+    await second.start(1)
+    hanging[0].cancel()
+    await soon(hanging[0].ended())
+    client.generate("Hi", supersedes=hanging[5])
+    await first.start(4)
+    assert (len(first.starts), len(second.starts)) == (5, 2)
+    assert (await hanging[5].ended()).cancel_reason == CancelReason.CANCEL_REASON_SUPERSEDED
+    assert not first.starts[4].supersedes
+
+
+async def test_before_the_limit_is_known_few_share_a_session(
+    client: rtrelay.Client, relay: FakeRelay
+) -> None:
+    relay.on_start = answers("One")
+    texts = await asyncio.gather(*(client.generate("Hi").text() for _ in range(9)))
+    assert texts == ["One"] * 9
+    assert sorted(len(stream.starts) for stream in relay.streams) == [1, 4, 4]
+
+
+async def test_another_event_loop_is_refused_in_words(relay: FakeRelay) -> None:
+    relay.on_start = answers("One")
+    client = rtrelay.Client(relay.address, model="fast", reconnect=QUICK)
+    async with client, client.session() as session:
+        assert await session.start("Hi").text() == "One"
+
+        async def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="belongs to the event loop that used it first"):
+                session.start("Hi")
+            with pytest.raises(RuntimeError, match="belongs to the event loop that used it first"):
+                client.generate("Hi")
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+
+
 async def test_two_readers_at_once_are_refused(session: rtrelay.Session, relay: FakeRelay) -> None:
     relay.on_start = hangs
     answer = session.start("Hi")
@@ -736,6 +793,53 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
         relay.on_start = answers("Hi")
         async with client.session() as session:
             assert await session.start("Hi").text() == "Hi"
+
+
+async def test_a_relay_that_hangs_is_left(relay: FakeRelay, other: FakeRelay) -> None:
+    relay.answers_pings, relay.on_start, other.on_start = False, hangs, answers("New")
+    addresses = [relay.address, other.address]
+    impatient = rtrelay.Reconnect(silence_s=0.05)
+    async with (
+        rtrelay.Client(addresses, reconnect=impatient) as client,
+        client.session() as session,
+    ):
+        assert await asyncio.wait_for(session.start("Hi").text(), 10) == "New"
+        assert session.address == other.address
+    assert (await relay.stream()).pings == [0]
+
+
+async def test_a_relay_that_answers_pings_is_waited_for(relay: FakeRelay) -> None:
+    relay.on_start = hangs
+    impatient = rtrelay.Reconnect(silence_s=0.02)
+    async with (
+        rtrelay.Client(relay.address, reconnect=impatient) as client,
+        client.session() as session,
+    ):
+        answer = session.start("Hi")
+        stream = await relay.stream()
+        await stream.until(lambda: len(stream.pings) > 4)
+        assert not answer.is_over
+        answer.cancel()
+        await soon(answer.ended())
+    assert len(relay.streams) == 1
+
+
+async def test_who_asks_does_not_wait_for_the_next_try(relay: FakeRelay) -> None:
+    patient = rtrelay.Reconnect(backoff_s=1000, max_backoff_s=1000, give_up_s=1e6)
+    async with (
+        rtrelay.Client(relay.address, model="fast", reconnect=patient) as client,
+        client.session() as session,
+    ):
+        gone = session.start("Hi")
+        await (await relay.stream()).start()
+        await relay.stop()
+        async with FakeRelay(relay.address) as back:
+            back.on_start = answers("One")
+            async with asyncio.timeout(10):
+                while session.address is not None:  # grpc tells it when its poller comes to it
+                    await asyncio.sleep(0.005)
+            assert await asyncio.wait_for(session.start("Hi").text(), 10) == "One"
+            assert await asyncio.wait_for(gone.text(), 10) == "One"
 
 
 # --- the end --------------------------------------------------------------------------------

@@ -55,6 +55,25 @@ def test_a_relay_that_goes_again_is_not_returned_to() -> None:
     assert takeover.via(301.5) == "relay"
 
 
+def test_a_relay_that_comes_and_goes_is_returned_to_later_each_time() -> None:
+    takeover = made()
+    now_s, waited_s = 0.0, []
+    for _ in range(7):
+        takeover.failed()
+        takeover.answered(now_s)
+        takeover.failed()  # before the return: no more than one relapse
+        takeover.answered(now_s)
+        at_s = takeover.return_at_s
+        assert at_s is not None
+        waited_s.append(at_s - now_s)
+        assert takeover.via(at_s) == "relay"
+        now_s = at_s + 1.0
+    assert waited_s == [1.5, 4.5, 10.5, 22.5, 46.5, 61.5, 61.5]
+    takeover.failed()
+    takeover.answered(now_s + 30.0)
+    assert takeover.return_at_s == now_s + 31.5, "it has been there for long"
+
+
 def test_a_refusal_is_heard_at_once() -> None:
     takeover = made()
     takeover.failed()

@@ -131,7 +131,10 @@ class FakeStream:
                 if frame.HasField("setup"):
                     self.setup = frame.setup
                     if relay.is_ready:
-                        limits = Limits(max_frame_bytes=relay.max_frame_bytes)
+                        limits = Limits(
+                            max_frame_bytes=relay.max_frame_bytes,
+                            max_concurrent_generations=relay.max_live,
+                        )
                         self.send(ready=Ready(session_id="s", limits=limits))
                 elif frame.HasField("start"):
                     scripts.create_task(relay.on_start(self, frame.start))
@@ -179,6 +182,7 @@ class FakeRelay(RelayServiceServicer):
         self.answers_pings = True
         self.answers_cancels = True
         self.max_frame_bytes = 0
+        self.max_live = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         """Ends each stream at once: code and reason."""
         self.streams: list[FakeStream] = []

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rtrelay.v1 import relay_pb2 as relay_pb
 
-from relay.content import ChoiceFinished, FinishReason, StreamEvent, TextDelta, ToolCallDone
+from relay.content import (
+    ChoiceFinished,
+    FinishReason,
+    StreamEvent,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallDone,
+    ToolCallStart,
+)
 from relay.errors import ClientCancelled, RelayError, StreamReset
 from relay.frontends.proto_out import FrameEncoder
 from relay.outcome import refused
@@ -48,6 +56,39 @@ def test_segments_are_the_same_however_the_text_is_cut(cuts: list[int]) -> None:
     assert all(frame.HasField("segment") for frame in found), "no text in deltas"
     check([frame.segment for frame in found], TEXT)
     assert [frame.segment.text for frame in found] == SEGMENTS
+
+
+CALL = ToolCallStart(index=0, call_id="c", name="f")
+CALLED = ToolCallDone(index=0, call_id="c", name="f", arguments="{}")
+
+
+@pytest.mark.parametrize("is_one_batch", [False, True])
+@pytest.mark.parametrize("tool_events", [(CALL, CALLED), (CALLED,)])
+def test_what_is_said_before_a_tool_call_comes_before_it(
+    tool_events: tuple[StreamEvent, ...], *, is_one_batch: bool
+) -> None:
+    events = [TextDelta("Sure. Let me"), TextDelta(" look."), *tool_events, STOP]
+    batches = [events] if is_one_batch else [[event] for event in events]
+    one = encoder()
+    found = [frame for batch in batches for frame in frames_of(one, *batch)]
+    told = [frame.segment.text if frame.HasField("segment") else "call" for frame in found]
+    assert told == ["Sure. ", "Let me look.", "call", ""]
+    check([frame.segment for frame in found if frame.HasField("segment")], "Sure. Let me look.")
+
+
+def test_what_is_said_before_a_tool_call_does_not_wait_for_its_arguments() -> None:
+    one = encoder()
+    found = frames_of(one, TextDelta("Let me look."))
+    assert not found
+    found = frames_of(one, CALL)
+    assert [frame.segment.text for frame in found] == ["Let me look."]
+    assert not frames_of(one, ToolArgumentsDelta(index=0, fragment="{"))
+
+
+def test_white_space_before_a_tool_call_is_no_segment() -> None:
+    one = encoder()
+    found = [*frames_of(one, TextDelta("\n\n"), CALL), *frames_of(one, CALLED, STOP)]
+    check([frame.segment for frame in found if frame.HasField("segment")], "\n\n")
 
 
 def test_both_forms_beside_each_other() -> None:

@@ -34,10 +34,11 @@ const CHANNEL_OPTIONS: Readonly<Record<string, number | string>> = {
   "grpc.keepalive_permit_without_calls": 1,
   // A relay is on this machine or network; gRPC would obey `http_proxy`.
   "grpc.enable_http_proxy": 0,
-  // How often an address is tried is for the session to say, within `Reconnect`.
+  // How often an address is tried is for the session to say, within `Reconnect`. While gRPC itself
+  // pauses, a try fails without looking at the address.
   "grpc.enable_retries": 0,
   "grpc.initial_reconnect_backoff_ms": 100,
-  "grpc.max_reconnect_backoff_ms": 1_000,
+  "grpc.max_reconnect_backoff_ms": 100,
   // Connections end with their client.
   "grpc.use_local_subchannel_pool": 1,
 };

@@ -6,7 +6,6 @@
 // those with output fail, since what was heard cannot be unsaid. Streams are opened address after
 // address, with full jitter between rounds, and only while there is a reason to.
 
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Channels } from "./channels.js";
 import type { CancelReasonName } from "./end.js";
 import { fromStatus, isLasting, noStream, RelayError, streamLost } from "./errors.js";
@@ -32,7 +31,8 @@ export class Switchboard implements LinkOwner {
   isClosed = false;
   readonly #waiting = new Set<Flow>();
   readonly #links = new Set<Link>();
-  readonly #closing = new AbortController();
+  /** Ends the pause between two tries, if there is one now, and tells whether somebody asked. */
+  #endPause: (wasAsked: boolean) => void = () => {};
   #opener: Promise<void> | undefined;
   #openError: RelayError | undefined;
   #nextAddress = 0;
@@ -77,7 +77,7 @@ export class Switchboard implements LinkOwner {
   async close(timeoutMs: number): Promise<void> {
     if (!this.isClosed) {
       this.isClosed = true;
-      this.#closing.abort();
+      this.#endPause(false);
       for (const flow of [...this.#waiting]) this.cancel(flow, "session_end");
       for (const link of this.#links) {
         for (const flow of link.flows.values()) flow.cancel("session_end");
@@ -120,6 +120,7 @@ export class Switchboard implements LinkOwner {
       this.#place(flow, link, frame);
     } else {
       this.#waiting.add(flow);
+      this.#endPause(true); // it waits, so the next try must not
       this.openSoon();
     }
   }
@@ -302,9 +303,10 @@ export class Switchboard implements LinkOwner {
   /** Try addresses until one is ready, or give up: then what waits fails. Never rejects. */
   async #open(): Promise<void> {
     // A relay that takes streams and drops them must not be asked in a tight loop.
-    await this.#pause(pauseMs(this.reconnect, this.#shortLived));
+    await this.#wasAskedWithin(pauseMs(this.reconnect, this.#shortLived));
     const giveUpAtMs = performance.now() + this.reconnect.giveUpMs;
-    for (let tries = 1; !this.isClosed; tries++) {
+    let failures = 0; // since somebody asked
+    while (!this.isClosed) {
       const link = this.#makeLink();
       const timer = setTimeout(() => {
         link.abort(noStream(`${link.address} was not ready in time`));
@@ -316,23 +318,29 @@ export class Switchboard implements LinkOwner {
         break;
       }
       const error = link.error ?? noStream(`${link.address} drains`);
-      const wait = pauseMs(this.reconnect, Math.floor(tries / this.addresses.length));
+      failures++;
+      const wait = pauseMs(this.reconnect, Math.floor(failures / this.addresses.length));
       if (isLasting(error) || performance.now() + wait >= giveUpAtMs) {
         this.#giveUp(error);
         return;
       }
-      await this.#pause(wait);
+      if (await this.#wasAskedWithin(wait)) failures = 0;
     }
     this.#opener = undefined;
   }
 
-  async #pause(ms: number): Promise<void> {
-    if (ms <= 0) return;
-    try {
-      await sleep(ms, undefined, { signal: this.#closing.signal });
-    } catch {
-      // the session is closed
-    }
+  /** For so long as nobody asks anything, and the session is not closed. Whether somebody did. */
+  async #wasAskedWithin(ms: number): Promise<boolean> {
+    if (ms <= 0 || this.isClosed) return false;
+    const wasAsked = await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => resolve(false), ms);
+      this.#endPause = (asked) => {
+        clearTimeout(timer);
+        resolve(asked);
+      };
+    });
+    this.#endPause = () => {};
+    return wasAsked;
   }
 
   #giveUp(error: RelayError): void {

@@ -7,6 +7,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 import { ServerCredentials, status } from "@grpc/grpc-js";
 import { Client, type ClientOptions, codePoints, toChatToolCall, v1 } from "../src/index.js";
@@ -168,6 +169,22 @@ test("close while nobody answers", async (t) => {
   await client.close();
   assert.equal((await answer.end).outcome, "cancelled");
   assert.equal((await other.end).outcome, "cancelled");
+});
+
+test("who asks does not wait for the next try", async (t) => {
+  const relay = await fakeRelay(t);
+  const reconnect = { giveUpMs: 1e9, backoffMs: 1e8, maxBackoffMs: 1e8 };
+  const client = clientOf(t, { address: relay.address, reconnect });
+  const session = client.session();
+  await session.ready();
+  const gone = session.start({ prompt: "Hi" });
+  await (await relay.stream()).start();
+  relay.stop();
+  const back = await fakeRelay(t, relay.address);
+  back.onStart = answers("One");
+  while (session.counts.streams > 0) await sleep(5);
+  assert.equal(await session.start({ prompt: "Hi" }).text(), "One");
+  assert.equal(await gone.text(), "One");
 });
 
 test("a relay that does not answer a close is left after a second", async (t) => {

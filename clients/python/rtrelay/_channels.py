@@ -7,6 +7,7 @@ own, which another worker may accept.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 
@@ -21,6 +22,21 @@ class Channels:
         self._current: dict[str, grpc.aio.Channel] = {}
         self._retired: set[grpc.aio.Channel] = set()
         self._uses: Counter[grpc.aio.Channel] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check_loop(self) -> None:
+        """The first loop that uses them is theirs: in another one calls would hang or break.
+
+        Raises:
+            RuntimeError: this is another one, or none.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError(
+                "a client belongs to the event loop that used it first; make one for each"
+            )
 
     def acquire(self, address: str) -> grpc.aio.Channel:
         """The channel for a new stream; give it back with `release`."""

@@ -17,7 +17,7 @@ import grpc
 
 from rtrelay._direct_call import DirectCall
 from rtrelay._flow import Flow
-from rtrelay._link import Link
+from rtrelay._link import LATE_S, Link
 from rtrelay._takeover import Takeover
 from rtrelay.errors import STREAM_LOST, RelayError
 from rtrelay.stats import PathChange
@@ -33,8 +33,6 @@ PONG_WITHIN_S = 1.0
 """A relay that does not answer for so long is away."""
 ABORT_AFTER_S = 3.0
 """And after so long its stream is given up, with what still runs on it."""
-LATE_S = 0.05
-"""A timer that fires so much after its time waits as long again."""
 
 
 class DetourOwner(Protocol):

@@ -140,9 +140,9 @@ class DirectCall:
                             continue
                         if self._take(event):
                             limits.heard()
-                            if self._has_segment:
-                                limits.heard_segment()
-                            limit.reschedule(limits.until_s())
+                        if self._has_segment:
+                            limits.heard_segment()
+                        limit.reschedule(limits.until_s())
                         if self.flow.over.is_set():
                             return
                     self._is_whole = True
@@ -169,6 +169,8 @@ class DirectCall:
     def _take(self, event: Event) -> bool:
         """Pass an event on; whether it is of a kind that is wanted."""
         output = self._start.output
+        if isinstance(event, _TOOL_EVENTS):
+            self._break_off(event)
         if isinstance(event, ReasoningDelta) and not output.reasoning:
             return False
         if isinstance(event, ToolArgumentsDelta) and not output.tool_arguments:
@@ -186,12 +188,27 @@ class DirectCall:
         segments = self._segments.feed(event)
         if output.text_mode != TextMode.TEXT_MODE_SEGMENTS:
             self._pass_on([event])
-        if segments and not self._has_segment:
-            self._has_segment = True
-            self._end_wait()
+        if segments:
+            self._said_one()
         if self._wants_segments:
             self._pass_on(segments)
         return True
+
+    def _break_off(self, event: ToolCall | ToolArgumentsDelta) -> None:
+        """What was said before a tool call is to be heard before it."""
+        if self._segments is None:
+            return
+        segments = self._segments.break_off(event.choice)
+        if self._wants_segments:
+            self._pass_on(segments)
+        if segments or isinstance(event, ToolCall):  # after which nobody waits for a sentence
+            self._said_one()
+
+    def _said_one(self) -> None:
+        """There is something that can be spoken whole."""
+        if not self._has_segment:
+            self._has_segment = True
+            self._end_wait()
 
     def _let_rest_go(self) -> None:
         """The answer is whole."""

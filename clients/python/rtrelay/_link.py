@@ -14,11 +14,14 @@ import grpc
 import grpc.aio
 
 from rtrelay.errors import STREAM_LOST, RelayError, from_rpc
-from rtrelay.v1 import ConverseRequest, ConverseResponse, Ready, RelayServiceStub, Setup
+from rtrelay.v1 import ConverseRequest, ConverseResponse, Ping, Ready, RelayServiceStub, Setup
 
 if TYPE_CHECKING:
     from rtrelay._channels import Channels
     from rtrelay._flow import Flow
+
+LATE_S = 0.05
+"""A timer that fires so much after its time waits as long again."""
 
 
 class LinkOwner(Protocol):
@@ -41,7 +44,12 @@ class Link:
         setup: Setup,
         metadata: tuple[tuple[str, str], ...],
         owner: LinkOwner,
+        silence_s: float = 0.0,
     ) -> None:
+        """
+        Args:
+            silence_s: `Reconnect.silence_s`.
+        """
         self.address = address
         self.flows: dict[str, Flow] = {}
         """Generations that run on it, by their id on the wire."""
@@ -67,6 +75,11 @@ class Link:
         self._has_ended = False
         """Nothing is read any more, so nothing is to be written."""
         self._is_over = False
+        self._silence_s = silence_s
+        self._watch: asyncio.TimerHandle | None = None
+        self._has_heard = False
+        """A frame came since the watch looked last."""
+        self._has_asked = False
 
     def begin(self) -> asyncio.Task[None]:
         """Open it, and read until it is over.
@@ -84,6 +97,33 @@ class Link:
         if not self._is_finishing and not self._has_ended:
             self._outgoing.append(frame)
             self._has_outgoing.set()
+
+    def watch(self) -> None:
+        """Something runs: see that the relay lives, for as long as anything does."""
+        if self._watch is None and self._silence_s > 0 and not self._is_over:
+            self._has_heard, self._has_asked = True, False
+            self._look_after(self._silence_s)
+
+    def _look_after(self, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_at(loop.time() + delay_s, self._look, loop.time() + delay_s)
+
+    def _look(self, due_s: float) -> None:
+        self._watch = None
+        if not self.flows or self._is_over:
+            return
+        if asyncio.get_running_loop().time() - due_s > LATE_S:
+            self._look_after(LATE_S)  # this loop was blocked, and what came is still to be read
+            return
+        if self._has_heard or self.ready is None:  # until it is ready others wait for it
+            self._has_heard = self._has_asked = False
+        elif not self._has_asked:
+            self._has_asked = True
+            self.send(ConverseRequest(ping=Ping()))
+        else:
+            self.abort(_lost(f"{self.address} does not answer"))
+            return
+        self._look_after(self._silence_s)
 
     def finish(self) -> None:
         """Half-close once the queue is written: what runs may end, then the stream does."""
@@ -130,6 +170,9 @@ class Link:
         self._is_over = True
         self.error = self.error or ending
         self.opened.set()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self.error.reason == "DRAINING":
             self.leave_connection()
         self._owner.lost(self)
@@ -171,6 +214,7 @@ class Link:
                 frame = await self._call.read()
                 if not isinstance(frame, ConverseResponse):  # grpc.aio.EOF
                     return _lost("the relay ended the stream")
+                self._has_heard = True
                 if frame.HasField("ready"):
                     self.ready = frame.ready
                     self.ready_at_s = asyncio.get_running_loop().time()

@@ -12,9 +12,11 @@ import re
 from rtrelay.events import Segment, TextDelta
 
 _MAX_CHARS = 300
-_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[。！？｡]+[」』”’）]*\s*|\n+\s*")
+_END = re.compile(
+    r"[.!?\u2026\u061f\u06d4\u0964]+[\"'\u201d\u2019)\]]*\s+|[。！？｡]+[」』”’）]*\s*|\n+\s*"
+)
 _NO_END = re.compile(
-    r"(?:^|[\s(])(?:mr|mrs|ms|dr|prof|st|vs|e\.g|i\.e|no|approx|z\.b|d\.h|\d{1,3}|[a-z])\.\s+$",
+    r"(?:^|[\s(])(?:mr|mrs|ms|dr|prof|st|vs|e\.g|i\.e|approx|z\.b|d\.h|\d{1,3}|[a-hj-z])\.\s+$",
     re.IGNORECASE,
 )
 _SPEAKABLE = re.compile(r"[^\W_]")
@@ -35,6 +37,13 @@ class SegmentedText:
             found.append(choice.cut(end, is_last=False))
         return found
 
+    def break_off(self, number: int) -> list[Segment]:
+        """A tool call comes now: what was said before it, if it can be spoken."""
+        choice = self._choices.get(number)
+        if choice is None or not _SPEAKABLE.search(choice.text):
+            return []
+        return [choice.cut(len(choice.text), is_last=False)]
+
     def flush(self) -> list[Segment]:
         """What is left, as the last segment of each choice."""
         return [choice.cut(len(choice.text), is_last=True) for choice in self._choices.values()]
@@ -48,7 +57,8 @@ class _Choice:
         self._offset = 0
 
     def next_end(self) -> int | None:
-        for found in _END.finditer(self.text):
+        # What comes later is not looked at: a text without an end must not cost its square.
+        for found in _END.finditer(self.text, 0, _MAX_CHARS + 1):
             head = self.text[: found.end()]
             if _SPEAKABLE.search(head) and not _NO_END.search(head):
                 return found.end()

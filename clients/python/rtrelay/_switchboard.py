@@ -52,6 +52,9 @@ LONG_OUTAGE_PAUSES = 5.0
 OPEN_WITHIN_S = 1.0
 """How long a session that can go round the relay waits for it when it is opened."""
 
+LIVE_UNTIL_KNOWN = 4
+"""Generations at once that any relay is taken to allow before it has told its limit."""
+
 SHORT_LIVED_S = 1.0
 """A stream that was ready for less time counts as a failed try: see `_open`."""
 
@@ -83,13 +86,22 @@ class Reconnect:
     """Bound of the pause after each address was tried once; it doubles with every try."""
     max_backoff_s: float = 1.0
     """Bound of that bound. The pause itself is drawn evenly between 0 and the bound."""
+    silence_s: float = 1.5
+    """While something runs and nothing comes for so long, a ping asks whether the relay lives;
+    without an answer for as long again the stream is given up. 0: it is never asked."""
 
     def __post_init__(self) -> None:
         """
         Raises:
             TypeError, ValueError: a time is none.
         """
-        for name in ("connect_timeout_s", "give_up_s", "backoff_s", "max_backoff_s"):
+        for name in (
+            "connect_timeout_s",
+            "give_up_s",
+            "backoff_s",
+            "max_backoff_s",
+            "silence_s",
+        ):
             duration(name, getattr(self, name))
 
 
@@ -117,6 +129,8 @@ class Switchboard:
         self._waiting: deque[Flow] = deque()
         self._links: dict[Link, asyncio.Task[None]] = {}
         self._opener: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
+        """Somebody waits who did not when the pause between two tries began."""
         self._open_error: RelayError | None = None
         self.is_closed = False
         """`aclose` was called."""
@@ -128,7 +142,12 @@ class Switchboard:
         self._detour: Detour | None = None
 
     def _begin(self) -> None:
-        """In the loop, with the first use: nothing is made before."""
+        """In the loop, with the first use: nothing is made before.
+
+        Raises:
+            RuntimeError: the client belongs to another loop.
+        """
+        self._channels.check_loop()
         if self._standby is not None and self._detour is None:
             self._detour = Detour(self._standby, self._setup, self)
 
@@ -217,14 +236,28 @@ class Switchboard:
 
     # --- generations ------------------------------------------------------------------------
 
+    @property
+    def has_room(self) -> bool:
+        """It is open, and what it has at the relay is below the relay's limit."""
+        if self.is_closed:
+            return False
+        link = self.current
+        if link is None or link.ready is None:
+            limit = LIVE_UNTIL_KNOWN
+        else:
+            limit = link.ready.limits.max_concurrent_generations
+        running = len(self._waiting) + (len(link.flows) if link is not None else 0)
+        return limit == 0 or running < limit
+
     def start(self, flow: Flow, supersedes: Iterable[Flow]) -> None:
         """Start a generation on the current stream, or on the next one that there is.
 
         Raises:
-            RuntimeError: the session is closed.
+            RuntimeError: the session is closed, or the client belongs to another loop.
         """
         if self.is_closed:
             raise RuntimeError("the session is closed")
+        self._begin()
         reason = CancelReason.CANCEL_REASON_SUPERSEDED
         is_direct = self._detour is not None and self._detour.is_direct
         for other in supersedes:
@@ -235,8 +268,9 @@ class Switchboard:
                 other.drop_unread()
             else:
                 self.cancel(other, reason)
-        self._begin()
         self._send(flow)
+        if flow.link is None and flow.via == "relay":  # it waits, so the next try must not
+            self._asked.set()
 
     def _send(self, flow: Flow) -> None:
         """To the current stream, or the next; or round the relay."""
@@ -319,6 +353,7 @@ class Switchboard:
         flow.link = link
         link.flows[flow.start.generation_id] = flow
         link.send(frame)
+        link.watch()
         if flow.is_committed:
             link.send(ConverseRequest(commit=Commit(generation_id=flow.start.generation_id)))
 
@@ -449,8 +484,9 @@ class Switchboard:
         """Try addresses until one is ready, or give up: then what waits fails."""
         loop = asyncio.get_running_loop()
         # A relay that takes streams and drops them must not be asked in a tight loop.
-        await asyncio.sleep(self._pause_s(self._short_lived))
+        await self._was_asked_within(self._pause_s(self._short_lived))
         give_up_at_s = loop.time() + self._reconnect.give_up_s
+        failures = 0  # since somebody asked
         for tries in count(1):
             link = self._make_link()
             try:
@@ -468,7 +504,8 @@ class Switchboard:
                     self._detour.answered(link.ready.session_id)
                 return
             error = link.error or _no_stream(f"{link.address} drains")
-            pause_s = self._pause_s(tries // len(self._addresses))
+            failures += 1
+            pause_s = self._pause_s(failures // len(self._addresses))
             if error.code in _LASTING:
                 break
             if self._detour is not None:
@@ -479,8 +516,19 @@ class Switchboard:
                     pause_s *= LONG_OUTAGE_PAUSES
             elif loop.time() + pause_s >= give_up_at_s:
                 break
-            await asyncio.sleep(pause_s)
+            if await self._was_asked_within(pause_s):
+                failures = 0
         self._give_up(error)
+
+    async def _was_asked_within(self, pause_s: float) -> bool:
+        """The pause before the next try: for as long as nobody asks anything."""
+        self._asked.clear()
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _leave(self, detour: Detour) -> None:
         """Every address was tried in vain: what waits need not wait longer."""
@@ -515,7 +563,8 @@ class Switchboard:
         waits for `ready`."""
         address = self._addresses[self._next_address % len(self._addresses)]
         self._next_address += 1
-        link = Link(self._channels, address, self._setup, self._metadata, self)
+        silence_s = self._reconnect.silence_s
+        link = Link(self._channels, address, self._setup, self._metadata, self, silence_s)
         self._links[link] = link.begin()
         self.current = link
         waiting = list(self._waiting)

@@ -4,7 +4,8 @@ A session is in one of three states. It begins, and mostly is, with the relay. O
 not answer it is away: generations go to the provider at once, without waiting for the relay first.
 When the relay answers again the session stays away until a moment drawn at random, so that the
 agents of a fleet, which all heard of it at once, do not all return at once; if the relay goes
-meanwhile, the next answer draws anew.
+meanwhile, the next answer draws anew. A relay that goes again soon after a return is kept away from
+for longer, twice as long each time: every return to it may cost an answer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from typing import Literal, TypeAlias
 
 Via: TypeAlias = Literal["relay", "direct"]
 """Which way a generation goes."""
+
+STEADY_S = 30.0
+"""A relay that has to be returned to again so soon after a return was not there for good."""
+LONGEST_HOLD_S = 60.0
+"""So long at most the return to such a relay is put off."""
 
 
 class Takeover:
@@ -39,6 +45,9 @@ class Takeover:
         self._return_within_s = return_within_s
         self._is_away = is_away
         self._return_at_s: float | None = None
+        self._returned_at_s: float | None = None
+        self._relapses = 0
+        """Returns in a row that did not last."""
         self._draw = draw
 
     def via(self, now_s: float) -> Via:
@@ -63,11 +72,18 @@ class Takeover:
         """The relay is there. Whether that is news: a return is planned now that was not before."""
         if not self._is_away or self._return_at_s is not None:
             return False
-        self._return_at_s = now_s + self._draw(0.0, self._return_within_s)
+        if self._returned_at_s is not None:
+            lasted = now_s - self._returned_at_s >= STEADY_S
+            self._relapses = 0 if lasted else min(self._relapses + 1, 16)
+            self._returned_at_s = None
+        hold_s = min(self._return_within_s * (2.0**self._relapses - 1.0), LONGEST_HOLD_S)
+        self._return_at_s = now_s + hold_s + self._draw(0.0, self._return_within_s)
         return True
 
     def settled(self) -> None:
         """Back with the relay, without waiting: also where it answers by a refusal that lasts (a
         key it does not take), which callers must hear and nobody may go round."""
         self._is_away = False
+        if self._return_at_s is not None:
+            self._returned_at_s = self._return_at_s
         self._return_at_s = None

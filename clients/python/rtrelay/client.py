@@ -34,14 +34,17 @@ if TYPE_CHECKING:
 CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 5_000,
+    # Which grpcio 1.85 goes by instead: a minute, if it is not set.
+    "grpc.http2.ping_timeout_ms": 5_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
     # A relay is on this machine or network; gRPC would obey `http_proxy`.
     "grpc.enable_http_proxy": 0,
-    # How often an address is tried is for the session to say, within `Reconnect`.
+    # How often an address is tried is for the session to say, within `Reconnect`. While gRPC itself
+    # pauses, a try fails without looking at the address.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 1_000,
+    "grpc.max_reconnect_backoff_ms": 100,
     # Connections end with their client.
     "grpc.use_local_subchannel_pool": 1,
 }
@@ -123,7 +126,7 @@ class Client:
                 return_within_s=direct_return_ms / 1e3,
                 on_path_change=on_path_change,
             )
-        self._shared: Session | None = None
+        self._shared: list[Session] = []
         self._sessions: set[Session] = set()
         self._is_closed = False
 
@@ -156,13 +159,23 @@ class Client:
             finally:
                 await self._channels.aclose()
 
+    async def open(self) -> None:
+        """Have the session that `generate` uses ready, so that the first answer waits for nothing.
+
+        Raises:
+            RelayError: no address gave a stream. Nothing is left open then.
+            RuntimeError: the client is closed, or belongs to another event loop.
+        """
+        self._shared.append(await self.session().__aenter__())
+
     @property
     def stats(self) -> Stats:
         """Which ways the generations of all sessions went so far."""
         return self._counts.look()
 
     def generate(self, prompt: Input, **options: Any) -> Generation:
-        """One answer, over a session that the client keeps for those who want none of their own.
+        """One answer, over a session that the client keeps for those who want none of their own, or
+        another one where the relay's limit of generations at once is reached.
 
         Args:
             options: those of `Session.start`.
@@ -171,9 +184,12 @@ class Client:
             RuntimeError: the client is closed.
             TypeError, ValueError: an argument cannot be right; the error names it.
         """
-        if self._shared is None or self._shared.is_closed:
-            self._shared = self.session()
-        return self._shared.start(prompt, **options)
+        shared = next((one for one in self._shared if one.has_room), None)
+        if shared is None:
+            self._shared = [one for one in self._shared if not one.is_closed]
+            shared = self.session()
+            self._shared.append(shared)
+        return shared.start(prompt, **options)
 
     def session(
         self,

@@ -92,6 +92,11 @@ class Session:
         return self._switchboard.is_closed
 
     @property
+    def has_room(self) -> bool:
+        """Another generation is within the relay's limit, as far as that is known."""
+        return self._switchboard.has_room
+
+    @property
     def ready(self) -> Ready | None:
         """What the relay said of itself and its limits; None while there is no stream."""
         link = self._switchboard.current
@@ -128,13 +133,14 @@ class Session:
         told by the generation, never here.
 
         Args:
-            supersedes: generations that are cancelled before this one starts.
+            supersedes: generations that are cancelled before this one starts; those of other
+                sessions at the same time.
             on_event: called with each event, in the loop, instead of iterating; it must not block.
                 If it raises, the loop's exception handler is told and the generation is cancelled.
             on_end: called once when the generation is over, also after a cancel.
 
         Raises:
-            RuntimeError: the session is closed.
+            RuntimeError: the session is closed, or the client belongs to another event loop.
             TypeError, ValueError: an argument cannot be right; the error names it.
         """
         callback("on_event", on_event)
@@ -154,14 +160,18 @@ class Session:
             traceparent=traceparent,
         )
         set_prompt(start, prompt)
-        superseded = _flows(supersedes)
+        superseded = _generations(supersedes)
         flow = Flow(
             start,
             on_event=on_event,
             on_end=None if on_end is None else lambda: on_end(generation),
         )
         generation = Generation(flow, self._switchboard)
-        self._switchboard.start(flow, superseded)
+        here = [one.flow for one in superseded if one.runs_on(self._switchboard)]
+        self._switchboard.start(flow, here)
+        for one in superseded:
+            if one.flow not in here:  # of another session
+                one.cancel(CancelReason.CANCEL_REASON_SUPERSEDED)
         return generation
 
     generate = start
@@ -190,6 +200,10 @@ class Generation:
         """What a cancel by leaving its loop or block gives as its reason; set it as soon as it is
         known."""
         self._switchboard = switchboard
+
+    def runs_on(self, switchboard: Switchboard) -> bool:
+        """For sessions: whether it is one of theirs."""
+        return self._switchboard is switchboard
 
     def __repr__(self) -> str:
         state = "over" if self.is_over else "cancelled" if self.is_cancelled else "running"
@@ -337,7 +351,7 @@ def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def _flows(given: object) -> list[Flow]:
+def _generations(given: object) -> list[Generation]:
     """Of one generation or of several.
 
     Raises:
@@ -349,4 +363,4 @@ def _flows(given: object) -> list[Flow]:
     found = list(several)
     if not all(isinstance(one, Generation) for one in found):
         raise TypeError("supersedes: generations")
-    return [one.flow for one in found]
+    return found

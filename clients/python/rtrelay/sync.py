@@ -24,7 +24,7 @@ from rtrelay._flow import Misuse
 from rtrelay._takeover import Via
 from rtrelay.client import Client
 from rtrelay.events import Event
-from rtrelay.session import Generation, Input, Session
+from rtrelay.session import Generation, Input
 from rtrelay.stats import Stats
 from rtrelay.v1 import CancelReason, End
 
@@ -39,7 +39,8 @@ class ClientClosed(RuntimeError):
 
 
 class SyncClient:
-    """A client with one session, kept while the block lasts.
+    """A client with its sessions, kept while the block lasts: one, and another where more threads
+    ask at once than the relay allows a session.
 
     Use it in `with`. Entering starts the thread and waits until a relay is ready; leaving cancels
     what runs, closes everything and ends the thread.
@@ -55,7 +56,6 @@ class SyncClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._client: Client | None = None
-        self._session: Session | None = None
         # Held while work is handed to the loop, so that none is handed over after the last: it
         # would never run. Reentrant, because a reader may be dropped (`__del__`) at any point.
         self._handing_over = threading.RLock()
@@ -75,7 +75,7 @@ class SyncClient:
         )
         self._thread.start()
         try:
-            self._session = self._call(self._open())
+            self._call(self._open())
         except BaseException:
             self.close()
             raise
@@ -93,7 +93,7 @@ class SyncClient:
         """Cancel what runs, close everything, end the thread. Idempotent."""
         with self._handing_over:
             loop, thread, client = self._loop, self._thread, self._client
-            self._loop = self._thread = self._client = self._session = None
+            self._loop = self._thread = self._client = None
         if loop is None or thread is None:
             return
         try:
@@ -117,15 +117,15 @@ class SyncClient:
         """
         if {"on_event", "on_end"} & options.keys():
             raise TypeError("there are no callbacks here: they would run in the loop's thread")
-        session = self._session
-        if session is None:
+        client = self._client
+        if client is None:
             raise ClientClosed("the client is not open")
         given = options.pop("supersedes", ())
         several = (given,) if isinstance(given, SyncGeneration) else given
         supersedes = [other.generation for other in several]
 
         async def start() -> Generation:
-            return session.start(prompt, supersedes=supersedes, **options)
+            return client.generate(prompt, supersedes=supersedes, **options)
 
         return SyncGeneration(self._call(start()), self)
 
@@ -141,9 +141,9 @@ class SyncClient:
             raise ClientClosed("the client is not open")
         return client.stats
 
-    async def _open(self) -> Session:
+    async def _open(self) -> None:
         self._client = Client(self._addresses, **self._options)
-        return await self._client.session().__aenter__()
+        await self._client.open()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it in the loop and wait. Interrupted here (KeyboardInterrupt), it is cancelled."""

@@ -1091,7 +1091,7 @@ Global___ToolCallDone: typing_extensions.TypeAlias = ToolCallDone
 
 @typing.final
 class Segment(google.protobuf.message.Message):
-    """A speakable piece of text: a sentence, or a clause of a long one."""
+    """A speakable piece of text: a sentence, a clause of a long one, or what was said before a tool call."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -92,8 +92,9 @@ class RelayServiceServicer(object):
         before `started`. Nothing with its generation id comes after its `end`: the `end` is the
         answer to a `cancel`. Output on its way then may still come before it; what waits in the
         relay is dropped.
-        - A `cancel` or `commit` of an unknown or ended generation does nothing. Frames of the
-        client are handled in order, so a cancel cannot overtake its start.
+        - A `cancel` or `commit` of an ended generation does nothing. A `cancel` of an id that has not
+        come yet is kept: its start ends at once. A `commit` of one does nothing. Frames of the
+        client are handled in order.
         - What fails for one generation is told in its `end` and leaves the session alone. A frame
         that cannot be tied to a new generation (undecodable, over `Limits.max_frame_bytes`,
         without a frame or an id, a second `setup`, an id used before) is refused by a `notice` of
