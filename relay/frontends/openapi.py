@@ -44,6 +44,10 @@ _POLICY_HEADERS: Final[dict[str, tuple[Schema, str]]] = {
         {"enum": ["true", "false"]},
         "Adds the whole timeline and the attempts to usage, as x_relay.",
     ),
+    "idempotency-key": (
+        _TEXT,
+        "Yours, for this very request: a repeat gets the same answer and costs nothing.",
+    ),
     "traceparent": ({"type": "string"}, "W3C trace context."),
 }
 
@@ -54,6 +58,7 @@ _ANSWER_HEADERS: Final[dict[str, str]] = {
     "x-relay-attempts": "How many attempts were started.",
     "x-relay-cache": "Whether a cache answered.",
     "server-timing": "The phases up to the first content.",
+    "idempotent-replayed": "Where a repeat got the answer that its key had before.",
 }
 
 _STATUSES: Final[dict[str, str]] = {
