@@ -39,6 +39,8 @@ _SERVED: Final = re.compile(
     r"|:generateContent|:streamGenerateContent|:batchEmbedContents|/api/chat|/api/embed)/*",
     re.IGNORECASE,
 )
+_ODD: Final = re.compile(r"[\x00-\x1f\x7f;?#%]")
+"""Decoded: what some server takes for the end of a path or of a segment, or decodes once more."""
 _REQUEST_HEADERS: Final = frozenset(
     {
         b"accept",
@@ -91,9 +93,9 @@ def checked(rest: str) -> str:
     segments = rest.split("/")
     if not rest or "\\" in rest or any(part in ("", ".", "..") for part in segments[:-1]):
         raise InvalidRequest("the path must be plain segments behind the provider's name")
-    if segments[-1] in (".", "..") or any(character < " " for character in rest):
+    if segments[-1] in (".", "..") or _ODD.search(rest):
         raise InvalidRequest("the path must be plain segments behind the provider's name")
-    if _SERVED.fullmatch(f"/{rest}"):
+    if _SERVED.fullmatch(f"/{rest.strip()}"):  # some servers leave spaces at the end out
         raise InvalidRequest(f"the relay serves {segments[-1]} itself: ask it under /v1")
     return rest
 
