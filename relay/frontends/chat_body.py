@@ -162,6 +162,8 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         for key, value in body.items()
         if key not in _READ_HERE and key not in _DROPPED and value is not None
     }
+    if options := _stream_options(body.get("stream_options")):
+        extra["stream_options"] = options
     return GenerateRequest(
         model=model,
         messages=tuple(
@@ -225,6 +227,13 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
         logprobs=typed(body, "logprobs", bool),
         top_logprobs=integer(body, "top_logprobs", *SAMPLING_RANGES["top_logprobs"]),
     )
+
+
+def _stream_options(value: object) -> dict[str, Any]:
+    """What is asked of the provider there, beside usage, which it is always asked for."""
+    if not isinstance(value, dict):
+        return {}  # refused where streams are read
+    return {k: v for k, v in value.items() if k != "include_usage" and v is not None}
 
 
 # --- messages ---------------------------------------------------------------------------------
