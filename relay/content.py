@@ -307,6 +307,9 @@ class GenerateRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    prefers_one_call: bool = False
+    """The client reads one tool call of an answer: `parallel_tool_calls: false` where the wire can
+    say so and the client has not said anything, and nothing elsewhere."""
     response_format: ResponseFormat | None = None
     sampling: Sampling = field(default_factory=Sampling)
     reasoning: ReasoningOptions = field(default_factory=ReasoningOptions)

@@ -39,7 +39,7 @@ from relay.content import (
 )
 from relay.errors import InvalidRequest
 from relay.frontends.body_fields import integer, number, said, typed
-from relay.frontends.legacy_functions import as_tools
+from relay.frontends.legacy_functions import as_tools, uses_functions
 from relay.frontends.limits import (
     MAX_MESSAGES,
     MAX_NODES,
@@ -148,6 +148,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     Raises:
         InvalidRequest: a field is missing or wrong; `field` is its path.
     """
+    prefers_one_call = uses_functions(body)
     body = as_tools(body)
     model = typed(body, "model", str)
     if not model:
@@ -172,6 +173,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         tools=_tools(body),
         tool_choice=_tool_choice(body.get("tool_choice")),
         parallel_tool_calls=typed(body, "parallel_tool_calls", bool),
+        prefers_one_call=prefers_one_call,
         response_format=_response_format(body.get("response_format")),
         sampling=_sampling(body),
         reasoning=ReasoningOptions(effort=typed(body, "reasoning_effort", str) or ""),
