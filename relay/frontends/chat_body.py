@@ -100,8 +100,8 @@ _SAID_IN_EACH_PIECE = ("format", "id")
 _MAX_REPEATED_CHARS = 16_384
 
 
-def decode_json(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object.
+def decode_json(body: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
+    """The body as a JSON object of at most so many values.
 
     Raises:
         InvalidRequest: no JSON, no object, or nested too deep.
@@ -114,15 +114,17 @@ def decode_json(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    check_depth(document, "the body")
+    check_depth(document, "the body", max_nodes=max_nodes)
     return document
 
 
-def check_depth(document: object, what: str, field: str = "") -> None:
+def check_depth(
+    document: object, what: str, field: str = "", *, max_nodes: int = MAX_NODES
+) -> None:
     """
     Raises:
         InvalidRequest: nested deeper than MAX_DEPTH (what is deeper cannot be sent on either), or
-            more than MAX_NODES values.
+            more than `max_nodes` values.
     """
     level: list[object] = [document]
     seen = 0
@@ -136,8 +138,8 @@ def check_depth(document: object, what: str, field: str = "") -> None:
         if not below:
             return
         seen += len(below)
-        if seen > MAX_NODES:
-            raise InvalidRequest(f"{what} holds more than {MAX_NODES} JSON values", field=field)
+        if seen > max_nodes:
+            raise InvalidRequest(f"{what} holds more than {max_nodes} JSON values", field=field)
         level = below
     raise InvalidRequest(f"{what} is nested deeper than {MAX_DEPTH} levels", field=field)
 

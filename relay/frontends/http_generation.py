@@ -32,7 +32,7 @@ from relay.frontends.caller import caller_of_headers
 from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
 from relay.frontends.kept_answers import Answer, AnswerLimits, Claim, KeptAnswers, digest_of
-from relay.frontends.limits import Allowance
+from relay.frontends.limits import MAX_NODES, Allowance
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.response_store import StoreLimits
 from relay.frontends.surface import Collector, StreamEncoder, Surface
@@ -88,7 +88,7 @@ async def serve_generation(
     received_s = services.clock()
     raw = await read_body(scope, receive, settings.max_request_bytes)
     is_large = len(raw) > _LARGE_BYTES
-    body = await _decode(raw)
+    body = await _decode(raw, surface.max_nodes)
     caller = caller_of_headers(services.tenants, scope["headers"])
     policy, model = read_policy(scope, body, caller)
     is_streamed = surface.wants_stream(body)
@@ -142,12 +142,12 @@ async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> dict[str,
     return await _decode(await read_body(scope, receive, max_bytes))
 
 
-async def _decode(raw: bytes) -> dict[str, Any]:
+async def _decode(raw: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
     is_large = len(raw) > _LARGE_BYTES
-    Allowance().take_json(raw, "body")
+    Allowance(max_nodes).take_json(raw, "body")
     if is_large:
         await asyncio.sleep(0)
-    body = decode_json(raw)
+    body = decode_json(raw, max_nodes)
     if is_large:
         await asyncio.sleep(0)
     return body
