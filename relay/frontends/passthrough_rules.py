@@ -9,6 +9,7 @@ from urllib.parse import unquote_plus
 
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import RawHeaders, Scope
+from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.base import Headers
 
@@ -134,9 +135,11 @@ def request_headers(headers: RawHeaders) -> Headers:
 
 
 def answer_headers(headers: Headers, endpoint: Endpoint, request_id: str) -> RawHeaders:
-    """Those of the provider that go to the client, and ours; none that frame a body."""
+    """Those of the provider that go to the client, and ours; none that frame a body. Where one
+    quotes our credentials they are masked."""
+    secrets = forms_of(endpoint.headers)
     found = [
-        (name.encode("latin-1"), value.encode("latin-1"))
+        (name.encode("latin-1"), without(value, secrets).encode("latin-1"))
         for name, value in headers
         if name in _RESPONSE_HEADERS
     ]

@@ -206,11 +206,13 @@ async def test_the_provider_s_error_without_our_key(
     relay: RelayUnderTest, upstream: H2Server
 ) -> None:
     body = f'{{"error": {{"message": "bad key {OUR_KEY}", "code": "nope"}}}}'.encode()
-    upstream.routes[SPEECH] = answer(401, body, [("retry-after", "3")])
+    quoted = ("x-request-id", f"of Bearer {OUR_KEY}")
+    upstream.routes[SPEECH] = answer(401, body, [("retry-after", "3"), quoted])
     response = await relay.http.post(SPEECH, content=b"{}")
     assert response.status_code == 401
     assert response.json()["error"] == {"message": "bad key ***", "code": "nope"}
     assert response.headers["retry-after"] == "3"
+    assert response.headers["x-request-id"] == "of Bearer ***"
 
 
 async def test_a_redirect_is_not_followed(relay: RelayUnderTest, upstream: H2Server) -> None:
