@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from relay import __version__
-from relay.codecs.base import Codec
+from relay.codecs.base import Codec, EndsInSteps
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import (
     Events,
@@ -375,7 +375,7 @@ class Attempt:
             if codec.is_finished:
                 return self._settle([*events, *codec.end()], is_end=True)
         except StopAsyncIteration:
-            return self._settle(self._last_events(), is_end=True)
+            return self._settle(await self._last_in_steps(), is_end=True)
         except RelayError as error:
             self._fail(error)
             raise
@@ -420,8 +420,23 @@ class Attempt:
         if self._is_over:
             raise StreamReset("the attempt was left before its end", headers_received=True)
 
+    async def _last_in_steps(self) -> Events:
+        """What the codec has left at the end of the body; others have their turns in between
+        where that takes long."""
+        codec = self._codec
+        if isinstance(codec, EndsInSteps):
+            try:
+                for _ in codec.steps():
+                    await self._turn()
+            except RelayError as error:
+                self._fail(error)
+                raise
+            except Exception as error:  # noqa: BLE001 - see `_unreadable`
+                raise self._unreadable(error) from None
+        return self._last_events()
+
     def _last_events(self) -> Events:
-        """What the codec has left at the end of the body."""
+        """What the codec has left at the end of the body, at once."""
         try:
             return self._codec.end()
         except RelayError as error:

@@ -119,6 +119,14 @@ class ResponsesStoreConfig(_Model):
     ttl_s: int = Field(3600, ge=1, description="since its last use")
 
 
+class IdempotencyConfig(_Model):
+    max_answers: int = Field(1000, ge=1, description="the oldest goes first")
+    max_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="of all that is kept; one answer a fourth of it"
+    )
+    ttl_s: int = Field(3600, ge=1, description="since the answer")
+
+
 class HttpListener(Listener):
     address: Address = "127.0.0.1:8080"
     max_request_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="one request body")
@@ -132,6 +140,11 @@ class HttpListener(Listener):
         None,
         description="keeps responses for previous_response_id, each worker in its own memory;"
         " {} turns it on, without it nothing is kept",
+    )
+    idempotency: IdempotencyConfig = Field(
+        IdempotencyConfig(),
+        description="keeps answers of requests that carry an idempotency key, each worker in its"
+        " own memory, so that a repeat is not asked and paid for again",
     )
     cors_origins: tuple[str, ...] = Field(
         (), description='pages that may read answers, as `https://app.test`; "*" for all'

@@ -290,6 +290,8 @@ class Policy:
     """Where the provider caches nothing unless told what: `auto` places its cache breakpoints for
     clients that know nothing of them, `off` places none, empty does what the provider's row says.
     Breakpoints that a client set itself are honoured in any case, and `auto` adds none to them."""
+    idempotency_key: str = ""
+    """The client's name for this very request, so that a repeat of it is not answered twice."""
     session_id: str = ""
     """Of the session that the generation is a turn of, if it is: its turns stay at one provider
     while that is well, where their prompt cache is warm, and with `prompt_cache: auto` a key of
@@ -305,6 +307,9 @@ class GenerateRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    prefers_one_call: bool = False
+    """The client reads one tool call of an answer: `parallel_tool_calls: false` where the wire can
+    say so and the client has not said anything, and nothing elsewhere."""
     response_format: ResponseFormat | None = None
     sampling: Sampling = field(default_factory=Sampling)
     reasoning: ReasoningOptions = field(default_factory=ReasoningOptions)

@@ -37,6 +37,7 @@ from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
+from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
@@ -103,6 +104,11 @@ def _store_limits(http: HttpListener) -> StoreLimits | None:
     if store is None:
         return None
     return StoreLimits(store.max_responses, store.max_bytes, float(store.ttl_s))
+
+
+def _answer_limits(http: HttpListener) -> AnswerLimits:
+    kept = http.idempotency
+    return AnswerLimits(kept.max_answers, kept.max_bytes, float(kept.ttl_s))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -208,6 +214,7 @@ class Worker:
                         comment_interval_s=server.http.comment_interval_ms / 1000,
                         origins=server.http.cors_origins,
                         responses_store=_store_limits(server.http),
+                        kept_answers=_answer_limits(server.http),
                     ),
                 ),
                 server.http.cors_origins,

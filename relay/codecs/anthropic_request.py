@@ -324,7 +324,10 @@ class _BodyBuilder:
         kind = encoded.get("type", "auto")
         if not request.tools and kind in ("auto", "none"):
             return None  # says nothing without tools
-        if request.parallel_tool_calls is False and kind != "none":
+        is_one_call = request.parallel_tool_calls is False or (
+            request.parallel_tool_calls is None and request.prefers_one_call
+        )
+        if is_one_call and kind != "none":
             return {"type": kind, **encoded, "disable_parallel_tool_use": True}
         return encoded
 

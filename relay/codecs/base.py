@@ -7,7 +7,7 @@ adds them to the headers. Its input request is shared by other attempts and neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from relay.content import Events, GenerateRequest
@@ -97,6 +97,16 @@ class CountsTokens(Protocol):
         Raises:
             UpstreamError: the answer is an error.
         """
+        ...
+
+
+@runtime_checkable
+class EndsInSteps(Protocol):
+    """A codec whose `end` may take long: an answer of megabytes that comes as one document."""
+
+    def steps(self) -> Iterator[None]:
+        """The work of `end`, which has none left after it; each step takes a millisecond or so.
+        Whoever is in the loop lets others run in between. Raises nothing."""
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
@@ -42,6 +42,8 @@ from relay.errors import (
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 """2,048 vectors of 3,072 numbers in base64 are 34 MB and more than any provider takes at once."""
 MAX_ERROR_BYTES: Final = 64 * 1024
+_STEP_BYTES: Final = 64 * 1024
+"""Of vectors in one step: half a millisecond where their form changes."""
 
 HEADERS: Final = [("content-type", "application/json"), ("accept", "application/json")]
 
@@ -49,10 +51,8 @@ HEADERS: Final = [("content-type", "application/json"), ("accept", "application/
 class Vectors(NamedTuple):
     """What an answer says."""
 
-    data_json: bytes
-    """See `relay.content.Embeddings`."""
-    given: int
-    """How many there are."""
+    values: Sequence[msgspec.Raw]
+    """As they came, in the order of the texts."""
     model: str = ""
     usage: Usage | None = None
 
@@ -67,6 +67,7 @@ class EmbeddingsCodec(ABC):
         "_body",
         "_headers",
         "_is_over",
+        "_last",
         "_provider",
         "_status",
         "_wanted",
@@ -82,6 +83,8 @@ class EmbeddingsCodec(ABC):
         self._headers: list[tuple[str, str]] = []
         self._body = bytearray()
         self._is_over = False
+        self._last: Events | None = None
+        """What `end` gives, once the steps to it are done."""
         self.mended_events = 0
 
     @property
@@ -108,6 +111,20 @@ class EmbeddingsCodec(ABC):
             msgspec.DecodeError: it is not this wire's document.
         """
 
+    def _value(self, vector: msgspec.Raw, wanted: EmbeddingOptions) -> bytes:
+        """One vector as OpenAI's `embedding`; here of a JSON array of numbers.
+
+        Raises:
+            msgspec.DecodeError: it is none.
+            RemoteProtocolError: it holds what is no vector.
+        """
+        if wanted.as_base64:
+            return _packed(vector)
+        value = bytes(vector)
+        if not value.startswith(b"["):
+            raise msgspec.DecodeError("not an array")
+        return value
+
     # --- the Codec protocol -----------------------------------------------------------------
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
@@ -130,42 +147,66 @@ class EmbeddingsCodec(ABC):
         return ()
 
     def end(self) -> Events:
-        if self._is_over:
+        if self._is_over and self._last is None:
             return ()
+        for _ in self.steps():
+            pass
+        self._is_over = True
+        last, self._last = self._last, None
+        return last or ()
+
+    def steps(self) -> Iterator[None]:
+        """See `EndsInSteps`. The largest answer takes a tenth of a second and more in all."""
+        if self._is_over or self._last is not None:
+            return
         body = bytes(self._body)
+        self._body.clear()
         if self._status >= 300:
-            return self._failed(self.decode_error(self._status, self._headers, body))
+            self._last = self._failed(self.decode_error(self._status, self._headers, body))
+            return
         try:
             vectors = self._vectors(body)
+            yield
+            parts: list[bytes] = []
+            waiting_bytes = 0
+            for index, vector in enumerate(vectors.values):
+                value = self._value(vector, self._wanted)
+                parts.append(b'{"object":"embedding","index":%d,"embedding":%s}' % (index, value))
+                waiting_bytes += len(value)
+                if waiting_bytes > _STEP_BYTES:
+                    waiting_bytes = 0
+                    yield
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._last = self._failed(self._not_read(body))
+            return
         except UpstreamError as error:
-            return self._failed(error)
-        self._is_over = True
-        self._body.clear()
+            self._last = self._failed(error)
+            return
+        yield
         events: list[StreamEvent] = [
             ResponseInfo("", vectors.model, 0),
-            Embeddings(vectors.data_json),
+            Embeddings(b"[" + b",".join(parts) + b"]"),
         ]
         if vectors.usage is not None:
             events.append(vectors.usage)
-        return [*events, ChoiceFinished(FinishReason.STOP, "")]
+        self._last = [*events, ChoiceFinished(FinishReason.STOP, "")]
 
     def _vectors(self, body: bytes) -> Vectors:
         if looks_like_markup(body.lstrip()):
             raise RemoteProtocolError("the provider answered with markup instead of vectors")
-        try:
-            vectors = self._read(body, self._wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            try:
-                orjson.loads(body)
-            except orjson.JSONDecodeError:
-                error = "the provider's answer is not a whole JSON document"
-                raise StreamTruncated(error) from None
-            raise RemoteProtocolError("the provider's answer holds no vectors") from None
-        if vectors.given != self._wanted.count:
+        vectors = self._read(body, self._wanted)
+        if len(vectors.values) != self._wanted.count:
             raise RemoteProtocolError(
-                f"the provider gave {vectors.given} vectors for {self._wanted.count} texts"
+                f"the provider gave {len(vectors.values)} vectors for {self._wanted.count} texts"
             )
         return vectors
+
+    def _not_read(self, body: bytes) -> UpstreamError:
+        try:
+            orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return StreamTruncated("the provider's answer is not a whole JSON document")
+        return RemoteProtocolError("the provider's answer holds no vectors")
 
     def _failed(self, error: UpstreamError) -> Events:
         self._is_over = True
@@ -205,25 +246,16 @@ def only_texts(wanted: EmbeddingOptions, provider: str) -> tuple[str, ...]:
     return wanted.texts
 
 
-def data_of(vectors: Sequence[msgspec.Raw], *, as_base64: bool) -> bytes:
-    """OpenAI's `data` of vectors that are JSON arrays of numbers.
+def _packed(vector: msgspec.Raw) -> bytes:
+    """A JSON array of numbers as base64 of 32-bit floats, in quotes.
 
     Raises:
-        msgspec.DecodeError: one of them is none.
+        msgspec.DecodeError: it is none.
         RemoteProtocolError: a number is out of range.
     """
-    parts: list[bytes] = []
-    for index, vector in enumerate(vectors):
-        if as_base64:
-            numbers = msgspec.json.decode(vector, type=list[float])
-            try:
-                packed = struct.pack(f"<{len(numbers)}f", *numbers)
-            except OverflowError:
-                raise RemoteProtocolError("a number of a vector is out of range") from None
-            value = b'"' + base64.b64encode(packed) + b'"'
-        else:
-            value = bytes(vector)
-            if not value.startswith(b"["):
-                raise msgspec.DecodeError("not an array")
-        parts.append(b'{"object":"embedding","index":%d,"embedding":%s}' % (index, value))
-    return b"[" + b",".join(parts) + b"]"
+    numbers = msgspec.json.decode(vector, type=list[float])
+    try:
+        packed = struct.pack(f"<{len(numbers)}f", *numbers)
+    except OverflowError:
+        raise RemoteProtocolError("a number of a vector is out of range") from None
+    return b'"' + base64.b64encode(packed) + b'"'

@@ -18,7 +18,6 @@ from relay.codecs.embeddings import (
     EmbeddingsCodec,
     Vectors,
     build_no_embeddings,
-    data_of,
     only_texts,
 )
 from relay.codecs.gemini_errors import decode_error
@@ -60,8 +59,7 @@ class GeminiEmbeddings(EmbeddingsCodec):
         vectors = _decode(body).embeddings
         if vectors is None:
             raise RemoteProtocolError("the provider's answer holds no vectors")
-        values = [vector.values for vector in vectors]
-        return Vectors(data_of(values, as_base64=wanted.as_base64), len(values))
+        return Vectors([vector.values for vector in vectors])
 
 
 def build_gemini_embeddings(quirks: Mapping[str, Any], provider: str) -> CodecFactory:

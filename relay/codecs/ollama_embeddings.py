@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from relay.codecs.base import CodecFactory, EncodedRequest
-from relay.codecs.embeddings import HEADERS, EmbeddingsCodec, Vectors, data_of, only_texts
+from relay.codecs.embeddings import HEADERS, EmbeddingsCodec, Vectors, only_texts
 from relay.codecs.openai_errors import decode_inner_error
 from relay.codecs.request_json import dump_body
 from relay.codecs.token_counts import token_count
@@ -51,8 +51,7 @@ class OllamaEmbeddings(EmbeddingsCodec):
             raise RemoteProtocolError("the provider's answer holds no vectors")
         prompt = token_count(document.prompt_eval_count)
         return Vectors(
-            data_of(vectors, as_base64=wanted.as_base64),
-            len(vectors),
+            vectors,
             document.model or "",
             None if prompt is None else Usage(prompt, 0, prompt),
         )

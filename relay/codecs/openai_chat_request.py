@@ -16,6 +16,7 @@ from relay.codecs.request_json import (
     cache_key,
     data_url,
     dump_body,
+    parallel_calls,
     readable_tool,
     said_stops,
     spliced,
@@ -124,7 +125,6 @@ class _BodyBuilder:
 
     def _typed_fields(self) -> dict[str, Any]:
         request, quirks, sampling = self._request, self._quirks, self._request.sampling
-        has_tools = bool(request.tools)
         return {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -141,7 +141,7 @@ class _BodyBuilder:
             "tools": [self._tool(tool, at) for at, tool in enumerate(request.tools)] or None,
             "tool_choice": self._tool_choice(request.tool_choice),
             # Only legal together with tools (400 otherwise on some models).
-            "parallel_tool_calls": request.parallel_tool_calls if has_tools else None,
+            "parallel_tool_calls": parallel_calls(request, quirks.refuses),
             "response_format": self._response_format(request.response_format),
             **self._reasoning(),
             "service_tier": request.service_tier or None,

@@ -74,15 +74,18 @@ class OpenAIEmbeddings(EmbeddingsCodec):
         indices = [at if item.index is None else item.index for at, item in enumerate(items)]
         if sorted(indices) != list(range(len(items))):
             raise RemoteProtocolError("the provider's vectors are not numbered from 0 on")
-        parts = [b""] * len(items)
+        values = [item.embedding for item in items]
         for index, item in zip(indices, items, strict=True):
-            value = bytes(item.embedding)
-            if value[:1] not in (b"[", b'"'):
-                raise RemoteProtocolError("a vector of the provider's is neither list nor text")
-            parts[index] = b'{"object":"embedding","index":%d,"embedding":%s}' % (index, value)
-        data = b"[" + b",".join(parts) + b"]"
+            values[index] = item.embedding
         usage = None if document.usage is None else normalise(document.usage)
-        return Vectors(data, len(items), document.model or "", usage)
+        return Vectors(values, document.model or "", usage)
+
+    def _value(self, vector: msgspec.Raw, wanted: EmbeddingOptions) -> bytes:
+        """As it came: numbers or base64."""
+        value = bytes(vector)
+        if value[:1] not in (b"[", b'"'):
+            raise RemoteProtocolError("a vector of the provider's is neither list nor text")
+        return value
 
 
 def build_openai_embeddings(quirks: Mapping[str, Any], provider: str) -> CodecFactory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,6 +25,19 @@ CHAT_ONLY: Final[Mapping[str, tuple[object, ...]]] = {
 }
 """Extra fields of a chat body that change the answer and that other wires have no word for, with
 the values that ask for nothing beside null."""
+
+
+def parallel_calls(request: GenerateRequest, refuses: Container[str] = ()) -> bool | None:
+    """`parallel_tool_calls` of OpenAI's wires, None without tools and where nothing is asked.
+
+    Args:
+        refuses: names of what the host does not take.
+    """
+    if not request.tools:
+        return None
+    if request.parallel_tool_calls is None and request.prefers_one_call:
+        return None if "parallel_tool_calls" in refuses else False
+    return request.parallel_tool_calls
 
 
 _OPAQUE_ID: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{1,256}")

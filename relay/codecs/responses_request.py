@@ -16,6 +16,7 @@ from relay.codecs.request_json import (
     cache_key,
     data_url,
     dump_body,
+    parallel_calls,
     readable_tool,
     refuse_asked,
     said_stops,
@@ -154,7 +155,6 @@ class _BodyBuilder:
 
     def _typed_fields(self, model: str) -> dict[str, Any]:
         request, sampling = self._request, self._request.sampling
-        has_tools = bool(request.tools)
         reasons = self._asks_for_reasoning() or bool(
             re.search(self._quirks.reasoning_models, model)
         )
@@ -170,7 +170,7 @@ class _BodyBuilder:
             "top_logprobs": sampling.top_logprobs if wants_logprobs else None,
             "tools": [self._tool(tool, at) for at, tool in enumerate(request.tools)] or None,
             "tool_choice": self._tool_choice(request.tool_choice),
-            "parallel_tool_calls": request.parallel_tool_calls if has_tools else None,
+            "parallel_tool_calls": parallel_calls(request),
             "text": self._text() or None,
             "reasoning": self._reasoning() or None,
             "include": self._include(reasons=reasons, logprobs=bool(wants_logprobs)) or None,

@@ -39,7 +39,7 @@ from relay.content import (
 )
 from relay.errors import InvalidRequest
 from relay.frontends.body_fields import integer, number, said, typed
-from relay.frontends.legacy_functions import as_tools
+from relay.frontends.legacy_functions import as_tools, uses_functions
 from relay.frontends.limits import (
     MAX_MESSAGES,
     MAX_NODES,
@@ -100,8 +100,8 @@ _SAID_IN_EACH_PIECE = ("format", "id")
 _MAX_REPEATED_CHARS = 16_384
 
 
-def decode_json(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object.
+def decode_json(body: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
+    """The body as a JSON object of at most so many values.
 
     Raises:
         InvalidRequest: no JSON, no object, or nested too deep.
@@ -114,15 +114,17 @@ def decode_json(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    check_depth(document, "the body")
+    check_depth(document, "the body", max_nodes=max_nodes)
     return document
 
 
-def check_depth(document: object, what: str, field: str = "") -> None:
+def check_depth(
+    document: object, what: str, field: str = "", *, max_nodes: int = MAX_NODES
+) -> None:
     """
     Raises:
         InvalidRequest: nested deeper than MAX_DEPTH (what is deeper cannot be sent on either), or
-            more than MAX_NODES values.
+            more than `max_nodes` values.
     """
     level: list[object] = [document]
     seen = 0
@@ -136,8 +138,8 @@ def check_depth(document: object, what: str, field: str = "") -> None:
         if not below:
             return
         seen += len(below)
-        if seen > MAX_NODES:
-            raise InvalidRequest(f"{what} holds more than {MAX_NODES} JSON values", field=field)
+        if seen > max_nodes:
+            raise InvalidRequest(f"{what} holds more than {max_nodes} JSON values", field=field)
         level = below
     raise InvalidRequest(f"{what} is nested deeper than {MAX_DEPTH} levels", field=field)
 
@@ -148,6 +150,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     Raises:
         InvalidRequest: a field is missing or wrong; `field` is its path.
     """
+    prefers_one_call = uses_functions(body)
     body = as_tools(body)
     model = typed(body, "model", str)
     if not model:
@@ -162,6 +165,8 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         for key, value in body.items()
         if key not in _READ_HERE and key not in _DROPPED and value is not None
     }
+    if options := _stream_options(body.get("stream_options")):
+        extra["stream_options"] = options
     return GenerateRequest(
         model=model,
         messages=tuple(
@@ -170,6 +175,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         tools=_tools(body),
         tool_choice=_tool_choice(body.get("tool_choice")),
         parallel_tool_calls=typed(body, "parallel_tool_calls", bool),
+        prefers_one_call=prefers_one_call,
         response_format=_response_format(body.get("response_format")),
         sampling=_sampling(body),
         reasoning=ReasoningOptions(effort=typed(body, "reasoning_effort", str) or ""),
@@ -225,6 +231,13 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
         logprobs=typed(body, "logprobs", bool),
         top_logprobs=integer(body, "top_logprobs", *SAMPLING_RANGES["top_logprobs"]),
     )
+
+
+def _stream_options(value: object) -> dict[str, Any]:
+    """What is asked of the provider there, beside usage, which it is always asked for."""
+    if not isinstance(value, dict):
+        return {}  # refused where streams are read
+    return {k: v for k, v in value.items() if k != "include_usage" and v is not None}
 
 
 # --- messages ---------------------------------------------------------------------------------

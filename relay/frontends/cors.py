@@ -16,6 +16,7 @@ from relay.frontends.asgi import Receive, Scope, Send
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _EXPOSED = (
+    "idempotent-replayed",
     "request-id",
     "retry-after",
     "server-timing",

@@ -37,6 +37,7 @@ from relay.frontends.http_generation import (
     request_id_headers,
     serve_generation,
 )
+from relay.frontends.kept_answers import KeptAnswers
 from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
 from relay.frontends.openapi import openapi_json
@@ -81,6 +82,7 @@ class HttpApp:
             "/readyz": {"GET": self._readyz},
             "/openapi.json": {"GET": self._openapi},
         }
+        self._answers = KeptAnswers(settings.kept_answers, services.clock)
         self._passthrough = Passthrough(services, settings.origins)
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
@@ -98,11 +100,18 @@ class HttpApp:
         """Serve generations of this API at a path."""
 
         async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-            services, settings = self._services, self._settings
-            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+            await self._generate(surface, scope, receive, send, request_id)
 
         self._routes[path] = {"POST": handler}
         self._error_bodies[path] = surface.error_body
+
+    async def _generate(
+        self, surface: Surface, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> None:
+        services, settings, answers = self._services, self._settings, self._answers
+        await serve_generation(
+            surface, services, settings, answers, scope, receive, send, request_id
+        )
 
     def _add_responses(self) -> None:
         limits, services = self._settings.responses_store, self._services
@@ -117,9 +126,7 @@ class HttpApp:
         """The same of an API that says things in headers: a surface is made for each request."""
 
         async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-            services, settings = self._services, self._settings
-            surface = make(scope)
-            await serve_generation(surface, services, settings, scope, receive, send, request_id)
+            await self._generate(make(scope), scope, receive, send, request_id)
 
         self._routes[path] = {"POST": handler}
         self._error_bodies[path] = told

@@ -2,7 +2,8 @@
 
 The relay has already tried what it may, so its final failures carry `x-should-retry: false`; the
 official clients would otherwise repeat each of them twice. Only what another worker or a moment
-later can serve (a drain, no free stream slot) is left to their judgement.
+later can serve (a drain, no free stream slot, a twin that is being answered) is left to their
+judgement.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
     """`x-should-retry` and, where the provider gave a hint, `retry-after`, and `retry-after-ms` for
     the clients that know it (OpenAI's, Anthropic's, the AI SDK): a hint of 250 ms is no second."""
     headers: list[tuple[bytes, bytes]] = []
-    if error.reason not in _WORTH_ANOTHER_TRY:
+    is_held_up = error.status_code is Code.ABORTED  # by another request, which will be over soon
+    if error.reason not in _WORTH_ANOTHER_TRY and not is_held_up:
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))

@@ -13,7 +13,7 @@ for it could arrive.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.dispatch import Services
@@ -31,7 +31,8 @@ from relay.frontends.asgi import (
 from relay.frontends.caller import caller_of_headers
 from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
-from relay.frontends.limits import Allowance
+from relay.frontends.kept_answers import Answer, AnswerLimits, Claim, KeptAnswers, digest_of
+from relay.frontends.limits import MAX_NODES, Allowance
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.response_store import StoreLimits
 from relay.frontends.surface import Collector, StreamEncoder, Surface
@@ -63,6 +64,7 @@ class HttpSettings:
     comment_interval_s: float
     responses_store: StoreLimits | None = None
     """None keeps no responses."""
+    kept_answers: AnswerLimits = field(default_factory=AnswerLimits)
     origins: tuple[str, ...] = ()
     """Of pages that may open a WebSocket; `*` for all."""
 
@@ -71,22 +73,22 @@ async def serve_generation(
     surface: Surface,
     services: Services,
     settings: HttpSettings,
+    answers: KeptAnswers,
     scope: Scope,
     receive: Receive,
     send: Send,
     request_id: str,
 ) -> None:
-    """Serve one request to its end.
+    """Serve one request to its end, or give the answer that it had before.
 
     Raises:
-        InvalidRequest, RequestTooLarge: before anything was sent; the caller answers.
+        DownstreamError: before anything was sent; the caller answers.
         ClientCancelled: it went away before its request was read.
     """
     received_s = services.clock()
     raw = await read_body(scope, receive, settings.max_request_bytes)
     is_large = len(raw) > _LARGE_BYTES
-    body = await _decode(raw)
-    del raw
+    body = await _decode(raw, surface.max_nodes)
     caller = caller_of_headers(services.tenants, scope["headers"])
     policy, model = read_policy(scope, body, caller)
     is_streamed = surface.wants_stream(body)
@@ -94,11 +96,22 @@ async def serve_generation(
         body.pop(key, None)
     if model := model or scope.get(MODEL_OF_PATH, ""):
         body["model"] = model
+    key, digest = policy.idempotency_key, b""
+    if key:
+        digest = digest_of(scope["path"].encode(), model.encode(), raw)
+    del raw
     if is_streamed:
         await send({"type": STREAMS})
     asked = surface.read(body, policy)
     if is_large:
         await asyncio.sleep(0)
+    claim: Claim | None = None
+    if key:
+        found = answers.claim(policy.tenant, key, digest, send)
+        if isinstance(found, Answer):
+            await found.send(send, request_id_headers(request_id))
+            return
+        claim, send = found, found.send
     generation = Generation(
         services,
         asked.request,
@@ -113,6 +126,8 @@ async def serve_generation(
         elif asked.document is not None:
             await _whole(surface, generation, asked.document, send, request_id)
     finally:
+        if claim is not None:
+            claim.settle(is_clean=generation.end is not None and generation.end.error is None)
         listener.cancel()
         await asyncio.wait([listener])
 
@@ -127,12 +142,12 @@ async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> dict[str,
     return await _decode(await read_body(scope, receive, max_bytes))
 
 
-async def _decode(raw: bytes) -> dict[str, Any]:
+async def _decode(raw: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
     is_large = len(raw) > _LARGE_BYTES
-    Allowance().take_json(raw, "body")
+    Allowance(max_nodes).take_json(raw, "body")
     if is_large:
         await asyncio.sleep(0)
-    body = decode_json(raw)
+    body = decode_json(raw, max_nodes)
     if is_large:
         await asyncio.sleep(0)
     return body

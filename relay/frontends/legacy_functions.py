@@ -41,7 +41,6 @@ def as_tools(body: Mapping[str, Any]) -> Mapping[str, Any]:
             {"type": "function", "function": _object(item, f"functions[{at}]")}
             for at, item in enumerate(functions)
         ]
-        found["parallel_tool_calls"] = False
         if (choice := body.get("function_call")) is not None:
             found["tool_choice"] = _choice(choice)
     elif body.get("function_call") not in (None, "none", "auto"):

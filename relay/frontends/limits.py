@@ -32,6 +32,10 @@ MAX_LABEL_CHARS = 256
 MAX_NODES = 100_000
 """JSON values of one request: everything but keys, an empty list or object counted as two."""
 
+MAX_VECTOR_NODES = 350_000
+"""The same of a request for vectors, whose texts may come as tokens: OpenAI takes 300,000 of them,
+which frameworks fill."""
+
 _FEW_NODES = 1_000
 """A count that is taken as it is, and not looked into."""
 
@@ -71,12 +75,12 @@ _NO_SKELETON = bytes(set(range(256)) - set(b',[{"'))
 class Allowance:
     """What is left of the limits that hold for one request as a whole, while it is read."""
 
-    __slots__ = ("_calls", "_nodes", "_parts")
+    __slots__ = ("_calls", "_max_nodes", "_nodes", "_parts")
 
-    def __init__(self) -> None:
+    def __init__(self, max_nodes: int = MAX_NODES) -> None:
         self._parts = MAX_PARTS
         self._calls = MAX_CALLS
-        self._nodes = MAX_NODES
+        self._nodes = self._max_nodes = max_nodes
 
     def take_parts(self, count: int, field: str) -> None:
         """Call before the parts of a message are read.
@@ -117,5 +121,5 @@ class Allowance:
         self._nodes -= nodes
         if self._nodes < 0:
             raise InvalidRequest(
-                f"{field}: the request holds more than {MAX_NODES} JSON values", field=field
+                f"{field}: the request holds more than {self._max_nodes} JSON values", field=field
             )

@@ -13,6 +13,7 @@ HEADERS: Final[dict[str, str]] = {
     "x-relay-attempts": "How many attempts were started.",
     "x-relay-cache": "Whether a cache answered.",
     "server-timing": "The phases up to the first content.",
+    "idempotent-replayed": "Where a repeat got the answer that its key had before.",
 }
 
 STATUSES: Final[dict[str, str]] = {

@@ -87,6 +87,10 @@ POLICY_HEADERS: Final[dict[str, tuple[Schema, str]]] = {
         {"enum": ["true", "false"]},
         "Adds the whole timeline and the attempts to usage, as x_relay.",
     ),
+    "idempotency-key": (
+        _LABEL,
+        "Yours, for this very request: a repeat gets the same answer and costs nothing.",
+    ),
     "traceparent": (_STRING, "W3C trace context."),
 }
 

@@ -192,7 +192,9 @@ class _Exchange:
             RelayError: nothing of an answer was sent.
         """
         deadline, limits, clock = self._deadline, self._limits, self._services.clock
+        live = self._services.live
         deadline.enter()
+        live.add(self, deadline.cancel)
         listener = asyncio.get_running_loop().create_task(self._watch_client(receive))
         timer = Timer(deadline, self._total_s, self._too_long)
         limits_s = (self._first_byte_s, limits.idle_ms / 1000, None)
@@ -212,6 +214,7 @@ class _Exchange:
             watchdog.stop()
             timer.stop()
             deadline.leave()
+            live.discard(self)
             listener.cancel()
             await asyncio.wait([listener])
             self._log(len(body), failure)

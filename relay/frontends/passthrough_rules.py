@@ -9,6 +9,7 @@ from urllib.parse import unquote_plus
 
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import RawHeaders, Scope
+from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.base import Headers
 
@@ -39,6 +40,8 @@ _SERVED: Final = re.compile(
     r"|:generateContent|:streamGenerateContent|:batchEmbedContents|/api/chat|/api/embed)/*",
     re.IGNORECASE,
 )
+_ODD: Final = re.compile(r"[\x00-\x1f\x7f;?#%]")
+"""Decoded: what some server takes for the end of a path or of a segment, or decodes once more."""
 _REQUEST_HEADERS: Final = frozenset(
     {
         b"accept",
@@ -91,9 +94,9 @@ def checked(rest: str) -> str:
     segments = rest.split("/")
     if not rest or "\\" in rest or any(part in ("", ".", "..") for part in segments[:-1]):
         raise InvalidRequest("the path must be plain segments behind the provider's name")
-    if segments[-1] in (".", "..") or any(character < " " for character in rest):
+    if segments[-1] in (".", "..") or _ODD.search(rest):
         raise InvalidRequest("the path must be plain segments behind the provider's name")
-    if _SERVED.fullmatch(f"/{rest}"):
+    if _SERVED.fullmatch(f"/{rest.strip()}"):  # some servers leave spaces at the end out
         raise InvalidRequest(f"the relay serves {segments[-1]} itself: ask it under /v1")
     return rest
 
@@ -132,9 +135,11 @@ def request_headers(headers: RawHeaders) -> Headers:
 
 
 def answer_headers(headers: Headers, endpoint: Endpoint, request_id: str) -> RawHeaders:
-    """Those of the provider that go to the client, and ours; none that frame a body."""
+    """Those of the provider that go to the client, and ours; none that frame a body. Where one
+    quotes our credentials they are masked."""
+    secrets = forms_of(endpoint.headers)
     found = [
-        (name.encode("latin-1"), value.encode("latin-1"))
+        (name.encode("latin-1"), without(value, secrets).encode("latin-1"))
         for name, value in headers
         if name in _RESPONSE_HEADERS
     ]

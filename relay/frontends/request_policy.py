@@ -2,8 +2,9 @@
 
 Headers for those who can set them, the body field for clients that only have `extra_body` (an
 older name of it is `x_relay`); where both speak, the header wins. `route` and `model` are one: the
-alias to use instead of the body's model. An unknown name or a wrong value is refused by name: a
-limit that is silently not in force is worse than an error.
+alias to use instead of the body's model. `idempotency-key` is heard without the prefix too, since
+that is what clients call it elsewhere. An unknown name or a wrong value is refused by name: a limit
+that is silently not in force is worse than an error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
 
 _PREFIX = b"x-relay-"
+_IDEMPOTENCY_KEY = b"idempotency-key"
 _MILLISECONDS = {
     "first-token-ms": "first_token_s",
     "first-segment-ms": "first_segment_s",
@@ -32,6 +34,7 @@ _NAMES = (
     "tags",
     "turn-id",
     "session-id",
+    "idempotency-key",
     "hedge",
     "commit-on",
     "prompt-cache",
@@ -68,6 +71,9 @@ def read_policy(
         if raw_name.startswith(_PREFIX):
             name = shown(raw_name[len(_PREFIX) :].decode("latin-1"))
             entries[name] = (f"x-relay-{name}", raw_value.decode("latin-1"))
+        elif raw_name == _IDEMPOTENCY_KEY:
+            name = _IDEMPOTENCY_KEY.decode()
+            entries[name] = (name, raw_value.decode("latin-1"))
     if not entries:
         if caller is NOBODY:
             return _NOTHING_ASKED, ""
@@ -75,6 +81,7 @@ def read_policy(
 
     limits: dict[str, float] = {}
     model, turn_id, session_id, timeline = "", "", "", False
+    idempotency_key = ""
     prompt_cache: PromptCache = ""
     tags: tuple[str, ...] = ()
     hedge, on_segment = HedgeWish(), False
@@ -99,6 +106,8 @@ def read_policy(
             prompt_cache = _prompt_cache(field, value)
         elif name == "session-id":
             session_id = _text(field, value)
+        elif name == "idempotency-key":
+            idempotency_key = _text(field, value)
         else:
             raise _unknown(name, field)
     return (
@@ -112,6 +121,7 @@ def read_policy(
             tenant=caller.tenant,
             traceparent=caller.traceparent,
             prompt_cache=prompt_cache,
+            idempotency_key=idempotency_key,
             session_id=session_id,
         ),
         model,

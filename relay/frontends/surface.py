@@ -68,6 +68,11 @@ class Surface(Protocol):
         """For logs."""
         ...
 
+    @property
+    def max_nodes(self) -> int:
+        """How many JSON values a body may hold."""
+        ...
+
     def wants_stream(self, body: dict[str, Any]) -> bool:
         """
         Raises:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.codecs.base import Codec
+from relay.codecs.base import Codec, EndsInSteps
 from relay.codecs.embeddings import MAX_ANSWER_BYTES, build_no_embeddings
 from relay.codecs.registry import BUILDERS, EMBEDDERS
 from relay.content import (
@@ -266,3 +266,25 @@ def test_an_answer_has_a_limit() -> None:
 def test_whatever_comes_is_an_end(body: bytes, wire: str, status: int) -> None:
     events = read(codec_of(wire), body, status=status)
     assert isinstance(events[-1], ProviderFailed | ChoiceFinished)
+
+
+@pytest.mark.parametrize("wire", BODIES)
+def test_a_large_answer_is_read_in_small_steps(wire: str) -> None:
+    count, numbers = 500, [0.0123456] * 1000
+    vectors = [numbers] * count
+    whole = {
+        "gemini": {"embeddings": [{"values": vector} for vector in vectors]},
+        "ollama": {"embeddings": vectors},
+    }.get(wire, openai_body(vectors))
+    codec = EMBEDDERS[wire]({}, "p")()
+    assert isinstance(codec, EndsInSteps)
+    options = EmbeddingOptions(texts=("x",) * count, as_base64=True)
+    codec.encode_request(GenerateRequest("m", (), embedding=options), "m")
+    codec.decode_headers(200, [])
+    codec.feed(orjson.dumps(whole))
+    steps = sum(1 for _ in codec.steps())
+    assert steps > 30
+    assert sum(1 for _ in codec.steps()) == 0
+    found = [event for event in codec.end() if isinstance(event, Embeddings)]
+    assert len(orjson.loads(found[0].data_json)) == count
+    assert codec.end() == ()

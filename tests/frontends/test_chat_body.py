@@ -128,6 +128,15 @@ def test_body_of_livekit() -> None:
     assert request.want_reasoning
 
 
+def test_stream_options_beside_usage_go_on() -> None:
+    options = {"include_usage": True, "include_obfuscation": False, "other": None}
+    request = to_request(body(stream=True, stream_options=options))
+    assert request.extra == {"stream_options": {"include_obfuscation": False}}
+    encoded = build_openai_chat({}, "p")().encode_request(request, "m")
+    sent = orjson.loads(encoded.body)["stream_options"]
+    assert sent == {"include_obfuscation": False, "include_usage": True}
+
+
 def test_body_of_pipecat() -> None:
     request = to_request(
         body(

@@ -19,6 +19,7 @@ from relay.errors import ConnectError, InvalidRequest
 from relay.frontends.asgi import ABORT, STREAMS
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings, serve_generation
+from relay.frontends.kept_answers import KeptAnswers
 from relay.frontends.surfaces.chat_completions import ChatCompletions
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import chunk
@@ -106,8 +107,16 @@ def post(
 
         raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         scope = {"type": "http", "headers": raw}
+        answers = KeptAnswers(SETTINGS.kept_answers, scenario.services.clock)
         await serve_generation(
-            ChatCompletions(), scenario.services, SETTINGS, scope, receive, told.send, "req_1"
+            ChatCompletions(),
+            scenario.services,
+            SETTINGS,
+            answers,
+            scope,
+            receive,
+            told.send,
+            "req_1",
         )
         await scenario.settled()
         scenario.check()

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from relay.codecs.registry import BUILDERS
 from relay.content import (
     ChoiceFinished,
     FinishReason,
@@ -48,8 +49,35 @@ def test_functions_are_tools(said: object, choice: ToolChoice | None) -> None:
     (tool,) = request.tools
     assert (tool.name, tool.description) == ("look", "d")
     assert orjson.loads(tool.parameters_json) == {"type": "object"}
-    assert (request.tool_choice, request.parallel_tool_calls) == (choice, False)
+    assert (request.tool_choice, request.parallel_tool_calls) == (choice, None)
+    assert request.prefers_one_call
     assert request.extra == {}
+
+
+ONE_CALL: dict[str, dict[str, Any]] = {
+    "openai_chat": {"parallel_tool_calls": False},
+    "openai_responses": {"parallel_tool_calls": False},
+    "anthropic_messages": {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+    "gemini": {},
+    "ollama": {},
+}
+"""How each wire says that one call is enough."""
+
+
+@pytest.mark.parametrize("wire", ONE_CALL)
+def test_every_wire_takes_them(wire: str) -> None:
+    request = to_request(body(functions=[LOOK], function_call="auto"))
+    encoded = BUILDERS[wire]({}, "p")().encode_request(request, "m")
+    sent = orjson.loads(encoded.body)
+    assert sent["tools"]
+    assert {key: sent.get(key) for key in ONE_CALL[wire]} == ONE_CALL[wire]
+    assert "parallel_tool_calls" in sent or not wire.startswith("openai")
+
+
+def test_hosts_that_refuse_parallel_tool_calls_take_them() -> None:
+    request = to_request(body(functions=[LOOK]))
+    refusing = BUILDERS["openai_chat"]({"refuses": ["parallel_tool_calls"]}, "p")()
+    assert "parallel_tool_calls" not in orjson.loads(refusing.encode_request(request, "m").body)
 
 
 def test_a_call_and_its_result_are_a_pair() -> None:

@@ -51,6 +51,7 @@ def test_headers() -> None:
         timeline="true",
         prompt_cache="auto",
         session_id="call 7",
+        idempotency_key="order 7",
     )
     assert policy == Policy(
         Budgets(0.8, 0.5, 9.0, first_segment_s=1.2),
@@ -59,8 +60,19 @@ def test_headers() -> None:
         timeline=True,
         prompt_cache="auto",
         session_id="call 7",
+        idempotency_key="order 7",
     )
     assert model == "slow"
+
+
+def test_the_idempotency_key_is_heard_without_a_prefix() -> None:
+    scope = {"headers": [(b"idempotency-key", b"order 7")]}
+    assert read_policy(scope, {})[0].idempotency_key == "order 7"
+    assert read_policy(scope, {"relay": {"idempotency_key": "8"}})[0].idempotency_key == "order 7"
+    assert policy_of({"idempotency_key": "8"})[0].idempotency_key == "8"
+    with pytest.raises(InvalidRequest) as raised:
+        read_policy({"headers": [(b"idempotency-key", b"k" * 257)]}, {})
+    assert raised.value.field == "idempotency-key"
 
 
 @pytest.mark.parametrize("word", ["", "AUTO", "on", True, None])

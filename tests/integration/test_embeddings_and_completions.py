@@ -168,3 +168,12 @@ async def test_a_cut_stream_is_no_clean_end(relay: RelayUnderTest) -> None:
     response = await relay.http.post("/v1/completions", json=body)
     assert "[DONE]" not in response.text
     assert orjson.loads(response.text.strip().split("\n\n")[-1][6:])["error"]
+
+
+async def test_as_many_tokens_as_openai_takes(relay: RelayUnderTest) -> None:
+    # LangChain sends a thousand texts at once, as tokens.
+    async with relay.openai() as client:
+        found = await client.embeddings.create(model="chat/emu-embed", input=[[7] * 300] * 1000)
+        assert len(found.data) == 1000
+        with pytest.raises(openai.BadRequestError):
+            await client.embeddings.create(model="chat/emu-embed", input=[[7] * 360] * 1000)

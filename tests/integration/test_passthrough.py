@@ -162,6 +162,14 @@ async def test_the_first_piece_leaves_before_the_second_comes(
         ("/pass/open/chat/completions", 400),
         ("/pass/open/v1/messages", 400),
         ("/pass/open/Responses/", 400),
+        ("/pass/open/chat/completions;a=b", 400),
+        ("/pass/open/chat;a=b/completions", 400),
+        ("/pass/open/chat/completions%3Fa=b", 400),
+        ("/pass/open/chat/completions%23a", 400),
+        ("/pass/open/chat/completions%20", 400),
+        ("/pass/open/chat/completions%C2%85", 400),
+        ("/pass/open/chat/completions%7F", 400),
+        ("/pass/open/chat/complet%2569ons", 400),
         ("/v1/nothing", 404),
     ],
 )
@@ -198,11 +206,13 @@ async def test_the_provider_s_error_without_our_key(
     relay: RelayUnderTest, upstream: H2Server
 ) -> None:
     body = f'{{"error": {{"message": "bad key {OUR_KEY}", "code": "nope"}}}}'.encode()
-    upstream.routes[SPEECH] = answer(401, body, [("retry-after", "3")])
+    quoted = ("x-request-id", f"of Bearer {OUR_KEY}")
+    upstream.routes[SPEECH] = answer(401, body, [("retry-after", "3"), quoted])
     response = await relay.http.post(SPEECH, content=b"{}")
     assert response.status_code == 401
     assert response.json()["error"] == {"message": "bad key ***", "code": "nope"}
     assert response.headers["retry-after"] == "3"
+    assert response.headers["x-request-id"] == "of Bearer ***"
 
 
 async def test_a_redirect_is_not_followed(relay: RelayUnderTest, upstream: H2Server) -> None:
@@ -226,6 +236,38 @@ async def test_who_leaves_takes_the_request_along(
     stream = await upstream.request(SPEECH)
     await upstream.until(lambda: stream.reset_code is not None)
     assert stream.reset_code == CANCEL
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+async def test_a_drain_waits_within_its_grace(
+    upstream: H2Server, ca_file: str, finishes: bool
+) -> None:
+    may_go_on = asyncio.Event()
+
+    async def in_pieces(stream: ServerStream) -> None:
+        await stream.send_headers()
+        await stream.send(b"one")
+        await may_go_on.wait()
+        await stream.send(b"two", end=True)
+
+    upstream.routes[SPEECH] = in_pieces
+    grace_ms = 10_000 if finishes else 100
+    asked = {**document(upstream, ca_file), "server": {"drain_grace_ms": grace_ms}}
+    async with relay_under_test(asked) as relay:
+        async with relay.http.stream("POST", SPEECH, content=b"{}") as response:
+            pieces = response.aiter_raw()
+            assert await anext(pieces) == b"one"
+            draining = asyncio.create_task(relay.worker.drain())
+            await eventually(lambda: relay.worker.services.is_draining)
+            if finishes:
+                assert len(relay.worker.services.live) == 1
+                may_go_on.set()
+                assert await anext(pieces) == b"two"
+            else:
+                with pytest.raises(httpx2.TransportError):  # broken off, not ended
+                    await anext(pieces)
+        await draining
+        may_go_on.set()
 
 
 @pytest.mark.parametrize("limit", ["idle_ms", "total_ms"])

@@ -9,6 +9,7 @@ from relay.errors import RelayError
 from relay.frontends.chat_body import to_request
 from relay.frontends.http_errors import error_body
 from relay.frontends.legacy_functions import uses_functions
+from relay.frontends.limits import MAX_NODES
 from relay.frontends.stream_options import read_stream_options
 from relay.frontends.surface import Asked
 from relay.frontends.surfaces.chat_document import ChatCollector
@@ -19,6 +20,7 @@ class ChatCompletions:
     """See `relay.frontends.surface.Surface`."""
 
     name: Final = "chat_completions"
+    max_nodes: Final = MAX_NODES
 
     def wants_stream(self, body: dict[str, Any]) -> bool:
         return read_stream_options(body).is_streamed

@@ -29,7 +29,7 @@ from relay.errors import EventTooLarge, InvalidRequest, RelayError
 from relay.event_size import held_bytes
 from relay.frontends.chat_body import to_request
 from relay.frontends.http_errors import error_body
-from relay.frontends.limits import MAX_ANSWER_BYTES
+from relay.frontends.limits import MAX_ANSWER_BYTES, MAX_NODES
 from relay.frontends.stream_options import read_stream_options
 from relay.frontends.surface import Asked
 from relay.frontends.surfaces.account import relay_object, usage_object
@@ -44,6 +44,8 @@ _OWN_FIELDS: Final = ("prompt", "suffix", "best_of", "echo", "logprobs")
 
 class Completions:
     """See `relay.frontends.surface.Surface`."""
+
+    max_nodes: Final = MAX_NODES
 
     @property
     def name(self) -> str:

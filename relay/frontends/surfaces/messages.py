@@ -13,7 +13,7 @@ from relay.content import Policy
 from relay.errors import InvalidRequest, RelayError
 from relay.frontends.asgi import Scope
 from relay.frontends.body_fields import typed
-from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
+from relay.frontends.limits import MAX_LABEL_CHARS, MAX_NODES, MAX_TAGS, check_count
 from relay.frontends.messages_body import to_request
 from relay.frontends.messages_errors import error_body
 from relay.frontends.surface import Asked
@@ -28,6 +28,7 @@ class Messages:
     """See `relay.frontends.surface.Surface`; one object a request, whose headers it has read."""
 
     name: Final = "messages"
+    max_nodes: Final = MAX_NODES
 
     def __init__(self, betas: tuple[str, ...] = ()) -> None:
         self._betas = betas

@@ -12,6 +12,7 @@ from relay.content import Policy
 from relay.errors import InvalidRequest, RelayError, shown
 from relay.frontends.body_fields import typed, wrong
 from relay.frontends.http_errors import error_body, error_object
+from relay.frontends.limits import MAX_NODES
 from relay.frontends.response_store import ResponseNotFound, ResponseStore, Turn
 from relay.frontends.responses_body import Earlier, previous_response_id, to_request
 from relay.frontends.surface import Asked
@@ -45,6 +46,7 @@ class Responses:
     """
 
     name: Final = "responses"
+    max_nodes: Final = MAX_NODES
 
     def __init__(
         self,
