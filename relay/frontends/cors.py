@@ -1,17 +1,22 @@
-"""Answers to browsers that ask for another site (CORS), for the origins that the operator names.
+"""Browsers that ask for another site: whose pages may ask, and whose may read (CORS).
 
-Off by default: a relay on loopback holds keys, and without these headers no page that somebody
-visits can read what it says. A browser's own bearer is given by its page, never as a credential of
-the browser's, so `allow_credentials` stays off.
+Nobody's by default. A relay on loopback holds keys, and a page that somebody visits can send it a
+request without asking first (as `text/plain`, or by a host name that is made to mean 127.0.0.1):
+it could not read the answer, and the keys' owner would pay. So whatever changes or costs something
+and says that a page sent it (`origin`, which scripts cannot leave out) is refused unless the
+operator names that origin; what only reads is left to the browser. A browser's own bearer is given
+by its page, never as a credential of the browser's, so `allow_credentials` stays off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
 
-from relay.frontends.asgi import Receive, Scope, Send
+from relay.errors import PermissionDenied
+from relay.frontends.asgi import Receive, Scope, Send, header
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -29,6 +34,24 @@ _EXPOSED = (
 )
 MAX_AGE_S = 600
 """How long a browser may keep an answer to its question; more than Chromium keeps is no use."""
+
+
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def check_origin(scope: Scope, origins: Collection[str]) -> None:
+    """
+    Args:
+        origins: of pages that may ask; `*` for all.
+
+    Raises:
+        PermissionDenied: another page sent this request, and it does more than read.
+    """
+    if scope["method"] in _READS:
+        return
+    origin = header(scope, b"origin")
+    if origin and origin not in origins and "*" not in origins:
+        raise PermissionDenied("server.http.cors_origins does not name this page's origin")
 
 
 def with_cors(app: App, origins: Sequence[str]) -> App:

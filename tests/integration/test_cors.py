@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from relay.config import ConfigError, parse
@@ -47,11 +48,7 @@ async def test_those_who_are_named(upstream: H2Server, ca_file: str) -> None:
         assert asked.status_code == 200
         assert asked.headers["access-control-allow-origin"] == ORIGIN
         assert "authorization" in asked.headers["access-control-allow-headers"].lower()
-        for headers, allowed in (
-            ({"origin": ORIGIN}, ORIGIN),
-            ({"origin": "https://other.test"}, None),
-            ({}, None),
-        ):
+        for headers, allowed in (({"origin": ORIGIN}, ORIGIN), ({}, None)):
             answered = await relay.chat(chat_body("lab/m"), **headers)
             assert answered.content.endswith(DONE)
             assert answered.headers.get("access-control-allow-origin") == allowed
@@ -59,6 +56,27 @@ async def test_those_who_are_named(upstream: H2Server, ca_file: str) -> None:
         assert failed.status_code == 400
         assert failed.headers["access-control-allow-origin"] == ORIGIN
         assert "x-relay-request-id" in failed.headers["access-control-expose-headers"]
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("allowed", [(), (ORIGIN,)])
+@pytest.mark.parametrize("origin", ["https://other.test", "null", "http://127.0.0.1:8080"])
+async def test_a_page_that_is_not_named_spends_nothing(
+    upstream: H2Server, ca_file: str, allowed: tuple[str, ...], origin: str
+) -> None:
+    """A browser sends `text/plain` to another site without asking first."""
+    rows = {"lab": provider(upstream.url, ca_file=ca_file, passthrough=True)}
+    async with relay_under_test({**document(*allowed), "providers": rows}) as relay:
+        for path in (CHAT, "/v1/messages", "/pass/lab/files"):
+            response = await relay.http.post(
+                path,
+                content=orjson.dumps(chat_body("lab/m")),
+                headers={"origin": origin, "content-type": "text/plain"},
+            )
+            assert response.status_code == 403
+            assert "cors_origins" in response.json()["error"]["message"]
+        assert (await relay.http.get("/v1/models", headers={"origin": origin})).status_code == 200
+    assert [stream for stream in upstream.streams if stream.method != "HEAD"] == []
 
 
 @pytest.mark.parametrize("origin", ["app.test", "https://app.test/", "ftp://a", "https://", "null"])
