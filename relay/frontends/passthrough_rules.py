@@ -36,10 +36,13 @@ AREAS: Final = frozenset(
 """First words of OpenAI's paths that this relay has no meaning for."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SERVED: Final = re.compile(
-    r".*(/chat/completions|/completions|/responses|/embeddings|/messages|/count_tokens"
-    r"|:generateContent|:streamGenerateContent|:batchEmbedContents|/api/chat|/api/embed)/*",
+    r".*(/chat/completions|/completions|/responses|/responses/compact|/embeddings|/messages"
+    r"|/count_tokens|/complete|:generateContent|:streamGenerateContent|:batchEmbedContents"
+    r"|:embedContent|:predict|:rawPredict|:streamRawPredict|/api/chat|/api/generate|/api/embed"
+    r"|/api/embeddings)/*",
     re.IGNORECASE,
 )
+"""What the relay serves, and other ways to a model's answers: rules and budgets hold for those."""
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f;?#%]")
 """Decoded: what some server takes for the end of a path or of a segment, or decodes once more."""
 _REQUEST_HEADERS: Final = frozenset(
@@ -97,7 +100,7 @@ def checked(rest: str) -> str:
     if segments[-1] in (".", "..") or _ODD.search(rest):
         raise InvalidRequest("the path must be plain segments behind the provider's name")
     if _SERVED.fullmatch(f"/{rest.strip()}"):  # some servers leave spaces at the end out
-        raise InvalidRequest(f"the relay serves {segments[-1]} itself: ask it under /v1")
+        raise InvalidRequest(f"{segments[-1]} is not handed through: ask for models under /v1")
     return rest
 
 
