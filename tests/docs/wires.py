@@ -194,7 +194,11 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
     "audio output (`modalities`)": (PLAIN, _extra("modalities", ["text", "audio"])),
     "`prediction`": (PLAIN, _extra("prediction", {"type": "content", "content": "x"})),
     "`web_search_options`": (PLAIN, _extra("web_search_options", {})),
+    "`verbosity`": (PLAIN, _extra("verbosity", "low")),
     "`metadata`": (PLAIN, _extra("metadata", {"a": "b"})),
+    "`store`": (PLAIN, _extra("store", True)),
+    "`safety_identifier`": (PLAIN, _extra("safety_identifier", "u")),
+    "`prompt_cache_retention`": (PLAIN, _extra("prompt_cache_retention", "24h")),
     "an unknown field of the body": (PLAIN, _extra("brand_new", 1)),
 }
 """What is asked for: the request without it, and with it."""
