@@ -150,6 +150,11 @@ class HttpListener(Listener):
         (), description='pages that may read answers, as `https://app.test`; "*" for all'
     )
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _one_origin(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -884,7 +889,23 @@ def _describe(fault: Any) -> str:
         message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     elif fault["type"] == "missing":
         message = "is required"
+    else:
+        message = _PLAIN_WORDS.get(fault["type"], message)
     return f"{path}: {message}" if path else message
+
+
+_PLAIN_WORDS: Mapping[str, str] = {
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+}
+"""Of kinds of fault that pydantic tells in words of Python's."""
 
 
 def _known_keys(path: tuple[Any, ...]) -> list[str]:

@@ -844,3 +844,18 @@ def test_any_document_is_a_configuration_or_refused(document: object) -> None:
         warnings(parse(document))
     except ConfigError as error:
         assert str(error)  # noqa: PT017 - often there is none
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"models": {"fast": {"candidates": 5}}}, "models.fast.candidates: must be a list"),
+        ({"server": {"http": []}}, "server.http: must be a mapping"),
+        (
+            {"server": {"slow_consumer_ms": "4s"}},
+            "server.slow_consumer_ms: must be a whole number",
+        ),
+    ],
+)
+def test_a_wrong_kind_is_told_in_plain_words(document: dict[str, Any], message: str) -> None:
+    assert fault_of(document) == message

@@ -493,7 +493,7 @@ class RaceMachine(RuleBasedStateMachine):
 
 
 def test_the_race_is_its_model() -> None:
-    run_state_machine_as_test(RaceMachine, settings=examples(300))
+    run_state_machine_as_test(RaceMachine, settings=examples(200, full=2000))
 
 
 def outcome_of(fates: dict[int, str], order: Sequence[int]) -> tuple[object, ...]:

@@ -43,7 +43,7 @@ from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
 from relay.frontends.openapi import openapi_json
 from relay.frontends.passthrough import Passthrough
-from relay.frontends.passthrough_rules import METHODS
+from relay.frontends.passthrough_rules import AREAS, METHODS, PREFIX
 from relay.frontends.response_store import ResponseStore
 from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
@@ -250,7 +250,10 @@ def _of_deployment(scope: Scope) -> str:
 
 class _NoSuchPath(InvalidRequest):
     def __init__(self, path: str) -> None:
-        super().__init__(f"there is nothing at {shown(path)}")
+        hint = ""
+        if path.startswith(PREFIX) or path.removeprefix("/v1/").partition("/")[0] in AREAS:
+            hint = ": no provider's row that it could go to says `passthrough: true`"
+        super().__init__(f"there is nothing at {shown(path)}{hint}")
 
 
 class _WrongMethod(InvalidRequest):

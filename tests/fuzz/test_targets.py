@@ -18,7 +18,7 @@ from relay.codecs.registry import BUILDERS
 from tests.corpus.wires import WIRES
 
 IS_LONG = os.environ.get("RELAY_FULL") == "1"
-SECONDS = 600 if IS_LONG else 3
+SECONDS = 600 if IS_LONG else 2
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,

@@ -79,6 +79,11 @@ async def test_a_page_that_is_not_named_spends_nothing(
     assert [stream for stream in upstream.streams if stream.method != "HEAD"] == []
 
 
+def test_one_origin_needs_no_list() -> None:
+    parsed = parse({**document(), "server": {"http": {"cors_origins": ORIGIN}}})
+    assert parsed.server.http.cors_origins == (ORIGIN,)
+
+
 @pytest.mark.parametrize("origin", ["app.test", "https://app.test/", "ftp://a", "https://", "null"])
 def test_what_is_no_origin(origin: str) -> None:
     with pytest.raises(ConfigError, match="is no origin such as"):

@@ -296,7 +296,8 @@ def _import_httpx2() -> Any:
         return importlib.import_module("httpx2")
     except ImportError as error:
         raise ImportError(
-            "rtrelay.direct.OpenAIChat needs httpx2: pip install 'rtrelay-client[direct]'"
+            "rtrelay.direct.OpenAIChat needs httpx2 (pip install httpx2),"
+            " the extra `direct` of rtrelay-client"
         ) from error
 
 

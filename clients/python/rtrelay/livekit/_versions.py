@@ -8,7 +8,7 @@ from importlib import metadata
 
 TESTED = ((1, 8), (1, 9))
 """From the first, below the second."""
-INSTALL = 'pip install "rtrelay-client[livekit]"'
+INSTALL = "it is the extra `livekit` of rtrelay-client"
 
 
 def check_versions(installed: str | None = None) -> None:

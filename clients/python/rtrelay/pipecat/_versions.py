@@ -21,7 +21,7 @@ def check_pipecat() -> None:
     Raises:
         ImportError: Pipecat is not there, or of a version that is not tested.
     """
-    wanted = f"rtrelay.pipecat needs {TESTED}; pip install 'rtrelay-client[pipecat]'"
+    wanted = f"rtrelay.pipecat needs {TESTED}; it is the extra `pipecat` of rtrelay-client"
     try:
         found = metadata.version("pipecat-ai")
     except metadata.PackageNotFoundError:
