@@ -672,7 +672,7 @@ def test_no_secret_is_shown() -> None:
 
 def test_without_httpx2_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx2", None)
-    with pytest.raises(ImportError, match=r"rtrelay-client\[direct\]"):
+    with pytest.raises(ImportError, match=r"extra `direct` of rtrelay-client"):
         OpenAIChat("https://host/v1", model="m")
 
 

@@ -45,7 +45,7 @@ def test_no_pipecat_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    with pytest.raises(ImportError, match=r"rtrelay-client\[pipecat\].*not installed"):
+    with pytest.raises(ImportError, match=r"extra `pipecat` of rtrelay-client.*not installed"):
         _versions.check_pipecat()
 
 
