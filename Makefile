@@ -80,7 +80,7 @@ install-dev: $(VENV)/.installed-dev $(PROTO_VENV)/.installed
 run: install ## install what is needed and start the relay (provider keys from the environment, else the emulator)
 	@$(BIN)/relay serve $(ARGS)
 
-test: install-dev ## all tests that need nothing but Python (<= 5 minutes)
+test: install-dev ## all tests that need nothing but Python (some 5 minutes)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist  # measures ratios, so it runs alone

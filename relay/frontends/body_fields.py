@@ -14,6 +14,12 @@ from relay.errors import InvalidRequest
 
 T = TypeVar("T")
 
+NEVER_SENT_ON: Final = frozenset(
+    {"base_url", "api_base", "api_key", "api_version", "extra_headers"}
+)
+"""What some client libraries would have name another host or key: dropped from every body, at any
+time."""
+
 _WORDS: Final[Mapping[type, str]] = {
     str: "a string",
     bool: "true or false",

@@ -38,7 +38,7 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest
-from relay.frontends.body_fields import integer, number, said, typed
+from relay.frontends.body_fields import NEVER_SENT_ON, integer, number, said, typed
 from relay.frontends.legacy_functions import as_tools, uses_functions
 from relay.frontends.limits import (
     MAX_MESSAGES,
@@ -85,8 +85,6 @@ _READ_HERE = frozenset(
     }
 )
 
-_DROPPED = frozenset({"base_url", "api_base", "api_key", "api_version", "extra_headers"})
-"""What some client libraries would send on to name another host or key: dropped, at any time."""
 
 _MESSAGE_KEYS = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content"}
@@ -163,7 +161,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     extra = {
         key: value
         for key, value in body.items()
-        if key not in _READ_HERE and key not in _DROPPED and value is not None
+        if key not in _READ_HERE and key not in NEVER_SENT_ON and value is not None
     }
     if options := _stream_options(body.get("stream_options")):
         extra["stream_options"] = options

@@ -28,6 +28,7 @@ from relay.content import (
 )
 from relay.errors import InvalidRequest
 from relay.frontends.body_fields import (
+    NEVER_SENT_ON,
     an_object,
     integer,
     number,
@@ -68,8 +69,6 @@ _READ_HERE: Final = frozenset(
     }
 )
 
-_DROPPED: Final = frozenset({"base_url", "api_base", "api_key", "api_version", "extra_headers"})
-"""What some client libraries would send on to name another host or key."""
 
 _BETAS: Final = "anthropic_beta"
 """Where the codec of this wire looks for the client's own `anthropic-beta`."""
@@ -150,7 +149,7 @@ def _extra(
     extra = {
         key: value
         for key, value in body.items()
-        if key not in _READ_HERE and key not in _DROPPED and value is not None
+        if key not in _READ_HERE and key not in NEVER_SENT_ON and value is not None
     }
     own_config = {key: value for key, value in config.items() if key != "format"}
     if thinking:

@@ -20,7 +20,7 @@ from relay.content import (
     Sampling,
 )
 from relay.errors import InvalidRequest, RelayError
-from relay.frontends.body_fields import integer, needed, text
+from relay.frontends.body_fields import NEVER_SENT_ON, integer, needed, text
 from relay.frontends.http_errors import error_body
 from relay.frontends.limits import MAX_VECTOR_NODES
 from relay.frontends.surface import Asked
@@ -34,7 +34,6 @@ _MAX_TOKEN: Final = 1 << 31
 _READ_HERE: Final = frozenset(
     {"model", "input", "dimensions", "encoding_format", "user", "stream", "stream_options"}
 )
-_DROPPED: Final = frozenset({"base_url", "api_base", "api_key", "api_version", "extra_headers"})
 
 
 class EmbeddingsApi:
@@ -72,7 +71,7 @@ class EmbeddingsApi:
             extra={
                 key: value
                 for key, value in body.items()
-                if key not in _READ_HERE and key not in _DROPPED
+                if key not in _READ_HERE and key not in NEVER_SENT_ON
             },
             policy=policy,
         )
