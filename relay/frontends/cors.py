@@ -39,16 +39,20 @@ MAX_AGE_S = 600
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def check_origin(scope: Scope, origins: Collection[str]) -> None:
+def check_request(scope: Scope, origins: Collection[str]) -> None:
+    """See `check_page`, of a request that does more than read; others may come from anywhere."""
+    if scope["method"] not in _READS:
+        check_page(scope, origins)
+
+
+def check_page(scope: Scope, origins: Collection[str]) -> None:
     """
     Args:
         origins: of pages that may ask; `*` for all.
 
     Raises:
-        PermissionDenied: another page sent this request, and it does more than read.
+        PermissionDenied: another page sent this.
     """
-    if scope["method"] in _READS:
-        return
     origin = header(scope, b"origin")
     if origin and origin not in origins and "*" not in origins:
         raise PermissionDenied("server.http.cors_origins does not name this page's origin")

@@ -30,7 +30,7 @@ from relay.frontends.asgi import (
     Send,
     send_answer,
 )
-from relay.frontends.cors import check_origin
+from relay.frontends.cors import check_request
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import (
     MODEL_OF_PATH,
@@ -137,7 +137,7 @@ class HttpApp:
             return  # no lifespan, no websocket
         request_id = f"req_{secrets.token_hex(12)}"
         try:
-            check_origin(scope, self._settings.origins)
+            check_request(scope, self._settings.origins)
             await self._find(scope)(scope, receive, send, request_id)
         except ClientCancelled:
             pass  # nobody is there to read an answer

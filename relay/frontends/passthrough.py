@@ -37,7 +37,6 @@ from relay.errors import (
     Draining,
     FirstTokenTimeout,
     InvalidRequest,
-    PermissionDenied,
     Reason,
     RelayError,
     StreamStalled,
@@ -51,10 +50,10 @@ from relay.frontends.asgi import (
     Receive,
     Scope,
     Send,
-    header,
     read_body,
 )
 from relay.frontends.caller import caller_of_headers
+from relay.frontends.cors import check_page
 from relay.frontends.passthrough_rules import (
     AREAS,
     PREFIX,
@@ -132,7 +131,7 @@ class Passthrough:
         budgets = read_policy(scope, {})[0].budgets
         path = path_of(scope, endpoint)
         if (offer := scope.get(WEBSOCKET)) is not None:
-            self._check_origin(scope)
+            check_page(scope, self._origins)
             socket = SocketExchange(services, endpoint, limits, budgets, scope, send, request_id)
             try:
                 await socket.run(path, offer, receive)
@@ -147,15 +146,6 @@ class Passthrough:
         body = await read_body(scope, receive, limits.max_request_bytes)
         await send({"type": STREAMS})  # a client that ends its sending side has gone
         await exchange.run(path, body, receive)
-
-    def _check_origin(self, scope: Scope) -> None:
-        """
-        Raises:
-            PermissionDenied: a page asks whose site the operator has not named.
-        """
-        origin = header(scope, b"origin")
-        if origin and origin not in self._origins and "*" not in self._origins:
-            raise PermissionDenied("server.http.cors_origins does not name this page's origin")
 
 
 class _Exchange:
