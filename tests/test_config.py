@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from relay import config as config_module
 from relay.cli import app
 from relay.config import (
     MAX_FILE_BYTES,
@@ -23,6 +22,7 @@ from relay.config import (
     ConfigError,
     from_environment,
     json_schema,
+    known,
     known_providers,
     load,
     parse,
@@ -501,7 +501,7 @@ def test_ollama_has_its_own_surface_beside_its_v1() -> None:
 
 def test_another_wire_may_be_at_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {**known_providers()["openai"], "other_wires": {"other": {"base_url": "http://x/y"}}}
-    monkeypatch.setattr(config_module, "known_providers", lambda: {"openai": row})
+    monkeypatch.setattr(known, "known_providers", lambda: {"openai": row})
     given = {"wire": "other"}
     assert parse({"providers": {"openai": given}}).providers["openai"].base_url == "http://x/y"
     given["base_url"] = "http://z"

@@ -1,0 +1,93 @@
+"""The configuration file as frozen models, validated once at load.
+
+Unknown keys are refused with the nearest known name, keys of later capabilities as not yet there;
+API keys come only as `${ENV_NAME}` or `${file:path}`. Headers, proxies and stores may hold such
+references among other text. None of these values is in a repr, a log line or a `ConfigError`.
+Relative paths, those of `ca_file` too, start from the file's folder.
+
+With no file at all the providers come from the well-known environment variables, and with none of
+those set the caller starts the emulator.
+
+Every default has a unit in its name and a reason in its description; `json_schema()`, which
+`relay check --schema` prints, publishes them. Times are milliseconds here, as people write them,
+and seconds everywhere behind.
+"""
+
+from relay.config.aliases import (
+    TIMEOUT_CLASSES_MS,
+    AliasConfig,
+    CandidateConfig,
+    ChooseConfig,
+    HedgeConfig,
+    TimeoutsConfig,
+)
+from relay.config.known import known_providers
+from relay.config.listeners import (
+    AdminListener,
+    GrpcListener,
+    HttpListener,
+    IdempotencyConfig,
+    Listener,
+    ResponsesStoreConfig,
+    ServerConfig,
+)
+from relay.config.load import (
+    MAX_FILE_BYTES,
+    MAX_FILE_DEPTH,
+    MAX_FILE_EVENTS,
+    from_environment,
+    key_variables,
+    load,
+    parse,
+    unspoken_keys,
+)
+from relay.config.model import ConfigError
+from relay.config.providers import (
+    CancelBilling,
+    PassthroughConfig,
+    PriceConfig,
+    ProviderConfig,
+    ProxyUrl,
+    WebSocketConfig,
+)
+from relay.config.schema import json_schema
+from relay.config.store import StoreConfig
+from relay.config.transport import TransportConfig
+from relay.config.whole import RESERVED_KEYS, Config
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_FILE_DEPTH",
+    "MAX_FILE_EVENTS",
+    "RESERVED_KEYS",
+    "TIMEOUT_CLASSES_MS",
+    "AdminListener",
+    "AliasConfig",
+    "CancelBilling",
+    "CandidateConfig",
+    "ChooseConfig",
+    "Config",
+    "ConfigError",
+    "GrpcListener",
+    "HedgeConfig",
+    "HttpListener",
+    "IdempotencyConfig",
+    "Listener",
+    "PassthroughConfig",
+    "PriceConfig",
+    "ProviderConfig",
+    "ProxyUrl",
+    "ResponsesStoreConfig",
+    "ServerConfig",
+    "StoreConfig",
+    "TimeoutsConfig",
+    "TransportConfig",
+    "WebSocketConfig",
+    "from_environment",
+    "json_schema",
+    "key_variables",
+    "known_providers",
+    "load",
+    "parse",
+    "unspoken_keys",
+]

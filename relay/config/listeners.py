@@ -1,0 +1,136 @@
+"""`server`: where the relay listens, and its bounds there."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from relay.config.model import Address, Model
+
+
+class Listener(Model):
+    """Where one server listens."""
+
+    address: Address
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class GrpcListener(Listener):
+    address: Address = "127.0.0.1:50051"
+    unix_socket: str | None = Field(None, description="a second, local door for sidecars")
+    reflection: bool = Field(False, description="lets grpc tools list the service; off by default")
+    max_request_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="one message of a client")
+    max_live_generations: int = Field(
+        8, ge=1, description="per session: one spoken, some speculative, some beside the call"
+    )
+    session_idle_ms: int = Field(
+        3_600_000,
+        ge=0,
+        description="a session without a frame and without a generation for so long ends; 0: never",
+    )
+
+
+class ResponsesStoreConfig(Model):
+    max_responses: int = Field(10_000, ge=1, description="the longest unused goes first")
+    max_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="of all that is kept")
+    ttl_s: int = Field(3600, ge=1, description="since its last use")
+
+
+class IdempotencyConfig(Model):
+    max_answers: int = Field(1000, ge=1, description="the oldest goes first")
+    max_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="of all that is kept; one answer a fourth of it"
+    )
+    ttl_s: int = Field(3600, ge=1, description="since the answer")
+
+
+class HttpListener(Listener):
+    address: Address = "127.0.0.1:8080"
+    max_request_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="one request body")
+    commit_headers_after_ms: int = Field(
+        15_000, ge=0, description="then 200 and comments, so that slow models survive proxies"
+    )
+    comment_interval_ms: int = Field(
+        15_000, ge=100, description="between keep-alive comments while nothing has come"
+    )
+    responses_store: ResponsesStoreConfig | None = Field(
+        None,
+        description="keeps responses for previous_response_id, each worker in its own memory;"
+        " {} turns it on, without it nothing is kept",
+    )
+    idempotency: IdempotencyConfig = Field(
+        IdempotencyConfig(),
+        description="keeps answers of requests that carry an idempotency key, each worker in its"
+        " own memory, so that a repeat is not asked and paid for again",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description='pages that may read answers, as `https://app.test`; "*" for all'
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _one_origin(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            url = urlsplit(origin)
+            is_plain = f"{url.scheme}://{url.netloc}" == origin and "@" not in origin
+            if origin != "*" and not (is_plain and url.scheme in ("http", "https") and url.netloc):
+                raise ValueError(f"{origin!r} is no origin such as https://app.test, and not *")
+        return value
+
+
+class AdminListener(Listener):
+    address: Address = "127.0.0.1:8081"
+
+
+class ServerConfig(Model):
+    grpc: GrpcListener = GrpcListener()
+    http: HttpListener = HttpListener()
+    admin: AdminListener = AdminListener()
+    drain_grace_ms: int = Field(30_000, ge=0, description="running generations may finish in it")
+    slow_consumer_ms: int = Field(
+        30_000, ge=100, description="a client that reads nothing for so long loses its generation"
+    )
+    lane_bytes: int = Field(
+        65_536, ge=1024, description="output held for one generation while its client is slow"
+    )
+
+    @property
+    def listeners(self) -> dict[str, Listener]:
+        """By their names here."""
+        return {"grpc": self.grpc, "http": self.http, "admin": self.admin}
+
+    @property
+    def exposed(self) -> list[str]:
+        """A line for each listener that other machines can reach: without client keys nobody may
+        start with one."""
+        return [
+            f"server.{name}.address {listener.address} is reachable from outside, and this version"
+            " has no client keys yet: bind to a loopback address and put an authenticating proxy"
+            " in front"
+            for name, listener in self.listeners.items()
+            if not listener.is_loopback
+        ]

@@ -1,0 +1,26 @@
+"""The JSON Schema of the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay.config.known import known_providers
+from relay.config.whole import Config
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file as people write it, for editors: `relay check --schema` prints it.
+
+    The rows of `providers.yaml` bring wire and address along, so under their names nothing is
+    required, not even a value. What no schema can say is left to `parse`: where references lead,
+    and whether a candidate's provider is there.
+    """
+    schema = Config.model_json_schema(by_alias=True)
+    known = {**schema["$defs"]["ProviderConfig"], "title": "KnownProviderConfig"}
+    del known["required"]
+    schema["$defs"]["KnownProviderConfig"] = known
+    either = [{"$ref": "#/$defs/KnownProviderConfig"}, {"type": "null"}]
+    schema["properties"]["providers"]["properties"] = {
+        name: {"anyOf": either} for name in known_providers()
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

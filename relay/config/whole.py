@@ -1,0 +1,82 @@
+"""The file as a whole."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from relay.config.aliases import AliasConfig
+from relay.config.listeners import ServerConfig
+from relay.config.model import Model
+from relay.config.providers import ProviderConfig
+from relay.config.store import StoreConfig
+from relay.config.transport import TransportConfig
+
+RESERVED_KEYS = (
+    "auth",
+    "limits",
+    "budgets",
+    "policies",
+    "cache",
+    "guardrails",
+    "telemetry",
+    "tls",
+)
+"""Top-level keys of capabilities that are not there yet: refused, never ignored."""
+
+
+class Config(Model):
+    """The whole file."""
+
+    server: ServerConfig = ServerConfig()
+    transport: TransportConfig = TransportConfig()
+    store: StoreConfig | None = None
+    providers: dict[str, ProviderConfig] = Field(default_factory=dict)
+    models: dict[str, AliasConfig] = Field(default_factory=dict)
+
+    @field_validator("providers", "models")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+                raise ValueError(f"{name!r} is not a name (letters, digits, '.', '_', '-', no '/')")
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> Config:
+        for alias, row in self.models.items():
+            for kind in ("candidates", "fallbacks"):
+                for index, candidate in enumerate(getattr(row, kind)):
+                    if candidate.provider not in self.providers:
+                        near = difflib.get_close_matches(candidate.provider, self.providers, 1)
+                        hint = f"; did you mean {near[0]!r}?" if near else ""
+                        raise ValueError(
+                            f"models.{alias}.{kind}[{index}].provider:"
+                            f" there is no provider {candidate.provider!r}{hint}"
+                        )
+        return self
+
+    def needing_restart(self, other: Config) -> list[str]:
+        """The keys of `other` that a worker which was started with this one cannot take up:
+        listeners are open and connections made by then."""
+        return [
+            path
+            for section in ("server", "transport")
+            for path in _differing(getattr(self, section), getattr(other, section), section)
+            if path != "server.drain_grace_ms"
+        ]
+
+
+def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
+    """Paths of the fields whose values are not the same."""
+    found: list[str] = []
+    for name in type(one).model_fields:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+            found += _differing(mine, theirs, f"{path}.{name}")
+        elif mine != theirs:
+            found.append(f"{path}.{name}")
+    return found
