@@ -339,6 +339,31 @@ class TargetLimited(AdmissionError):
     reason = Reason.LIMIT_EXCEEDED
 
 
+class LimitReached(AdmissionError):
+    """A limit of the caller's key, team or organisation, or of the model, is used up;
+    `retry_after_s` says when there is room again."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = Reason.LIMIT_EXCEEDED
+    retry = Retry.NO
+
+
+class BudgetExceeded(AdmissionError):
+    """A hard budget has less left than the request may cost, or the request has no price."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = Reason.BUDGET_EXCEEDED
+    retry = Retry.NO
+
+
+class StoreDown(AdmissionError):
+    """Who asks, or what may be spent, cannot be looked up or written down now; no fault of the
+    caller's, and nothing that a new key would change."""
+
+    reason = Reason.LEDGER_UNAVAILABLE
+    retry = Retry.NO
+
+
 class BreakerOpen(AdmissionError):
     """The target has failed too often lately; `retry_after_s` says when it is tried again."""
 
