@@ -637,15 +637,17 @@ class Attempt:
         if record.is_loser and "first_content" in at_s:
             # What had come before it lost, and about what came until the provider knew.
             record.tokens_seen = _count_tokens(self.prelude) + LOSER_OUTPUT_TOKENS
+        record.prompt_tokens = self._state.prompt_tokens(self._estimated_prompt_tokens)
+        record.is_free = "request_sent" not in at_s or (
+            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
+        )
         if price is None:
             return
-        if "request_sent" not in at_s or (
-            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
-        ):
+        if record.is_free:
             cost = NO_COST
         else:
             cost = price.of_left(
-                self._state.prompt_tokens(self._estimated_prompt_tokens),
+                record.prompt_tokens,
                 self._cached_tokens,
                 self._output,
                 seen_tokens=record.tokens_seen,
