@@ -2,8 +2,8 @@
 
 A period is named by the second it begins at. Midnight is that of the zone, so a day of 23 or 25
 hours is one day; where a zone leaves midnight out (its clocks are put forward then), the day begins
-at the first moment it has, and where it has two, at the first. A row belongs to the period it was admitted in, whatever the clock
-does afterwards: the beginning is taken once and kept with it.
+at the first moment it has, and where it has two, at the first. A row belongs to the period it was
+admitted in, whatever the clock does afterwards: the beginning is taken once and kept with it.
 """
 
 from __future__ import annotations
