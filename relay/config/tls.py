@@ -22,6 +22,12 @@ from relay.config.pem_files import (
 from relay.config.references import surroundings
 
 
+def _or_number(schema: dict[str, Any]) -> None:
+    """YAML takes 1.2 for a number."""
+    schema["enum"] = [*schema["enum"], *(float(text) for text in schema["enum"])]
+    del schema["type"]
+
+
 class TlsConfig(Model):
     """Of all listeners or of one. Paths are relative to the configuration file's folder."""
 
@@ -41,7 +47,11 @@ class TlsConfig(Model):
     crl_file: str | None = Field(
         None, description="PEM: revocation lists, one of each authority that signs for clients"
     )
-    min_version: Literal["1.2", "1.3"] = Field("1.2", description="of TLS; older ones are broken")
+    min_version: Literal["1.2", "1.3"] = Field(
+        "1.2",
+        description="of TLS; older ones are broken",
+        json_schema_extra=_or_number,
+    )
     handshake_timeout_ms: int = Field(
         10_000, ge=10, description="a client that takes longer is cut off"
     )
@@ -110,7 +120,7 @@ class TlsConfig(Model):
     @field_validator("min_version", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, float) else value  # YAML takes 1.2 for a number
+        return str(value) if isinstance(value, float) else value
 
     @property
     def asks_clients(self) -> bool:
