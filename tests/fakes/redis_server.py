@@ -1,88 +1,62 @@
-"""A private redis-server on a free loopback port.
-
-with RedisServer(directory) as server:
-    server.url; server.client.flushall(); server.signal(signal.SIGSTOP); server.restart()
-"""
+"""A private Redis: its own port, a password, nothing on disk."""
 
 from __future__ import annotations
 
 import shutil
-import signal
-import socket
-import subprocess
-import time
+import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from redis import Redis
-from redis.exceptions import RedisError
+import redis
 
-BINARY: Final = shutil.which("redis-server")
-START_S: Final = 10.0
+from tests.fakes.server_process import ServerProcess, free_port
+
+PASSWORD: Final = "canary-redis-7d20aa"
+"""Must turn up nowhere."""
+DATABASES: Final = 64
 
 
-class RedisServer:
-    """Keeps nothing on disk. Leaving the block kills it.
+class RedisServer(ServerProcess):
+    """One server; what it holds is gone when it stops."""
 
-    Args:
-        arguments: further ones of redis-server, as `--replicaof`.
-    """
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        assert program is not None, "redis-server is not installed"
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="rtrelay-redis-"))
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "requirepass": PASSWORD,
+            "save": "",
+            "appendonly": "no",
+            "databases": str(DATABASES),
+            "dir": str(self.folder),
+        }
+        command = [program, *(part for name in options for part in (f"--{name}", options[name]))]
+        super().__init__(command, self._answers, log=self.folder / "log")
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self._directory = directory
-        self._arguments = arguments
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = Redis.from_url(self.url)
-        self._process: subprocess.Popen[bytes] | None = None
+    def url(self, database: int = 0) -> str:
+        """Of one of the `DATABASES` numbered databases, with the password in it."""
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
-        """Start it, and return when it answers."""
-        assert BINARY is not None
-        self._process = subprocess.Popen(
-            [
-                BINARY,
-                *("--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--save", "", "--appendonly", "no", "--dir", str(self._directory)),
-                *self._arguments,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        until_s = time.monotonic() + START_S
-        while True:
-            try:
-                self.client.ping()
-            except (RedisError, OSError):
-                assert time.monotonic() < until_s, "redis-server does not answer"
-                time.sleep(0.01)
+    def flush(self, database: int | None = None) -> None:
+        """Forget everything of one database, or of all."""
+        with redis.Redis.from_url(self.url(database or 0)) as client:
+            if database is None:
+                client.flushall()
             else:
-                return
+                client.flushdb()
 
-    def signal(self, number: signal.Signals) -> None:
-        """To this very process."""
-        assert self._process is not None
-        self._process.send_signal(number)
+    def remove(self) -> None:
+        """Stop it and delete its folder. Idempotent."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def kill(self) -> None:
-        """SIGKILL, and return when it is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.kill()
-        self.client.close()
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url(), socket_connect_timeout=1.0) as client:
+                client.ping()
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+        return True

@@ -6,9 +6,11 @@ memory there is one store alone.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 from redis import Redis
 
 from relay.store.limit_store import LimitStore
@@ -16,7 +18,6 @@ from relay.store.memory_limits import MemoryLimits
 from relay.store.redis_limits import RedisBackend, script_text
 from relay.store.shared_limits import SharedLimits
 from relay.store.sqlite_limits import SqliteBackend
-from tests.fakes.redis_server import RedisServer
 
 START_US = 1_800_000_000_000_000
 LEASE_S = 12.0
@@ -96,11 +97,11 @@ class SqliteWorld(_Places):
 class RedisWorld(_Places):
     """Redis with its clock in a key, by the script as it is but for where it gets the time."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self._server = server
-        self._client: Redis = server.client
-        self._client.flushall()
+        self._url = url
+        self._client: Redis = Redis.from_url(url)
+        self._client.flushdb()
         self.set_time(self.now_us)
         text = script_text()
         assert text.count(_TIME) == 1
@@ -113,10 +114,34 @@ class RedisWorld(_Places):
 
     async def store(self, instance_id: str) -> LimitStore:
         backend = RedisBackend(
-            self._server.url,
+            self._url,
             instance_id=instance_id,
             lease_s=LEASE_S,
             timeout_s=PATIENCE_S,
             script=self._script,
         )
         return await self._start(SharedLimits(backend, patience_s=PATIENCE_S, lease_s=LEASE_S))
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        self._client.close()
+
+
+WORLDS = ("memory", "sqlite", "redis")
+
+
+def make_world(name: str, directory: Path, request: pytest.FixtureRequest) -> World:
+    """By its name in `WORLDS`; skips where there is no such server."""
+    if name == "memory":
+        return MemoryWorld()
+    if name == "sqlite":
+        return SqliteWorld(directory)
+    return RedisWorld(request.getfixturevalue("redis_url"))
+
+
+@pytest.fixture(params=WORLDS)
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """Each of the three places."""
+    made = make_world(request.param, tmp_path, request)
+    yield made
+    await made.aclose()
