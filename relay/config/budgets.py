@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from relay.config.model import Model
 from relay.config.providers import split_url
-from relay.config.references import expand, resolve_secret, surroundings
+from relay.config.references import expand_secret, resolve_secret, surroundings
 
 LEAST_SECRET_CHARS = 32
 
@@ -29,24 +29,32 @@ class AlertsConfig(Model):
 
     @field_validator("url", mode="before")
     @classmethod
-    def _url(cls, value: object, info: ValidationInfo) -> object:
-        text = expand(value, surroundings(info))
-        parts = split_url(text, ("https", "http"))
+    def _references(cls, value: object, info: ValidationInfo) -> object:
+        return expand_secret(value, info)
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: SecretStr) -> SecretStr:
+        parts = split_url(value.get_secret_value(), ("https", "http"))
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             raise ValueError("an https:// address is expected; http:// for this machine alone")
         if "@" in parts.netloc:
             raise ValueError("no user or password belongs here: the signature tells who sends")
         if parts.fragment:
             raise ValueError("no #fragment belongs here")
-        return SecretStr(text)
+        return value
 
     @field_validator("secret", mode="before")
     @classmethod
-    def _secret(cls, value: object, info: ValidationInfo) -> object:
-        secret = resolve_secret(value, surroundings(info))
-        if len(secret.get_secret_value().strip()) < LEAST_SECRET_CHARS:
+    def _look_up(cls, value: object, info: ValidationInfo) -> object:
+        return resolve_secret(value, surroundings(info))
+
+    @field_validator("secret")
+    @classmethod
+    def _secret(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < LEAST_SECRET_CHARS:
             raise ValueError(f"at least {LEAST_SECRET_CHARS} characters are needed")
-        return secret
+        return value
 
 
 class BudgetsConfig(Model):
