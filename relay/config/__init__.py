@@ -21,6 +21,7 @@ from relay.config.aliases import (
     HedgeConfig,
     TimeoutsConfig,
 )
+from relay.config.budgets import AlertsConfig, BudgetsConfig
 from relay.config.known import known_providers
 from relay.config.listeners import (
     AdminListener,
@@ -64,7 +65,9 @@ __all__ = [
     "RESERVED_KEYS",
     "TIMEOUT_CLASSES_MS",
     "AdminListener",
+    "AlertsConfig",
     "AliasConfig",
+    "BudgetsConfig",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",

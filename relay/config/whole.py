@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
+from relay.config.budgets import BudgetsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
@@ -19,7 +20,6 @@ from relay.config.transport import TransportConfig
 RESERVED_KEYS = (
     "auth",
     "limits",
-    "budgets",
     "policies",
     "cache",
     "guardrails",
@@ -34,6 +34,7 @@ class Config(Model):
     server: ServerConfig = ServerConfig()
     transport: TransportConfig = TransportConfig()
     store: StoreConfig | None = None
+    budgets: BudgetsConfig | None = None
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
@@ -60,6 +61,12 @@ class Config(Model):
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_are_kept(self) -> Config:
+        if self.budgets is not None and (self.store is None or not self.store.ledger):
+            raise ValueError("budgets: they are kept in a store; add `store` with its ledger")
         return self
 
     @model_validator(mode="after")
