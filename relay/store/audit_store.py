@@ -192,10 +192,8 @@ class Selection(NamedTuple):
             found.append(audit.c.action.startswith(self.action[:-1], autoescape=True))
         elif self.action:
             found.append(audit.c.action == self.action)
-        for name in ("actor", "organisation_id", "outcome"):
-            if value := getattr(self, name):
-                found.append(audit.c[name] == value)
-        return found
+        equal = {name: getattr(self, name) for name in ("actor", "organisation_id", "outcome")}
+        return found + [audit.c[name] == value for name, value in equal.items() if value]
 
 
 def read_head(connection: Connection) -> Head | None:

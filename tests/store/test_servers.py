@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -55,7 +56,7 @@ def test_a_killed_server_comes_back_with_its_data(
 def test_a_paused_server_answers_nobody_until_it_is_resumed(
     own_postgres: PostgresServer, own_postgres_url: str
 ) -> None:
-    with psycopg.connect(own_postgres_url, autocommit=True) as connection:
+    with closing(psycopg.connect(own_postgres_url, autocommit=True)) as connection:
         own_postgres.pause()
         connection.pgconn.send_query(b"SELECT 1")
         connection.pgconn.flush()
