@@ -37,6 +37,8 @@ TOKENS_CAPPED: Final = "tokens.capped"
 
 AUDIT_LOST: Final = "audit.lost"
 """Entries that could not be written; `detail` says how many of which action."""
+ANCHOR_REFUSED: Final = "anchor.refused"
+"""The log does not continue what was anchored of it."""
 
 FOLDED: Final = frozenset(
     {

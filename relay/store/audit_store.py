@@ -10,12 +10,13 @@ Blocking: called in a thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Table,
     insert,
     select,
     text,
@@ -221,6 +222,6 @@ def read_rows(
             yield Row(row[0], Entry(*row[1:8]), row[8], row[9])
 
 
-def _raw(name: str, table: object = audit) -> ColumnElement[object]:
+def _raw(name: str, table: Table = audit) -> ColumnElement[Any]:
     """A column without what SQLAlchemy makes of its values, which raises of odd ones."""
-    return type_coerce(table.c[name], NullType()).label(name)  # type: ignore[attr-defined]
+    return type_coerce(table.c[name], NullType()).label(name)
