@@ -13,6 +13,7 @@ import grpc
 import httpx2
 import openai
 import pytest
+import rtrelay
 import trustme
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -75,6 +76,10 @@ async def test_clients_as_people_have_them_speak_tls(
             )
             deltas = [chunk.choices[0].delta.content or "" async for chunk in stream]
             assert "".join(deltas) == "One two"
+        async with rtrelay.Client(
+            f"localhost:{relay.port('grpc')}", credentials=files.credentials(), model="fast"
+        ) as ours:
+            assert await ours.generate("Hello").text() == "One two"
         async with relay.http(name="admin") as admin:
             assert (await admin.get("/readyz")).json() == {"status": "ready"}
 
