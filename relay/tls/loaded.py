@@ -139,6 +139,6 @@ class _Watched(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            why = getattr(error, "verify_message", "") or error.reason or str(error)
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
             _log.debug("tls_handshake_failed", why=why)
             raise
