@@ -31,6 +31,7 @@ from relay import __version__, logs
 from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
 from relay.commands.check import find, print_probe, print_routes, probe
+from relay.commands.client_tls import ClientTls
 from relay.commands.demo import demo as run_demo
 from relay.commands.replay import ReplayError
 from relay.commands.replay import replay as run_replay
@@ -210,10 +211,22 @@ def chat(
         str | None, typer.Option("-m", "--message", help="say this and leave")
     ] = None,
     timeline: Annotated[bool, typer.Option(help="show where each turn's time went")] = True,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="speak TLS; the next three options imply it")
+    ] = False,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM: whom to trust, instead of public authorities")
+    ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(help="PEM: certificate of this client (mTLS)")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="PEM: its key")] = None,
 ) -> None:
     """Talk to a running relay over gRPC; Ctrl-C interrupts an answer."""
+    way = ClientTls(tls, ca_file, cert_file, key_file)
+    talk = run_chat(_out, address, model, message, with_timeline=timeline, tls=way)
     try:
-        status = uvloop.run(run_chat(_out, address, model, message, with_timeline=timeline))
+        status = uvloop.run(talk)
     except ChatError as error:
         raise _fail(str(error)) from None
     raise typer.Exit(status)
