@@ -14,8 +14,9 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
+from relay.governance.gate import Gate, OpenGate
+from relay.governance.grants import granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry
-from relay.governance.tenant import Tenants
 from relay.outcome import AttemptRecord, AttemptRole
 from relay.planner import Planner
 from relay.race import run_race
@@ -79,7 +80,7 @@ class Services:
     lane_bytes: int = 65_536
     is_draining: bool = False
     live: Live = field(default_factory=Live)
-    tenants: Tenants = field(default_factory=Tenants)
+    gate: Gate = field(default_factory=OpenGate)
     planner: Planner = field(init=False)
     """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0
@@ -142,7 +143,7 @@ async def commit(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    route = services.catalog.resolve(request.model)
+    request, route = granted(services.gate, services.catalog, request)
     prompt_tokens = estimate_prompt_tokens(request)
     asked = Asked(generation_id, request, route, surface, prompt_tokens)
     request, entry = await services.ledger.admit(asked)

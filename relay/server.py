@@ -33,12 +33,15 @@ from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.cors import with_cors
+from relay.frontends.grpc_gate import KeyInterceptor
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
+from relay.governance.access import Access
+from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
@@ -166,6 +169,8 @@ class Worker:
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
+        self._access: Access | None = None
+        self._engine: Engine | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -191,7 +196,7 @@ class Worker:
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
-            tenants=Tenants(os.environ.get(SALT_VARIABLE)),
+            gate=await self._let_in(),
         )
         transport.on_dial = services.dialled
         await self._warm(self._catalog)
@@ -233,6 +238,16 @@ class Worker:
             engine=self._config.transport.engine,
         )
 
+    async def _let_in(self) -> Gate:
+        """Who may call: whoever has a key where the configuration says `auth`."""
+        auth, store = self._config.auth, self._config.store
+        if auth is None or store is None:
+            return OpenGate(Tenants(os.environ.get(SALT_VARIABLE)))
+        self._engine = engine_for(store.url.get_secret_value())
+        self._access = Access(auth, self._engine, time.monotonic)
+        await self._access.start()
+        return self._access.gate
+
     async def _take_over(self, catalog: Catalog) -> None:
         """Connect to the providers of a new configuration, then let those go that it does not
         name."""
@@ -273,7 +288,11 @@ class Worker:
 
     async def _start_grpc(self, services: Services) -> None:
         listener = self._config.server.grpc
-        server = grpc.aio.server(options=grpc_options(self._config, reuse_port=self._reuse_port))
+        others = KeyInterceptor(services.gate, (SERVICE, health.SERVICE_NAME))
+        server = grpc.aio.server(
+            options=grpc_options(self._config, reuse_port=self._reuse_port),
+            interceptors=(others,) if services.gate.needs_keys else None,
+        )
         self._service = RelayService(services, listener)
         server.add_generic_rpc_handlers((self._service.handler(),))
         self._health = health.aio.HealthServicer()
@@ -425,6 +444,10 @@ class Worker:
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
+        if self._access is not None:
+            await self._access.aclose()
+        if self._engine is not None:
+            self._engine.dispose()
 
     # --- state ------------------------------------------------------------------------------
 

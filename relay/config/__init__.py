@@ -21,6 +21,7 @@ from relay.config.aliases import (
     HedgeConfig,
     TimeoutsConfig,
 )
+from relay.config.auth import AuthConfig
 from relay.config.known import known_providers
 from relay.config.listeners import (
     AdminListener,
@@ -63,6 +64,7 @@ __all__ = [
     "TIMEOUT_CLASSES_MS",
     "AdminListener",
     "AliasConfig",
+    "AuthConfig",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
+from relay.config.auth import AuthConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
@@ -16,7 +17,6 @@ from relay.config.store import StoreConfig
 from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
-    "auth",
     "limits",
     "budgets",
     "policies",
@@ -34,6 +34,7 @@ class Config(Model):
     server: ServerConfig = ServerConfig()
     transport: TransportConfig = TransportConfig()
     store: StoreConfig | None = None
+    auth: AuthConfig | None = None
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
 
@@ -44,6 +45,12 @@ class Config(Model):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
                 raise ValueError(f"{name!r} is not a name (letters, digits, '.', '_', '-', no '/')")
         return value
+
+    @model_validator(mode="after")
+    def _keys_are_kept(self) -> Config:
+        if self.auth is not None and self.store is None:
+            raise ValueError("auth: keys are kept in a store; add `store: {}` for relay.db here")
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Config:
@@ -64,19 +71,18 @@ class Config(Model):
         listeners are open and connections made by then."""
         return [
             path
-            for section in ("server", "transport")
-            for path in _differing(getattr(self, section), getattr(other, section), section)
+            for section in ("server", "transport", "store", "auth")
+            for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms"
         ]
 
 
-def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
-    """Paths of the fields whose values are not the same."""
-    found: list[str] = []
-    for name in type(one).model_fields:
-        mine, theirs = getattr(one, name), getattr(other, name)
-        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
-            found += _differing(mine, theirs, f"{path}.{name}")
-        elif mine != theirs:
-            found.append(f"{path}.{name}")
-    return found
+def _changed(mine: object, theirs: object, path: str) -> list[str]:
+    """Paths of the values that are not the same."""
+    if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+        return [
+            found
+            for name in type(mine).model_fields
+            for found in _changed(getattr(mine, name), getattr(theirs, name), f"{path}.{name}")
+        ]
+    return [] if mine == theirs else [path]
