@@ -15,7 +15,6 @@ from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.grants import granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry
 from relay.outcome import AttemptRecord, AttemptRole
 from relay.planner import Planner
@@ -143,10 +142,10 @@ async def commit(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    request, route = granted(services.gate, services.catalog, request)
     prompt_tokens = estimate_prompt_tokens(request)
-    asked = Asked(generation_id, request, route, surface, prompt_tokens)
-    request, entry = await services.ledger.admit(asked)
+    request, route, entry = await services.ledger.admit(
+        Asked(generation_id, request, services.catalog, surface, prompt_tokens)
+    )
     progress.request, progress.entry = request, entry
     timeline.close("admission")
     now_s = services.clock()

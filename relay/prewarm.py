@@ -78,8 +78,7 @@ class Prewarm:
             PermissionDenied, Unauthenticated, StoreDown: the key does not go so far.
         """
         services = self._services
-        _, route = granted(services.gate, services.catalog, request)
-        return services.planner.first(route)
+        return services.planner.first(granted(services.gate, services.catalog, request).route)
 
     async def _run(self, generation: Generation) -> None:
         async with generation:

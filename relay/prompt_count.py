@@ -51,8 +51,7 @@ async def count_prompt(services: Services, request: GenerateRequest) -> PromptCo
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    request, route = granted(services.gate, services.catalog, request)
-    target = route.candidates[0]
+    target = granted(services.gate, services.catalog, request).route.candidates[0]
     try:
         async with asyncio.timeout(MOST_S):
             tokens = await _ask(services, request, target)

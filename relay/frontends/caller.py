@@ -8,27 +8,24 @@ are several, the first that looks like a key of ours is meant: SDKs send others 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from relay.frontends.asgi import WEBSOCKET, Scope
+from relay.frontends.asgi import TLS, WEBSOCKET, Scope
 from relay.governance import token_text
 from relay.governance.gate import Gate
+from relay.tls.names import names_of
 from relay.trace_context import valid_traceparent
 
 CALLER: Final = "rtrelay.caller"
 """Of the scope of an HTTP request whose caller was let in: a `Caller`. A handler that asks for one
 where there is none is a bug, and serves nothing."""
-TLS: Final = "rtrelay.tls"
-"""Of the scope's `extensions`: `{"names": [...]}` of a client certificate that was verified."""
 BROWSER_KEY: Final = "openai-insecure-api-key."
 """What a browser puts before its key, having no headers, to make it a subprotocol."""
 _HEADERS: Final = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2}
 """Where keys are, and which of them counts first."""
 _METADATA: Final = {name.decode(): rank for name, rank in _HEADERS.items()}
 _SCHEME: Final = "bearer"
-_PEER_NAMES: Final = {"peer_dns": "DNS", "peer_uri": "URI", "peer_ip": "IP", "peer_email": "EMAIL"}
-"""gRPC's words for kinds of subject alternative names (GRPC_PEER_*_PROPERTY_NAME)."""
 
 
 class Caller(NamedTuple):
@@ -100,7 +97,7 @@ def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
     names: Sequence[str] = ()
     peer = ""
     if gate.needs_keys:  # both cost more than all the rest
-        names = list(_names_of(context.auth_context()))
+        names = names_of(context.auth_context())
         peer = _address(context.peer())
     identity = gate.identify(_bearer(found), names, peer)
     return Caller(identity.tenant, traceparent, identity.key_id)
@@ -118,14 +115,6 @@ def _without_scheme(value: str) -> str:
     """The scheme's word does not matter, nor do spaces around the bearer."""
     scheme, _, rest = value.strip().partition(" ")
     return rest.strip() if scheme.lower() == _SCHEME else value.strip()
-
-
-def _names_of(properties: Mapping[str, Iterable[bytes]]) -> Iterator[str]:
-    """Of a client certificate; gRPC has verified it, or there is none."""
-    for kind, values in properties.items():
-        if (word := _PEER_NAMES.get(kind)) is not None:
-            for value in values:
-                yield f"{word}:{value.decode('utf-8', 'replace')}"
 
 
 def _address(peer: str) -> str:

@@ -1,12 +1,12 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
 Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
-name, a model's, a response's or an Azure deployment's, look it up and nothing else. Whoever calls
-is asked for a key first, where the relay has keys: without one nothing is looked for, and so
-nothing told, but whether the process lives and is ready, which are a table of their own
-(`/openapi.json` names a model, so it is not in it). HEAD is GET whose body is not sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id;
-every error is the error object of the API that its path belongs to, OpenAI's where there is none,
-so that the clients people have can read it.
+name, a model's, a response's or an Azure deployment's, look it up and nothing else. Where the relay
+has keys, whoever calls is asked for one first: without it nothing is looked for, and so nothing
+told, but whether the process lives and is ready, which are a table of their own (`/openapi.json`
+names a model, so it is not in it). HEAD is GET whose body is not sent (RFC 9110 9.3.2; the
+connection drops it). Every answer carries a request id; every error is the error object of the API
+that its path belongs to, OpenAI's where there is none, so that the clients people have can read it.
 """
 
 from __future__ import annotations

@@ -109,8 +109,8 @@ def error_body(error: RelayError, request_id: str) -> bytes:
 
 def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
     """`x-should-retry` and, where the provider gave a hint, `retry-after`, and `retry-after-ms` for
-    the clients that know it (OpenAI's, Anthropic's, the AI SDK): a hint of 250 ms is no second. With
-    a 401, what would have let it in (RFC 9110 11.6.1)."""
+    the clients that know it (OpenAI's, Anthropic's, the AI SDK): a hint of 250 ms is no second.
+    With a 401, what would have let it in (RFC 9110 11.6.1)."""
     headers: list[tuple[bytes, bytes]] = []
     if error.status_code is Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", b'Bearer realm="rtrelay"'))

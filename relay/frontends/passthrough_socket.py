@@ -7,7 +7,8 @@ an error in text that quotes our credentials.
 
 How it ends is passed on: a side's close code and reason go to the other one (`1005`: none). What
 no frame has said is told in our words: to the client `1011` when the provider's side broke, `1012`
-when this relay stops, `1008` when its key does not hold any more, `1001` at a limit of ours; to the provider `1001`, since the client has gone.
+when this relay stops, `1008` when its key holds no more, `1001` at a limit of ours; to the provider
+`1001`, since the client has gone.
 What breaks the protocol, or is too large, is answered to its sender with the code that says so.
 """
 
@@ -62,7 +63,14 @@ from relay.transport.websocket import (
 
 _log = structlog.get_logger("relay.passthrough")
 
-_GOING_AWAY, _NO_STATUS, _ABNORMAL, _POLICY, _INTERNAL, _RESTART = 1001, 1005, 1006, 1008, 1011, 1012
+_GOING_AWAY, _NO_STATUS, _ABNORMAL, _POLICY, _INTERNAL, _RESTART = (
+    1001,
+    1005,
+    1006,
+    1008,
+    1011,
+    1012,
+)
 _LOOK_S: Final = 0.5
 """Between looks at whether its key still holds: a revocation is in force within a second."""
 _OPENING, _OPEN = 0, 1

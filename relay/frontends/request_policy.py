@@ -78,9 +78,7 @@ def read_policy(
         if caller is NOBODY:
             return _NOTHING_ASKED, ""
         return (
-            Policy(
-                tenant=caller.tenant, key_id=caller.key_id, traceparent=caller.traceparent
-            ),
+            Policy(tenant=caller.tenant, key_id=caller.key_id, traceparent=caller.traceparent),
             "",
         )
 

@@ -1,10 +1,10 @@
 """Everything that lets callers in by keys, put together: for whoever starts a worker.
 
-    access = Access(config.auth, engine, clock)
-    await access.start()
-    services.gate = access.gate
-    ...
-    await access.aclose()
+access = Access(config.auth, engine, clock)
+await access.start()
+services.gate = access.gate
+...
+await access.aclose()
 """
 
 from __future__ import annotations

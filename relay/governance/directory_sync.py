@@ -187,12 +187,11 @@ def in_a_thread(work: Callable[[], T]) -> asyncio.Future[T]:
             set_it(value)
 
     def run() -> None:
+        outcome: tuple[Callable[[Any], None], Any]
         try:
-            result = work()
+            outcome = (future.set_result, work())
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             outcome = (future.set_exception, error)
-        else:
-            outcome = (future.set_result, result)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, *outcome)
 

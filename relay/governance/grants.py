@@ -10,6 +10,7 @@ within the list that nothing has is 404.)
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from relay.content import GenerateRequest, HedgeWish
 from relay.errors import UnknownModel
@@ -62,8 +63,19 @@ def route_of(scopes: Scopes, catalog: Catalog, name: str) -> Route:
         raise UnknownModel(name, nearest) from None
 
 
-def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> tuple[GenerateRequest, Route]:
-    """A request as its key lets it go on, and where it may go.
+class Grant(NamedTuple):
+    """What a key allows of a request."""
+
+    request: GenerateRequest
+    """As it may go on: with the key's own tags, without hedges where it may have none."""
+    route: Route
+    """Where it may go."""
+    view: KeyView | None
+    """Of the key, for limits and budgets; None where there are no keys."""
+
+
+def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
+    """Asked for each generation, so that what was changed of a key holds for the next one.
 
     Raises:
         Unauthenticated: the key was revoked since.
@@ -73,14 +85,14 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> tuple[Gen
     """
     view = gate.view(request.policy.key_id)
     if view is None:
-        return request, catalog.resolve(request.model)
+        return Grant(request, catalog.resolve(request.model), None)
     scopes = view.scopes
     if request.asked_as:  # the relay put another name in place of the one that was asked for
         route_of(scopes, catalog, request.asked_as)
         route = catalog.resolve(request.model)
     else:
         route = route_of(scopes, catalog, request.model)
-    return _as_granted(view, request), route
+    return Grant(_as_granted(view, request), route, view)
 
 
 def _as_granted(view: KeyView, request: GenerateRequest) -> GenerateRequest:

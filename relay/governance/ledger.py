@@ -15,8 +15,10 @@ from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from relay.content import GenerateRequest
+from relay.governance.gate import Gate, OpenGate
+from relay.governance.grants import granted
 from relay.outcome import AttemptRecord, GenerationEnd
-from relay.routing.catalog import Route, Target
+from relay.routing.catalog import Catalog, Route, Target
 
 
 class Asked(NamedTuple):
@@ -25,8 +27,8 @@ class Asked(NamedTuple):
     generation_id: str
     """The relay's own."""
     request: GenerateRequest
-    route: Route
-    """Whom it may be sent to."""
+    catalog: Catalog
+    """Of the configuration that it starts with."""
     surface: str
     """The frontend it came by."""
     prompt_tokens: int
@@ -89,6 +91,8 @@ class Admitted(NamedTuple):
     request: GenerateRequest
     """As it goes on: with tags of its key, a limit for its answer, without hedges, as its key and
     budgets want it."""
+    route: Route
+    """Whom it may be sent to."""
     entry: LedgerEntry | None
     """None where nothing is booked."""
 
@@ -100,7 +104,8 @@ class Ledger(Protocol):
         """Decide, and reserve what the generation may cost.
 
         Raises:
-            RelayError: it may not start; nothing was sent upstream, and nothing stays reserved.
+            RelayError: it may not start, or there is no such model; nothing was sent upstream, and
+                nothing stays reserved.
 
         Cancelled: nothing stays reserved.
         """
@@ -108,7 +113,15 @@ class Ledger(Protocol):
 
 
 class NullLedger:
-    """Books nothing: a relay without keys, budgets or a store."""
+    """Books nothing: a relay without limits, budgets or a store. What keys allow holds.
+
+    Args:
+        gate: whose keys they are; None where there are none.
+    """
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self._gate = gate or OpenGate()
 
     async def admit(self, asked: Asked) -> Admitted:
-        return Admitted(asked.request, None)
+        grant = granted(self._gate, asked.catalog, asked.request)
+        return Admitted(grant.request, grant.route, None)

@@ -15,7 +15,7 @@ PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 
 MIN_CHARACTERS: Final = 32
 _MIN_DIFFERENT: Final = 8
-"""Of the characters of a pepper: 32 random hex digits have fewer once in a million million times."""
+"""Of its characters: 32 random hex digits have fewer once in a thousand million times."""
 _SALT: Final = b"rtrelay pepper v1"
 
 

@@ -2,8 +2,8 @@
 
 A period is named by the second it begins at. Midnight is that of the zone, so a day of 23 or 25
 hours is one day; where a zone leaves midnight out (its clocks are put forward then), the day begins
-at the first moment there is. A row belongs to the period it was admitted in, whatever the clock
-does afterwards: the beginning is taken once and kept with it.
+at the first moment it has, and where it has two, at the first. A row belongs to the period it was
+admitted in, whatever the clock does afterwards: the beginning is taken once and kept with it.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def bounds_s(period: str, time_zone: str, now_us: int) -> tuple[int, int]:
     return _bounds(period, time_zone, now_us // _SECOND_US)
 
 
+_MOST_ZONES: Final = 2048
 _last: dict[tuple[str, str], tuple[int, int]] = {}
 """The bounds found last, which nearly every moment that is asked for falls into."""
 
@@ -75,10 +76,11 @@ def _bounds(period: str, time_zone: str, now_s: int) -> tuple[int, int]:
         return last
     today = datetime.fromtimestamp(now_s, UTC).astimezone(zone(time_zone)).date()
     found = _bounds_of(period, time_zone, today)
-    if now_s < found[0]:
-        # A day that its zone never had: clocks went past it at midnight, and the moment is the
-        # last of the day before.
-        found = _bounds_of(period, time_zone, today - timedelta(days=1))
+    if now_s >= found[1]:
+        # Clocks were put back over midnight just after it: the calendar shows yesterday again.
+        found = _bounds_of(period, time_zone, today + timedelta(days=1))
+    if len(_last) >= _MOST_ZONES:
+        _last.clear()
     _last[key] = found
     return found
 
@@ -98,9 +100,19 @@ def _bounds_of(period: str, time_zone: str, today: date) -> tuple[int, int]:
 
 
 def _begins_s(day: date, where: ZoneInfo) -> int:
-    """The first second of a day of a zone.
-
-    `fold=0` is the first of two midnights. Of a midnight that is left out it gives the moment by
-    the offset before the gap, which reads as the first that exists (PEP 495).
-    """
-    return int(datetime.combine(day, time(), tzinfo=where).timestamp())
+    """The first second of a day of a zone; of a day that the zone never had, of the next."""
+    midnight = datetime.combine(day, time(), tzinfo=where)
+    first = int(midnight.timestamp())
+    last = int(midnight.replace(fold=1).timestamp())
+    if last >= first:
+        return first
+    # Midnight is left out: the two are its moments by the offset after the gap and before it
+    # (PEP 495), and somewhere from the one to the other the clocks were put forward.
+    low, high = last, first
+    while low < high:
+        middle = (low + high) // 2
+        if datetime.fromtimestamp(middle, where).date() >= day:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -268,10 +268,6 @@ class Roll:
         return [row for row in self._budgets_of.get(place, {}).values() if not row.archived]
 
 
-MAX_TAGS: Final = 4096
-"""Whose budgets are remembered, with and without."""
-
-
 def canonical_name(subject: str) -> str:
     """A subject alternative name as it is compared: names of hosts have no case (RFC 4343)."""
     kind, separator, value = subject.strip().partition(":")

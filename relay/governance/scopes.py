@@ -65,7 +65,7 @@ class Scopes:
         for name in value:
             if name not in known:
                 raise BadScopes(f"{shown(str(name))} is no scope; known are {', '.join(known)}")
-        given = {
+        given: dict[str, Any] = {
             name: tuple(one) if isinstance(one, list) else one for name, one in value.items()
         }
         return cls(**given)

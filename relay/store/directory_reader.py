@@ -102,9 +102,7 @@ class DirectoryReader:
         except SQLAlchemyError as error:
             # Its text holds the statement and perhaps the address: the kind of fault is enough.
             cause = getattr(error, "orig", None) or error
-            raise StoreUnavailable(
-                f"the keys cannot be read ({type(cause).__name__})"
-            ) from None
+            raise StoreUnavailable(f"the keys cannot be read ({type(cause).__name__})") from None
 
     def _read(self, connection: Connection, since: int | None) -> Changes:
         revision = _revision(connection)
