@@ -27,12 +27,14 @@ import structlog
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy import Engine
 
 from relay.config import Config, ConfigError, HttpListener, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.cors import with_cors
+from relay.frontends.grpc_gate import KeyCheck
 from relay.frontends.grpc_peer import PeerCheck
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
@@ -40,11 +42,17 @@ from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
+from relay.governance.access import Access
+from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
+from relay.store.base import StoreUnavailable
+from relay.store.engine import engine_for, make_ready
 from relay.store.learned import sqlite_path
+from relay.store.revisions import SchemaError
+from relay.store.sqlite_file import DamagedFile
 from relay.tls.door import Door
 from relay.tls.doors import Doors
 from relay.tls.grpc_door import credentials, looks_at_calls, refusal
@@ -198,6 +206,8 @@ class Worker:
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
+        self._access: Access | None = None
+        self._engine: Engine | None = None
         self._doors: Doors | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
@@ -219,16 +229,17 @@ class Worker:
             self._doors = await asyncio.to_thread(Doors, self._config)
         except TlsError as error:
             raise StartError(str(error)) from error
+        gate = await self._let_in()
         transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
             transport=transport,
-            ledger=NullLedger(),
+            ledger=NullLedger(gate),
             reaper=Reaper(),
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
-            tenants=Tenants(os.environ.get(SALT_VARIABLE)),
+            gate=gate,
         )
         transport.on_dial = services.dialled
         await self._warm(self._catalog)
@@ -271,6 +282,27 @@ class Worker:
             engine=self._config.transport.engine,
         )
 
+    async def _let_in(self) -> Gate:
+        """Who may call: whoever has a key where the configuration says `auth`.
+
+        Raises:
+            StartError: the store has tables of another version, or is damaged.
+        """
+        auth, store = self._config.auth, self._config.store
+        if auth is None or store is None:
+            return OpenGate(Tenants(os.environ.get(SALT_VARIABLE)))
+        url = store.url.get_secret_value()
+        try:
+            await asyncio.to_thread(make_ready, url, store.migrate)
+        except (SchemaError, DamagedFile) as error:
+            raise StartError(str(error)) from error
+        except StoreUnavailable as error:
+            _log.warning("store_unavailable", why=str(error))
+        self._engine = engine_for(url)
+        self._access = Access(auth, self._engine, time.monotonic)
+        await self._access.start()
+        return self._access.gate
+
     async def _take_over(self, catalog: Catalog) -> None:
         """Connect to the providers of a new configuration, then let those go that it does not
         name."""
@@ -311,9 +343,11 @@ class Worker:
 
     async def _start_grpc(self, services: Services) -> None:
         listener, door = self._config.server.grpc, self._door("grpc")
-        checks = []
+        checks: list[grpc.aio.ServerInterceptor] = []
         if door is not None and looks_at_calls(door):
             checks.append(PeerCheck(partial(refusal, door)))
+        if services.gate.needs_keys:
+            checks.append(KeyCheck(services.gate, (SERVICE, health.SERVICE_NAME)))
         server = grpc.aio.server(
             interceptors=checks,
             options=grpc_options(self._config, reuse_port=self._reuse_port),
@@ -478,6 +512,10 @@ class Worker:
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
+        if self._access is not None:
+            await self._access.aclose()
+        if self._engine is not None:
+            self._engine.dispose()
 
     # --- state ------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from relay.config.aliases import (
     HedgeConfig,
     TimeoutsConfig,
 )
+from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
 from relay.config.known import known_providers
 from relay.config.listeners import (
@@ -67,6 +68,7 @@ __all__ = [
     "AdminListener",
     "AlertsConfig",
     "AliasConfig",
+    "AuthConfig",
     "BudgetsConfig",
     "CancelBilling",
     "CandidateConfig",

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
+from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
@@ -18,7 +19,6 @@ from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
-    "auth",
     "limits",
     "policies",
     "cache",
@@ -35,6 +35,7 @@ class Config(Model):
     transport: TransportConfig = TransportConfig()
     store: StoreConfig | None = None
     budgets: BudgetsConfig | None = None
+    auth: AuthConfig | None = None
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
@@ -48,6 +49,12 @@ class Config(Model):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
                 raise ValueError(f"{name!r} is not a name (letters, digits, '.', '_', '-', no '/')")
         return value
+
+    @model_validator(mode="after")
+    def _keys_are_kept(self) -> Config:
+        if self.auth is not None and self.store is None:
+            raise ValueError("auth: keys are kept in a store; add `store: {}` for relay.db here")
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Config:
@@ -83,7 +90,7 @@ class Config(Model):
     @property
     def has_keys(self) -> bool:
         """Whether callers of gRPC and HTTP need a key."""
-        return getattr(self, "auth", None) is not None
+        return self.auth is not None
 
     @property
     def exposed(self) -> list[str]:
@@ -99,8 +106,8 @@ class Config(Model):
         listeners are open and connections made by then. Of TLS the files may be others."""
         found = [
             path
-            for section in ("server", "transport")
-            for path in _differing(getattr(self, section), getattr(other, section), section)
+            for section in ("server", "transport", "store", "auth")
+            for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
         return found + [
@@ -110,13 +117,12 @@ class Config(Model):
         ]
 
 
-def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
-    """Paths of the fields whose values are not the same."""
-    found: list[str] = []
-    for name in type(one).model_fields:
-        mine, theirs = getattr(one, name), getattr(other, name)
-        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
-            found += _differing(mine, theirs, f"{path}.{name}")
-        elif mine != theirs:
-            found.append(f"{path}.{name}")
-    return found
+def _changed(mine: object, theirs: object, path: str) -> list[str]:
+    """Paths of the values that are not the same."""
+    if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+        return [
+            found
+            for name in type(mine).model_fields
+            for found in _changed(getattr(mine, name), getattr(theirs, name), f"{path}.{name}")
+        ]
+    return [] if mine == theirs else [path]
