@@ -54,6 +54,10 @@ _NO_HEDGE: Final = HedgeWish(mode="off")
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
 
+LONGEST_US: Final = 7_200_000_000
+"""After so long a reservation is settled whatever has become of its generation; the longest that an
+attempt may take is a quarter of an hour."""
+
 Refused = Callable[[RelayError, Asked], object]
 TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
 
@@ -65,8 +69,6 @@ class AdmissionSettings:
     sets_max_tokens: bool = True
     """An answer without a limit gets one where a budget needs it; else it is refused."""
     default_max_tokens: int = 4096
-    lease_s: float = 7200.0
-    """After it a reservation is settled whatever has become of its generation."""
 
 
 class Admission:
@@ -112,16 +114,17 @@ class Admission:
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
-        view = self._gate.view(asked.request.policy.key_id)
-        request, route = granted(self._gate, asked.catalog, asked.request)
+        request, route, view = granted(self._gate, asked.catalog, asked.request)
         found: tuple[Hold, ...] = ()
         max_cost_micro: int | None = None
         if view is not None:
             max_cost_micro = view.scopes.max_cost_micro
             found = self._holds(view, request, now_us)
         amounts = [0]
-        if found or max_cost_micro is not None:
+        is_bounded = bool(found) or max_cost_micro is not None
+        if max_cost_micro is not None or any(hold.cap_micro is not None for hold in found):
             request = self._with_limit(request)
+        if is_bounded:
             most = bound(
                 request,
                 self.settings.default_max_tokens,
@@ -134,7 +137,7 @@ class Admission:
                 frozenset(),
             )
         bound_of = partial(_bound_micro, self.prices, most, request.service_tier)
-        if found or max_cost_micro is not None:
+        if is_bounded:
             amounts = self._amounts(route, request, bound_of)
         if max_cost_micro is not None:
             _check_cost(amounts[-1], max_cost_micro)
@@ -294,7 +297,7 @@ class Admission:
             turn_id=policy.turn_id,
             trace_id=policy.traceparent[3:35],
             admitted_at_us=now_us,
-            lease_until_us=now_us + round(self.settings.lease_s * 1e6),
+            lease_until_us=now_us + LONGEST_US,
             holds=found,
         )
 
