@@ -5,48 +5,45 @@ finds its provider connected. Stop order is the reverse: stop being ready, tell 
 generations finish within the grace, end the rest and the sessions with DRAINING, close listeners,
 then upstreams.
 
-Everything runs in one event loop: the gRPC server, the HTTP shim and the admin listener (uvicorn's
-`Server.serve` without signals and loop of its own) and the upstream transport.
+Everything runs in one event loop: the gRPC server, the HTTP shim, the admin listener of a worker
+that is alone (the supervisor has that of several) and the upstream transport.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import structlog
-import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from relay.config import Config, ConfigError, HttpListener, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
-from relay.frontends.admin_app import AdminApp
+from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.cors import with_cors
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
-from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
+from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
 from relay.transport import TransportSettings, make_transport
 from relay.transport.base import Origin
 from relay.upkeep import Upkeep
+from relay.workers.link import SupervisorLink
 
 _log = structlog.get_logger("relay.server")
 
@@ -55,12 +52,6 @@ WARM_WAIT_S = 3.0
 keep the others from being served."""
 MAX_OTHER_TARGETS = 100
 """Shown in `/admin/state` beside those of aliases; a hundred take a millisecond or two."""
-STOP_GRACE_S = 1.0
-"""For the last bytes of a listener's connections once no generation runs."""
-
-
-class StartError(Exception):
-    """The worker cannot start; the message says what is in the way."""
 
 
 def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str, int]]:
@@ -111,27 +102,6 @@ def _answer_limits(http: HttpListener) -> AnswerLimits:
     return AnswerLimits(kept.max_answers, kept.max_bytes, float(kept.ttl_s))
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers, which the worker has, and without its ten looks a second at
-    whether to end: `close` tells it."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._closing = asyncio.Event()
-
-    def close(self) -> None:
-        """Stop serving; `serve` then returns."""
-        self.should_exit = True
-        self._closing.set()
-
-    async def main_loop(self) -> None:
-        await self._closing.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class Worker:
     """Build with a configuration, `start`, `serve_until_stopped`, or `aclose` after a failure."""
 
@@ -141,12 +111,14 @@ class Worker:
         *,
         reload_config: Callable[[], Config] | None = None,
         worker: int | None = None,
+        link: SupervisorLink | None = None,
     ) -> None:
         """
         Args:
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
             worker: number of one of several that share the ports; the first has what cannot be
-                shared, the admin listener and the Unix socket. None for the only one.
+                shared, the Unix socket. None for the only one, which has an admin listener.
+            link: to the supervisor of several, which shows their states; its owner closes it.
 
         Raises:
             ConfigError: the configuration names what does not exist.
@@ -154,13 +126,14 @@ class Worker:
         self._config = self._started_config = config
         self._reload_config = reload_config
         self._reuse_port = worker is not None
+        self._is_alone = worker is None
         self._is_first = not worker
         self._number = worker or 0
+        self._link = link
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._uvicorns: list[_Uvicorn] = []
+        self._http_servers: list[HttpServer] = []
         self._grpc_server: grpc.aio.Server | None = None
         self._service: RelayService | None = None
         self._health: health.aio.HealthServicer | None = None
@@ -221,9 +194,13 @@ class Worker:
             ),
             "http",
         )
-        if self._is_first:
-            admin = AdminApp(lambda: not services.is_draining, self._state)
+        if self._is_alone:
+            admin = AdminApp(self._readiness, self._shown)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
+        if self._link is not None:
+            self._link.answer("state", self._state)
+            self._link.on_lost = self.stop
+            self._link.status("ready", {"grpc": self.grpc_port, "http": self.http_port})
         _log.info(
             "serving",
             grpc=self.grpc_port,
@@ -305,36 +282,15 @@ class Worker:
             await self._health.set(SERVICE, status)
 
     async def _start_http(self, listener: Listener, app: Any, name: str) -> int:
-        listening = _listen(listener, name, reuse_port=self._reuse_port)
-        slow_consumer_s = self._config.server.slow_consumer_ms / 1000
-        protocol = partial(BoundedHttpProtocol, slow_consumer_s=slow_consumer_s)
-        server = _Uvicorn(
-            uvicorn.Config(
-                app,
-                http=cast(Any, protocol),
-                ws="none",
-                loop="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=round(STOP_GRACE_S),
-            )
+        server = await HttpServer.start(
+            listener,
+            app,
+            name,
+            slow_consumer_s=self._config.server.slow_consumer_ms / 1000,
+            reuse_port=self._reuse_port,
         )
-        task = asyncio.create_task(server.serve(sockets=[listening]), name=f"{name} listener")
-        self._uvicorns.append(server)
-        self._tasks.append(task)
-        while not server.started:
-            if task.done():
-                await task
-                raise StartError(f"the {name} listener stopped at once")
-            await asyncio.sleep(0.005)
-        port: int = listening.getsockname()[1]
-        return port
+        self._http_servers.append(server)
+        return server.port
 
     # --- run --------------------------------------------------------------------------------
 
@@ -387,6 +343,8 @@ class Worker:
         sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
+        if self._link is not None:
+            self._link.status("draining")
         grace_s = self._config.server.drain_grace_ms / 1000
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if self._service is not None:
@@ -412,14 +370,10 @@ class Worker:
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None
-        for server in self._uvicorns:
+        for server in self._http_servers:
             server.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2 * STOP_GRACE_S + 1)
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._tasks.clear()
+        await asyncio.gather(*(server.aclose() for server in self._http_servers))
+        self._http_servers.clear()
         if self._upkeep is not None:
             await self._upkeep.aclose()
         if self._services is not None:
@@ -437,6 +391,14 @@ class Worker:
     def services(self) -> Services:
         """What this worker's generations use (after `start`)."""
         return self._require_services()
+
+    def _readiness(self) -> Readiness:
+        if self._require_services().is_draining:
+            return Readiness(False, {"status": "draining"})
+        return Readiness(True, {"status": "ready"})
+
+    async def _shown(self) -> dict[str, Any]:
+        return self._state()
 
     def _state(self) -> dict[str, Any]:
         """For `/admin/state`: no secrets, no addresses of callers."""
@@ -479,47 +441,3 @@ class Worker:
             for name in dict.fromkeys((*named, *lately))
             if name in states
         }
-
-
-def refuse_taken(listener: Listener, name: str) -> None:
-    """Try whether a listener's address can be had, by ourselves alone.
-
-    Raises:
-        StartError: it is taken or is not ours.
-    """
-    _bind(listener, name, reuse_port=False).close()
-
-
-def _listen(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
-    """
-    Raises:
-        StartError: the address is taken or is not ours.
-    """
-    listening = _bind(listener, name, reuse_port=reuse_port)
-    try:
-        listening.listen(2048)
-    except OSError as error:  # another was faster between bind and here
-        listening.close()
-        raise _cannot_listen(listener, name, error) from error
-    listening.setblocking(False)
-    return listening
-
-
-def _bind(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    # With the protocol named: asyncio sets TCP_NODELAY only on such sockets, and without it the
-    # last frame of an answer waits 40 ms for a delayed ACK.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((listener.host, listener.port))
-    except OSError as error:
-        bound.close()
-        raise _cannot_listen(listener, name, error) from error
-    return bound
-
-
-def _cannot_listen(listener: Listener, name: str, error: OSError) -> StartError:
-    return StartError(f"cannot listen on {listener.address} (server.{name}): {error.strerror}")

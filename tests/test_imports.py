@@ -123,6 +123,10 @@ MAY_USE: dict[str, set[str]] = {
         "transport.websocket",
     },
     # a worker, and what starts it
+    # what it is called, and how it is bound to a supervisor
+    "instance": set(),
+    "workers": set(),
+    "http_server": {"config", "frontends.http_protocol"},
     "server": LEAVES
     | {
         "frontends",
@@ -133,10 +137,22 @@ MAY_USE: dict[str, set[str]] = {
         "transport",
         "store",
         "upkeep",
+        "http_server",
+        "workers",
     },
     "emulated": LEAVES | {"config"},
-    "supervisor": {"governance.tenant"},
-    "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
+    "supervisor": {"governance.tenant", "workers"},
+    "serving": LEAVES
+    | {
+        "server",
+        "supervisor",
+        "emulated",
+        "config",
+        "config_warnings",
+        "http_server",
+        "workers",
+        "frontends.admin_app",
+    },
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
@@ -156,7 +172,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "whatif",
     },
-    "cli": LEAVES | {"commands", "serving", "server", "supervisor", "emulator", "config"},
+    "cli": LEAVES
+    | {"commands", "serving", "http_server", "supervisor", "emulator", "config", "workers"},
     # shares nothing with what it tests, so that mistakes cannot cancel out
     "emulator": set(),
 }
@@ -176,6 +193,7 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
+    "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
     "rich": {"cli", "commands"},
