@@ -36,7 +36,12 @@ from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
+from relay.hints.desk import HintDesk
+from relay.hints.hint import where
+from relay.hints.pipe_bus import PipeBus
+from relay.hints.redis_bus import RedisBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
+from relay.instance import instance_id
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
@@ -139,6 +144,7 @@ class Worker:
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
+        self._hints: HintDesk | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -175,6 +181,7 @@ class Worker:
             self._number,
         )
         await self._upkeep.start()
+        self._start_hints(services)
         await self._start_grpc(services)
         self.http_port = await self._start_http(
             server.http,
@@ -209,6 +216,25 @@ class Worker:
             providers=sorted(self._catalog.endpoints),
             engine=self._config.transport.engine,
         )
+
+    def _start_hints(self, services: Services) -> None:
+        """Tell other workers of providers that fail, and hear of it, if there are any."""
+        store = self._config.store
+        redis = None if store is None or store.redis is None else store.redis.get_secret_value()
+        if self._link is None and redis is None:
+            return
+        desk = HintDesk(services.planner.states, services.clock, instance_id(), self._where)
+        if self._link is not None:  # and the supervisor passes them on
+            desk.attach(PipeBus(self._link, desk.take))
+        elif redis is not None:
+            bus = RedisBus(redis, instance_id(), desk.take)
+            bus.start()
+            desk.attach(bus)
+        self._hints = desk
+
+    def _where(self, target: str) -> str | None:
+        endpoint = self._catalog.endpoints.get(target.partition("/")[0])
+        return None if endpoint is None else where(f"{endpoint.origin.url}{endpoint.base_path}")
 
     async def _take_over(self, catalog: Catalog) -> None:
         """Connect to the providers of a new configuration, then let those go that it does not
@@ -374,6 +400,8 @@ class Worker:
             server.close()
         await asyncio.gather(*(server.aclose() for server in self._http_servers))
         self._http_servers.clear()
+        if self._hints is not None:
+            await self._hints.aclose()
         if self._upkeep is not None:
             await self._upkeep.aclose()
         if self._services is not None:
@@ -411,6 +439,7 @@ class Worker:
             "background": len(services.reaper),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
+            "hints": None if self._hints is None else self._hints.describe(),
             "targets": self._targets(services),
             "origins": [
                 {

@@ -15,7 +15,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import structlog
 
@@ -23,6 +23,7 @@ from relay.config import Config, ConfigError, from_environment, load, unspoken_k
 from relay.config_warnings import warnings
 from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
 from relay.frontends.admin_app import AdminApp, Readiness
+from relay.hints.hub import HintHub
 from relay.http_server import HttpServer, StartError, refuse_taken
 from relay.server import Worker
 from relay.supervisor import Supervisor
@@ -122,7 +123,15 @@ async def _start_supervisor(
     if found.emulator is not None:
         path = found.emulator.config_file()
     supervisor = Supervisor(path, count, hang_limit_s=server.worker_hang_ms / 1000)
-    app = AdminApp(lambda: Readiness(*supervisor.readiness()), supervisor.state)
+    store = found.config.store
+    redis = None if store is None or store.redis is None else store.redis.get_secret_value()
+    hub = HintHub(supervisor, redis)
+    stack.push_async_callback(hub.aclose)
+
+    async def state() -> dict[str, Any]:
+        return {**await supervisor.state(), "machines": hub.describe()}
+
+    app = AdminApp(lambda: Readiness(*supervisor.readiness()), state)
     try:  # and workers would share a port with whoever else shares it
         for name, listener in server.listeners.items():
             refuse_taken(listener, name)
@@ -132,6 +141,7 @@ async def _start_supervisor(
     except StartError as error:
         raise ConfigError(str(error)) from error
     stack.push_async_callback(admin.aclose)
+    hub.start()
     _log.info("admin_serving", admin=admin.port)
     return supervisor, [
         f"rtrelay starts {count} workers ({found.source})",

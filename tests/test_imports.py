@@ -126,6 +126,14 @@ MAY_USE: dict[str, set[str]] = {
     # what it is called, and how it is bound to a supervisor
     "instance": set(),
     "workers": set(),
+    "hints": {
+        "deadline",
+        "instance",
+        "resilience.breaker",
+        "supervisor",
+        "target_state",
+        "workers",
+    },
     "http_server": {"config", "frontends.http_protocol"},
     "server": LEAVES
     | {
@@ -139,6 +147,8 @@ MAY_USE: dict[str, set[str]] = {
         "upkeep",
         "http_server",
         "workers",
+        "hints",
+        "instance",
     },
     "emulated": LEAVES | {"config"},
     "supervisor": {"governance.tenant", "workers"},
@@ -151,6 +161,7 @@ MAY_USE: dict[str, set[str]] = {
         "config_warnings",
         "http_server",
         "workers",
+        "hints.hub",
         "frontends.admin_app",
     },
     # what another policy would have done: the real planner and race, over recorded requests

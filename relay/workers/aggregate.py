@@ -30,7 +30,7 @@ _ALIAS_COUNTS: Final = (
     "extra_cost_upper_usd",
     "budget_exhausted",
 )
-_HINT_COUNTS: Final = ("sent", "received", "taken", "unknown", "bounded", "lost", "stale")
+_HINT_COUNTS: Final = ("sent", "lost", "received", "taken", "unknown", "bounded", "bad")
 
 Row = Mapping[str, Any]
 
