@@ -17,6 +17,7 @@ import uvicorn
 
 from relay.config import Listener
 from relay.frontends.http_protocol import BoundedHttpProtocol
+from relay.tls.door import Door
 
 STOP_GRACE_S = 1.0
 """For the last bytes of a listener's connections once no generation runs."""
@@ -27,12 +28,39 @@ class StartError(Exception):
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers, which the process has, and without its ten looks a second at
-    whether to end: `close` tells it."""
+    """uvicorn without signal handlers, which the process has, without its ten looks a second at
+    whether to end (`close` tells it), and with limits of time for TLS."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door | None, slow_consumer_s: float) -> None:
         super().__init__(config)
+        self._door = door
+        self._slow_consumer_s = slow_consumer_s
         self._closing = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._door is None:
+            await super().startup(sockets)
+            return
+        loop, door = asyncio.get_running_loop(), self._door
+        protocol = partial(
+            cast(Any, self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=each,
+                ssl=door.context,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=door.settings.handshake_timeout_ms / 1000,
+                # For what a slow client has not taken yet, and its own goodbye.
+                ssl_shutdown_timeout=self._slow_consumer_s,
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
 
     def close(self) -> None:
         """Stop serving; `serve` then returns."""
@@ -64,6 +92,7 @@ class HttpServer:
         *,
         slow_consumer_s: float,
         reuse_port: bool = False,
+        door: Door | None = None,
     ) -> Self:
         """Returns when requests are served.
 
@@ -72,6 +101,7 @@ class HttpServer:
             name: of the listener in the configuration.
             slow_consumer_s: after so long a client that reads nothing is let go.
             reuse_port: other processes of ours listen there too.
+            door: its TLS; None for plain text.
 
         Raises:
             StartError: the address is taken or is not ours.
@@ -95,7 +125,9 @@ class HttpServer:
                 proxy_headers=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=round(STOP_GRACE_S),
-            )
+            ),
+            door,
+            slow_consumer_s,
         )
         task = asyncio.create_task(server.serve(sockets=[listening]), name=f"{name} listener")
         port: int = listening.getsockname()[1]

@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -29,6 +30,7 @@ from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.cors import with_cors
+from relay.frontends.grpc_peer import PeerCheck
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
@@ -45,6 +47,10 @@ from relay.instance import instance_id
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
+from relay.tls.door import Door
+from relay.tls.doors import Doors
+from relay.tls.grpc_door import credentials, looks_at_calls, refusal
+from relay.tls.loaded import TlsError
 from relay.transport import TransportSettings, make_transport
 from relay.transport.base import Origin
 from relay.upkeep import Upkeep
@@ -61,7 +67,7 @@ MAX_OTHER_TARGETS = 100
 
 def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str, int]]:
     """Channel arguments of the gRPC server, each with its reason."""
-    grpc_config = config.server.grpc
+    grpc_config, tls = config.server.grpc, config.tls_of("grpc")
     return [
         # Above the listener's own limit, so that it can answer in words what is between the two.
         ("grpc.max_receive_message_length", hard_limit_bytes(grpc_config)),
@@ -71,7 +77,7 @@ def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str,
         ("grpc.max_metadata_size", 8192),
         ("grpc.absolute_max_metadata_size", 8192),
         ("grpc.max_concurrent_streams", 1000),
-        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.server_handshake_timeout_ms", 10_000 if tls is None else tls.handshake_timeout_ms),
         # Voice clients ping every 20-30 s also when idle; the default allows one in 5 minutes.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -145,6 +151,7 @@ class Worker:
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._hints: HintDesk | None = None
+        self._doors: Doors | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -159,8 +166,13 @@ class Worker:
             StartError: a port is taken, or a listener is not allowed.
         """
         server = self._config.server
-        if exposed := server.exposed:
+        if exposed := self._config.exposed:
             raise StartError("\n".join(exposed))
+        try:
+            names = ("grpc", "http", "admin") if self._is_alone else ("grpc", "http")
+            self._doors = await asyncio.to_thread(Doors, self._config, names)
+        except TlsError as error:
+            raise StartError(str(error)) from error
         transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
@@ -204,6 +216,7 @@ class Worker:
         if self._is_alone:
             admin = AdminApp(self._readiness, self._shown)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
+        self._doors.start()
         if self._link is not None:
             self._link.answer("state", self._state)
             self._link.on_lost = self.stop
@@ -275,8 +288,14 @@ class Worker:
             await asyncio.gather(*warming, return_exceptions=True)
 
     async def _start_grpc(self, services: Services) -> None:
-        listener = self._config.server.grpc
-        server = grpc.aio.server(options=grpc_options(self._config, reuse_port=self._reuse_port))
+        listener, door = self._config.server.grpc, self._door("grpc")
+        checks = []
+        if door is not None and looks_at_calls(door):
+            checks.append(PeerCheck(partial(refusal, door)))
+        server = grpc.aio.server(
+            interceptors=checks,
+            options=grpc_options(self._config, reuse_port=self._reuse_port),
+        )
         self._service = RelayService(services, listener)
         server.add_generic_rpc_handlers((self._service.handler(),))
         self._health = health.aio.HealthServicer()
@@ -288,7 +307,10 @@ class Worker:
         if not self._reuse_port:
             refuse_taken(listener, "grpc")  # gRPC would write lines of its own first
         try:
-            self.grpc_port = server.add_insecure_port(listener.address)
+            if door is None:
+                self.grpc_port = server.add_insecure_port(listener.address)
+            else:
+                self.grpc_port = server.add_secure_port(listener.address, credentials(door))
         except RuntimeError as error:
             raise StartError(f"cannot listen on {listener.address} (server.grpc)") from error
         if listener.unix_socket and self._is_first:
@@ -314,6 +336,7 @@ class Worker:
             name,
             slow_consumer_s=self._config.server.slow_consumer_ms / 1000,
             reuse_port=self._reuse_port,
+            door=self._door(name),
         )
         self._http_servers.append(server)
         return server.port
@@ -362,6 +385,8 @@ class Worker:
         self._catalog = services.catalog = catalog
         self._config = config
         services.reaper.take(self._take_over(catalog))
+        if self._doors is not None:
+            services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
     async def drain(self) -> None:
@@ -393,6 +418,8 @@ class Worker:
 
     async def aclose(self) -> None:
         """Close listeners, then upstreams. Idempotent; bounded in time."""
+        if self._doors is not None:
+            await self._doors.aclose()
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None
@@ -414,6 +441,9 @@ class Worker:
         if self._services is None:
             raise RuntimeError("the worker was not started")
         return self._services
+
+    def _door(self, name: str) -> Door | None:
+        return None if self._doors is None else self._doors[name]
 
     @property
     def services(self) -> Services:

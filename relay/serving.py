@@ -15,16 +15,15 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import structlog
 
+from relay.admin_port import AdminPort
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
-from relay.frontends.admin_app import AdminApp, Readiness
-from relay.hints.hub import HintHub
-from relay.http_server import HttpServer, StartError, refuse_taken
+from relay.http_server import StartError, refuse_taken
 from relay.server import Worker
 from relay.supervisor import Supervisor
 from relay.workers.link import SupervisorLink
@@ -115,39 +114,27 @@ async def _start_supervisor(
         ConfigError: see `run_workers`.
     """
     found = await _find(stack, path)
-    server = found.config.server
+    config, server = found.config, found.config.server
     if 0 in (server.grpc.port, server.http.port):
         raise ConfigError("--workers needs fixed ports")
-    if server.exposed:  # else one worker after another would die of it
-        raise ConfigError("\n".join(server.exposed))
+    if config.exposed:  # else one worker after another would die of it
+        raise ConfigError("\n".join(config.exposed))
     if found.emulator is not None:
         path = found.emulator.config_file()
     supervisor = Supervisor(path, count, hang_limit_s=server.worker_hang_ms / 1000)
-    store = found.config.store
-    redis = None if store is None or store.redis is None else store.redis.get_secret_value()
-    hub = HintHub(supervisor, redis)
-    stack.push_async_callback(hub.aclose)
-
-    async def state() -> dict[str, Any]:
-        return {**await supervisor.state(), "machines": hub.describe()}
-
-    app = AdminApp(lambda: Readiness(*supervisor.readiness()), state)
     try:  # and workers would share a port with whoever else shares it
         for name, listener in server.listeners.items():
             refuse_taken(listener, name)
-        admin = await HttpServer.start(
-            server.admin, app, "admin", slow_consumer_s=server.slow_consumer_ms / 1000
-        )
+        admin = await AdminPort.open(config, path, supervisor)
     except StartError as error:
         raise ConfigError(str(error)) from error
     stack.push_async_callback(admin.aclose)
-    hub.start()
-    _log.info("admin_serving", admin=admin.port)
     return supervisor, [
         f"rtrelay starts {count} workers ({found.source})",
-        f"  gRPC   {server.grpc.address}",
-        f"  HTTP   http://{server.http.address}/v1   (OpenAI-compatible)",
-        f"  admin  http://{server.admin.host}:{admin.port}   (of all workers)",
+        f"  gRPC   {server.grpc.address}{_with_tls(config, 'grpc')}",
+        f"  HTTP   {_scheme(config, 'http')}://{server.http.address}/v1   (OpenAI-compatible)",
+        f"  admin  {_scheme(config, 'admin')}://{server.admin.host}:{admin.number}"
+        "   (of all workers)",
     ]
 
 
@@ -266,17 +253,33 @@ def _loader(path: Path) -> Callable[[], Config]:
     return lambda: load(path)
 
 
+def _scheme(config: Config, name: str) -> str:
+    return "http" if config.tls_of(name) is None else "https"
+
+
+def _with_tls(config: Config, name: str) -> str:
+    """Beside an address; nothing where it is plain."""
+    tls = config.tls_of(name)
+    if tls is None:
+        return ""
+    return "   (mTLS)" if tls.requires_clients else "   (TLS)"
+
+
 def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
     host = config.server.http.host
     names = worker.services.catalog.names()
     model = names[0] if names else f"{next(iter(config.providers), 'PROVIDER')}/MODEL"
+    scheme, tls = _scheme(config, "http"), config.tls_of("http")
+    trust = "" if tls is None else " --cacert CA.pem"
+    if tls is not None and tls.requires_clients:
+        trust += " --cert CLIENT.pem --key CLIENT-KEY.pem"
     lines = [
         f"rtrelay serves ({source})",
-        f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}",
-        f"  HTTP   http://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
-        f"  admin  http://{config.server.admin.host}:{worker.admin_port}",
+        f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}{_with_tls(config, 'grpc')}",
+        f"  HTTP   {scheme}://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
+        f"  admin  {_scheme(config, 'admin')}://{config.server.admin.host}:{worker.admin_port}",
         "try:",
-        f"  curl -N http://{host}:{worker.http_port}/v1/chat/completions"
+        f"  curl -N{trust} {scheme}://{host}:{worker.http_port}/v1/chat/completions"
         " -H 'content-type: application/json' -d"
         f' \'{{"model": "{model}", "stream": true, "messages":'
         ' [{"role": "user", "content": "Hello!"}]}\'',

@@ -70,6 +70,8 @@ class Supervisor:
         self._began_s = time.monotonic()
         self.on_hint: Callable[[int, dict[str, Any]], None] | None = None
         """Is given each worker's hints, with its number."""
+        self.on_reload: Callable[[], None] | None = None
+        """Is called on SIGHUP, beside the workers."""
 
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT and until every worker has ended, which is True; False when
@@ -80,7 +82,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._forward, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index in range(self._count):
@@ -251,6 +253,11 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping.set()
         self._forward(signal.SIGTERM)
+
+    def _reload(self) -> None:
+        self._forward(signal.SIGHUP)
+        if self.on_reload is not None:
+            self.on_reload()
 
     def _forward(self, number: signal.Signals) -> None:
         for process in self._processes.values():

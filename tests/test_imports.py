@@ -62,7 +62,7 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES,
+    "governance": LEAVES | {"store.limit_store", "store.token_bucket"},
     "resilience": set(),
     "store": set(),
     "target_news": {"resilience.breaker", "target_state"},
@@ -70,6 +70,8 @@ MAY_USE: dict[str, set[str]] = {
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
     "config_warnings": {"config", "prices"},
+    # downstream: which certificate a listener shows, and who its clients are by theirs
+    "tls": {"config"},
     # the way of one generation
     "attempt": LEAVES
     | {
@@ -118,23 +120,25 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "redaction",
         "transport.base",
+        "tls.names",
         # Both ends of a WebSocket that is handed through; the one that a client opened is no
         # provider's, but the same bounds hold for it.
         "transport.websocket",
     },
-    # a worker, and what starts it
-    # what it is called, and how it is bound to a supervisor
+    # a worker, and what starts it: what it is called, and how it is bound to a supervisor
     "instance": set(),
     "workers": set(),
-    "hints": {
-        "deadline",
+    "hints": LEAVES
+    | {
         "instance",
         "resilience.breaker",
         "supervisor",
         "target_state",
         "workers",
     },
-    "http_server": {"config", "frontends.http_protocol"},
+    "http_server": {"config", "frontends.http_protocol", "tls.door"},
+    "admin_port": LEAVES
+    | {"config", "frontends.admin_app", "hints.hub", "http_server", "supervisor", "tls"},
     "server": LEAVES
     | {
         "frontends",
@@ -144,6 +148,7 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "transport",
         "store",
+        "tls",
         "upkeep",
         "http_server",
         "workers",
@@ -161,8 +166,7 @@ MAY_USE: dict[str, set[str]] = {
         "config_warnings",
         "http_server",
         "workers",
-        "hints.hub",
-        "frontends.admin_app",
+        "admin_port",
     },
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
@@ -181,6 +185,7 @@ MAY_USE: dict[str, set[str]] = {
         "planner",
         "resilience",
         "target_state",
+        "tls",
         "whatif",
     },
     "cli": LEAVES
@@ -190,7 +195,7 @@ MAY_USE: dict[str, set[str]] = {
 }
 
 OUTSIDE: dict[str, set[str]] = {
-    "grpc": {"frontends", "server", "commands"},
+    "grpc": {"frontends", "server", "commands", "tls"},
     "grpc_health": {"server"},
     "grpc_reflection": {"server"},
     "google": {"frontends"},
@@ -199,11 +204,12 @@ OUTSIDE: dict[str, set[str]] = {
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands"},
     "websockets": {"transport"},
-    "ssl": {"transport", "commands"},
+    "ssl": {"transport", "commands", "tls"},
     "genai_prices": {"prices"},
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
+    "redis": {"hints", "store"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
