@@ -38,9 +38,10 @@ from relay.commands.replay import replay as run_replay
 from relay.config import ConfigError, json_schema
 from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
-from relay.server import StartError
+from relay.http_server import StartError
 from relay.serving import run_worker, run_workers
 from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
+from relay.workers.link import inherited
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -99,7 +100,8 @@ def serve(
             # SIGHUP that is forwarded to a worker while it starts would kill it.
             status = asyncio.run(run_workers(config, workers, announce=_announce))
         elif worker is not None:
-            status = uvloop.run(run_worker(config, announce=None, worker=int(worker)))
+            pipe = inherited(os.environ)
+            status = uvloop.run(run_worker(config, announce=None, worker=int(worker), pipe=pipe))
         else:
             status = uvloop.run(run_worker(config, announce=_announce))
     except ConfigError as error:

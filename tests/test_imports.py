@@ -125,7 +125,20 @@ MAY_USE: dict[str, set[str]] = {
         # provider's, but the same bounds hold for it.
         "transport.websocket",
     },
-    # a worker, and what starts it
+    # a worker, and what starts it: what it is called, and how it is bound to a supervisor
+    "instance": set(),
+    "workers": set(),
+    "hints": LEAVES
+    | {
+        "instance",
+        "resilience.breaker",
+        "supervisor",
+        "target_state",
+        "workers",
+    },
+    "http_server": {"config", "frontends.http_protocol", "tls.door"},
+    "admin_port": LEAVES
+    | {"config", "frontends.admin_app", "hints.hub", "http_server", "supervisor", "tls"},
     "server": LEAVES
     | {
         "frontends",
@@ -137,10 +150,24 @@ MAY_USE: dict[str, set[str]] = {
         "store",
         "tls",
         "upkeep",
+        "http_server",
+        "workers",
+        "hints",
+        "instance",
     },
     "emulated": LEAVES | {"config"},
-    "supervisor": {"governance.tenant"},
-    "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
+    "supervisor": {"governance.tenant", "workers"},
+    "serving": LEAVES
+    | {
+        "server",
+        "supervisor",
+        "emulated",
+        "config",
+        "config_warnings",
+        "http_server",
+        "workers",
+        "admin_port",
+    },
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
@@ -161,7 +188,8 @@ MAY_USE: dict[str, set[str]] = {
         "tls",
         "whatif",
     },
-    "cli": LEAVES | {"commands", "serving", "server", "supervisor", "emulator", "config"},
+    "cli": LEAVES
+    | {"commands", "serving", "http_server", "supervisor", "emulator", "config", "workers"},
     # shares nothing with what it tests, so that mistakes cannot cancel out
     "emulator": set(),
 }
@@ -181,6 +209,8 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
+    "redis": {"hints", "store"},
+    "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
     "rich": {"cli", "commands"},

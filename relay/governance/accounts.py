@@ -13,21 +13,18 @@ down; with `auth` callers need keys, which have limits and budgets.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 import structlog
 from sqlalchemy import Engine
 
-from relay.config import Config
+from relay.config import Config, StoreConfig
 from relay.deadline import Clock
 from relay.governance.access import Access, wall_us
 from relay.governance.admission import Admission, AdmissionSettings
-from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import Ledger, NullLedger
 from relay.governance.limit_desk import LimitDesk
-from relay.governance.limits import charge_book
 from relay.governance.price_sheet import PriceSheet
 from relay.governance.tenant import Tenants
 from relay.instance import instance_id, place
@@ -91,15 +88,14 @@ class Accounts:
             self.ledger = NullLedger(self.gate)
         if not config.store.ledger:
             return
-        await self._start_books(config)
+        await self._start_books(config, config.store)
 
-    async def _start_books(self, config: Config) -> None:
-        assert config.store is not None
-        book = charge_book(config.limits)
-        self._limits = open_limits(config.store, instance_id(), is_shared=self._worker is not None)
+    async def _start_books(self, config: Config, where: StoreConfig) -> None:
+        book = ChargeBook()
+        self._limits = open_limits(where, instance_id(), is_shared=self._worker is not None)
         await self._limits.start()
         self._desk = LimitDesk(self._limits, book, wall_us)
-        self._store = store = open_ledger(config.store)
+        self._store = store = open_ledger(where)
         await store.start(instance_id(), place(self._worker), wall_us(), self._lease_s)
         self._admission = Admission(
             store=store,
@@ -118,7 +114,7 @@ class Accounts:
         """Prices, limits and budgets' rules of another configuration hold from now on; where the
         store is, and whether keys are needed, takes a restart."""
         if self._desk is not None:
-            self._desk.book = charge_book(config.limits)
+            self._desk.book = ChargeBook()
         if self._admission is not None:
             self._admission.prices = _prices(config)
             self._admission.settings = _settings(config)
