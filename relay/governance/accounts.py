@@ -22,6 +22,7 @@ from relay.config import Config, StoreConfig
 from relay.deadline import Clock
 from relay.governance.access import Access, wall_us
 from relay.governance.admission import Admission, AdmissionSettings
+from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import Ledger, NullLedger
 from relay.governance.limit_desk import LimitDesk
