@@ -62,13 +62,13 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES | {"store.limit_store", "store.token_bucket"},
+    "governance": LEAVES | {"config", "routing.catalog", "store"},
     "resilience": set(),
     "store": set(),
     "target_news": {"resilience.breaker", "target_state"},
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
-    "config": {"codecs.registry", "transport.base"},
+    "config": {"codecs.registry", "governance.pepper", "transport.base"},
     "config_warnings": {"config", "prices"},
     # downstream: which certificate a listener shows, and who its clients are by theirs
     "tls": {"config"},
@@ -105,9 +105,16 @@ MAY_USE: dict[str, set[str]] = {
     "generation_log": LEAVES,
     "outbox": LEAVES,
     "prompt_count": LEAVES
-    | {"dispatch", "codecs.base", "redaction", "routing.catalog", "transport.base"},
-    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
-    "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
+    | {
+        "dispatch",
+        "codecs.base",
+        "governance.grants",
+        "redaction",
+        "routing.catalog",
+        "transport.base",
+    },
+    "prewarm": LEAVES | {"generation", "governance.grants", "dispatch", "routing.catalog"},
+    "session": LEAVES | {"generation", "governance.grants", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
     | {
         "session",
@@ -115,7 +122,10 @@ MAY_USE: dict[str, set[str]] = {
         "generation",
         "dispatch",
         "config",
-        "governance.tenant",
+        "governance.gate",
+        "governance.grants",
+        "governance.scopes",
+        "governance.token_text",
         "prompt_count",
         "routing.catalog",
         "redaction",
