@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,18 +101,18 @@ def to_charges(asked: list[tuple[str, int]]) -> list[Charge]:
     ]
 
 
-async def run(world: World, script: list[tuple[str, str, object]]) -> None:
+async def run(world: World, script: list[tuple[str, str, Any]]) -> None:
     stores = {name: await world.store(name) for name in INSTANCES}
     model = Model()
     for act, who, what in script:
         if act == "take":
-            charges = to_charges(what)  # type: ignore[arg-type]
+            charges = to_charges(what)
             await take(stores[who], world, model, who, charges)
         elif act == "at once":
             await asyncio.gather(
                 *(
                     take(stores[name], world, model, name, to_charges(asked))
-                    for name, asked in zip(INSTANCES * 2, what, strict=False)  # type: ignore[call-overload]
+                    for name, asked in zip(INSTANCES * 2, what, strict=False)
                 )
             )
         elif act == "forward":
@@ -124,7 +125,7 @@ async def run(world: World, script: list[tuple[str, str, object]]) -> None:
             assert isinstance(what, int)
             world.set_time(world.now_us - what)
         elif act == "correct":
-            name, by = what  # type: ignore[misc]
+            name, by = what
             bucket = model.rates[name]
             # No more is given back than was taken, as a settlement does.
             by = max(by, -sum(amount for _, amount in bucket.grants))
@@ -132,9 +133,9 @@ async def run(world: World, script: list[tuple[str, str, object]]) -> None:
                 bucket.grants.append((model.forward_us, by))
             stores[who].correct(name, LIMITS[name], by, world.now_us)
             await told(stores[who], world)
-        elif model.held[who, what] > 0:  # type: ignore[index]
-            model.held[who, what] -= 1  # type: ignore[index]
-            stores[who].give_back(what, 1)  # type: ignore[arg-type]
+        elif model.held[who, what] > 0:
+            model.held[who, what] -= 1
+            stores[who].give_back(what, 1)
             await told(stores[who], world)
         model.check()
 
@@ -175,7 +176,7 @@ async def renewed(store: LimitStore, world: World) -> None:
 @given(script=st.lists(steps, max_size=25))
 @examples(40, full=1500)
 async def test_grants_in_any_window(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest, script: list[tuple[str, str, object]]
+    name: str, tmp_path: Path, request: pytest.FixtureRequest, script: list[tuple[str, str, Any]]
 ) -> None:
     world = make_world(name, tmp_path, request)
     try:
@@ -192,7 +193,7 @@ ALIKE = 300 if IS_FULL else 25
 @given(script=st.lists(steps, max_size=25))
 @examples(ALIKE)
 async def test_all_stores_say_the_same(
-    tmp_path: Path, request: pytest.FixtureRequest, script: list[tuple[str, str, object]]
+    tmp_path: Path, request: pytest.FixtureRequest, script: list[tuple[str, str, Any]]
 ) -> None:
     """One instance over each, the same operations: the same answers to the last thousandth."""
     heard: dict[str, list[object]] = {}
@@ -206,13 +207,13 @@ async def test_all_stores_say_the_same(
     assert heard["memory"] == heard["sqlite"] == heard["redis"]
 
 
-async def answers(world: World, script: list[tuple[str, str, object]]) -> list[object]:
+async def answers(world: World, script: list[tuple[str, str, Any]]) -> list[object]:
     store = await world.store("one")
     said: list[object] = []
     for act, _, what in script:
         if act == "take":
             try:
-                taken = await store.take(to_charges(what), world.now_us)  # type: ignore[arg-type]
+                taken = await store.take(to_charges(what), world.now_us)
             except LimitSpent as error:
                 levels = list(error.standing.levels)
                 said.append((error.charge, error.retry_after_s, levels))
@@ -223,9 +224,9 @@ async def answers(world: World, script: list[tuple[str, str, object]]) -> list[o
             world.set_time(world.now_us + (what if act == "forward" else -what))
             await renewed(store, world)
         elif act == "correct":
-            name, by = what  # type: ignore[misc]
+            name, by = what
             store.correct(name, LIMITS[name], by, world.now_us)
             await told(store, world)
         elif act == "give back":
-            store.give_back(what, 1)  # type: ignore[arg-type]
+            store.give_back(what, 1)
     return said
