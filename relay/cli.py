@@ -6,15 +6,18 @@ in it. Nothing is lost by ignoring one: the configuration is read after handlers
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
 if sys.argv[1:2] == ["serve"]:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Before gRPC is imported: it writes a line of its own about every handshake that failed, which
+    # anybody can make it do, into a log of JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import asyncio
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated

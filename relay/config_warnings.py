@@ -6,13 +6,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from relay.config import TIMEOUT_CLASSES_MS, AliasConfig, CandidateConfig, Config
+from relay.config import TIMEOUT_CLASSES_MS, AliasConfig, CandidateConfig, Config, tls_warnings
+from relay.config.pem_files import now
 from relay.prices import known_price
 
 
 def warnings(config: Config) -> list[str]:
     """One line each; none holds a secret."""
-    found: list[str] = []
+    found: list[str] = tls_warnings(config, now())
     for alias, row in config.models.items():
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":

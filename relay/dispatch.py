@@ -142,10 +142,10 @@ async def commit(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    route = services.catalog.resolve(request.model)
     prompt_tokens = estimate_prompt_tokens(request)
-    asked = Asked(generation_id, request, route, surface, prompt_tokens)
-    request, entry = await services.ledger.admit(asked)
+    request, route, entry = await services.ledger.admit(
+        Asked(generation_id, request, services.catalog, surface, prompt_tokens)
+    )
     progress.request, progress.entry = request, entry
     timeline.close("admission")
     now_s = services.clock()

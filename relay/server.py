@@ -33,6 +33,7 @@ from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.cors import with_cors
+from relay.frontends.grpc_peer import PeerCheck
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
@@ -44,6 +45,10 @@ from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
+from relay.tls.door import Door
+from relay.tls.doors import Doors
+from relay.tls.grpc_door import credentials, looks_at_calls, refusal
+from relay.tls.loaded import TlsError
 from relay.transport import TransportSettings, make_transport
 from relay.transport.base import Origin
 from relay.upkeep import Upkeep
@@ -65,7 +70,7 @@ class StartError(Exception):
 
 def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str, int]]:
     """Channel arguments of the gRPC server, each with its reason."""
-    grpc_config = config.server.grpc
+    grpc_config, tls = config.server.grpc, config.tls_of("grpc")
     return [
         # Above the listener's own limit, so that it can answer in words what is between the two.
         ("grpc.max_receive_message_length", hard_limit_bytes(grpc_config)),
@@ -75,7 +80,7 @@ def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str,
         ("grpc.max_metadata_size", 8192),
         ("grpc.absolute_max_metadata_size", 8192),
         ("grpc.max_concurrent_streams", 1000),
-        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.server_handshake_timeout_ms", 10_000 if tls is None else tls.handshake_timeout_ms),
         # Voice clients ping every 20-30 s also when idle; the default allows one in 5 minutes.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -112,12 +117,39 @@ def _answer_limits(http: HttpListener) -> AnswerLimits:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers, which the worker has, and without its ten looks a second at
-    whether to end: `close` tells it."""
+    """uvicorn without signal handlers, which the worker has, without its ten looks a second at
+    whether to end (`close` tells it), and with limits of time for TLS."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door | None, slow_consumer_s: float) -> None:
         super().__init__(config)
+        self._door = door
+        self._slow_consumer_s = slow_consumer_s
         self._closing = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._door is None:
+            await super().startup(sockets)
+            return
+        loop, door = asyncio.get_running_loop(), self._door
+        protocol = partial(
+            cast(Any, self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=each,
+                ssl=door.context,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=door.settings.handshake_timeout_ms / 1000,
+                # For what a slow client has not taken yet, and its own goodbye.
+                ssl_shutdown_timeout=self._slow_consumer_s,
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
 
     def close(self) -> None:
         """Stop serving; `serve` then returns."""
@@ -166,6 +198,7 @@ class Worker:
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
+        self._doors: Doors | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -180,8 +213,12 @@ class Worker:
             StartError: a port is taken, or a listener is not allowed.
         """
         server = self._config.server
-        if exposed := server.exposed:
+        if exposed := self._config.exposed:
             raise StartError("\n".join(exposed))
+        try:
+            self._doors = await asyncio.to_thread(Doors, self._config)
+        except TlsError as error:
+            raise StartError(str(error)) from error
         transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
@@ -224,6 +261,7 @@ class Worker:
         if self._is_first:
             admin = AdminApp(lambda: not services.is_draining, self._state)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
+        self._doors.start()
         _log.info(
             "serving",
             grpc=self.grpc_port,
@@ -272,8 +310,14 @@ class Worker:
             await asyncio.gather(*warming, return_exceptions=True)
 
     async def _start_grpc(self, services: Services) -> None:
-        listener = self._config.server.grpc
-        server = grpc.aio.server(options=grpc_options(self._config, reuse_port=self._reuse_port))
+        listener, door = self._config.server.grpc, self._door("grpc")
+        checks = []
+        if door is not None and looks_at_calls(door):
+            checks.append(PeerCheck(partial(refusal, door)))
+        server = grpc.aio.server(
+            interceptors=checks,
+            options=grpc_options(self._config, reuse_port=self._reuse_port),
+        )
         self._service = RelayService(services, listener)
         server.add_generic_rpc_handlers((self._service.handler(),))
         self._health = health.aio.HealthServicer()
@@ -285,7 +329,10 @@ class Worker:
         if not self._reuse_port:
             refuse_taken(listener, "grpc")  # gRPC would write lines of its own first
         try:
-            self.grpc_port = server.add_insecure_port(listener.address)
+            if door is None:
+                self.grpc_port = server.add_insecure_port(listener.address)
+            else:
+                self.grpc_port = server.add_secure_port(listener.address, credentials(door))
         except RuntimeError as error:
             raise StartError(f"cannot listen on {listener.address} (server.grpc)") from error
         if listener.unix_socket and self._is_first:
@@ -323,7 +370,9 @@ class Worker:
                 proxy_headers=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=round(STOP_GRACE_S),
-            )
+            ),
+            self._door(name),
+            slow_consumer_s,
         )
         task = asyncio.create_task(server.serve(sockets=[listening]), name=f"{name} listener")
         self._uvicorns.append(server)
@@ -380,6 +429,8 @@ class Worker:
         self._catalog = services.catalog = catalog
         self._config = config
         services.reaper.take(self._take_over(catalog))
+        if self._doors is not None:
+            services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
     async def drain(self) -> None:
@@ -409,6 +460,8 @@ class Worker:
 
     async def aclose(self) -> None:
         """Close listeners, then upstreams. Idempotent; bounded in time."""
+        if self._doors is not None:
+            await self._doors.aclose()
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None
@@ -432,6 +485,9 @@ class Worker:
         if self._services is None:
             raise RuntimeError("the worker was not started")
         return self._services
+
+    def _door(self, name: str) -> Door | None:
+        return None if self._doors is None else self._doors[name]
 
     @property
     def services(self) -> Services:

@@ -87,8 +87,8 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
             server = found.config.server
             if 0 in (server.grpc.port, server.http.port):
                 raise ConfigError("--workers needs fixed ports")
-            if server.exposed:  # else one worker after another would die of it
-                raise ConfigError("\n".join(server.exposed))
+            if exposed := found.config.exposed:  # else one worker after another would die of it
+                raise ConfigError("\n".join(exposed))
             try:  # and workers would share a port with whoever else shares it
                 for name, listener in server.listeners.items():
                     refuse_taken(listener, name)
@@ -97,9 +97,11 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
             announce(
                 [
                     f"rtrelay starts {count} workers ({found.source})",
-                    f"  gRPC   {server.grpc.address}",
-                    f"  HTTP   http://{server.http.address}/v1   (OpenAI-compatible)",
-                    f"  admin  http://{server.admin.address}   (of the first worker)",
+                    f"  gRPC   {server.grpc.address}{_with_tls(found.config, 'grpc')}",
+                    f"  HTTP   {_scheme(found.config, 'http')}://{server.http.address}/v1"
+                    "   (OpenAI-compatible)",
+                    f"  admin  {_scheme(found.config, 'admin')}://{server.admin.address}"
+                    "   (of the first worker)",
                 ]
             )
             if found.emulator is not None:
@@ -222,17 +224,33 @@ def _loader(path: Path) -> Callable[[], Config]:
     return lambda: load(path)
 
 
+def _scheme(config: Config, name: str) -> str:
+    return "http" if config.tls_of(name) is None else "https"
+
+
+def _with_tls(config: Config, name: str) -> str:
+    """Beside an address; nothing where it is plain."""
+    tls = config.tls_of(name)
+    if tls is None:
+        return ""
+    return "   (mTLS)" if tls.requires_clients else "   (TLS)"
+
+
 def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
     host = config.server.http.host
     names = worker.services.catalog.names()
     model = names[0] if names else f"{next(iter(config.providers), 'PROVIDER')}/MODEL"
+    scheme, tls = _scheme(config, "http"), config.tls_of("http")
+    trust = "" if tls is None else " --cacert CA.pem"
+    if tls is not None and tls.requires_clients:
+        trust += " --cert CLIENT.pem --key CLIENT-KEY.pem"
     lines = [
         f"rtrelay serves ({source})",
-        f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}",
-        f"  HTTP   http://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
-        f"  admin  http://{config.server.admin.host}:{worker.admin_port}",
+        f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}{_with_tls(config, 'grpc')}",
+        f"  HTTP   {scheme}://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
+        f"  admin  {_scheme(config, 'admin')}://{config.server.admin.host}:{worker.admin_port}",
         "try:",
-        f"  curl -N http://{host}:{worker.http_port}/v1/chat/completions"
+        f"  curl -N{trust} {scheme}://{host}:{worker.http_port}/v1/chat/completions"
         " -H 'content-type: application/json' -d"
         f' \'{{"model": "{model}", "stream": true, "messages":'
         ' [{"role": "user", "content": "Hello!"}]}\'',

@@ -73,7 +73,14 @@ def test_file_is_a_mapping(document: object) -> None:
 
 def test_schema_describes_the_file() -> None:
     schema = json_schema()
-    assert set(schema["properties"]) == {"server", "transport", "store", "providers", "models"}
+    assert set(schema["properties"]) == {
+        "server",
+        "transport",
+        "store",
+        "tls",
+        "providers",
+        "models",
+    }
     assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]
 
 

@@ -62,7 +62,7 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES,
+    "governance": LEAVES | {"store.limit_store", "store.token_bucket"},
     "resilience": set(),
     "store": set(),
     "target_news": {"resilience.breaker", "target_state"},
@@ -70,6 +70,8 @@ MAY_USE: dict[str, set[str]] = {
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {"codecs.registry", "transport.base"},
     "config_warnings": {"config", "prices"},
+    # downstream: which certificate a listener shows, and who its clients are by theirs
+    "tls": {"config"},
     # the way of one generation
     "attempt": LEAVES
     | {
@@ -118,6 +120,7 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "redaction",
         "transport.base",
+        "tls.names",
         # Both ends of a WebSocket that is handed through; the one that a client opened is no
         # provider's, but the same bounds hold for it.
         "transport.websocket",
@@ -132,6 +135,7 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "transport",
         "store",
+        "tls",
         "upkeep",
     },
     "emulated": LEAVES | {"config"},
@@ -154,6 +158,7 @@ MAY_USE: dict[str, set[str]] = {
         "planner",
         "resilience",
         "target_state",
+        "tls",
         "whatif",
     },
     "cli": LEAVES | {"commands", "serving", "server", "supervisor", "emulator", "config"},
@@ -162,7 +167,7 @@ MAY_USE: dict[str, set[str]] = {
 }
 
 OUTSIDE: dict[str, set[str]] = {
-    "grpc": {"frontends", "server", "commands"},
+    "grpc": {"frontends", "server", "commands", "tls"},
     "grpc_health": {"server"},
     "grpc_reflection": {"server"},
     "google": {"frontends"},
@@ -171,7 +176,7 @@ OUTSIDE: dict[str, set[str]] = {
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands"},
     "websockets": {"transport"},
-    "ssl": {"transport", "commands"},
+    "ssl": {"transport", "commands", "tls"},
     "genai_prices": {"prices"},
     "starlette": {"frontends"},
     "trustme": {"emulator"},

@@ -22,12 +22,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from relay.commands.listeners_view import listeners_table
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
 from relay.errors import RelayError
 from relay.routing.catalog import Catalog, Endpoint, Route
 from relay.server import transport_settings
+from relay.tls.doors import Doors
+from relay.tls.loaded import TlsError
 from relay.transport import make_transport
 from relay.transport.base import HttpMode, Transport, UpstreamRequest
 
@@ -68,8 +71,12 @@ def find(path: Path | None, environment: Mapping[str, str]) -> Found:
         config = emulated_config(_EMULATOR_PORT, None)
         note = f"{why_emulated(environment)} (on a free port, shown as {_EMULATOR_PORT})"
     # As by a worker, which looks when it is about to listen.
-    if exposed := config.server.exposed:
+    if exposed := config.exposed:
         raise ConfigError("\n".join(exposed))
+    try:
+        Doors(config)
+    except TlsError as error:
+        raise ConfigError(str(error)) from error
     return Found(config, Catalog(config), note, is_emulated)
 
 
@@ -79,7 +86,9 @@ def _table(title: str, *headers: str) -> Table:
 
 
 def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
-    """Providers, aliases with their targets in order, their limits and their hedging; warnings."""
+    """Listeners, providers, aliases with their targets in order, their limits and their hedging;
+    warnings."""
+    console.print(listeners_table(config))
     providers = _table("providers", "provider", "wire", "address", "http", "warm", "keys")
     for name, endpoint in catalog.endpoints.items():
         row = config.providers[name]

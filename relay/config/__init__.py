@@ -3,7 +3,7 @@
 Unknown keys are refused with the nearest known name, keys of later capabilities as not yet there;
 API keys come only as `${ENV_NAME}` or `${file:path}`. Headers, proxies and stores may hold such
 references among other text. None of these values is in a repr, a log line or a `ConfigError`.
-Relative paths, those of `ca_file` too, start from the file's folder.
+Relative paths, those of `ca_file` and `tls` too, start from the file's folder.
 
 With no file at all the providers come from the well-known environment variables, and with none of
 those set the caller starts the emulator.
@@ -52,6 +52,8 @@ from relay.config.providers import (
 )
 from relay.config.schema import json_schema
 from relay.config.store import StoreConfig
+from relay.config.tls import TlsConfig, is_like
+from relay.config.tls_warnings import tls_warnings
 from relay.config.transport import TransportConfig
 from relay.config.whole import RESERVED_KEYS, Config
 
@@ -81,13 +83,16 @@ __all__ = [
     "ServerConfig",
     "StoreConfig",
     "TimeoutsConfig",
+    "TlsConfig",
     "TransportConfig",
     "WebSocketConfig",
     "from_environment",
+    "is_like",
     "json_schema",
     "key_variables",
     "known_providers",
     "load",
     "parse",
+    "tls_warnings",
     "unspoken_keys",
 ]

@@ -8,12 +8,19 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from relay.config.model import Address, Model
+from relay.config.tls import PLAIN, OneListenersTls, TlsConfig
 
 
 class Listener(Model):
     """Where one server listens."""
 
     address: Address
+    tls: OneListenersTls = None
+    proxy_terminates_tls: bool = Field(
+        False,
+        description="a proxy in front speaks TLS with clients, and nobody reaches this address but"
+        " by it",
+    )
 
     @property
     def host(self) -> str:
@@ -123,14 +130,50 @@ class ServerConfig(Model):
         """By their names here."""
         return {"grpc": self.grpc, "http": self.http, "admin": self.admin}
 
-    @property
-    def exposed(self) -> list[str]:
-        """A line for each listener that other machines can reach: without client keys nobody may
-        start with one."""
-        return [
-            f"server.{name}.address {listener.address} is reachable from outside, and this version"
-            " has no client keys yet: bind to a loopback address and put an authenticating proxy"
-            " in front"
-            for name, listener in self.listeners.items()
-            if not listener.is_loopback
-        ]
+    def tls_of(self, name: str, of_all: TlsConfig | None) -> TlsConfig | None:
+        """What a listener does; None for plain text.
+
+        Args:
+            of_all: `tls` of the whole file.
+        """
+        own = self.listeners[name].tls
+        if own is PLAIN:
+            return None
+        return of_all if own is None else own
+
+    def exposed(self, of_all: TlsConfig | None, *, has_keys: bool) -> list[str]:
+        """A line for each listener that other machines can reach and strangers could use: nobody
+        may start with one.
+
+        Args:
+            of_all: `tls` of the whole file.
+            has_keys: whether callers of gRPC and HTTP need a key (`auth`).
+        """
+        found: list[str] = []
+        for name, listener in self.listeners.items():
+            if listener.is_loopback:
+                continue
+            tls = self.tls_of(name, of_all)
+            path = f"server.{name}"
+            reachable = f"{path}.address {listener.address} is reachable from outside"
+            if name == "admin":
+                if tls is None or not tls.requires_clients:
+                    found.append(
+                        f"{reachable}, where it takes mTLS: bind to a loopback address, or give"
+                        f" {path}.tls a client_ca_file with client_certificates: required"
+                    )
+                continue
+            missing: list[str] = []
+            if tls is None and not listener.proxy_terminates_tls:
+                missing.append(
+                    f"TLS (tls or {path}.tls; {path}.proxy_terminates_tls: true if a proxy in"
+                    " front does it)"
+                )
+            if not has_keys:
+                missing.append("keys of callers (auth)")
+            if missing:
+                found.append(
+                    f"{reachable}, which takes {' and '.join(missing)}; else bind to a loopback"
+                    " address"
+                )
+        return found

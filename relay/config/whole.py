@@ -13,6 +13,7 @@ from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
 from relay.config.store import StoreConfig
+from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
@@ -23,7 +24,6 @@ RESERVED_KEYS = (
     "cache",
     "guardrails",
     "telemetry",
-    "tls",
 )
 """Top-level keys of capabilities that are not there yet: refused, never ignored."""
 
@@ -34,6 +34,9 @@ class Config(Model):
     server: ServerConfig = ServerConfig()
     transport: TransportConfig = TransportConfig()
     store: StoreConfig | None = None
+    tls: TlsConfig | None = Field(
+        None, description="of every listener that has none of its own; without it plain text"
+    )
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
 
@@ -59,14 +62,44 @@ class Config(Model):
                         )
         return self
 
+    @model_validator(mode="after")
+    def _grpc_requires(self) -> Config:
+        tls = self.tls_of("grpc")
+        if tls is not None and tls.asks_clients and not tls.requires_clients:
+            raise ValueError(
+                "server.grpc.tls: gRPC can require certificates of clients or ask for none, not"
+                " take both sorts of clients; give server.grpc a `tls` of its own, without"
+                " client_ca_file or with client_certificates: required"
+            )
+        return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers of gRPC and HTTP need a key."""
+        return getattr(self, "auth", None) is not None
+
+    @property
+    def exposed(self) -> list[str]:
+        """As of `ServerConfig`."""
+        return self.server.exposed(self.tls, has_keys=self.has_keys)
+
+    def tls_of(self, name: str) -> TlsConfig | None:
+        """Of a listener; None for plain text."""
+        return self.server.tls_of(name, self.tls)
+
     def needing_restart(self, other: Config) -> list[str]:
         """The keys of `other` that a worker which was started with this one cannot take up:
-        listeners are open and connections made by then."""
-        return [
+        listeners are open and connections made by then. Of TLS the files may be others."""
+        found = [
             path
             for section in ("server", "transport")
             for path in _differing(getattr(self, section), getattr(other, section), section)
-            if path != "server.drain_grace_ms"
+            if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
+        ]
+        return found + [
+            f"server.{name}.tls"
+            for name in self.server.listeners
+            if not is_like(self.tls_of(name), other.tls_of(name))
         ]
 
 

@@ -19,6 +19,10 @@ STREAMS = "rtrelay.response.streams"
 """Message to `send`, before the head: the answer comes piece by piece, so a client that ends its
 sending side has hung up. Without it such a client still gets its answer."""
 
+TLS = "rtrelay.tls"
+"""Of the scope's `extensions`, on connections with TLS: `names` of the client's verified
+certificate, as `relay.tls.names` writes them; empty where it showed none."""
+
 ABORT = "rtrelay.response.abort"
 """Message to `send` at any time, which never waits: break the connection and drop what was not
 written yet. `receive` then says `http.disconnect`."""

@@ -25,10 +25,11 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from relay.frontends.asgi import WEBSOCKET, Scope
+from relay.frontends.asgi import TLS, WEBSOCKET, Scope
 from relay.frontends.http_exchange import Exchange
 from relay.frontends.websocket_offer import Offer, offer_of
 from relay.frontends.write_watch import WriteWatch
+from relay.tls.names import names_of_transport
 
 MAX_HEAD_BYTES = 65_536
 """Request line and headers together; SDKs send less than two kilobytes."""
@@ -51,6 +52,10 @@ BODY_TIMEOUT_S = 60.0
 
 SLOW_CONSUMER_S = 30.0
 """For a client to take something of what waits for it."""
+
+_HELD_BYTES = 65_536
+"""What a transport holds before it says so, as those without TLS do; those with it would take half
+a megabyte."""
 
 _FIRST_PROBE_S = 0.001
 """After a half-close, then twice as long each time: an answer that is there at once goes without
@@ -83,8 +88,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     has sent more than its handshake: then the connection is broken.
 
     A client that ends its sending side (half-close) still gets its answer, unless the answer is a
-    stream: there it has hung up. To learn whether it has hung up here too, interim answers are
-    sent: a client that has closed its socket refuses them, and is gone.
+    stream, or the connection is TLS, which ends whole: there it has hung up. To learn whether it
+    has hung up here too, interim answers are sent: a client that has closed its socket refuses
+    them, and is gone.
     """
 
     head_timeout_s: ClassVar[float] = HEAD_TIMEOUT_S
@@ -96,6 +102,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._slow_consumer_s = slow_consumer_s
         self._writes: WriteWatch = None  # type: ignore[assignment]  # with the connection
+        self._tls: dict[str, dict[str, tuple[str, ...]]] | None = None
+        """What requests are told of TLS; None without."""
         self._running: Exchange | None = None
         """The one that is answered, or was last; `cycle` is the one that was read last."""
         self._requests = 0
@@ -124,6 +132,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._writes = WriteWatch(transport, self._slow_consumer_s, self.loop)
+        names = names_of_transport(transport)
+        if names is not None:
+            self._tls = {TLS: {"names": names}}
+            transport.set_write_buffer_limits(_HELD_BYTES)
         # uvicorn sets it after an answer only; the first byte takes it back.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -151,6 +163,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """The client sends nothing more; whether its answer still goes out."""
         running = self._running
         if running is None or running.response_complete or running.more_body:
+            return False
+        if self._tls is not None:
             return False
         if running.is_streamed:
             return False
@@ -271,6 +285,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = target.path
         scope["query_string"] = target.query or b""
+        if self._tls is not None:
+            scope["extensions"] = self._tls  # type: ignore[typeddict-item]
         if self._offer is not None:
             cast(Scope, scope)[WEBSOCKET] = self._offer
             self._offer = None

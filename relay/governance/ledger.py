@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from relay.content import GenerateRequest
 from relay.outcome import AttemptRecord, GenerationEnd
-from relay.routing.catalog import Route, Target
+from relay.routing.catalog import Catalog, Route, Target
 
 
 class Asked(NamedTuple):
@@ -25,8 +25,8 @@ class Asked(NamedTuple):
     generation_id: str
     """The relay's own."""
     request: GenerateRequest
-    route: Route
-    """Whom it may be sent to."""
+    catalog: Catalog
+    """Of the configuration that it starts with."""
     surface: str
     """The frontend it came by."""
     prompt_tokens: int
@@ -89,6 +89,8 @@ class Admitted(NamedTuple):
     request: GenerateRequest
     """As it goes on: with tags of its key, a limit for its answer, without hedges, as its key and
     budgets want it."""
+    route: Route
+    """Whom it may be sent to."""
     entry: LedgerEntry | None
     """None where nothing is booked."""
 
@@ -100,7 +102,8 @@ class Ledger(Protocol):
         """Decide, and reserve what the generation may cost.
 
         Raises:
-            RelayError: it may not start; nothing was sent upstream, and nothing stays reserved.
+            RelayError: it may not start, or there is no such model; nothing was sent upstream, and
+                nothing stays reserved.
 
         Cancelled: nothing stays reserved.
         """
@@ -111,4 +114,4 @@ class NullLedger:
     """Books nothing: a relay without keys, budgets or a store."""
 
     async def admit(self, asked: Asked) -> Admitted:
-        return Admitted(asked.request, None)
+        return Admitted(asked.request, asked.catalog.resolve(asked.request.model), None)

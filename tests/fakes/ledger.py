@@ -28,10 +28,11 @@ class FakeLedger:
         await asyncio.sleep(self.admit_s)
         if self.refuses is not None:
             raise self.refuses
+        route = asked.catalog.resolve(asked.request.model)
         if self.books_nothing:
-            return Admitted(asked.request, None)
+            return Admitted(asked.request, route, None)
         self.entries.append(FakeEntry(self))
-        return Admitted(asked.request, self.entries[-1])
+        return Admitted(asked.request, route, self.entries[-1])
 
     @property
     def settled(self) -> list[GenerationEnd]:

@@ -23,6 +23,7 @@ ON_BOTH_LOOPS = frozenset(
         "test_http_edge",
         "test_passthrough_websocket",
         "test_slow_requests",
+        "test_tls_http",
     }
 )
 """Modules; together they take five seconds more. With `RELAY_FULL=1` all do but the corpus, in
