@@ -146,7 +146,7 @@ class Books:
         self._put_aside(_keys(row[2]), more_micro)
 
     def attempt(self, generation_id: str, opened: OpenedAttempt) -> None:
-        """Note that an attempt starts."""
+        """Note that an attempt of an open generation starts."""
         self._execute(sql.OPEN_ATTEMPT, sql.opened_row(generation_id, opened))
 
     def settle(self, settled: SettledGeneration, _: object = None) -> None:

@@ -40,9 +40,12 @@ RETURNING reserved_micro, holds
 OPEN_ATTEMPT: Final = """
 INSERT INTO attempts (
     generation_id, ordinal, state, provider, model, role, started_us, upper_micro
-) VALUES (?, ?, 'open', ?, ?, ?, ?, ?)
+)
+SELECT ?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7
+WHERE EXISTS (SELECT 1 FROM generations WHERE id = ?1 AND state = 'open')
 ON CONFLICT DO NOTHING
 """
+"""Of a generation that is over nothing is noted any more."""
 
 CLOSE_ATTEMPT: Final = """
 INSERT INTO attempts (

@@ -19,7 +19,7 @@ import time
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -57,6 +57,8 @@ class Operation:
     """Something to be written.
 
     Args:
+        ticket: its number in the order they came.
+        arguments: texts, numbers, and dataclasses of them.
         method: of `Books`, called with it and the arguments.
         future: gets the result, or the error; where nobody wants it any more, nothing is done. None
             where nobody waits: such an operation is kept until it is written.
@@ -255,8 +257,9 @@ class Writer:
         return True
 
     def _commit_one_by_one(self, batch: list[Operation]) -> bool:
-        """After one of them was found to be at fault itself."""
+        """After one of them was found to be at fault itself. Texts that are none are mended."""
         for position, one in enumerate(batch):
+            one.arguments = tuple(mended(value) for value in one.arguments)
             results: list[Result] = []
             try:
                 self.once(partial(_do, one, results))
@@ -401,6 +404,19 @@ class Writer:
                 self.once(partial(_leave, self._instance_id))
         except sqlite3.Error as error:
             _log.warning("store_lease_kept", why=str(error))
+
+
+def mended(value: Any) -> Any:
+    """The same with half characters (lone surrogates, which JSON can carry and UTF-8 cannot) told
+    as question marks: in a text, or in the texts of a dataclass or a tuple."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(mended(one) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        changes = {one.name: mended(getattr(value, one.name)) for one in fields(value)}
+        return replace(value, **changes)
+    return value
 
 
 def _tried(books: Books, one: Operation, future: Future[Any]) -> Result:
