@@ -11,6 +11,7 @@ from tests.fakes.servers import (
     redis_server,
     redis_url,
 )
+from tests.store.limit_worlds import world
 
 __all__ = [
     "empty_postgres_url",
@@ -22,4 +23,5 @@ __all__ = [
     "postgres_url",
     "redis_server",
     "redis_url",
+    "world",
 ]
