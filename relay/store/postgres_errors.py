@@ -36,7 +36,14 @@ _OPERATION: Final = (
     asyncpg.ProgramLimitExceededError,
 )
 
-FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError)
+FAILURES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that is lost in an unlucky moment
+    OSError,
+    TimeoutError,
+    ValueError,
+)
 """Whatever connecting or asking can raise for reasons outside of the relay."""
 
 

@@ -335,23 +335,18 @@ class PostgresLedger:
         """Return when it is written, or cannot ever be, and PostgreSQL can be asked."""
         tries = passing = 0
         while batch or self._failure:
-            batch = [operation for operation in batch if operation.is_wanted]
             try:
                 if self._write_link.connection is None:
                     await self._reconnect(tries)
+                batch = [operation for operation in batch if operation.is_wanted]
                 await self._call(batch)
             except StoreUnavailable as error:
                 self._failed(str(error))
                 tries += 1
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is must not stop the writer
                 match blame(error):
-                    case Blame.OPERATION if len(batch) == 1:
-                        self._lose(batch[0], error)
-                        return
                     case Blame.OPERATION:
-                        half = len(batch) // 2
-                        await self._write_batch(batch[:half])
-                        await self._write_batch(batch[half:])
+                        await self._without_what_is_at_fault(batch, error)
                         return
                     case Blame.PASSING:
                         passing += 1
@@ -359,26 +354,38 @@ class PostgresLedger:
                             self._failed(self._told(words(error)))
                         await asyncio.sleep(_PASSING_PAUSE_S * self._random.uniform(0.5, 1.5))
                     case Blame.SERVER:
+                        if not isinstance(error, FAILURES):
+                            _log.error("store_bug", error=type(error).__name__, exc_info=error)
                         # Nobody knows whether they were written; once more could be twice.
                         for operation in batch:
                             if operation.kind == EXTEND:
                                 operation.fail(self._told(words(error)))
                         self._write_link.drop()
                         self._failed(self._told(words(error)))
+                        tries += 1
             else:
                 return
+
+    async def _without_what_is_at_fault(self, batch: list[Operation], error: Exception) -> None:
+        """Write all of a batch but what cannot be written."""
+        if len(batch) == 1:
+            self._lose(batch[0], f"{type(error).__name__}: {words(error)}")
+            return
+        half = len(batch) // 2
+        await self._write_batch(batch[:half])
+        await self._write_batch(batch[half:])
 
     async def _call(self, batch: list[Operation]) -> None:
         if not batch:
             self._works()
             return
-        instance = self._instance
         last_us = admitted_at_us(batch)
         # Nobody may find the lease over while it opens generations.
         lease_until_us = last_us + self._lease_us
         is_short = last_us and last_us + self._lease_us // 2 > self._lease_until_us
+        values = arrays(batch)
         rows = await self._write_link.ask(
-            WRITE, *arrays(batch), *instance, lease_until_us if is_short else None
+            WRITE, *values, *self._instance, lease_until_us if is_short else None
         )
         if is_short:
             self._lease_until_us = max(self._lease_until_us, lease_until_us)
@@ -386,10 +393,10 @@ class PostgresLedger:
         for operation, amount, hold, left in zip(batch, *rows[0], strict=True):
             operation.answer(amount, hold, left)
             if hold == OTHER_HOLDS:
-                self._lose(operation, ValueError("it was opened with other holds"))
+                self._lose(operation, "it was opened with other holds")
 
     async def _reconnect(self, tries: int) -> None:
-        if tries:
+        if tries > 1:  # the first time at once: most losses are of one connection
             settings = self._settings
             most_s = min(settings.last_backoff_s, settings.first_backoff_s * 2 ** min(tries, 10))
             # At least a tenth, since zero would be no pause; all of it at random, since all relays
@@ -397,8 +404,7 @@ class PostgresLedger:
             await asyncio.sleep(most_s * self._random.uniform(0.1, 1.0))
         await self._write_link.connect()
 
-    def _lose(self, operation: Operation, error: Exception) -> None:
-        why = f"{type(error).__name__}: {words(error)}"
+    def _lose(self, operation: Operation, why: str) -> None:
         _log.error("store_operation_lost", id=operation.generation_id, why=why)
         self._lost[operation.ticket] = why
         while len(self._lost) > _MAX_LOST:
