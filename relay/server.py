@@ -28,6 +28,7 @@ import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from relay.auditing import described, secrets_of
 from relay.config import Config, ConfigError, HttpListener, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
@@ -40,6 +41,8 @@ from relay.frontends.http_generation import HttpSettings
 from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
+from relay.governance import audit_actions as actions
+from relay.governance.audit_trail import NoTrail, Trail
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
@@ -173,9 +176,12 @@ class Worker:
         *,
         reload_config: Callable[[], Config] | None = None,
         worker: int | None = None,
+        trail: Trail | None = None,
     ) -> None:
         """
         Args:
+            trail: where the audit log is told; the caller starts it before the worker, and closes
+                it after.
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
             worker: number of one of several that share the ports; the first has what cannot be
                 shared, the admin listener and the Unix socket. None for the only one.
@@ -188,6 +194,7 @@ class Worker:
         self._reuse_port = worker is not None
         self._is_first = not worker
         self._number = worker or 0
+        self._trail = trail or NoTrail()
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -262,6 +269,7 @@ class Worker:
             admin = AdminApp(lambda: not services.is_draining, self._state)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
+        self._audit(actions.CONFIG_LOADED, described(self._config))
         _log.info(
             "serving",
             grpc=self.grpc_port,
@@ -422,16 +430,31 @@ class Worker:
             catalog = Catalog(config)
         except ConfigError as error:
             _log.error("reload_refused", fault=str(error))
+            self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
             return
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
+        self._trail.hide = secrets_of(config).hide
+        said = described(config, self._config) | {"needs_restart": waiting}
+        self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog
         self._config = config
         services.reaper.take(self._take_over(catalog))
         if self._doors is not None:
             services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
+
+    def _audit(self, action: str, detail: dict[str, Any], outcome: str = actions.DONE) -> None:
+        """Tell the audit log what this worker did with a configuration."""
+        self._trail.note(
+            action,
+            at_us=time.time_ns() // 1000,
+            actor=actions.RELAY,
+            subject=f"{socket.gethostname()}/{self._number}",
+            outcome=outcome,
+            detail=detail,
+        )
 
     async def drain(self) -> None:
         """Stop being ready, let generations finish, for no longer than the grace, and end the

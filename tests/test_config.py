@@ -77,6 +77,7 @@ def test_schema_describes_the_file() -> None:
         "server",
         "transport",
         "store",
+        "audit",
         "tls",
         "providers",
         "models",

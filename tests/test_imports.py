@@ -62,13 +62,19 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES | {"store.limit_store", "store.token_bucket"},
+    "governance": LEAVES | {"redaction", "store.base", "store.limit_store", "store.token_bucket"},
     "resilience": set(),
-    "store": set(),
+    "store": {"governance.audit_chain"},
     "target_news": {"resilience.breaker", "target_state"},
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
-    "config": {"codecs.registry", "transport.base"},
+    "config": {
+        "codecs.registry",
+        "transport.base",
+        "governance.audit_chain",
+        "governance.audit_syslog",
+    },
+    "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},
     # downstream: which certificate a listener shows, and who its clients are by theirs
     "tls": {"config"},
@@ -128,6 +134,7 @@ MAY_USE: dict[str, set[str]] = {
     # a worker, and what starts it
     "server": LEAVES
     | {
+        "auditing",
         "frontends",
         "dispatch",
         "routing",
@@ -148,6 +155,9 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "governance",
+        "store",
+        "auditing",
         "calls",
         "server",
         "emulated",

@@ -21,6 +21,8 @@ from relay.config.aliases import (
     HedgeConfig,
     TimeoutsConfig,
 )
+from relay.config.audit import AuditConfig
+from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.known import known_providers
 from relay.config.listeners import (
     AdminListener,
@@ -65,6 +67,7 @@ __all__ = [
     "TIMEOUT_CLASSES_MS",
     "AdminListener",
     "AliasConfig",
+    "AuditConfig",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",
@@ -86,6 +89,8 @@ __all__ = [
     "TlsConfig",
     "TransportConfig",
     "WebSocketConfig",
+    "changed_paths",
+    "fingerprint_of",
     "from_environment",
     "is_like",
     "json_schema",
@@ -93,6 +98,7 @@ __all__ = [
     "known_providers",
     "load",
     "parse",
+    "secrets_in",
     "tls_warnings",
     "unspoken_keys",
 ]
