@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from relay import __version__, logs
+from relay.commands.audit import app as audit_app
 from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
 from relay.commands.check import find, print_probe, print_routes, probe
@@ -48,6 +49,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit_app, name="audit")
 _out = Console()
 _err = Console(stderr=True)
 

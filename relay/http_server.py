@@ -145,6 +145,11 @@ class HttpServer:
             raise StartError(f"the {name} listener stopped at once")
         return made
 
+    @property
+    def connections(self) -> list[Any]:
+        """Protocols of the connections that are open."""
+        return list(self._server.server_state.connections)
+
     def close(self) -> None:
         """Take no connection any more; never waits."""
         self._server.close()

@@ -25,6 +25,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from relay.auditing import described, secrets_of
 from relay.config import Config, ConfigError, HttpListener, Listener
 from relay.dispatch import Services
 from relay.errors import Draining
@@ -37,14 +38,16 @@ from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
+from relay.governance import audit_actions as actions
 from relay.governance.accounts import Accounts
+from relay.governance.audit_trail import NoTrail, Trail
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
 from relay.hints.redis_bus import RedisBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
-from relay.instance import instance_id
+from relay.instance import instance_id, place
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
 from relay.store.learned import sqlite_path
@@ -126,9 +129,12 @@ class Worker:
         reload_config: Callable[[], Config] | None = None,
         worker: int | None = None,
         link: SupervisorLink | None = None,
+        trail: Trail | None = None,
     ) -> None:
         """
         Args:
+            trail: where the audit log is told; the caller starts it before the worker, and closes
+                it after.
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
             worker: number of one of several that share the ports; the first has what cannot be
                 shared, the Unix socket. None for the only one, which has an admin listener.
@@ -144,6 +150,7 @@ class Worker:
         self._is_first = not worker
         self._number = worker or 0
         self._link = link
+        self._trail = trail or NoTrail()
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -226,6 +233,7 @@ class Worker:
             self._link.answer("state", self._state)
             self._link.on_lost = self.stop
             self._link.status("ready", {"grpc": self.grpc_port, "http": self.http_port})
+        self._audit(actions.CONFIG_LOADED, described(self._config))
         _log.info(
             "serving",
             grpc=self.grpc_port,
@@ -403,10 +411,14 @@ class Worker:
             catalog = Catalog(config)
         except ConfigError as error:
             _log.error("reload_refused", fault=str(error))
+            self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
             return
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
+        self._trail.hide = secrets_of(config).hide
+        said = described(config, self._config) | {"needs_restart": waiting}
+        self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog
         if self._accounts is not None:
             self._accounts.reload(config)
@@ -415,6 +427,17 @@ class Worker:
         if self._doors is not None:
             services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
+
+    def _audit(self, action: str, detail: dict[str, Any], outcome: str = actions.DONE) -> None:
+        """Tell the audit log what this worker did with a configuration."""
+        self._trail.note(
+            action,
+            at_us=time.time_ns() // 1000,
+            actor=actions.RELAY,
+            subject=place(self._number),
+            outcome=outcome,
+            detail=detail,
+        )
 
     async def drain(self) -> None:
         """Stop being ready, let generations finish, for no longer than the grace, and end the

@@ -79,6 +79,7 @@ def test_schema_describes_the_file() -> None:
         "store",
         "budgets",
         "auth",
+        "audit",
         "tls",
         "providers",
         "models",

@@ -62,19 +62,28 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES | {"config", "routing.catalog", "store"},
+    "governance": LEAVES
+    | {"config", "instance", "outcome", "prices", "redaction", "routing.catalog", "store"},
     "resilience": set(),
-    "store": set(),
+    "store": {"config.store", "governance.audit_chain"},
     "target_news": {"resilience.breaker", "target_state"},
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
-    "config": {"codecs.registry", "governance.pepper", "transport.base"},
+    "config": {
+        "codecs.registry",
+        "transport.base",
+        "governance.audit_chain",
+        "governance.audit_syslog",
+        "governance.pepper",
+    },
+    "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},
     # downstream: which certificate a listener shows, and who its clients are by theirs
     "tls": {"config"},
     # the way of one generation
     "attempt": LEAVES
     | {
+        "governance.ledger",
         "routing.catalog",
         "codecs.base",
         "codecs.rate_limit_headers",
@@ -101,7 +110,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
     },
-    "generation": LEAVES | {"dispatch", "attempt", "race_plan", "generation_log"},
+    "generation": LEAVES
+    | {"dispatch", "attempt", "governance.ledger", "race_plan", "generation_log"},
     "generation_log": LEAVES,
     "outbox": LEAVES,
     "prompt_count": LEAVES
@@ -151,6 +161,7 @@ MAY_USE: dict[str, set[str]] = {
     | {"config", "frontends.admin_app", "hints.hub", "http_server", "supervisor", "tls"},
     "server": LEAVES
     | {
+        "auditing",
         "frontends",
         "dispatch",
         "routing",
@@ -185,6 +196,9 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "governance",
+        "store",
+        "auditing",
         "calls",
         "server",
         "emulated",
@@ -215,7 +229,7 @@ OUTSIDE: dict[str, set[str]] = {
     "httpx2": {"transport", "commands"},
     "websockets": {"transport"},
     "ssl": {"transport", "commands", "tls"},
-    "genai_prices": {"prices"},
+    "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
@@ -354,6 +368,19 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         visit(module, ())
 
 
+MAY_BE_LATE = {
+    ("store.engine", "alembic"),
+    ("store.engine", "alembic.config"),
+    ("store.engine", "alembic.util"),
+    ("store.sqlite_ledger", "relay.store.engine"),
+}
+"""What takes a fifth of a second to import, and is needed where tables must be brought up alone."""
+
+
 def test_imports_stand_at_the_top() -> None:
-    wrong = [f"relay/{one.by}:{one.line} {one.of}" for one in imports() if not one.is_at_top]
+    wrong = [
+        f"relay/{one.by}:{one.line} {one.of}"
+        for one in imports()
+        if not one.is_at_top and (one.by, one.of) not in MAY_BE_LATE
+    ]
     assert not wrong

@@ -21,8 +21,10 @@ from relay.config.aliases import (
     HedgeConfig,
     TimeoutsConfig,
 )
+from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
+from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.known import known_providers
 from relay.config.listeners import (
     AdminListener,
@@ -68,6 +70,7 @@ __all__ = [
     "AdminListener",
     "AlertsConfig",
     "AliasConfig",
+    "AuditConfig",
     "AuthConfig",
     "BudgetsConfig",
     "CancelBilling",
@@ -91,6 +94,8 @@ __all__ = [
     "TlsConfig",
     "TransportConfig",
     "WebSocketConfig",
+    "changed_paths",
+    "fingerprint_of",
     "from_environment",
     "is_like",
     "json_schema",
@@ -98,6 +103,7 @@ __all__ = [
     "known_providers",
     "load",
     "parse",
+    "secrets_in",
     "tls_warnings",
     "unspoken_keys",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
+from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
 from relay.config.listeners import ServerConfig
@@ -36,6 +37,9 @@ class Config(Model):
     store: StoreConfig | None = None
     budgets: BudgetsConfig | None = None
     auth: AuthConfig | None = None
+    audit: AuditConfig | None = Field(
+        None, description="who did what, and who was refused; always there where `auth` is"
+    )
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
@@ -49,6 +53,22 @@ class Config(Model):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
                 raise ValueError(f"{name!r} is not a name (letters, digits, '.', '_', '-', no '/')")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_audited(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("auth") is not None and not value.get("audit"):
+            return {**value, "audit": {}}
+        return value
+
+    @model_validator(mode="after")
+    def _audit_is_kept(self) -> Config:
+        if self.audit is not None:
+            if self.store is None:
+                raise ValueError("audit: needs a store; add `store: {}` for relay.db here")
+            if self.audit.key is None and not self.has_keys:
+                raise ValueError("audit.key: needed where there is no auth.pepper to make one from")
+        return self
 
     @model_validator(mode="after")
     def _keys_are_kept(self) -> Config:
@@ -110,6 +130,8 @@ class Config(Model):
             for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
+        if self.audit != other.audit:
+            found.append("audit")
         return found + [
             f"server.{name}.tls"
             for name in self.server.listeners

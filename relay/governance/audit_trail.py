@@ -45,6 +45,9 @@ _MAX_TEXT_CHARS: Final = 1024
 class Trail(Protocol):
     """Where the parts of a worker tell what is to be audited."""
 
+    hide: Hide
+    """Takes secrets out of texts; may be replaced: a reload brings other secrets."""
+
     def note(
         self,
         action: str,
@@ -67,6 +70,8 @@ class Trail(Protocol):
 
 class NoTrail:
     """Where nothing is audited."""
+
+    hide: Hide = str
 
     def note(self, action: str, **_: object) -> None:
         """Forgets it."""
@@ -104,7 +109,6 @@ class AuditTrail:
     ) -> None:
         self._write = write
         self.hide = hide
-        """May be replaced: a reload brings other secrets."""
         self._checkpoint = checkpoint
         self._checkpoint_s = checkpoint_s
         self._max_waiting = max_waiting

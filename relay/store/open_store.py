@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.config import StoreConfig
+from relay.config.store import StoreConfig
 from relay.store.base import LedgerStore
 from relay.store.learned import sqlite_path
 from relay.store.limit_store import LimitStore

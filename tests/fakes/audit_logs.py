@@ -43,7 +43,7 @@ class Log:
 
     def add(self, more: Sequence[Entry]) -> None:
         self.rows += seal(self.head, more, self.key)
-        self.head = Head(self.rows[-1].seq, self.rows[-1].mac)
+        self.head = Head(self.rows[-1].seq, self.rows[-1].mac) if self.rows else EMPTY
 
     def anchor(self) -> None:
         self.anchors.append(Anchor.of(self.head, START_US, self.key))
@@ -51,7 +51,7 @@ class Log:
     def rewrite(self, index: int, more: Sequence[Entry]) -> None:
         """As somebody with the key would: from there on other entries."""
         self.rows = self.rows[:index]
-        self.head = Head(self.rows[-1].seq, self.rows[-1].mac) if self.rows else EMPTY
+        self.add([])
         self.add(more)
 
     def source(self) -> AnchorSource:

@@ -144,7 +144,7 @@ async def test_a_session_is_booked_by_generation(accounts: Accounts) -> None:
 async def test_hard_budget_stops_exactly(accounts: Accounts) -> None:
     rows = accounts.rows
     team_id = rows.team(rows.organisation())
-    key_id, key = rows.key(team_id)
+    _, key = rows.key(team_id)
     budget_id = rows.budget("team", team_id, 10_000)
     await accounts.known(key)
     answers = await asyncio.gather(*[chat(accounts, key) for _ in range(40)])

@@ -297,9 +297,9 @@ def names_seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[str, 
         seen.append(scope["extensions"]["rtrelay.tls"]["names"])
         await answer(self, scope, receive, send)
 
-    async def rpc(self: RelayService, request: bytes, context: Any) -> None:
+    async def rpc(self: RelayService, request: bytes, context: Any, caller: Any) -> None:
         seen.append(names_of(context.auth_context()))
-        await call(self, request, context)
+        await call(self, request, context, caller)
 
     monkeypatch.setattr(AdminApp, "__call__", asgi)
     monkeypatch.setattr(RelayService, "generate", rpc)
