@@ -66,7 +66,7 @@ def trail_of(config: Config, engine: Engine, *, anchors: bool) -> AuditTrail:
     checkpoint = checkpoint_of(config, engine) if anchors else None
     return AuditTrail(
         store_of(config, engine).write,
-        hide=secrets_of(config).hide,
+        known=secrets_of(config),
         checkpoint=None if checkpoint is None else checkpoint.run,
         checkpoint_s=float(audit.checkpoint_s),
         max_waiting=audit.max_waiting,

@@ -25,8 +25,8 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from relay.auditing import described, secrets_of
-from relay.config import Config, ConfigError, HttpListener, Listener
+from relay.auditing import described
+from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp, Readiness
@@ -416,7 +416,7 @@ class Worker:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
-        self._trail.hide = secrets_of(config).hide
+        self._trail.learn(secrets_in(config))
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog

@@ -15,16 +15,17 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
 
 from relay.governance import audit_actions as actions
 from relay.governance.audit_anchor import AnchorError
-from relay.governance.audit_chain import Anchor, Entry, Head, Hide, entry
+from relay.governance.audit_chain import Anchor, Entry, Head, entry
 from relay.governance.audit_checkpoint import AnchorRefused
 from relay.governance.audit_fold import Event, Fold
+from relay.governance.known_secrets import KnownSecrets
 from relay.store.base import StoreUnavailable
 
 _log = structlog.get_logger("relay.audit")
@@ -45,8 +46,9 @@ _MAX_TEXT_CHARS: Final = 1024
 class Trail(Protocol):
     """Where the parts of a worker tell what is to be audited."""
 
-    hide: Hide
-    """Takes secrets out of texts; may be replaced: a reload brings other secrets."""
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Keep these out of the log as well, from the next `note` on: a reload brings others."""
+        ...
 
     def note(
         self,
@@ -71,10 +73,11 @@ class Trail(Protocol):
 class NoTrail:
     """Where nothing is audited."""
 
-    hide: Hide = str
-
     def note(self, action: str, **_: object) -> None:
         """Forgets it."""
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Likewise."""
 
 
 class Writer(Protocol):
@@ -89,7 +92,7 @@ class AuditTrail:
 
     Args:
         write: blocking; `AuditStore.write`.
-        hide: takes secrets out of texts; called by the thread.
+        known: secrets that are kept out of the log.
         checkpoint: anchors the log's end, blocking; None for none (another worker does it).
         checkpoint_s: how often.
         clock: seconds, monotonic; `now_us`: microseconds since 1970.
@@ -99,7 +102,7 @@ class AuditTrail:
         self,
         write: Writer,
         *,
-        hide: Hide = str,
+        known: KnownSecrets | None = None,
         checkpoint: Callable[[int], Anchor | None] | None = None,
         checkpoint_s: float = 60.0,
         max_waiting: int = MAX_WAITING,
@@ -108,7 +111,8 @@ class AuditTrail:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._write = write
-        self.hide = hide
+        self._known = known or KnownSecrets()
+        self.learn = self._known.learn
         self._checkpoint = checkpoint
         self._checkpoint_s = checkpoint_s
         self._max_waiting = max_waiting
@@ -319,13 +323,13 @@ class AuditTrail:
             organisation_id=organisation_id,
             outcome=outcome,
             detail=detail,
-            hide=self.hide,
+            hide=self._known.hide,
         )
 
     def _failed(self, error: StoreUnavailable, now_s: float) -> None:
         head: Head | None = getattr(error, "head", None)
         self._unless = head or self._unless
-        why = self.hide(str(error))
+        why = self._known.hide(str(error))
         if not self._why_down:
             _log.error("audit_not_writable", why=why)
         self._why_down = why
@@ -336,7 +340,7 @@ class AuditTrail:
         try:
             anchor = checkpoint(self._now_us())
         except StoreUnavailable as error:
-            self._why_not_anchored = self.hide(str(error))
+            self._why_not_anchored = self._known.hide(str(error))
         except (AnchorRefused, AnchorError) as error:
             self._why_not_anchored = why = str(error)
             _log.error("audit_not_anchored", why=why)

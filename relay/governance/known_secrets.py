@@ -20,7 +20,8 @@ _PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
 
 
 class KnownSecrets:
-    """Takes secrets out of texts. Not changed once made: a reload makes another.
+    """Takes secrets out of texts. What was learnt once stays known: a secret that a reload took
+    away is still one, and what waits to be written may hold it. Any thread may use it.
 
     Args:
         secrets: values; of an address with a password, the password alone is a secret too.
@@ -29,9 +30,14 @@ class KnownSecrets:
     __slots__ = ("_forms",)
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._forms: list[str] = []
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these as well; one thread at a time."""
         values = {value for secret in secrets for value in _values(secret)}
-        forms = forms_of(("", value) for value in values)
-        self._forms = sorted(set(forms), key=len, reverse=True)
+        forms = {*self._forms, *forms_of(("", value) for value in values)}
+        self._forms = sorted(forms, key=len, reverse=True)
 
     def __repr__(self) -> str:
         return f"KnownSecrets({len(self._forms)} forms)"

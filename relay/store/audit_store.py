@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.types import NullType
 
 from relay.governance.audit_chain import EMPTY, AuditKey, Entry, Head, Row, seal
@@ -97,6 +97,7 @@ class AuditStore:
 
         Raises:
             ChainBroken, NotWritten
+            DataError: a value that the database does not take; `entry` makes none.
         """
         head: Head | None = None
         try:
@@ -111,6 +112,10 @@ class AuditStore:
             raise
         except StoreUnavailable as error:
             raise NotWritten(str(error), head) from error
+        except DataError:
+            raise
+        except DBAPIError as error:  # no such table, no such right: somebody can mend it
+            raise NotWritten(str(error.orig).partition("\n")[0], head) from None
         return head
 
     def head(self) -> Head:

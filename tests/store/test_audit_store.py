@@ -359,6 +359,14 @@ def test_locked_file_is_told(
     assert AuditStore(sqlite_engine, KEY).write(entries(1)).seq == 1
 
 
+def test_table_that_is_not_there_is_waited_for(file: Path, sqlite_engine: Engine) -> None:
+    """Somebody can mend it, so nobody throws entries away."""
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DROP TABLE audit_head")
+    with pytest.raises(NotWritten, match="no such table"):
+        AuditStore(sqlite_engine, KEY).write(entries(1))
+
+
 _WRITER = """
 import sys
 from relay.governance.audit_chain import AuditKey, entry
