@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from relay.errors import RelayError, StoreDown, Unauthenticated
-from relay.governance import directory as directory_module
 from relay.governance.directory import NOT_NOW, REFUSED, Directory
 from relay.governance.pepper import Pepper, Peppers
+from relay.governance.roll import Key
 from relay.governance.token_text import Minted, mint
 from relay.store.directory_rows import BudgetEntry, Changes, CredentialRow, Row
 from tests.fakes.keys import (
@@ -135,8 +136,8 @@ def test_all_who_may_not_are_told_the_same(kind: str) -> None:
 def test_all_who_may_not_cost_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, bearer = refusals()[kind]
     told, counts = Told(*rows), {"mac": 0, "compare": 0, "live": 0}
-    mac, compare = Pepper.mac, directory_module.hmac.compare_digest
-    live = directory_module.Key.is_live
+    mac, compare = Pepper.mac, hmac.compare_digest
+    live = Key.is_live
 
     def counted(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any) -> Any:
@@ -146,8 +147,8 @@ def test_all_who_may_not_cost_the_same(kind: str, monkeypatch: pytest.MonkeyPatc
         return wrapper
 
     monkeypatch.setattr(Pepper, "mac", counted("mac", mac))
-    monkeypatch.setattr(directory_module.hmac, "compare_digest", counted("compare", compare))
-    monkeypatch.setattr(directory_module.Key, "is_live", counted("live", live))
+    monkeypatch.setattr(hmac, "compare_digest", counted("compare", compare))
+    monkeypatch.setattr(Key, "is_live", counted("live", live))
     told.refusal_of(bearer)
     assert counts == {"mac": 1, "compare": 1, "live": 1}
 
@@ -184,7 +185,7 @@ def test_a_secret_takes_anothers_place_with_both_good_for_a_while() -> None:
 
 
 def test_an_old_pepper_still_holds_while_it_is_named() -> None:
-    rows = [
+    rows: list[Row] = [
         organisation_row(),
         team_row(),
         key_row(),
@@ -303,11 +304,12 @@ def test_what_is_known_to_be_revoked_stays_so() -> None:
 def test_before_the_first_look_nobody_is_called_bad() -> None:
     directory = Directory(PEPPERS, lambda: 500.0)
     assert not directory.is_loaded
-    for ask in (
+    asks: list[Callable[[], object]] = [
         lambda: directory.identify(MINE.text, NOW_US),
         lambda: directory.identify_certificate(["DNS:agent.test"], NOW_US),
         lambda: directory.live("key_1", NOW_US),
-    ):
+    ]
+    for ask in asks:
         with pytest.raises(StoreDown):
             ask()
 

@@ -83,6 +83,7 @@ class Directories(RuleBasedStateMachine):
         self.has_failed = False
         self.changed = 0
         self.rows: dict[tuple[type, str], Row] = {}
+        self.history: list[Row] = []
         self.issued: list[Minted] = []
 
     @initialize()
@@ -96,7 +97,9 @@ class Directories(RuleBasedStateMachine):
 
     def _write(self, row: Row) -> None:
         self.changed += 1
-        self.rows[type(row), row.id] = row._replace(changed=self.changed)
+        numbered = row._replace(changed=self.changed)
+        self.rows[type(row), row.id] = numbered
+        self.history.append(numbered)
 
     # --- what administrators do -------------------------------------------------------------
 
@@ -191,8 +194,8 @@ class Directories(RuleBasedStateMachine):
         """What a slow look had read before a faster one; it tells nothing new."""
         if self.seen is not None:
             late = tuple(
-                row._replace(changed=row.changed - 1)
-                for row in self.rows.values()
+                row
+                for row in reversed(self.history)
                 if row.changed <= (self.directory.revision or 0)
             )
             self.directory.apply(Changes(self.directory.revision or 0, late), self.now_s)
