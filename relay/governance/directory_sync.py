@@ -37,6 +37,7 @@ _JITTER: Final = 0.1
 _STOP_S: Final = 1.0
 
 T = TypeVar("T")
+InBackground = Callable[[Callable[[], Changes]], "asyncio.Future[Changes]"]
 
 
 class Reader(Protocol):
@@ -58,11 +59,14 @@ class DirectorySync:
         *,
         interval_s: float = 0.25,
         look_s: float = LOOK_S,
+        in_background: InBackground | None = None,
     ) -> None:
         """
         Args:
             clock: of the directory.
+            in_background: runs what blocks; a thread of its own if None.
         """
+        self._in_background = in_background or in_a_thread
         self._directory = directory
         self._reader = reader
         self._clock = clock
@@ -158,7 +162,7 @@ class DirectorySync:
                 self._late.exception()  # whatever it was: it is too old
                 self._late = None
             since = None if self._must_read_all else self._directory.revision
-            look = in_a_thread(lambda: self._reader.changes(since))
+            look = self._in_background(lambda: self._reader.changes(since))
             try:
                 await asyncio.wait([look])
             except asyncio.CancelledError:

@@ -1,9 +1,8 @@
 """Reads who may call, whole or what has changed since, from SQLite or PostgreSQL.
 
-Whoever has seen a number of `revision` has seen all that was changed before it (`schema`). So the
-number is read first and the rows up to it after that, whatever the isolation of the transaction: a
-change that is committed in between is the next look's. A number that is lower than the one before
-is another database (one restored, or failed over to): then everything is read.
+One look is one transaction that sees one moment. Where the number of the last change is that of the
+look before, that is all there is to read. One that is lower is another database (restored, failed
+over to): then everything is read.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from relay.store.directory_rows import (
     Row,
     TeamRow,
 )
+from relay.store.engine import reading
 
 
 def _row(kind: Callable[..., Row], columns: tuple[Column[Any], ...]) -> Callable[..., Row]:
@@ -73,16 +73,11 @@ _READ: Final[dict[Any, tuple[Column[Any], ...]]] = {
 }
 
 
-MAX_READS: Final = 3
-"""Of everything, while others make changes: with the last of them the look after it, which reads
-them again, makes good what did not belong together."""
-
-
 class DirectoryReader:
     """Blocking: called in a thread, by one at a time.
 
     Args:
-        engine: whose owner disposes of it. Its connections have to give up in bounded time.
+        engine: whose owner disposes of it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -97,43 +92,24 @@ class DirectoryReader:
             StoreUnavailable: it cannot be read; what is known stays as it is.
         """
         try:
-            with self._engine.connect() as connection:
-                return self._read(connection, since)
+            with reading(self._engine) as connection:
+                return _read(connection, since)
         except SQLAlchemyError as error:
-            # Its text holds the statement and perhaps the address: the kind of fault is enough.
-            cause = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"the keys cannot be read ({type(cause).__name__})") from None
-
-    def _read(self, connection: Connection, since: int | None) -> Changes:
-        revision = _revision(connection)
-        if since == revision:
-            return Changes(revision)
-        if since is not None and since < revision:
-            return Changes(revision, _rows(connection, since, revision))
-        # Up to no number: what is changed while it is read would be taken for deleted.
-        rows, before = _rows(connection), revision
-        for _ in range(MAX_READS - 1):
-            revision = _revision(connection)
-            if revision == before:
-                break
-            rows, before = _rows(connection), revision
-        return Changes(before, rows, is_whole=True)
+            # No outage: tables that are not there, say. Its text holds the statement.
+            raise StoreUnavailable(f"the keys cannot be read: {type(error).__name__}") from None
 
 
-def _revision(connection: Connection) -> int:
-    return connection.execute(select(schema.revision.c.changed)).scalar() or 0
-
-
-def _rows(
-    connection: Connection, since: int | None = None, until: int | None = None
-) -> tuple[Row, ...]:
-    """Those with a number over `since`, up to and with `until`."""
+def _read(connection: Connection, since: int | None) -> Changes:
+    revision: int = connection.execute(select(schema.revision.c.changed)).scalar() or 0
+    if since == revision:
+        return Changes(revision)
+    is_whole = since is None or since > revision
     rows: list[Row] = []
     for kind in ORDER:
         columns = _READ[kind]
-        changed, wanted = columns[-1], select(*columns)
-        if since is not None:
-            wanted = wanted.where(changed > since, changed <= until)
+        wanted = select(*columns)
+        if not is_whole:
+            wanted = wanted.where(columns[-1] > since)
         make = _row(kind, columns)
         rows += [make(*values) for values in connection.execute(wanted)]
-    return tuple(rows)
+    return Changes(revision, tuple(rows), is_whole)
