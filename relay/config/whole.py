@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
+from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
@@ -18,7 +20,6 @@ from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
     "auth",
-    "limits",
     "budgets",
     "policies",
     "cache",
@@ -37,6 +38,7 @@ class Config(Model):
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
+    limits: LimitsConfig | None = None
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
 
@@ -54,12 +56,31 @@ class Config(Model):
             for kind in ("candidates", "fallbacks"):
                 for index, candidate in enumerate(getattr(row, kind)):
                     if candidate.provider not in self.providers:
-                        near = difflib.get_close_matches(candidate.provider, self.providers, 1)
-                        hint = f"; did you mean {near[0]!r}?" if near else ""
+                        hint = _near(candidate.provider, self.providers)
                         raise ValueError(
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _limited(self) -> Config:
+        """What has limits is there: a misspelt name would be no limit at all."""
+        if self.limits is None:
+            return self
+        for name in self.limits.providers:
+            if name not in self.providers:
+                raise ValueError(
+                    f"limits.providers: there is no provider {name!r}{_near(name, self.providers)}"
+                )
+        listed = {model for row in self.providers.values() for model in row.models}
+        for name in self.limits.models:
+            provider, slash, _ = name.partition("/")
+            if name in self.models or name in listed or (slash and provider in self.providers):
+                continue
+            raise ValueError(
+                f"limits.models: nobody can ask for {name!r}{_near(name, {*self.models, *listed})}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -96,11 +117,23 @@ class Config(Model):
             for path in _differing(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
+        found += [
+            path
+            for path in _differing(
+                self.limits or LimitsConfig(), other.limits or LimitsConfig(), "limits"
+            )
+            if path.partition(".")[2] in LimitsConfig.UNTIL_RESTART
+        ]
         return found + [
             f"server.{name}.tls"
             for name in self.server.listeners
             if not is_like(self.tls_of(name), other.tls_of(name))
         ]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [*known], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
