@@ -181,23 +181,23 @@ def test_what_came_to_nothing_costs_nothing() -> None:
         (
             Charge("team:team_x:rpm", 60, 1, RATE),
             0.75,
-            "the limit of 60 requests per minute of team team_x is used up; come again in 1 s",
+            "requests per minute of team team_x: the limit of 60 is used up; come again in 1 s",
         ),
         (
             Charge("key:k:generations", 5, 1, LEASE),
             1.0,
-            "the limit of 5 generations at once of key k is reached; come again in 1 s",
+            "generations at once of key k: the limit of 5 is reached; come again in 1 s",
         ),
         (
             Charge("model:llama3:8b:input_tpm", 1000, 4000, RATE),
             None,
-            "the request needs 4000, and the limit is 1000 input tokens per minute of model"
-            " llama3:8b",
+            "input tokens per minute of model llama3:8b: the request needs 4000, and the limit is"
+            " 1000",
         ),
         (
             Charge("organisation:o:output_tpm", 10, 1, RATE),
             75.001,
-            "the limit of 10 output tokens per minute of organisation o is used up; come again in"
+            "output tokens per minute of organisation o: the limit of 10 is used up; come again in"
             " 76 s",
         ),
     ],
@@ -223,7 +223,10 @@ def test_a_full_row_lets_another_target_be_asked() -> None:
     error = target_limited(LimitSpent(charge, 0.12, Taken([charge], [0])))
     assert isinstance(error, TargetLimited)
     assert error.retry is Retry.SAFE
-    assert "500 requests per minute of provider openai" in error.public_message
+    assert (
+        "requests per minute of provider openai: the limit of 500 is used up"
+        in error.public_message
+    )
 
 
 def test_headers_speak_of_the_scope_nearest_to_its_limit() -> None:
@@ -237,7 +240,7 @@ def test_headers_speak_of_the_scope_nearest_to_its_limit() -> None:
         ],
         [30_000, 400_500, 1, 900_000, -1],
     )
-    assert rate_state(taken) == RateState(1000, 400, pytest.approx(35.97), 500, 0, 60.00012)
+    assert rate_state(taken) == pytest.approx((1000, 400, 35.97, 500, 0, 60.00012))
 
 
 def test_headers_speak_only_of_what_is_limited() -> None:

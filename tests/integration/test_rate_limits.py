@@ -10,7 +10,14 @@ import openai
 import pytest
 from rtrelay.v1 import GenerateRequest
 
-from relay.governance.charges import ChargeBook, Grant, Payer, limit_reached, rate_state
+from relay.governance.charges import (
+    ChargeBook,
+    Grant,
+    Payer,
+    limit_reached,
+    rate_state,
+    target_limited,
+)
 from relay.governance.ledger import Admitted, Asked, RateState
 from relay.governance.limits import KeyLimits, Limits
 from relay.outcome import AttemptRecord, GenerationEnd
@@ -39,15 +46,24 @@ def now_us() -> int:
 class Entry:
     """An account that counts limits alone."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, ledger: Limiting, grant: Grant) -> None:
+        self._ledger = ledger
         self._grant = grant
+        self._attempts: list[Grant] = []
 
     @property
     def rate_state(self) -> RateState | None:
         return rate_state(self._grant.taken)
 
     def started(self, record: AttemptRecord, target: Target) -> None:
-        pass
+        ledger = self._ledger
+        charges = ledger.book.of_attempt(target.endpoint.provider, 10, 50)
+        if charges is not None:
+            try:
+                taken = ledger.store.take_nowait(charges.all, now_us())
+            except LimitSpent as error:
+                raise target_limited(error) from None
+            self._attempts.append(Grant(ledger.store, charges, taken))
 
     async def durable(self) -> None:
         pass
@@ -59,6 +75,8 @@ class Entry:
             usage.completion_tokens if usage else None,
             now_us(),
         )
+        for grant in self._attempts:
+            grant.settle(10, 5, now_us())
 
     async def booked(self) -> None:
         pass
@@ -67,27 +85,38 @@ class Entry:
 class Limiting:
     """A ledger that admits by limits alone."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._book = ChargeBook(KeyLimits(limits))
+    def __init__(self, limits: Limits, **providers: Limits) -> None:
+        self.book = ChargeBook(KeyLimits(limits), providers=providers)
         self.store = MemoryLimits()
 
     async def admit(self, asked: Asked) -> Admitted:
         request = asked.request
         route = asked.catalog.resolve(request.model)
-        charges = self._book.of_generation(Payer("k"), request.model, asked.prompt_tokens, 50)
+        charges = self.book.of_generation(Payer("k"), request.model, asked.prompt_tokens, 50)
         try:
             taken = self.store.take_nowait(charges.all, now_us())
         except LimitSpent as error:
             raise limit_reached(error) from None
-        return Admitted(request, route, Entry(Grant(self.store, charges, taken)))
+        return Admitted(request, route, Entry(self, Grant(self.store, charges, taken)))
 
 
 @pytest.fixture
 async def relay(upstream: H2Server, ca_file: str) -> AsyncIterator[RelayUnderTest]:
     upstream.default = stream_chunks(answer_chunks("Hi"))
     document = {
-        "providers": {"lab": provider(upstream.url, ca_file=ca_file)},
-        "models": {"fast": {"candidates": [{"provider": "lab", "model": "m"}]}},
+        "providers": {
+            "lab": provider(upstream.url, ca_file=ca_file),
+            "other": provider(upstream.url, ca_file=ca_file),
+        },
+        "models": {
+            "fast": {"candidates": [{"provider": "lab", "model": "m"}]},
+            "two": {
+                "candidates": [
+                    {"provider": "lab", "model": "m"},
+                    {"provider": "other", "model": "m"},
+                ]
+            },
+        },
     }
     async with relay_under_test(document) as running:
         running.worker.services.ledger = Limiting(
@@ -129,7 +158,7 @@ async def test_openais_own_client_waits_as_it_is_told(relay: RelayUnderTest) -> 
             )
     headers = raised.value.response.headers
     assert raised.value.code == "rate_limit_exceeded"
-    assert "3 requests per minute of key k" in str(raised.value)
+    assert "requests per minute of key k: the limit of 3 is used up" in str(raised.value)
     assert 18 <= int(headers["retry-after"]) <= 20
     assert int(headers["retry-after-ms"]) <= 20_000
     assert headers["x-ratelimit-remaining-requests"] == "0"
@@ -140,7 +169,7 @@ async def test_what_never_fits_is_not_to_be_tried_again(relay: RelayUnderTest) -
     large = {**BODY, "messages": [{"role": "user", "content": "word " * 200_000}]}
     told = await relay.chat(large)
     assert told.status_code == 429
-    assert "100000 input tokens per minute of key k" in told.json()["error"]["message"]
+    assert "input tokens per minute of key k: the request needs " in told.json()["error"]["message"]
     assert "retry-after" not in told.headers
     assert told.headers["x-should-retry"] == "false"
 
@@ -192,3 +221,19 @@ async def test_what_was_held_is_free_again(relay: RelayUnderTest) -> None:
     ledger = relay.worker.services.ledger
     assert isinstance(ledger, Limiting)
     assert ledger.store.held == {}
+
+
+async def test_a_full_provider_is_passed_over(relay: RelayUnderTest, upstream: H2Server) -> None:
+    """Its row is charged when an attempt starts; the race goes on to the next at once, nothing of
+    the refused one reaches the provider, and with nobody left the caller hears when to come."""
+    ledger = Limiting(Limits(rpm=100), lab=Limits(rpm=1, output_tpm=1000))
+    relay.worker.services.ledger = ledger
+    told = [await relay.chat({**BODY, "model": "two"}) for _ in range(3)]
+    assert [one.status_code for one in told] == [200, 200, 200]
+    assert [one.headers["x-relay-provider"] for one in told] == ["lab", "other", "other"]
+    asked = len([one for one in upstream.streams if one.path.endswith("/chat/completions")])
+    assert asked == 3
+    refused = await relay.chat(BODY)
+    assert refused.status_code == 429
+    assert "requests per minute of provider lab" in refused.json()["error"]["message"]
+    assert 55 <= int(refused.headers["retry-after"]) <= 60
