@@ -81,6 +81,7 @@ def test_schema_describes_the_file() -> None:
         "auth",
         "audit",
         "tls",
+        "limits",
         "providers",
         "models",
     }

@@ -26,6 +26,7 @@ from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
 from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.known import known_providers
+from relay.config.limits import CallerLimits, LimitsConfig, RateLimits
 from relay.config.listeners import (
     AdminListener,
     GrpcListener,
@@ -73,6 +74,7 @@ __all__ = [
     "AuditConfig",
     "AuthConfig",
     "BudgetsConfig",
+    "CallerLimits",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",
@@ -82,11 +84,13 @@ __all__ = [
     "HedgeConfig",
     "HttpListener",
     "IdempotencyConfig",
+    "LimitsConfig",
     "Listener",
     "PassthroughConfig",
     "PriceConfig",
     "ProviderConfig",
     "ProxyUrl",
+    "RateLimits",
     "ResponsesStoreConfig",
     "ServerConfig",
     "StoreConfig",

@@ -18,7 +18,8 @@ from typing import Final
 import structlog
 from sqlalchemy import Engine
 
-from relay.config import Config, StoreConfig
+from relay.config import Config, LimitsConfig, StoreConfig
+from relay.config.limits import RateLimits
 from relay.deadline import Clock
 from relay.governance.access import Access, wall_us
 from relay.governance.admission import Admission, AdmissionSettings
@@ -26,6 +27,7 @@ from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import Ledger, NullLedger
 from relay.governance.limit_desk import LimitDesk
+from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import PriceSheet
 from relay.governance.tenant import Tenants
 from relay.instance import instance_id, place
@@ -92,8 +94,13 @@ class Accounts:
         await self._start_books(config, config.store)
 
     async def _start_books(self, config: Config, where: StoreConfig) -> None:
-        book = ChargeBook()
-        self._limits = open_limits(where, instance_id(), is_shared=self._worker is not None)
+        book = _book(config)
+        self._limits = open_limits(
+            where,
+            config.limits or LimitsConfig(),
+            instance_id(),
+            is_shared=self._worker is not None,
+        )
         await self._limits.start()
         self._desk = LimitDesk(self._limits, book, wall_us)
         self._store = store = open_ledger(where)
@@ -115,7 +122,7 @@ class Accounts:
         """Prices, limits and budgets' rules of another configuration hold from now on; where the
         store is, and whether keys are needed, takes a restart."""
         if self._desk is not None:
-            self._desk.book = ChargeBook()
+            self._desk.book = _book(config)
         if self._admission is not None:
             self._admission.prices = _prices(config)
             self._admission.settings = _settings(config)
@@ -154,6 +161,21 @@ class Accounts:
 
 
 DEFAULT_LEASE_S: Final = 30
+
+
+def _book(config: Config) -> ChargeBook:
+    limits = config.limits
+    if limits is None:
+        return ChargeBook()
+    return ChargeBook(
+        KeyLimits(_limits(limits.key), _limits(limits.team), _limits(limits.organisation)),
+        {name: _limits(given) for name, given in limits.models.items()},
+        {name: _limits(given) for name, given in limits.providers.items()},
+    )
+
+
+def _limits(given: RateLimits) -> Limits:
+    return Limits(**given.model_dump())
 
 
 def _prices(config: Config) -> PriceSheet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relay.config.limits import LimitsConfig
 from relay.config.store import StoreConfig
 from relay.store.base import LedgerStore
 from relay.store.learned import sqlite_path
@@ -23,15 +24,24 @@ def open_ledger(config: StoreConfig) -> LedgerStore:
     return PostgresLedger(url)
 
 
-def open_limits(config: StoreConfig, instance_id: str, *, is_shared: bool) -> LimitStore:
+def open_limits(
+    config: StoreConfig, limits: LimitsConfig, instance_id: str, *, is_shared: bool
+) -> LimitStore:
     """Where limits are kept; not started yet.
 
     Args:
         is_shared: other workers of this machine count in the same ones.
     """
-    if config.redis is not None:
-        return SharedLimits(RedisBackend(config.redis.get_secret_value(), instance_id=instance_id))
+    lease_s, patience_s = float(limits.lease_s), limits.redis_timeout_ms / 1000
     path = sqlite_path(config.url.get_secret_value())
-    if is_shared and path is not None:
-        return SharedLimits(SqliteBackend(path, instance_id=instance_id))
-    return MemoryLimits()
+    backend: RedisBackend | SqliteBackend
+    if config.redis is not None:
+        url = config.redis.get_secret_value()
+        backend = RedisBackend(url, instance_id=instance_id, lease_s=lease_s)
+    elif is_shared and path is not None:
+        backend = SqliteBackend(path, instance_id=instance_id, lease_s=lease_s)
+    else:
+        return MemoryLimits()
+    return SharedLimits(
+        backend, patience_s=patience_s, lease_s=lease_s, when_down=limits.when_redis_is_down
+    )
