@@ -65,7 +65,7 @@ MAY_USE: dict[str, set[str]] = {
     "governance": LEAVES
     | {"config", "instance", "outcome", "prices", "redaction", "routing.catalog", "store"},
     "resilience": set(),
-    "store": {"config.limits", "config.store", "governance.audit_chain"},
+    "store": {"config.limits", "config.store", "governance.alerts", "governance.audit_chain"},
     "target_news": {"resilience.breaker", "target_state"},
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
@@ -226,7 +226,7 @@ OUTSIDE: dict[str, set[str]] = {
     "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
-    "httpx2": {"transport", "commands"},
+    "httpx2": {"transport", "commands", "governance"},
     "websockets": {"transport"},
     "ssl": {"transport", "commands", "tls"},
     "genai_prices": {"prices", "governance"},

@@ -103,11 +103,12 @@ class House:
         pair = self.pair
         again = draws.integer(0, 9) == 0 and bool(pair.ids)
         generation_id = draws.one_of(pair.ids) if again else pair.new_id()
-        wanted = draws.integer(0, 1_200)
-        amounts = sorted({wanted, draws.integer(0, wanted)}, reverse=True)
+        holds = self._holds(draws)
+        wanted = self._amount(draws, holds, 1_200)
+        amounts = sorted({wanted, self._amount(draws, holds, wanted)}, reverse=True)
         lease_us = draws.one_of((LONG_US, LONG_US, 60 * SECOND_US))
         place = draws.integer(0, WORKERS - 1)
-        got = pair.reserve(place, generation_id, self._holds(draws), amounts, lease_us)
+        got = pair.reserve(place, generation_id, holds, amounts, lease_us)
         if got is not None and draws.integer(0, 3):
             self._attempts(draws, generation_id)
 
@@ -129,7 +130,9 @@ class House:
         """A cascade needs more; sometimes one that is over asks."""
         ids = self.pair.ids if draws.integer(0, 7) == 0 else self.pair.open_ids
         if ids:
-            self.pair.extend(draws.one_of(ids), draws.integer(0, 600))
+            found = draws.one_of(ids)
+            holds = self.pair.model.generations[found].holds
+            self.pair.extend(found, self._amount(draws, holds, 600))
 
     def settle(self, draws: Draws) -> None:
         """The usual end; now and then more than was reserved, or of one that is over."""
@@ -217,6 +220,14 @@ class House:
         mine = (key, KEYS[key], "org_1", *tags)
         rows = [row for row in self.budgets.values() if row.scope_id in mine]
         return holds(rows, self.pair.now_us)
+
+    def _amount(self, draws: Draws, holds: tuple[Hold, ...], most: int) -> int:
+        """Any; now and then just what is left of one of the budgets, or one more."""
+        hard = [hold for hold in holds if hold.cap_micro is not None]
+        if hard and draws.integer(0, 3) == 0:
+            left = min(self.pair.model.left(hold) for hold in hard)
+            return max(0, left + draws.integer(0, 1))
+        return draws.integer(0, most)
 
     def _open_one(self, draws: Draws) -> str | None:
         ids = self.pair.open_ids
