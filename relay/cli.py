@@ -34,6 +34,7 @@ from relay.commands.check import find, print_probe, print_routes, probe
 from relay.commands.demo import demo as run_demo
 from relay.commands.replay import ReplayError
 from relay.commands.replay import replay as run_replay
+from relay.commands.store import app as store_app
 from relay.config import ConfigError, json_schema
 from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
@@ -46,6 +47,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(store_app, name="store")
 _out = Console()
 _err = Console(stderr=True)
 

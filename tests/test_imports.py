@@ -150,6 +150,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "calls",
         "server",
+        "store",
         "emulated",
         "config",
         "config_warnings",

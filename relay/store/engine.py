@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -196,11 +199,6 @@ def migrate(engine: Engine) -> bool:
 
 
 def _upgrade(connection: Connection, to: str) -> None:
-    # Alembic takes a tenth of a second to import, which a worker that finds its tables saves.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:

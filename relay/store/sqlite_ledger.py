@@ -27,6 +27,7 @@ from relay.store.base import (
     StoreUnavailable,
     Ticket,
 )
+from relay.store.engine import make_ready
 from relay.store.revisions import Standing, require_usable, standing
 from relay.store.sqlite_books import Books
 from relay.store.sqlite_file import (
@@ -115,9 +116,6 @@ class SqliteLedger:
 
     def _require_schema(self, path: Path) -> None:
         if (revision := _revision(path)) is None or standing(revision) is Standing.BEHIND:
-            # SQLAlchemy is not imported where the tables are there.
-            from relay.store.engine import make_ready
-
             make_ready(f"sqlite:///{path}", self._migrate)
         else:
             require_usable(revision)
