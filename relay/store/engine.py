@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from relay.store.base import StoreUnavailable
+from relay.store.postgres_address import for_sqlalchemy
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
 from relay.store.sqlite_file import BUSY_S, DamagedFile, is_damage, prepare, require_sound
 
@@ -67,7 +68,7 @@ def engine_for(url: str, *, pool_size: int = 5) -> Engine:
 
 def _parsed(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = make_url(for_sqlalchemy(url))
     except (ArgumentError, ValueError):
         raise ValueError("a sqlite:///FILE or postgresql://... address is expected") from None
     backend = parsed.get_backend_name()
