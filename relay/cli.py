@@ -36,6 +36,7 @@ from relay.commands.client_tls import ClientTls
 from relay.commands.demo import demo as run_demo
 from relay.commands.replay import ReplayError
 from relay.commands.replay import replay as run_replay
+from relay.commands.store import app as store_app
 from relay.config import ConfigError, json_schema
 from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
@@ -50,6 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(audit_app, name="audit")
+app.add_typer(store_app, name="store")
 _out = Console()
 _err = Console(stderr=True)
 

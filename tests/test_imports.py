@@ -201,6 +201,7 @@ MAY_USE: dict[str, set[str]] = {
         "auditing",
         "calls",
         "server",
+        "store",
         "emulated",
         "config",
         "config_warnings",

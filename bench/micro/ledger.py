@@ -166,16 +166,23 @@ async def load(
     )
 
 
-def bare_insert_us(directory: Path, durability: Durability, rows: int = 2000) -> float:
-    """CPU of one row put into a table in WAL mode, a transaction each, by the standard library."""
+def bare_insert_us(
+    directory: Path, durability: Durability, rows: int = 2000, pause_s: float = 0.0
+) -> float:
+    """CPU of one row put into a table in WAL mode, a transaction each, by the standard library;
+    after a pause it meets caches that others have used and a core that sleeps, as the relay does
+    with one caller."""
     with closing(connect(directory / "bare.db", durability=durability, create=True)) as database:
         database.execute("CREATE TABLE IF NOT EXISTS bare (id TEXT PRIMARY KEY, words TEXT)")
         words = "w" * 400
-        cpu_s = time.process_time()
+        cpu_s = 0.0
         for number in range(rows):
             key = f"{number * 2654435761 % 2**32:08x}"
+            if pause_s:
+                time.sleep(pause_s)
+            began_s = time.process_time()
             database.execute("INSERT OR REPLACE INTO bare VALUES (?, ?)", (key, words))
-        cpu_s = time.process_time() - cpu_s
+            cpu_s += time.process_time() - began_s
     return cpu_s / rows * 1e6
 
 
@@ -230,11 +237,13 @@ def main() -> None:
     shown: dict[str, object] = {}
     with tempfile.TemporaryDirectory(dir=arguments.directory) as name:
         directory = Path(name)
-        bare_us = bare_insert_us(directory, arguments.durability)
-        shown["bare_insert_us"] = round(bare_us, 1)
-        if not arguments.json:
-            print(f"a bare insert into a WAL: {bare_us:.1f} us of CPU")
         for think_ms in (0.0, 20.0):
+            bare_us = bare_insert_us(
+                directory, arguments.durability, 200 if think_ms else 2000, think_ms / 1e3
+            )
+            shown[f"bare_insert@{think_ms:g}ms"] = round(bare_us, 1)
+            if not arguments.json:
+                print(f"a bare insert into a WAL every {think_ms:g} ms: {bare_us:.1f} us of CPU")
             figures = measure(
                 directory,
                 arguments.durability,

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -23,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from relay.store.base import StoreUnavailable
+from relay.store.postgres_address import for_sqlalchemy
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
 from relay.store.sqlite_file import BUSY_S, DamagedFile, is_damage, prepare, require_sound
 
@@ -64,7 +68,7 @@ def engine_for(url: str, *, pool_size: int = 5) -> Engine:
 
 def _parsed(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = make_url(for_sqlalchemy(url))
     except (ArgumentError, ValueError):
         raise ValueError("a sqlite:///FILE or postgresql://... address is expected") from None
     backend = parsed.get_backend_name()
@@ -196,11 +200,6 @@ def migrate(engine: Engine) -> bool:
 
 
 def _upgrade(connection: Connection, to: str) -> None:
-    # Alembic takes a tenth of a second to import, which a worker that finds its tables saves.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:

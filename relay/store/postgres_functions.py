@@ -408,13 +408,3 @@ INSERT INTO instances (id, place, started_at_us, lease_until_us) VALUES ($1, $2,
 ON CONFLICT (id) DO UPDATE SET lease_until_us = excluded.lease_until_us
 """
 LEAVE: Final = "DELETE FROM instances WHERE id = $1"
-
-NEEDED: Final = {
-    "generations": {name for name, _ in OPENED + SETTLED} | {"reserved_micro"},
-    "attempts": {name for name, _ in STARTED + CLOSED},
-    "budget_periods": {
-        "budget_id", "period_start_s", "settled_micro", "reserved_micro", "overrun_micro",
-    },
-    "instances": {"id", "place", "started_at_us", "lease_until_us"},
-}  # fmt: skip
-"""Columns that the functions use; others may be there."""

@@ -25,7 +25,7 @@ import random
 from asyncio import Future
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import structlog
 
@@ -56,6 +56,7 @@ from relay.store.postgres_functions import (
     WRITE,
 )
 from relay.store.postgres_link import PostgresLink, PostgresSettings
+from relay.store.revisions import SchemaError
 
 _log = structlog.get_logger("relay.store")
 
@@ -80,9 +81,18 @@ class PostgresLedger:
         url: `postgresql://user:password@host:port/database`, as asyncpg takes it: several hosts,
             Unix sockets and `sslmode` too. Not through a pooler that changes sessions between
             statements.
+        migrate: whether tables are made, and those of an older revision brought up, at the start.
     """
 
-    def __init__(self, url: str, settings: PostgresSettings | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: PostgresSettings | None = None,
+        *,
+        migrate: Literal["auto", "never"] = "auto",
+    ) -> None:
+        self._url = url
+        self._migrate: Literal["auto", "never"] = migrate
         self._settings = settings or PostgresSettings()
         self._links = [PostgresLink(url, name, self._settings) for name in ("relay", "relay-keep")]
         self._write_link, self._keep_link = self._links
@@ -117,11 +127,17 @@ class PostgresLedger:
     # --- the protocol -------------------------------------------------------------------------
 
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
-        """As of LedgerStore; may be tried again when it has failed."""
+        """As of LedgerStore; also makes the tables, or brings them up. Where it has failed it may be
+        tried again.
+
+        Raises:
+            SchemaError: the relay must not start; the message says what to do.
+            StoreUnavailable
+        """
         self._instance = _Instance(instance_id, place, now_us)
         self._lease_us = int(lease_s * 1e6)
         try:
-            await self._write_link.connect()
+            await self._connect_first()
             try:
                 await self._write_link.ask(FORGET_PREDECESSORS, place, instance_id)
                 await self._take_lease(self._write_link, now_us)
@@ -132,6 +148,16 @@ class PostgresLedger:
             self._write_link.drop()
             raise
         self._writer = asyncio.create_task(self._write(), name="postgres ledger")
+
+    async def _connect_first(self) -> None:
+        try:
+            await self._write_link.connect()
+        except SchemaError:
+            # SQLAlchemy is not imported where the tables are there.
+            from relay.store.engine import make_ready
+
+            await asyncio.to_thread(make_ready, self._url, self._migrate)
+            await self._write_link.connect()
 
     async def reserve(self, opened: OpenedGeneration, amounts: Sequence[int]) -> int:
         """As of LedgerStore, within `wait_s`; of a generation that is open already, what it has."""
@@ -422,10 +448,10 @@ class PostgresLedger:
     def _works(self) -> None:
         if self._failure:
             self._failure = ""
-            _log.warning("store_works_again", place=self._write_link.address)
+            _log.warning("store_works_again", place=self._write_link.place)
 
     def _told(self, what: str) -> str:
-        return f"PostgreSQL at {self._write_link.address}: {what}"
+        return f"PostgreSQL at {self._write_link.place}: {what}"
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(self._told(words(error)))

@@ -12,13 +12,14 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from relay.store.base import StoreUnavailable
+from relay.store.postgres_address import has_several_hosts, place_of
 from relay.store.postgres_errors import FAILURES, words
-from relay.store.postgres_functions import NEEDED, SWEEP_FUNCTION, WRITE_FUNCTION
+from relay.store.postgres_functions import SWEEP_FUNCTION, WRITE_FUNCTION
+from relay.store.revisions import require_usable
 
 FENCE_MS: Final = 500
 """How long the server may take to end a lost session before connecting is tried again."""
@@ -37,12 +38,7 @@ _DURABLE: Final = """
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'
 """
-_COLUMNS: Final = """
-SELECT t.relname AS table_name, a.attname AS column_name
-FROM unnest($1::text[]) AS wanted (name)
-JOIN pg_class AS t ON t.oid = to_regclass(wanted.name)
-JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-"""
+_REVISION: Final = "SELECT version_num FROM alembic_version"
 
 Connection = Any
 Prepared = Any
@@ -78,18 +74,6 @@ class _Session(NamedTuple):
     started_at: datetime
 
 
-def address_of(url: str) -> str:
-    """Where a database is, without user and password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that cannot be read"
-    _, has_user, hosts = parts.netloc.rpartition("@")
-    if not has_user and "@" in url:  # a password with `/`, `?` or `#` in it
-        return "an address that cannot be read"
-    return f"{hosts or 'local'}{parts.path}"
-
-
 class PostgresLink:
     """A connection for one task at a time; `connection` is None while there is none.
 
@@ -100,9 +84,9 @@ class PostgresLink:
     """
 
     def __init__(self, url: str, name: str, settings: PostgresSettings) -> None:
-        scheme, colon, rest = url.partition(":")
-        self._dsn = scheme.partition("+")[0] + colon + rest
-        self.address = address_of(url)
+        self._dsn = url
+        self._target = "primary" if has_several_hosts(url) else "any"
+        self.place = place_of(url)
         self._name = name
         self._settings = settings
         self._lost: _Session | None = None
@@ -114,7 +98,8 @@ class PostgresLink:
         """Be connected to the server that writes, with the functions in place.
 
         Raises:
-            StoreUnavailable: it cannot be reached, or its tables are not ours.
+            SchemaError: its tables are not those of this relay.
+            StoreUnavailable: it cannot be reached.
 
         Cancelled: not connected.
         """
@@ -124,7 +109,7 @@ class PostgresLink:
         except FAILURES as error:
             self.drop()
             # Neither the cause nor its traceback: asyncpg's may hold parts of the address.
-            raise StoreUnavailable(f"PostgreSQL at {self.address}: {words(error)}") from None
+            raise StoreUnavailable(f"PostgreSQL at {self.place}: {words(error)}") from None
         except BaseException:
             self.drop()
             raise
@@ -135,7 +120,7 @@ class PostgresLink:
         connection = self.connection = await asyncpg.connect(
             self._dsn,
             timeout=settings.connect_s,
-            target_session_attrs="primary" if "," in self.address else "any",
+            target_session_attrs=self._target,
             statement_cache_size=0,
             server_settings={
                 "application_name": self._name,
@@ -149,30 +134,23 @@ class PostgresLink:
         )
         found = await connection.fetchrow(_SESSION)
         if found["is_read_only"]:
-            raise StoreUnavailable(f"PostgreSQL at {self.address}: it takes no writes (a follower)")
+            raise StoreUnavailable(f"PostgreSQL at {self.place}: it takes no writes (a follower)")
         if self._lost is not None:
             ended = await connection.fetchval(
                 _FENCE, self._lost.pid, self._lost.started_at, FENCE_MS
             )
             if ended is False:
                 raise StoreUnavailable(
-                    f"PostgreSQL at {self.address}: it is still busy with a session that was lost"
+                    f"PostgreSQL at {self.place}: it is still busy with a session that was lost"
                 )
             self._lost = None
-        await self._require_tables(connection)
+        try:
+            revision = await connection.fetchval(_REVISION)
+        except asyncpg.UndefinedTableError:
+            revision = None
+        require_usable(revision)
         await connection.execute(_DURABLE + ";" + WRITE_FUNCTION + SWEEP_FUNCTION)
         self._session = _Session(found["pid"], found["started_at"])
-
-    async def _require_tables(self, connection: Connection) -> None:
-        there: dict[str, set[str]] = {name: set() for name in NEEDED}
-        for row in await connection.fetch(_COLUMNS, list(NEEDED)):
-            there[row["table_name"]].add(row["column_name"])
-        for name, wanted in NEEDED.items():
-            if missing := sorted(wanted - there[name]):
-                what = f"column {missing[0]} of {name}" if there[name] else f"table {name}"
-                raise StoreUnavailable(
-                    f"PostgreSQL at {self.address}: there is no {what}; run `relay store migrate`"
-                )
 
     async def ask(self, statement: str, *values: object) -> list[Any]:
         """Run one statement, which is prepared once a connection; its rows.

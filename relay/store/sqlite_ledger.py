@@ -16,6 +16,7 @@ import heapq
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,6 +28,7 @@ from relay.store.base import (
     StoreUnavailable,
     Ticket,
 )
+from relay.store.engine import make_ready
 from relay.store.revisions import Standing, require_usable, standing
 from relay.store.sqlite_books import Books
 from relay.store.sqlite_file import (
@@ -88,12 +90,21 @@ class SqliteLedger:
         Raises:
             DamagedFile, SchemaError: the relay must not start; the message says what to do.
             StoreUnavailable
+
+        Cancelled: what was opened is closed; a lease that was taken ends by itself.
         """
         self._loop = asyncio.get_running_loop()
         self._lease = (instance_id, place, now_us)
         writer = Writer(self._settings, instance_id, self._tell)
         until_us = now_us + round(lease_s * 1e6)
-        await asyncio.to_thread(self._open, writer, place, now_us, until_us)
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(self._open, writer, place, now_us, until_us)
+        )
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(partial(_close_opened, writer))
+            raise
         writer.start()
         self._writer = writer
 
@@ -115,12 +126,19 @@ class SqliteLedger:
 
     def _require_schema(self, path: Path) -> None:
         if (revision := _revision(path)) is None or standing(revision) is Standing.BEHIND:
-            # SQLAlchemy is not imported where the tables are there.
-            from relay.store.engine import make_ready
-
             make_ready(f"sqlite:///{path}", self._migrate)
         else:
             require_usable(revision)
+
+    @property
+    def waiting(self) -> int:
+        """Operations that are not written yet."""
+        return 0 if self._writer is None else self._ticket - self._writer.written
+
+    @property
+    def failure(self) -> str:
+        """Why nothing can be written now; empty while it can."""
+        return "" if self._writer is None else self._writer.failure or ""
 
     # --- handing over -------------------------------------------------------------------------
 
@@ -286,6 +304,11 @@ def _revision(path: Path) -> str | None:
     finally:
         connection.close()
     return str(found[0]) if found else None
+
+
+def _close_opened(writer: Writer, opening: asyncio.Future[None]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        writer.close()
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

@@ -43,8 +43,10 @@ its generation at the most it can have cost."""
 RETRY_S: Final = 0.25
 IDLE_S: Final = 1.0
 """After so long without work what is in the WAL is moved into the file."""
-CHECKPOINT_OPERATIONS: Final = 600
-"""After so many, some ten pages each, it is moved between two batches."""
+LONG_IDLE_S: Final = 60.0
+"""After so long what others have written is moved too."""
+CHECKPOINT_OPERATIONS: Final = 2000
+"""After so many, some four pages each, it is moved between two batches; others wait so long."""
 _FIRST_PAUSE_S: Final = 0.0001
 _LONG_PAUSE_S: Final = 0.001
 _IMPATIENT_S: Final = 0.05
@@ -191,7 +193,7 @@ class Writer:
                 elif batch:
                     self._commit(batch)
                     self._after_batch()
-                elif self._unmoved and not self._is_stopping:
+                elif not self._is_stopping:
                     self._move()
             self._leave()
         finally:
@@ -213,10 +215,10 @@ class Writer:
             pass
         return batch
 
-    def _pause_s(self) -> float | None:
+    def _pause_s(self) -> float:
         if self.failure is not None:
             return max(0.0, self._retry_at_s - time.monotonic())
-        return IDLE_S if self._unmoved else None
+        return IDLE_S if self._unmoved else LONG_IDLE_S
 
     def _after_batch(self) -> None:
         if self._unmoved >= CHECKPOINT_OPERATIONS:

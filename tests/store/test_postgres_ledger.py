@@ -16,7 +16,7 @@ class PostgresLedgers:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        dialect = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        dialect = url.replace("postgresql:", "postgresql+psycopg:", 1)
         self.engine = sqlalchemy.create_engine(dialect, poolclass=sqlalchemy.NullPool)
 
     def make(self) -> PostgresLedger:

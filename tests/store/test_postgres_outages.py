@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.store.base import StoreUnavailable
+from relay.store.postgres_address import place_of
 from relay.store.postgres_ledger import PostgresLedger
-from relay.store.postgres_link import PostgresSettings, address_of
+from relay.store.postgres_link import PostgresSettings
 from tests.fakes.accounts import LEASE_S, LEASE_US, NOW_US, closed, hold, opened, settled, started
 from tests.fakes.accounts import void as void_of
 from tests.fakes.postgres_server import PASSWORD, PostgresServer
@@ -352,22 +353,6 @@ async def test_every_connection_is_in_use(
         await store.renew(NOW_US, LEASE_S)
 
 
-async def test_tables_that_are_not_there_are_named(empty_postgres_url: str) -> None:
-    store = PostgresLedger(empty_postgres_url, QUICK)
-    with pytest.raises(StoreUnavailable, match="no table generations; run `relay store migrate`"):
-        await store.start("a", "host/a", NOW_US, LEASE_S)
-    await store.aclose()
-
-
-async def test_a_column_that_is_not_there_is_named(postgres_url: str) -> None:
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("ALTER TABLE attempts DROP COLUMN upper_micro")
-    store = PostgresLedger(postgres_url, QUICK)
-    with pytest.raises(StoreUnavailable, match="no column upper_micro of attempts"):
-        await store.start("a", "host/a", NOW_US, LEASE_S)
-    await store.aclose()
-
-
 # --- bounds, and what cannot be written ---------------------------------------------------------
 
 
@@ -435,7 +420,7 @@ async def test_a_lease_cannot_be_over_while_generations_are_opened(postgres_url:
     "url",
     [
         f"postgresql://relay:{PASSWORD}@127.0.0.1:1/relay",
-        f"postgresql+asyncpg://relay:{PASSWORD}@127.0.0.1:1/relay?sslmode=odd",
+        f"postgresql://relay:{PASSWORD}@127.0.0.1:1/relay?sslmode=odd",
         f"postgresql://relay:{PASSWORD}/x@127.0.0.1:1/relay",
         f"postgresql://relay:{PASSWORD}#x@127.0.0.1:1/relay",
         f"postgresql://relay:{PASSWORD}?x@127.0.0.1:1/relay",
@@ -453,4 +438,4 @@ async def test_an_address_never_tells_its_password(url: str) -> None:
     told = str(error.value) + repr(store) + repr(error.value.__cause__)
     if ":canary" not in url.partition("127.0.0.1")[2]:  # a port is no secret
         assert PASSWORD not in told
-        assert PASSWORD not in address_of(url)
+        assert PASSWORD not in place_of(url)

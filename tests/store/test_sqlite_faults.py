@@ -174,12 +174,14 @@ async def test_calls_are_refused_and_ends_are_kept_until_it_works_again(
         await ledger.reserve(opened("refused", hold()), (1,))
     with pytest.raises(StoreUnavailable, match=WORDS[fault]):
         await ledger.renew(NOW_US, 60.0)
+    assert WORDS[fault] in ledger.failure
     tickets = [ledger.settle(settled(n, 70), one.holds) for n, one in enumerate(under_way)]
     with pytest.raises(StoreUnavailable, match=WORDS[fault]):
         await ledger.committed(tickets[-1])
     disk.mend()
     await works_again(ledger)
     await ledger.committed(tickets[-1])
+    assert (ledger.failure, ledger.waiting) == ("", 0)
     found = dict(rows(file, "SELECT id, state FROM generations"))
     assert {found[one.id] for one in under_way} == {"settled"}
     assert "gen_refused" not in found

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from relay.store import learned
+from relay.store import learned, sqlite_writer
 from relay.store.base import BudgetSpent, StoreUnavailable
 from relay.store.revisions import SchemaError
 from relay.store.sqlite_file import DamagedFile
@@ -321,6 +321,35 @@ async def test_what_waits_at_the_end_is_written(file: Path) -> None:
         ledger.settle(settled(2), ())
 
 
+async def test_a_start_that_is_cancelled_leaves_nothing_open(file: Path) -> None:
+    ledger = SqliteLedger(file)
+    for _ in range(3):
+        starting = asyncio.create_task(ledger.start("inst_1", "host 0", NOW_US, 60.0))
+        await asyncio.sleep(0.002)
+        starting.cancel()
+        await asyncio.wait([starting])
+    await ledger.aclose()
+    await ledger.start("inst_1", "host 0", NOW_US, 60.0)
+    assert await ledger.reserve(opened(1, hold()), (5,)) == 5
+    await ledger.aclose()
+    async with asyncio.timeout(10.0):  # the last connection takes the WAL with it
+        while file.with_name("relay.db-wal").exists():
+            await asyncio.sleep(0.01)
+
+
+async def test_the_wal_does_not_grow_without_end(
+    ledger: SqliteLedger, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_OPERATIONS", 20)
+    wal = file.with_name("relay.db-wal")
+    sizes = []
+    for n in range(300):
+        await ledger.reserve(opened(n, hold(None)), (5,))
+        sizes.append(wal.stat().st_size)
+    assert max(sizes) < 1_000_000  # of the 7 MB that were written
+    assert file.stat().st_size > 100_000
+
+
 async def test_a_damaged_file_is_refused_and_left(file: Path) -> None:
     words = b"not a database at all" * 1000
     file.write_bytes(words)
@@ -414,20 +443,13 @@ async def _spend(ledger: SqliteLedger, number: int) -> list[float]:
     return waited_s
 
 
-def test_four_workers_write_one_file_in_turn(file: Path) -> None:
-    waited = in_processes(file, 4, _spend)
-    assert {len(waits) for waits in waited.values()} == {100}
-    assert max(max(waits) for waits in waited.values()) < 2.0
-    assert states(file).keys() == {
-        f"gen_{number}_{name}_{n}" for number in range(4) for name in range(4) for n in range(25)
-    }
-    assert set(states(file).values()) == {"settled"}
-    assert_sums(file)
+EDGE = hold(2000, "bud_edge")
 
 
 async def _at_the_edge(ledger: SqliteLedger, number: int) -> int:
+    """How many of fifty, of a budget that is worth twenty."""
     asked = [
-        ledger.reserve(opened(f"{number}_{n}", hold(2000), instance_id=f"inst_{number}"), (100,))
+        ledger.reserve(opened(f"e_{number}_{n}", EDGE, instance_id=f"inst_{number}"), (100,))
         for n in range(50)
     ]
     answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -435,7 +457,18 @@ async def _at_the_edge(ledger: SqliteLedger, number: int) -> int:
     return answers.count(100)
 
 
-def test_four_workers_at_the_edge_of_a_budget_spend_it_exactly(file: Path) -> None:
-    assert sum(in_processes(file, 4, _at_the_edge).values()) == 20
-    assert periods(file) == {KEY: (0, 2000, 0)}
+async def _spend_and_meet(ledger: SqliteLedger, number: int) -> tuple[int, list[float]]:
+    return await _at_the_edge(ledger, number), await _spend(ledger, number)
+
+
+def test_four_workers_write_one_file_in_turn_and_spend_a_budget_exactly(file: Path) -> None:
+    found = in_processes(file, 4, _spend_and_meet)
+    assert sum(count for count, _ in found.values()) == 20
+    assert {len(waits) for _, waits in found.values()} == {100}
+    assert max(max(waits) for _, waits in found.values()) < 2.0
+    ended = {row[0] for row in rows(file, "SELECT id FROM generations WHERE state = 'settled'")}
+    assert ended == {
+        f"gen_{number}_{name}_{n}" for number in range(4) for name in range(4) for n in range(25)
+    }
+    assert periods(file)["bud_edge", 0] == (0, 2000, 0)
     assert_sums(file)
