@@ -35,6 +35,9 @@ MIGRATE_WAIT_S: Final = 60
 """How long a migration of another worker is waited for."""
 
 _WRITES: Final = "relay_writes"
+_STOP_WRITERS: Final = "LOCK TABLE budget_periods, generations, attempts, instances"
+"""In the order of `postgres_functions`: relays of the old version go on writing until here, and one
+that held a row of the one table while it wants the other would be a deadlock."""
 _MIGRATION_LOCK: Final = 0x7274_7265_6C61_79  # "rtrelay"; PostgreSQL's advisory locks are numbers
 
 
@@ -195,6 +198,8 @@ def migrate(engine: Engine) -> bool:
                 return False
             case Standing.FOREIGN:
                 require_usable(revision)
+            case Standing.BEHIND if connection.dialect.name == "postgresql":
+                connection.execute(text(_STOP_WRITERS))
         _upgrade(connection, HEAD)
     return True
 

@@ -127,7 +127,7 @@ class PostgresLedger:
     # --- the protocol -------------------------------------------------------------------------
 
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
-        """As of LedgerStore; also makes the tables, or brings them up. Where it has failed it may be
+        """As of LedgerStore; also makes the tables, or brings them up. After a failure it may be
         tried again.
 
         Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from relay.store import engine as engines
 from relay.store.base import StoreUnavailable
@@ -106,11 +106,12 @@ async def test_one_that_may_not_migrate_says_what_to_do(empty_postgres_url: str)
 
 
 async def test_an_old_relay_writes_while_a_new_one_adds_to_the_tables(
-    engine: Engine, empty_postgres_url: str
+    engine: Engine, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rolling upgrade: its prepared statements and its function go on, before, while and after a
-    column comes, and it connects anew over tables that are ahead of it."""
-    store = PostgresLedger(empty_postgres_url)
+    """A rolling upgrade: its prepared statements and its function go on, before, while and after
+    columns come, and it connects anew over tables that are ahead of it. Nor do the two ever wait
+    for each other."""
+    store = PostgresLedger(empty_postgres_url, PostgresSettings(lock_s=3.0, batch_s=6.0))
     is_over = False
     count = 0
 
@@ -127,7 +128,10 @@ async def test_an_old_relay_writes_while_a_new_one_adds_to_the_tables(
     async with aclosing(store):
         await store.start("a", "host/a", NOW_US, LEASE_S)
         writing_task = asyncio.create_task(write())
-        await asyncio.to_thread(_add, engine)
+        _set_revision(engine, "1_0000")
+        with monkeypatch.context() as patch:
+            patch.setattr(engines, "_upgrade", _add)
+            assert await asyncio.to_thread(migrate, engine)
         at_upgrade = count
         async with asyncio.timeout(10):
             while count < at_upgrade + 20:
@@ -142,14 +146,21 @@ async def test_an_old_relay_writes_while_a_new_one_adds_to_the_tables(
             text("SELECT state, later, count(*) FROM generations GROUP BY 1, 2")
         )
         assert rows.all() == [("settled", "new", count)]
+        deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert connection.scalar(text(deadlocks)) == 0
 
 
-def _add(engine: Engine) -> None:
+def _add(connection: Connection, _: str) -> None:
+    for table in ("generations", "attempts", "budget_periods"):
+        add = f"ALTER TABLE {table} ADD COLUMN later TEXT NOT NULL DEFAULT 'new'"
+        connection.execute(text(add))
+        connection.execute(text("SELECT pg_sleep(0.02)"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '1_9999'"))
+
+
+def _set_revision(engine: Engine, revision: str) -> None:
     with writing(engine) as connection:
-        for table in ("generations", "attempts", "budget_periods"):
-            add = f"ALTER TABLE {table} ADD COLUMN later TEXT NOT NULL DEFAULT 'new'"
-            connection.execute(text(add))
-        connection.execute(text("UPDATE alembic_version SET version_num = '1_9999'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
 
 
 async def test_a_new_era_stops_an_old_relay_when_it_connects(
@@ -158,8 +169,7 @@ async def test_a_new_era_stops_an_old_relay_when_it_connects(
     settings = PostgresSettings(wait_s=0.3, close_s=0.2)
     async with aclosing(PostgresLedger(empty_postgres_url, settings)) as store:
         await store.start("a", "host/a", NOW_US, LEASE_S)
-        with writing(engine) as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '2_0001'"))
+        _set_revision(engine, "2_0001")
         store._write_link.drop()
         with pytest.raises(StoreUnavailable, match="cannot serve over"):
             await store.reserve(opened("gen_1", [BUDGET]), (7,))
