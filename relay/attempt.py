@@ -49,6 +49,7 @@ from relay.errors import (
     UpstreamStatus,
 )
 from relay.first_segment import FirstSegment
+from relay.governance.ledger import LedgerEntry
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
 from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
 from relay.reaper import Reaper
@@ -119,6 +120,7 @@ class Attempt:
         is_forced: bool = False,
         used: UsedConnection | None = None,
         apart_from: UsedConnection | None = None,
+        entry: LedgerEntry | None = None,
     ) -> None:
         """
         Args:
@@ -129,6 +131,7 @@ class Attempt:
             output: how long the answer may become, for what it costs if it is left.
             is_forced: nobody else may be asked: the breaker does not keep it away.
             used, apart_from: see `Transport.open`.
+            entry: the account that pays for it; None where nothing is booked.
         """
         self.target = target
         self.timeouts = timeouts
@@ -144,6 +147,7 @@ class Attempt:
         self._is_forced = is_forced
         self._used = used
         self._apart_from = apart_from
+        self._entry = entry
         self._ticket: Ticket | None = None
         self._runs_on = False
         self._usage: Usage | None = None
@@ -229,6 +233,10 @@ class Attempt:
         endpoint = self.target.endpoint
         codec = self._codec
         state = self._state
+        if self._entry is not None:
+            waiting = self._entry.started(self.record, self.target)
+            if waiting is not None:
+                await waiting
         self._ticket = state.admit(
             self._clock(),
             name=self.target.name,
@@ -629,15 +637,17 @@ class Attempt:
         if record.is_loser and "first_content" in at_s:
             # What had come before it lost, and about what came until the provider knew.
             record.tokens_seen = _count_tokens(self.prelude) + LOSER_OUTPUT_TOKENS
+        record.prompt_tokens = self._state.prompt_tokens(self._estimated_prompt_tokens)
+        record.is_free = "request_sent" not in at_s or (
+            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
+        )
         if price is None:
             return
-        if "request_sent" not in at_s or (
-            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
-        ):
+        if record.is_free:
             cost = NO_COST
         else:
             cost = price.of_left(
-                self._state.prompt_tokens(self._estimated_prompt_tokens),
+                record.prompt_tokens,
                 self._cached_tokens,
                 self._output,
                 seen_tokens=record.tokens_seen,

@@ -14,7 +14,7 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
-from relay.governance.ledger import Ledger, LedgerEntry
+from relay.governance.ledger import Asked, Ledger, LedgerEntry
 from relay.governance.tenant import Tenants
 from relay.outcome import AttemptRecord, AttemptRole
 from relay.planner import Planner
@@ -116,6 +116,8 @@ class Progress:
     """A speculation was committed, perhaps before there was a plan to tell."""
     entry: LedgerEntry | None = None
     """The account, from its admission on; whoever ends the generation settles it."""
+    request: GenerateRequest | None = None
+    """As it was admitted, which may be less than was asked for."""
 
 
 async def commit(
@@ -124,11 +126,14 @@ async def commit(
     request: GenerateRequest,
     timeline: Timeline,
     progress: Progress,
+    *,
+    surface: str,
 ) -> Attempt:
     """Bring a request to its first content event.
 
     Args:
         progress: filled on the way.
+        surface: the frontend it came by, for its account.
 
     Raises:
         RelayError: refused, unknown, or every attempt failed; nothing was released.
@@ -137,14 +142,17 @@ async def commit(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    catalog = services.catalog
-    progress.entry = entry = await services.ledger.admit(generation_id, request)
+    prompt_tokens = estimate_prompt_tokens(request)
+    request, route, entry = await services.ledger.admit(
+        Asked(generation_id, request, services.catalog, surface, prompt_tokens)
+    )
+    progress.request, progress.entry = request, entry
     timeline.close("admission")
     now_s = services.clock()
     progress.plan = plan = services.planner.plan(
-        catalog.resolve(request.model),
+        route,
         request,
-        prompt_tokens=estimate_prompt_tokens(request),
+        prompt_tokens=prompt_tokens,
         elapsed_s=now_s - timeline.received_s,
     )
     if progress.is_wanted:
@@ -173,6 +181,7 @@ async def commit(
             is_forced=plan.is_forced(step),
             used=used if step.is_planned and step is plan.attempts[0] else None,
             apart_from=None if step.is_planned else used,
+            entry=entry,
         )
         progress.records.append(attempt.record)
         progress.last = attempt.marks

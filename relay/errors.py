@@ -341,11 +341,26 @@ class TargetLimited(AdmissionError):
 
 class LimitReached(AdmissionError):
     """A limit of the caller's key, team or organisation, or of the model, is used up;
-    `retry_after_s` says when there is room again."""
+    `retry_after_s` says when there is room again; None: there will not be, for so much at once.
+
+    Args:
+        rate_state: where the caller stands (`relay.governance.ledger.RateState`), for headers.
+    """
 
     code = Code.RESOURCE_EXHAUSTED
     reason = Reason.LIMIT_EXCEEDED
     retry = Retry.NO
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        metadata: dict[str, str] | None = None,
+        rate_state: object = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, metadata=metadata)
+        self.rate_state = rate_state
 
 
 class BudgetExceeded(AdmissionError):

@@ -56,6 +56,7 @@ from relay.errors import (
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.generation_log import log_end
+from relay.governance.ledger import RateState
 from relay.outcome import AttemptOutcome, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
@@ -174,7 +175,10 @@ class Generation:
         trace: TracebackType | None,
     ) -> bool:
         try:
-            return self._left(error)
+            is_ours = self._left(error)
+            if is_ours:
+                await self._booked()
+            return is_ours
         finally:
             for timer in self._timers:
                 timer.stop()
@@ -243,20 +247,30 @@ class Generation:
             self._timers.append(self._segment_timer)
         try:
             attempt = await commit(
-                self._services, self.generation_id, self.request, self.timeline, self._progress
+                self._services,
+                self.generation_id,
+                self.request,
+                self.timeline,
+                self._progress,
+                surface=self._frontend,
             )
         except asyncio.CancelledError:
             if not self._close_cancelled():
                 raise
+            await self._booked()
             return False
         except RelayError as error:
             self._close(error)
+            await self._booked()
             return False
         except Exception as error:  # noqa: BLE001 - a bug must still give its one end
             self._close(self._bug(error))
+            await self._booked()
             return False
         finally:
             timer.stop()
+        if self._progress.request is not None:
+            self.request = self._progress.request
         self._attempt = attempt
         self._watch(attempt)
         self._account(attempt.prelude)
@@ -318,12 +332,15 @@ class Generation:
         except asyncio.CancelledError:
             if not self._close_cancelled():
                 raise
+            await self._booked()
             raise StopAsyncIteration from None
         except RelayError as error:
             self._close(error)
+            await self._booked()
             raise StopAsyncIteration from None
         except Exception as error:  # noqa: BLE001 - a bug must still give its one end
             self._close(self._bug(error))
+            await self._booked()
             raise StopAsyncIteration from None
         watchdog.enter(_DOWNSTREAM, now_s)
         if not events:
@@ -334,6 +351,7 @@ class Generation:
             ):
                 raise StopAsyncIteration
             self._close(None)
+            await self._booked()
             raise StopAsyncIteration
         self._account(events)
         return events
@@ -409,6 +427,19 @@ class Generation:
                 self.info = event
 
     # --- the end ----------------------------------------------------------------------------
+
+    @property
+    def rate_state(self) -> RateState | None:
+        """Where the caller stands with his limits; None where there is none."""
+        entry = self._progress.entry
+        return entry.rate_state if entry is not None else None
+
+    async def _booked(self) -> None:
+        """Before the client is told of the end, it is in the books: a crash after that loses
+        nothing that was delivered."""
+        entry = self._progress.entry
+        if entry is not None:
+            await entry.booked()
 
     def _close_cancelled(self) -> bool:
         """After `CancelledError`: close with our own cause (True), or as torn down (False)."""

@@ -58,6 +58,10 @@ class AttemptRecord:
     cost_upper: float | None = None
     """As if the provider had not stopped when it was cancelled, but gone on to the request's own
     limit; without one to 300 tokens, or to what answers of the alias have, whichever is more."""
+    is_free: bool = True
+    """The provider has certainly billed nothing: nothing was sent, or it answered with an error."""
+    prompt_tokens: int = 0
+    """Estimated, as this target counts."""
     tokens_seen: int = 0
     """Of its answer, before it ended: as the provider counted, else estimated."""
     cached_tokens: int = 0

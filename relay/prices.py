@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import genai_prices
 from genai_prices.data_snapshot import get_snapshot
 
-_PROVIDER_IDS: Final = {
+PROVIDER_IDS: Final = {
     "anthropic": "anthropic",
     "deepseek": "deepseek",
     "gemini": "google",
@@ -99,7 +99,7 @@ class Price(NamedTuple):
 @lru_cache(maxsize=4096)
 def known_price(provider: str, model: str) -> Price | None:
     """The published price of a model at a provider of this row name; None if it is not known."""
-    provider_id = _PROVIDER_IDS.get(provider)
+    provider_id = PROVIDER_IDS.get(provider)
     if provider_id is None:
         return None
     try:
@@ -116,7 +116,7 @@ def known_price(provider: str, model: str) -> Price | None:
 @lru_cache(maxsize=4096)
 def context_window(provider: str, model: str) -> int | None:
     """Tokens of prompt and answer that a model takes, as published; None if it is not known."""
-    provider_id = _PROVIDER_IDS.get(provider)
+    provider_id = PROVIDER_IDS.get(provider)
     if provider_id is None:
         return None
     try:

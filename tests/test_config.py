@@ -394,7 +394,7 @@ def test_references_stand_inside_headers_proxies_and_stores(
             headers={"authorization": "Token ${MY_KEY}", "x-plain": "$5 {a}"},
             egress_proxy=f"http://${{file:{tmp_path / 'user'}}}:${{MY_KEY}}@proxy.test:3128",
         ),
-        "store": {"redis": "${MY_KEY}"},
+        "store": {"redis": "redis://:${MY_KEY}@cache.test"},
     }
     config = parse(document)
     row = config.providers["p"]
@@ -404,7 +404,7 @@ def test_references_stand_inside_headers_proxies_and_stores(
     assert row.egress_proxy.get_secret_value() == f"http://user:{SECRET}@proxy.test:3128"
     assert config.store is not None
     assert config.store.redis is not None
-    assert config.store.redis.get_secret_value() == SECRET
+    assert config.store.redis.get_secret_value() == f"redis://:{SECRET}@cache.test"
 
 
 @pytest.mark.parametrize(

@@ -887,7 +887,6 @@ async def test_account_that_cannot_be_made_durable_releases_nothing() -> None:
     [
         pytest.param(HELLO, "fast", id="clean"),
         pytest.param(REFUSED, "fast", id="lost race"),
-        pytest.param(HELLO, "nobody", id="unknown model"),
         pytest.param(FakeEndpoint(chunks=answer("Hi")[:2]), "fast", id="truncated"),
     ],
 )
@@ -899,6 +898,37 @@ def test_account_is_settled_exactly_once(endpoint: FakeEndpoint, model: str) -> 
         _, end = await scenario.generate(request(model=model))
         assert ledger.settled == [end]
         await scenario.settled()
+
+    check()
+
+
+@on_virtual_time
+async def test_unknown_model_has_no_account() -> None:
+    ledger = FakeLedger()
+    scenario = Scenario({"a": HELLO}, ledger=ledger)
+    _, end = await scenario.generate(request(model="nobody"))
+    assert end.error is not None
+    assert ledger.entries == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "cancel_s"), [(HELLO, None), (REFUSED, None), (HELLO, 0.5), (HELLO, 1.125)]
+)
+def test_end_is_booked_before_the_client_is_told(
+    endpoint: FakeEndpoint, cancel_s: float | None
+) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        ledger = FakeLedger(booked_s=0.25)
+        scenario = Scenario({"a": endpoint}, ledger=ledger)
+        generation = scenario.generation()
+        if cancel_s is not None:
+            asyncio.get_running_loop().call_later(cancel_s, generation.cancel, BARGE_IN)
+        await consume(generation)
+        (entry,) = ledger.entries
+        assert entry.booked_at_s == since_start_s()
+        await scenario.settled()
+        scenario.check()
 
     check()
 

@@ -62,7 +62,7 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES,
+    "governance": LEAVES | {"store.limit_store", "store.token_bucket"},
     "resilience": set(),
     "store": set(),
     "target_news": {"resilience.breaker", "target_state"},

@@ -216,4 +216,10 @@ class PriceConfig(Model):
     cached_input: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="default: as `input`"
     )
+    cache_write: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="of what is put into the provider's cache; default: as `input`",
+    )
     output: float = Field(ge=0, allow_inf_nan=False)

@@ -1,17 +1,51 @@
-"""`store`: what outlives the process."""
+"""`store`: what outlives the process, and what workers and machines have in common."""
 
 from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from relay.config.model import Model
 from relay.config.references import expand_secret
 
+_DATABASES = ("sqlite", "postgresql")
+_REDIS = ("redis", "rediss", "unix")
+
 
 class StoreConfig(Model):
     url: SecretStr = Field(
         SecretStr("sqlite:///relay.db"), json_schema_extra={"default": "sqlite:///relay.db"}
     )
-    redis: SecretStr | None = None
+    redis: SecretStr | None = Field(
+        None, description="what several machines have in common beside the database: limits, hints"
+    )
+    durability: Literal["process", "power"] = Field(
+        "process",
+        description="what SQLite has told to be written survives the death of the process, or a"
+        " loss of power too, for one fsync a batch; PostgreSQL decides for itself",
+    )
+    migrate: Literal["auto", "never"] = Field(
+        "auto", description="never: a schema of another version is a reason not to start"
+    )
+    ledger: bool = Field(
+        True, description="writes down every generation and attempt; budgets need it"
+    )
 
     _secrets = field_validator("url", "redis", mode="before")(expand_secret)
+
+    @field_validator("url")
+    @classmethod
+    def _database(cls, value: SecretStr) -> SecretStr:
+        scheme = urlsplit(value.get_secret_value()).scheme
+        if scheme not in _DATABASES:
+            raise ValueError("a sqlite:///FILE or postgresql://... address is expected")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in _REDIS:
+            raise ValueError("a redis://, rediss:// or unix:// address is expected")
+        return value

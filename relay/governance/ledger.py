@@ -1,21 +1,67 @@
 """The gate between a generation and its accounts.
 
-Admission is decided before the first upstream byte; the record of the attempt must be durable
-before the first token is released, and is written while the provider is thinking, so that
-durability costs no latency and a crash loses no delivered token's record. The store behind it
-comes later; the gate, and the places where it stands in the path, are here from the start.
+Admission is decided before the first upstream byte: who asks, whether that may be asked for, and
+whether it can be paid. The record of the attempts must be durable before the first token is
+released; it is written while the provider is thinking, so that durability costs no latency and a
+crash loses no delivered token's record. What is known at the end is booked before the client is
+told of it, so that an end that was delivered is never lost either.
+
+The path knows these protocols only; `relay.governance.admission` fills them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol
 
 from relay.content import GenerateRequest
-from relay.outcome import GenerationEnd
+from relay.outcome import AttemptRecord, GenerationEnd
+from relay.routing.catalog import Catalog, Route, Target
+
+
+class Asked(NamedTuple):
+    """A generation that wants to begin."""
+
+    generation_id: str
+    """The relay's own."""
+    request: GenerateRequest
+    catalog: Catalog
+    """Of the configuration that it starts with."""
+    surface: str
+    """The frontend it came by."""
+    prompt_tokens: int
+    """Estimated from bytes."""
+
+
+class RateState(NamedTuple):
+    """Where the caller stands with his limits, for the headers of an answer."""
+
+    limit_requests: int | None
+    remaining_requests: int
+    reset_requests_s: float
+    limit_tokens: int | None
+    remaining_tokens: int
+    reset_tokens_s: float
 
 
 class LedgerEntry(Protocol):
     """The account of one generation, from admission to settlement."""
+
+    @property
+    def rate_state(self) -> RateState | None:
+        """As it was at admission; None where no limit applies."""
+        ...
+
+    def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
+        """An attempt is about to ask a provider; called before anything is sent.
+
+        Returns:
+            None if it is paid for and may go on; else what to wait for.
+
+        Raises (also what is waited for):
+            AdmissionError: it may not, and nothing was sent: another target may be asked.
+        """
+        ...
 
     async def durable(self) -> None:
         """Return when what must not be lost is on stable storage.
@@ -31,15 +77,35 @@ class LedgerEntry(Protocol):
         """Book the end, exactly once, also after cancel and failure; never waits or raises."""
         ...
 
+    async def booked(self) -> None:
+        """Return when the settled end is as durable as the store makes it, or after a bounded time;
+        never raises: the answer is out, and what could not be written is kept to be."""
+        ...
+
+
+class Admitted(NamedTuple):
+    """What may begin."""
+
+    request: GenerateRequest
+    """As it goes on: with tags of its key, a limit for its answer, without hedges, as its key and
+    budgets want it."""
+    route: Route
+    """Whom it may be sent to."""
+    entry: LedgerEntry | None
+    """None where nothing is booked."""
+
 
 class Ledger(Protocol):
     """Opens one entry a generation."""
 
-    async def admit(self, generation_id: str, request: GenerateRequest) -> LedgerEntry | None:
-        """Reserve what the generation may cost; None where nothing is booked.
+    async def admit(self, asked: Asked) -> Admitted:
+        """Decide, and reserve what the generation may cost.
 
         Raises:
-            AdmissionError: it may not start; nothing was sent upstream.
+            RelayError: it may not start, or there is no such model; nothing was sent upstream, and
+                nothing stays reserved.
+
+        Cancelled: nothing stays reserved.
         """
         ...
 
@@ -47,5 +113,5 @@ class Ledger(Protocol):
 class NullLedger:
     """Books nothing: a relay without keys, budgets or a store."""
 
-    async def admit(self, generation_id: str, request: GenerateRequest) -> LedgerEntry | None:
-        return None
+    async def admit(self, asked: Asked) -> Admitted:
+        return Admitted(asked.request, asked.catalog.resolve(asked.request.model), None)

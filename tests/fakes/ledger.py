@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from relay.content import GenerateRequest
 from relay.errors import RelayError
-from relay.outcome import GenerationEnd
+from relay.governance.ledger import Admitted, Asked
+from relay.outcome import AttemptRecord, GenerationEnd
+from relay.routing.catalog import Target
 from tests.fakes.virtual_time import since_start_s
 
 
@@ -17,19 +18,21 @@ class FakeLedger:
 
     admit_s: float = 0.0
     durable_s: float = 0.0
+    booked_s: float = 0.0
     refuses: RelayError | None = None
     loses: RelayError | None = None
     books_nothing: bool = False
     entries: list[FakeEntry] = field(default_factory=list)
 
-    async def admit(self, generation_id: str, request: GenerateRequest) -> FakeEntry | None:
+    async def admit(self, asked: Asked) -> Admitted:
         await asyncio.sleep(self.admit_s)
         if self.refuses is not None:
             raise self.refuses
+        route = asked.catalog.resolve(asked.request.model)
         if self.books_nothing:
-            return None
+            return Admitted(asked.request, route, None)
         self.entries.append(FakeEntry(self))
-        return self.entries[-1]
+        return Admitted(asked.request, route, self.entries[-1])
 
     @property
     def settled(self) -> list[GenerationEnd]:
@@ -42,7 +45,13 @@ class FakeEntry:
 
     ledger: FakeLedger
     durable_at_s: float | None = None
+    rate_state: None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    booked_at_s: float | None = None
     ends: list[GenerationEnd] = field(default_factory=list)
+
+    def started(self, record: AttemptRecord, target: Target) -> None:
+        self.attempts.append(record)
 
     async def durable(self) -> None:
         await asyncio.sleep(self.ledger.durable_s)
@@ -52,3 +61,7 @@ class FakeEntry:
 
     def settle(self, end: GenerationEnd) -> None:
         self.ends.append(end)
+
+    async def booked(self) -> None:
+        await asyncio.sleep(self.ledger.booked_s)
+        self.booked_at_s = since_start_s()

@@ -170,9 +170,9 @@ async def test_the_key_names_the_tenant(
     seen: list[str] = []
     admit = relay.worker.services.ledger.admit
 
-    async def note(generation_id: str, request: Any) -> Any:
-        seen.append(request.policy.tenant)
-        return await admit(generation_id, request)
+    async def note(asked: Any) -> Any:
+        seen.append(asked.request.policy.tenant)
+        return await admit(asked)
 
     relay.worker.services.ledger.admit = note  # type: ignore[method-assign]
     key = {"api_key": "k-1"} if header == "x-api-key" else {"api_key": None, "auth_token": "k-1"}

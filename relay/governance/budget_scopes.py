@@ -1,0 +1,64 @@
+"""Which budgets a generation counts against, and in which of their periods.
+
+Every budget that applies must have enough: of the key, of its team and organisation, and of each
+tag. None of them stands for another, so what a team spends is the sum over its keys whether or not
+they have budgets of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
+
+from relay.governance import periods
+from relay.store.base import Hold
+
+Scope = Literal["key", "team", "organisation", "tag"]
+SCOPES: Final[tuple[Scope, ...]] = ("key", "team", "organisation", "tag")
+
+
+class BudgetRow(NamedTuple):
+    """A row of `budgets`, as it is held in memory."""
+
+    id: str
+    scope: str
+    """One of `SCOPES`."""
+    scope_id: str
+    """Of the key, team or organisation; or the tag."""
+    organisation_id: str | None
+    """Whose it is; None for a tag of anybody."""
+    period: str
+    """day, month or total."""
+    time_zone: str
+    limit_micro: int
+    is_hard: bool
+    """Whether it stops what would go over; else it is only told of."""
+    alert_percents: tuple[int, ...]
+    """Of `limit_micro`, ascending: what is told when so much is spent."""
+    archived: bool
+
+
+def holds(budgets: Iterable[BudgetRow], now_us: int) -> tuple[Hold, ...]:
+    """What a reservation made now counts against: one hold a budget, in the order of their ids.
+
+    The order is the same everywhere, so two reservations over the same budgets take their rows in
+    one order and cannot wait for each other. Budgets that are archived are left out, one that is
+    there twice (of two tags, say) counts once.
+
+    Args:
+        now_us: of the admission, microseconds since 1970; the period is that which holds it.
+    """
+    live = {budget.id: budget for budget in budgets if not budget.archived}
+    return tuple(
+        Hold(
+            budget_id,
+            periods.start_s(budget.period, budget.time_zone, now_us),
+            budget.limit_micro if budget.is_hard else None,
+        )
+        for budget_id, budget in sorted(live.items())
+    )
+
+
+def needs_price(found: Iterable[Hold]) -> bool:
+    """Whether something that has no price must be refused: one of the budgets is hard."""
+    return any(hold.cap_micro is not None for hold in found)
