@@ -31,6 +31,7 @@ from bench.cases import (
     paced_sessions,
     segment_race,
     shadow_check,
+    tls_cost,
 )
 from bench.processes import nginx_version
 from bench.result import CaseResult
@@ -57,6 +58,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "segment_race": segment_race.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
+    "tls_cost": tls_cost.run,
     "hedge_tail": hedge_tail.run,
 }
 LONG = frozenset(
@@ -68,6 +70,7 @@ LONG = frozenset(
         "generate_or_converse",
         "loser_leaks",
         "shadow_check",
+        "tls_cost",
         "hedge_tail",
     }
 )
@@ -90,6 +93,7 @@ SUMMARIES = {
     "generate_or_converse": generate_or_converse.__doc__,
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
+    "tls_cost": tls_cost.__doc__,
     "hedge_tail": hedge_tail.__doc__,
 }
 
