@@ -15,6 +15,7 @@ from typing import Any
 from bench.cases import (
     added_ttft,
     barge_in,
+    breaker_hints,
     burst,
     cancel,
     conversation,
@@ -58,6 +59,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
+    "breaker_hints": breaker_hints.run,
 }
 LONG = frozenset(
     {
@@ -69,6 +71,7 @@ LONG = frozenset(
         "loser_leaks",
         "shadow_check",
         "hedge_tail",
+        "breaker_hints",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -91,6 +94,7 @@ SUMMARIES = {
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,
+    "breaker_hints": breaker_hints.__doc__,
 }
 
 _PACKAGES = (
