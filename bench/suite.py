@@ -15,6 +15,7 @@ from typing import Any
 from bench.cases import (
     added_ttft,
     barge_in,
+    breaker_hints,
     burst,
     cancel,
     conversation,
@@ -60,6 +61,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "shadow_check": shadow_check.run,
     "tls_cost": tls_cost.run,
     "hedge_tail": hedge_tail.run,
+    "breaker_hints": breaker_hints.run,
 }
 LONG = frozenset(
     {
@@ -72,6 +74,7 @@ LONG = frozenset(
         "shadow_check",
         "tls_cost",
         "hedge_tail",
+        "breaker_hints",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -95,6 +98,7 @@ SUMMARIES = {
     "loser_leaks": loser_leaks.__doc__,
     "tls_cost": tls_cost.__doc__,
     "hedge_tail": hedge_tail.__doc__,
+    "breaker_hints": breaker_hints.__doc__,
 }
 
 _PACKAGES = (

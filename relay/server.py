@@ -267,7 +267,11 @@ class Worker:
         redis = None if store is None or store.redis is None else store.redis.get_secret_value()
         if self._link is None and redis is None:
             return
-        desk = HintDesk(services.planner.states, services.clock, instance_id(), self._where)
+        states = services.planner.states
+        for route in services.catalog.routes.values():  # hints of what nobody asked are not kept
+            for target in (*route.candidates, *route.fallbacks):
+                states.of(target, services.clock())
+        desk = HintDesk(states, services.clock, instance_id(), self._where)
         if self._link is not None:  # and the supervisor passes them on
             desk.attach(PipeBus(self._link, desk.take))
         elif redis is not None:

@@ -22,6 +22,8 @@ import orjson
 import yaml
 
 START_TIMEOUT_S = 20.0
+WORKERS_TIMEOUT_S = 40.0
+"""Several start at once, each for a second of CPU, and other tests run too."""
 WAIT_S = 10.0
 
 
@@ -82,7 +84,9 @@ class RelayProcess:
             asyncio.create_task(self._read(self._process.stderr, self._take_log)),
         ]
         try:
-            line = await self.logged("serving", timeout_s=START_TIMEOUT_S)
+            is_alone = "--workers" not in self._arguments
+            timeout_s = START_TIMEOUT_S if is_alone else WORKERS_TIMEOUT_S
+            line = await self.logged("serving", timeout_s=timeout_s)
         except BaseException:
             self._process.kill()
             await self._process.wait()

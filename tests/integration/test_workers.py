@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ async def state_of(relay: RelayProcess) -> dict[str, Any]:
         return state
 
 
+@pytest.mark.timeout(120)
 async def test_a_killed_worker_of_four_leaves_the_others_streams_alone(tmp_path: Path) -> None:
     async with H1Server() as server:
         lab = GatedLab(server)
@@ -158,6 +160,7 @@ async def test_a_killed_worker_of_four_leaves_the_others_streams_alone(tmp_path:
         ) as relays:
             [relay] = relays
             pids = await all_ready(relay, WORKERS)
+            relay.log.clear()
             streams = Streams(relay)
             streams.open("first", STREAMS_EACH)
             await streams.begun()
@@ -206,33 +209,41 @@ async def test_a_killed_worker_of_four_leaves_the_others_streams_alone(tmp_path:
 
 
 async def back(relay: RelayProcess, number: int, pids: dict[int, int]) -> None:
-    """A killed worker is replaced, within `BACK_S` on a machine that has time for it: the best of
-    three, since a start takes a second of CPU and others may want that too."""
-    took_s: list[float] = []
-    for _ in range(3):
-        killed_s = time.monotonic()
-        await relay.logged("worker_died")
-        while True:
-            now = await all_ready(relay, WORKERS)
-            if now[number] != pids[number]:
-                break
-        took_s.append(time.monotonic() - killed_s)
-        assert {n: pid for n, pid in now.items() if n != number} == {
-            n: pid for n, pid in pids.items() if n != number
-        }
-        if took_s[-1] <= BACK_S:
-            return
-        pids[number] = now[number]
-        os.kill(now[number], signal.SIGKILL)
-    raise AssertionError(f"a worker is back after {took_s} s")
+    """A killed worker is replaced within `BACK_S`, or would be on a machine that has a core for it:
+    by the time until its start and the CPU that it has used once it serves."""
+    killed_s = time.monotonic()
+    await relay.logged("worker_died")
+    await relay.logged("worker_started")
+    started_after_s = time.monotonic() - killed_s
+    while (now := await all_ready(relay, WORKERS))[number] == pids[number]:
+        pass
+    took_s = time.monotonic() - killed_s
+    assert {n: pid for n, pid in now.items() if n != number} == {
+        n: pid for n, pid in pids.items() if n != number
+    }
+    cpu_s = cpu_of(now[number])
+    assert min(took_s, started_after_s + cpu_s) <= BACK_S, (took_s, started_after_s, cpu_s)
 
 
-async def test_a_stuck_worker_is_replaced(tmp_path: Path) -> None:
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_what_one_learnt_the_other_hears_and_a_stuck_one_is_replaced(tmp_path: Path) -> None:
     async with H1Server() as server:
-        document = GatedLab(server).document(worker_hang_ms=1500)
+        lab = GatedLab(server)
+        lab.gate.set()
+        document = with_a_dead_one(lab, worker_hang_ms=1500)
         async with relay_fleet(tmp_path, document, workers=2) as relays:
             [relay] = relays
             pids = await all_ready(relay, 2)
+            await find_it_dead(relay)
+            state = await until(relay, lambda state: state["targets"]["dead/m"]["suspected"])
+            assert state["targets"]["dead/m"]["breakers"] == {"open": 1, "closed": 1}
+            assert state["hints"]["taken"] == 1
+
             os.kill(pids[0], signal.SIGSTOP)
             async with relay.http("admin") as admin:  # the page does not wait for it for long
                 rows = (await admin.get("/admin/state")).json()["workers"]
@@ -288,14 +299,48 @@ async def test_what_a_stuck_worker_was_at_is_logged() -> None:
     assert any("looks_for_a_needle" in line for line in stuck["stacks"])
 
 
-async def test_relays_at_two_addresses_on_one_configuration(tmp_path: Path) -> None:
+def with_a_dead_one(lab: GatedLab, **server: Any) -> dict[str, Any]:
+    """The configuration of a lab whose alias asks somebody else first, who is not there."""
+    document = lab.document(**server)
+    document["providers"]["dead"] = provider("http://127.0.0.1:9", warm_connections=0)
+    rows = [{"provider": "dead", "model": "m"}, {"provider": "lab", "model": "m"}]
+    document["models"]["fast"] = {"candidates": rows}
+    return document
+
+
+async def find_it_dead(relay: RelayProcess) -> None:
+    """Ask as often as opens the breaker, over one connection, so of one worker."""
+    async with relay.http() as http:
+        for _ in range(6):
+            response = await http.post(CHAT, json=chat_body(text="hello"))
+            assert response.text.endswith("data: [DONE]\n\n")
+            assert response.headers["x-relay-provider"] == "lab"
+
+
+async def test_a_dead_provider_is_known_to_other_machines(tmp_path: Path, redis_url: str) -> None:
     async with H1Server() as server:
         lab = GatedLab(server)
         lab.gate.set()
+        document = with_a_dead_one(lab)
+        document["store"] = {"url": f"sqlite:///{tmp_path}/relay.db", "redis": redis_url}
         hosts = ("127.0.0.1", "127.0.0.2")
-        async with relay_fleet(tmp_path, lab.document(), hosts=hosts) as relays:
+        async with relay_fleet(tmp_path, document, hosts=hosts) as relays:
             assert [relay.host for relay in relays] == list(hosts)
             for relay in relays:
-                async with relay.http() as http:
-                    response = await http.post(CHAT, json=chat_body(text="hello"))
-                    assert response.text.endswith("data: [DONE]\n\n")
+                await until(relay, lambda state: state["hints"]["bus"]["up"])
+            await find_it_dead(relays[0])
+            state = await state_of(relays[0])
+            assert state["targets"]["dead/m"]["breaker"]["state"] == "open"
+            state = await until(
+                relays[1], lambda state: state["targets"]["dead/m"]["breaker"]["suspected"]
+            )
+            assert state["targets"]["dead/m"]["breaker"]["state"] == "closed"
+            assert state["hints"]["taken"] == 1
+
+
+async def until(relay: RelayProcess, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """Wait until the state is so."""
+    async with asyncio.timeout(10):
+        while not holds(state := await state_of(relay)):
+            await asyncio.sleep(0.02)
+        return state
