@@ -25,6 +25,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from relay.accounts import Accounts
 from relay.auditing import described
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.dispatch import Services
@@ -39,8 +40,6 @@ from relay.frontends.http_generation import HttpSettings
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.governance import audit_actions as actions
-from relay.governance.accounts import Accounts
-from relay.governance.audit_trail import NoTrail, Trail
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
@@ -129,12 +128,9 @@ class Worker:
         reload_config: Callable[[], Config] | None = None,
         worker: int | None = None,
         link: SupervisorLink | None = None,
-        trail: Trail | None = None,
     ) -> None:
         """
         Args:
-            trail: where the audit log is told; the caller starts it before the worker, and closes
-                it after.
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
             worker: number of one of several that share the ports; the first has what cannot be
                 shared, the Unix socket. None for the only one, which has an admin listener.
@@ -150,7 +146,6 @@ class Worker:
         self._is_first = not worker
         self._number = worker or 0
         self._link = link
-        self._trail = trail or NoTrail()
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -420,21 +415,27 @@ class Worker:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
-        self._trail.learn(secrets_in(config))
+        self.accounts.trail.learn(secrets_in(config))
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog
-        if self._accounts is not None:
-            self._accounts.reload(config)
+        self.accounts.reload(config)
         self._config = config
         services.reaper.take(self._take_over(catalog))
         if self._doors is not None:
             services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
+    @property
+    def accounts(self) -> Accounts:
+        """Who may, who pays, and the proof of it; raises RuntimeError before `start`."""
+        if self._accounts is None:
+            raise RuntimeError("the worker has not started")
+        return self._accounts
+
     def _audit(self, action: str, detail: dict[str, Any], outcome: str = actions.DONE) -> None:
         """Tell the audit log what this worker did with a configuration."""
-        self._trail.note(
+        self.accounts.trail.note(
             action,
             at_us=time.time_ns() // 1000,
             actor=actions.RELAY,

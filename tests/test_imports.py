@@ -62,8 +62,7 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES
-    | {"config", "instance", "outcome", "prices", "redaction", "routing.catalog", "store"},
+    "governance": LEAVES | {"config", "outcome", "prices", "redaction", "routing.catalog", "store"},
     "resilience": set(),
     "store": {"config.limits", "config.store", "governance.alerts", "governance.audit_chain"},
     "target_news": {"resilience.breaker", "target_state"},
@@ -76,6 +75,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_syslog",
         "governance.pepper",
     },
+    "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},
     # downstream: which certificate a listener shows, and who its clients are by theirs
@@ -162,6 +162,7 @@ MAY_USE: dict[str, set[str]] = {
     | {"config", "frontends.admin_app", "hints.hub", "http_server", "supervisor", "tls"},
     "server": LEAVES
     | {
+        "accounts",
         "auditing",
         "frontends",
         "dispatch",
