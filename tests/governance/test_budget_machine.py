@@ -19,7 +19,6 @@ from tests.fakes.properties import IS_FULL
 from tests.governance.ledger_steps import WEIGHTS, DataDraws, House, drive
 from tests.governance.ledger_worlds import LedgerWorld, MemoryWorld
 
-
 NIGHT_S = 3600 if IS_FULL else 60
 """What one test may take."""
 
