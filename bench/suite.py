@@ -15,6 +15,7 @@ from typing import Any
 from bench.cases import (
     added_ttft,
     barge_in,
+    breaker_hints,
     burst,
     cancel,
     conversation,
@@ -31,6 +32,7 @@ from bench.cases import (
     paced_sessions,
     segment_race,
     shadow_check,
+    tls_cost,
 )
 from bench.processes import nginx_version
 from bench.result import CaseResult
@@ -57,7 +59,9 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "segment_race": segment_race.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
+    "tls_cost": tls_cost.run,
     "hedge_tail": hedge_tail.run,
+    "breaker_hints": breaker_hints.run,
 }
 LONG = frozenset(
     {
@@ -68,7 +72,9 @@ LONG = frozenset(
         "generate_or_converse",
         "loser_leaks",
         "shadow_check",
+        "tls_cost",
         "hedge_tail",
+        "breaker_hints",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -90,7 +96,9 @@ SUMMARIES = {
     "generate_or_converse": generate_or_converse.__doc__,
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
+    "tls_cost": tls_cost.__doc__,
     "hedge_tail": hedge_tail.__doc__,
+    "breaker_hints": breaker_hints.__doc__,
 }
 
 _PACKAGES = (

@@ -78,7 +78,10 @@ def test_schema_describes_the_file() -> None:
         "transport",
         "store",
         "budgets",
+        "auth",
+        "audit",
         "tls",
+        "limits",
         "providers",
         "models",
     }

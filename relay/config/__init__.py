@@ -21,8 +21,12 @@ from relay.config.aliases import (
     HedgeConfig,
     TimeoutsConfig,
 )
+from relay.config.audit import AuditConfig
+from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
+from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.known import known_providers
+from relay.config.limits import CallerLimits, LimitsConfig, RateLimits
 from relay.config.listeners import (
     AdminListener,
     GrpcListener,
@@ -67,7 +71,10 @@ __all__ = [
     "AdminListener",
     "AlertsConfig",
     "AliasConfig",
+    "AuditConfig",
+    "AuthConfig",
     "BudgetsConfig",
+    "CallerLimits",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",
@@ -77,11 +84,13 @@ __all__ = [
     "HedgeConfig",
     "HttpListener",
     "IdempotencyConfig",
+    "LimitsConfig",
     "Listener",
     "PassthroughConfig",
     "PriceConfig",
     "ProviderConfig",
     "ProxyUrl",
+    "RateLimits",
     "ResponsesStoreConfig",
     "ServerConfig",
     "StoreConfig",
@@ -89,6 +98,8 @@ __all__ = [
     "TlsConfig",
     "TransportConfig",
     "WebSocketConfig",
+    "changed_paths",
+    "fingerprint_of",
     "from_environment",
     "is_like",
     "json_schema",
@@ -96,6 +107,7 @@ __all__ = [
     "known_providers",
     "load",
     "parse",
+    "secrets_in",
     "tls_warnings",
     "unspoken_keys",
 ]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
+from relay.config.audit import AuditConfig
+from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
+from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
@@ -18,8 +22,6 @@ from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
-    "auth",
-    "limits",
     "policies",
     "cache",
     "guardrails",
@@ -35,9 +37,14 @@ class Config(Model):
     transport: TransportConfig = TransportConfig()
     store: StoreConfig | None = None
     budgets: BudgetsConfig | None = None
+    auth: AuthConfig | None = None
+    audit: AuditConfig | None = Field(
+        None, description="who did what, and who was refused; always there where `auth` is"
+    )
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
+    limits: LimitsConfig | None = None
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
 
@@ -49,14 +56,35 @@ class Config(Model):
                 raise ValueError(f"{name!r} is not a name (letters, digits, '.', '_', '-', no '/')")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_audited(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("auth") is not None and not value.get("audit"):
+            return {**value, "audit": {}}
+        return value
+
+    @model_validator(mode="after")
+    def _audit_is_kept(self) -> Config:
+        if self.audit is not None:
+            if self.store is None:
+                raise ValueError("audit: needs a store; add `store: {}` for relay.db here")
+            if self.audit.key is None and not self.has_keys:
+                raise ValueError("audit.key: needed where there is no auth.pepper to make one from")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_kept(self) -> Config:
+        if self.auth is not None and self.store is None:
+            raise ValueError("auth: keys are kept in a store; add `store: {}` for relay.db here")
+        return self
+
     @model_validator(mode="after")
     def _references(self) -> Config:
         for alias, row in self.models.items():
             for kind in ("candidates", "fallbacks"):
                 for index, candidate in enumerate(getattr(row, kind)):
                     if candidate.provider not in self.providers:
-                        near = difflib.get_close_matches(candidate.provider, self.providers, 1)
-                        hint = f"; did you mean {near[0]!r}?" if near else ""
+                        hint = _near(candidate.provider, self.providers)
                         raise ValueError(
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
@@ -67,6 +95,26 @@ class Config(Model):
     def _budgets_are_kept(self) -> Config:
         if self.budgets is not None and (self.store is None or not self.store.ledger):
             raise ValueError("budgets: they are kept in a store; add `store` with its ledger")
+        return self
+
+    @model_validator(mode="after")
+    def _limited(self) -> Config:
+        """What has limits is there: a misspelt name would be no limit at all."""
+        if self.limits is None:
+            return self
+        for name in self.limits.providers:
+            if name not in self.providers:
+                raise ValueError(
+                    f"limits.providers: there is no provider {name!r}{_near(name, self.providers)}"
+                )
+        listed = {model for row in self.providers.values() for model in row.models}
+        for name in self.limits.models:
+            provider, slash, _ = name.partition("/")
+            if name in self.models or name in listed or (slash and provider in self.providers):
+                continue
+            raise ValueError(
+                f"limits.models: nobody can ask for {name!r}{_near(name, {*self.models, *listed})}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -83,7 +131,7 @@ class Config(Model):
     @property
     def has_keys(self) -> bool:
         """Whether callers of gRPC and HTTP need a key."""
-        return getattr(self, "auth", None) is not None
+        return self.auth is not None
 
     @property
     def exposed(self) -> list[str]:
@@ -99,9 +147,18 @@ class Config(Model):
         listeners are open and connections made by then. Of TLS the files may be others."""
         found = [
             path
-            for section in ("server", "transport")
-            for path in _differing(getattr(self, section), getattr(other, section), section)
+            for section in ("server", "transport", "store", "auth")
+            for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
+        ]
+        if self.audit != other.audit:
+            found.append("audit")
+        found += [
+            path
+            for path in _changed(
+                self.limits or LimitsConfig(), other.limits or LimitsConfig(), "limits"
+            )
+            if path.partition(".")[2] in LimitsConfig.UNTIL_RESTART
         ]
         return found + [
             f"server.{name}.tls"
@@ -110,13 +167,17 @@ class Config(Model):
         ]
 
 
-def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
-    """Paths of the fields whose values are not the same."""
-    found: list[str] = []
-    for name in type(one).model_fields:
-        mine, theirs = getattr(one, name), getattr(other, name)
-        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
-            found += _differing(mine, theirs, f"{path}.{name}")
-        elif mine != theirs:
-            found.append(f"{path}.{name}")
-    return found
+def _changed(mine: object, theirs: object, path: str) -> list[str]:
+    """Paths of the values that are not the same."""
+    if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+        return [
+            found
+            for name in type(mine).model_fields
+            for found in _changed(getattr(mine, name), getattr(theirs, name), f"{path}.{name}")
+        ]
+    return [] if mine == theirs else [path]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [*known], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from relay.errors import MAX_SHOWN_CHARS
-from relay.frontends.admin_app import AdminApp
+from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.asgi import ABORT, HeadIsOut, Receive, Scope, Send
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
@@ -169,7 +169,7 @@ async def _half_broken(scope: Scope, receive: Receive, send: Send, request_id: s
 
 def test_bug_before_the_head_is_answered_with_an_error_object_and_logged() -> None:
     with structlog.testing.capture_logs() as lines:
-        told = ask("/healthz", handler=_broken)
+        told = ask("/v1/models", handler=_broken)
     assert told.status == 500
     error = told.value["error"]
     assert (error["type"], error["code"]) == ("server_error", "internal")
@@ -181,7 +181,7 @@ def test_bug_before_the_head_is_answered_with_an_error_object_and_logged() -> No
 
 def test_bug_after_the_head_breaks_the_connection() -> None:
     with structlog.testing.capture_logs() as lines:
-        told = ask("/healthz", handler=_half_broken)
+        told = ask("/v1/models", handler=_half_broken)
     assert (told.status, told.body, told.is_aborted) == (200, b"half", True)
     assert [line["event"] for line in lines] == ["http_bug"]
 
@@ -201,7 +201,10 @@ def test_admin_listener(method: str, path: str, status: int) -> None:
     told = Told()
 
     async def main() -> None:
-        app = AdminApp(lambda: False, lambda: {"generations": 0})
+        async def state() -> dict[str, Any]:
+            return {"generations": 0}
+
+        app = AdminApp(lambda: Readiness(False, {"status": "draining"}), state)
         scope = {"type": "http", "method": method, "path": path, "headers": []}
         await app(scope, nothing, told.send)
 

@@ -117,7 +117,7 @@ class RedisWorld(_Places):
             self._url,
             instance_id=instance_id,
             lease_s=LEASE_S,
-            timeout_s=PATIENCE_S,
+            connect_timeout_s=PATIENCE_S,
             script=self._script,
         )
         return await self._start(SharedLimits(backend, patience_s=PATIENCE_S, lease_s=LEASE_S))

@@ -113,10 +113,10 @@ async def test_what_was_charged_too_much_comes_back_and_no_more(world: World) ->
 
 async def test_a_clock_that_steps_back_gives_nothing(world: World) -> None:
     store = await world.store("a")
-    await store.take([rate("b", 60, 60)], world.now_us)
+    await store.take([rate("b", 60, 59)], world.now_us)
     began_us = world.now_us
     world.set_time(began_us - 5 * SECOND_US)
-    await refused(store, world, rate("b", 60))
+    await store.take([rate("b", 60)], world.now_us)
     world.set_time(began_us + SECOND_US - 1)
     await refused(store, world, rate("b", 60))
     world.set_time(began_us + SECOND_US)

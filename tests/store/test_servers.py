@@ -65,21 +65,6 @@ def test_a_paused_server_answers_nobody_until_it_is_resumed(
         assert select.select([connection.fileno()], [], [], 5.0)[0]
 
 
-def test_a_follower_reads_and_takes_over(
-    own_postgres: PostgresServer, own_postgres_url: str
-) -> None:
-    follower = own_postgres.standby()
-    try:
-        with follower:
-            url = follower.url("relay_template")
-            assert _ask(url, "SELECT pg_is_in_recovery()") is True
-            own_postgres.kill()
-            follower.promote()
-            assert _ask(url, "SELECT pg_is_in_recovery()") is False
-    finally:
-        follower.remove()
-
-
 def test_redis_forgets_when_told_and_asks_for_its_password(own_redis: RedisServer) -> None:
     with redis.Redis.from_url(own_redis.url(3)) as client:
         client.set("a", "1")

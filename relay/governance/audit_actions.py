@@ -1,0 +1,77 @@
+"""The vocabulary of the audit log: actions, actors, outcomes.
+
+`list --action` and whoever reads the log rely on these words; they are added to, never changed.
+What an administrator does is named by the administration: `key.created`, `budget.changed`, ...
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DONE: Final = "done"
+DENIED: Final = "denied"
+FAILED: Final = "failed"
+
+CONFIG_LOADED: Final = "config.loaded"
+CONFIG_REFUSED: Final = "config.refused"
+STORE_DOWN: Final = "store.down"
+STORE_UP: Final = "store.up"
+
+KEY_DENIED: Final = "key.denied"
+"""No valid key came: unknown, revoked, expired."""
+ADMIN_DENIED: Final = "admin.denied"
+"""No valid administrator's token, or its role does not allow it."""
+CERTIFICATE_DENIED: Final = "certificate.denied"
+MODEL_DENIED: Final = "model.denied"
+"""The key's scopes do not have it."""
+HEDGE_DENIED: Final = "hedge.denied"
+"""The request goes on without the hedge that it asked for."""
+COST_DENIED: Final = "cost.denied"
+"""The request may cost more than its key allows a request."""
+LIMIT_REACHED: Final = "limit.reached"
+BUDGET_REFUSED: Final = "budget.refused"
+UNPRICED_REFUSED: Final = "unpriced.refused"
+"""A budget counts, and nobody knows what the model costs."""
+TOKENS_CAPPED: Final = "tokens.capped"
+"""A budget set the greatest length of an answer."""
+
+AUDIT_LOST: Final = "audit.lost"
+"""Entries that could not be written; `detail` says how many of which action."""
+ANCHOR_REFUSED: Final = "anchor.refused"
+"""The log does not continue what was anchored of it."""
+
+FOLDED: Final = frozenset(
+    {
+        STORE_DOWN,
+        KEY_DENIED,
+        ADMIN_DENIED,
+        CERTIFICATE_DENIED,
+        MODEL_DENIED,
+        HEDGE_DENIED,
+        COST_DENIED,
+        LIMIT_REACHED,
+        BUDGET_REFUSED,
+        UNPRICED_REFUSED,
+        TOKENS_CAPPED,
+    }
+)
+"""Actions that callers can make happen as often as they like: repeats within a second are told by
+their number (`relay.governance.audit_fold`)."""
+
+RELAY: Final = "relay"
+"""The actor of what the relay does of itself."""
+
+
+def key_actor(key_id: str) -> str:
+    """A virtual key that was recognised."""
+    return f"key:{key_id}"
+
+
+def admin_actor(credential_id: str) -> str:
+    """An administrator's credential."""
+    return f"admin:{credential_id}"
+
+
+def address_actor(address: str) -> str:
+    """Somebody who gave nothing that we know: the peer's address, without its port."""
+    return f"address:{address}"

@@ -1,0 +1,65 @@
+"""A registry of the secrets that this process knows, by value, to keep them out of what is written.
+
+Patterns miss what they have not seen, so what we know is looked for itself, in every form that
+`relay.redaction` knows. Tokens of our own that we do not know (a caller's guess, a key that is
+being made) are found by their form; what identifies one, the part before the dot, stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from relay.redaction import forms_of, without
+
+_TOKEN: Final = re.compile(r"\b(rt[ka]_[A-Za-z0-9]{1,32})[._][A-Za-z0-9]{6,}")
+_BEARER: Final = re.compile(r"(?i)\b(bearer\s+)[\w\-+/=.~*]{8,}")
+_PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
+
+
+class KnownSecrets:
+    """Takes secrets out of texts. What was learnt once stays known: a secret that a reload took
+    away is still one, and what waits to be written may hold it. Any thread may use it.
+
+    Args:
+        secrets: values; of an address with a password, the password alone is a secret too.
+    """
+
+    __slots__ = ("_forms",)
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._forms: list[str] = []
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these as well; one thread at a time."""
+        values = {value for secret in secrets for value in _values(secret)}
+        forms = {*self._forms, *forms_of(("", value) for value in values)}
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"KnownSecrets({len(self._forms)} forms)"
+
+    def hide(self, text: str) -> str:
+        """The text with every secret masked; what is too short to be one stays."""
+        if len(text) < 6:
+            return text
+        if self._forms:
+            text = without(text, self._forms)
+        text = _TOKEN.sub(r"\1.***", text)
+        text = _BEARER.sub(r"\1***", text)
+        return _PASSWORD.sub(r"\1***@", text)
+
+
+def _values(secret: str) -> Iterable[str]:
+    yield secret
+    if "://" in secret:
+        try:
+            password = urlsplit(secret).password
+        except ValueError:
+            return
+        if password:
+            yield password
+            yield unquote(password)

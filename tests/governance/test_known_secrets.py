@@ -1,0 +1,65 @@
+"""No secret that the process knows, and no token of ours, gets through."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.governance.known_secrets import KnownSecrets
+from tests.fakes.properties import examples
+
+SECRET = "sk-canary/0123456789+abcdefghij=="
+URL = "postgresql://relay:p%40ss-canary-word@db.test/relay"
+KNOWN = KnownSecrets([SECRET, URL, "short"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        quote(SECRET, safe=""),
+        SECRET.replace("/", "\\/"),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.b64encode(b"me:" + SECRET.encode()).decode(),
+        URL,
+        "p%40ss-canary-word",
+        "p@ss-canary-word",
+    ],
+)
+def test_every_form_is_hidden(form: str) -> None:
+    hidden = KNOWN.hide(f"he said {form} to me")
+    assert form not in hidden
+    assert "canary" not in hidden
+    assert hidden.startswith("he said ")
+    assert hidden.endswith(" to me") or "***" in hidden
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+@examples(50, full=2000)
+def test_secret_is_hidden_anywhere(before: str, after: str) -> None:
+    assert SECRET not in KNOWN.hide(before + SECRET + after)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("rtk_0123456789abcdef.ABCDEFabcdef0123456789", "rtk_0123456789abcdef.***"),
+        ("key rta_0123456789abcdef.ABCDEFabcdef0123456789!", "key rta_0123456789abcdef.***!"),
+        ("authorization: Bearer abcdefghijkl", "authorization: Bearer ***"),
+        ("redis://user:word@host/0", "redis://user:***@host/0"),
+        ("key rtk_0123456789abcdef was revoked", "key rtk_0123456789abcdef was revoked"),
+        ("models.fast: there is no provider 'x'", "models.fast: there is no provider 'x'"),
+        ("fast", "fast"),
+        ("", ""),
+    ],
+)
+def test_what_we_do_not_know_is_found_by_its_form(text: str, hidden: str) -> None:
+    assert KnownSecrets().hide(text) == hidden
+
+
+def test_registry_shows_nothing() -> None:
+    assert "canary" not in repr(KNOWN)
