@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +18,9 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from tests.fakes.properties import IS_FULL
 from tests.governance.ledger_steps import WEIGHTS, DataDraws, House, drive
 from tests.governance.ledger_worlds import LedgerWorld, MemoryWorld
+
+NIGHT_S = 3600 if IS_FULL else 60
+"""What one test may take."""
 
 
 class BudgetMachine(RuleBasedStateMachine):
@@ -52,7 +56,8 @@ for _name in WEIGHTS:
     setattr(BudgetMachine, _name, _rule(_name))
 
 
-def _run(world: LedgerWorld, count: int, steps: int) -> None:
+def run_machine_on(world: LedgerWorld, count: int, steps: int) -> None:
+    """Run so many examples of so many steps."""
     machine: Any = type("Machine", (BudgetMachine,), {"world": world})
     run_machine(
         machine,
@@ -65,10 +70,12 @@ def _run(world: LedgerWorld, count: int, steps: int) -> None:
     )
 
 
+@pytest.mark.timeout(NIGHT_S)
 def test_machine_in_memory() -> None:
-    _run(MemoryWorld(), 300 if IS_FULL else 25, 60 if IS_FULL else 30)
+    run_machine_on(MemoryWorld(), 300 if IS_FULL else 25, 60 if IS_FULL else 30)
 
 
+@pytest.mark.timeout(NIGHT_S)
 def test_long_run_in_memory() -> None:
     operations = 1_000_000 if IS_FULL else 3_000
     assert drive(MemoryWorld(), 7, operations, episode=120) == operations
