@@ -29,6 +29,7 @@ from bench.cases import (
     loser_leaks,
     micro,
     paced_sessions,
+    postgres_reserve,
     segment_race,
     shadow_check,
 )
@@ -58,6 +59,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "hedge_tail": hedge_tail.run,
+    "postgres_reserve": postgres_reserve.run,
 }
 LONG = frozenset(
     {
@@ -69,6 +71,7 @@ LONG = frozenset(
         "loser_leaks",
         "shadow_check",
         "hedge_tail",
+        "postgres_reserve",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -91,6 +94,7 @@ SUMMARIES = {
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "hedge_tail": hedge_tail.__doc__,
+    "postgres_reserve": postgres_reserve.__doc__,
 }
 
 _PACKAGES = (
