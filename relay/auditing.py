@@ -14,18 +14,24 @@ from relay.governance.audit_checkpoint import Checkpoint
 from relay.governance.audit_syslog import Syslog
 from relay.governance.audit_trail import AuditTrail
 from relay.governance.known_secrets import KnownSecrets
+from relay.governance.pepper import Pepper
 from relay.store.audit_store import AuditStore
 
 
 def keys_of(config: Config) -> tuple[AuditKey, ...]:
     """What entries are signed with, then what they may have been signed with before; none where
     nothing is audited."""
-    audit = config.audit
+    audit, auth = config.audit, config.auth
     if audit is None:
         return ()
-    texts = [audit.key] if audit.key is not None else []
-    texts += audit.old_keys
-    return tuple(AuditKey.from_text(text.get_secret_value()) for text in texts)
+    texts = [*([audit.key] if audit.key is not None else []), *audit.old_keys]
+    own = [AuditKey.from_text(text.get_secret_value()) for text in texts]
+    if auth is None:
+        return tuple(own)
+    peppers = [Pepper(text.get_secret_value()) for text in (auth.pepper, *auth.old_peppers)]
+    made = [AuditKey(pepper.key("audit")) for pepper in peppers]
+    # The present one comes first: that of the file, or of the present pepper.
+    return (*own, *made) if audit.key is not None else (made[0], *own, *made[1:])
 
 
 def audit_of(config: Config) -> AuditConfig:

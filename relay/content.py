@@ -283,7 +283,9 @@ class Policy:
     hold_until_commit: bool = False
     """With `speculative`: nothing of the answer leaves it either."""
     tenant: str = ""
-    """Who pays; empty while there are no keys."""
+    """Who pays: a team's id; where there are no keys a name of the bearer, or empty."""
+    key_id: str = ""
+    """Of the key that asks; empty where there are no keys."""
     traceparent: str = ""
     """W3C trace context that the generation belongs to: valid, or empty."""
     prompt_cache: PromptCache = ""
@@ -328,6 +330,9 @@ class GenerateRequest:
     native: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By wire: fields beside `extra` that are for that wire alone."""
     policy: Policy = field(default_factory=Policy)
+    asked_as: str = ""
+    """The client's name of the model where the relay itself has put another in its place, else
+    empty: permissions and limits go by it."""
 
     def extra_on(self, wire: str) -> Mapping[str, Any]:
         """The further fields as far as a wire may look into them: a chat body may hold fields of

@@ -14,8 +14,8 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
+from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import Asked, Ledger, LedgerEntry
-from relay.governance.tenant import Tenants
 from relay.outcome import AttemptRecord, AttemptRole
 from relay.planner import Planner
 from relay.race import run_race
@@ -79,7 +79,7 @@ class Services:
     lane_bytes: int = 65_536
     is_draining: bool = False
     live: Live = field(default_factory=Live)
-    tenants: Tenants = field(default_factory=Tenants)
+    gate: Gate = field(default_factory=OpenGate)
     planner: Planner = field(init=False)
     """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0

@@ -20,6 +20,7 @@ from relay.content import GenerateRequest
 from relay.dispatch import Services
 from relay.errors import CancelReason, ClientCancelled, RelayError
 from relay.generation import Generation
+from relay.governance.grants import granted
 from relay.routing.catalog import Target
 
 _log = structlog.get_logger("relay.prewarm")
@@ -59,6 +60,7 @@ class Prewarm:
             replace(
                 request,
                 model=target.name,  # no other one, and none after it
+                asked_as=request.model,
                 sampling=replace(request.sampling, max_output_tokens=OUTPUT_TOKENS, choices=None),
             ),
             generation_id=request_id,
@@ -73,9 +75,10 @@ class Prewarm:
         """
         Raises:
             UnknownModel: nothing has the request's name of a model.
+            PermissionDenied, Unauthenticated, StoreDown: the key does not go so far.
         """
         services = self._services
-        return services.planner.first(services.catalog.resolve(request.model))
+        return services.planner.first(granted(services.gate, services.catalog, request).route)
 
     async def _run(self, generation: Generation) -> None:
         async with generation:

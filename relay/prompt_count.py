@@ -15,6 +15,7 @@ from relay.codecs.base import CountsTokens
 from relay.content import GenerateRequest
 from relay.dispatch import Services
 from relay.errors import Draining, Reason, RelayError, Source
+from relay.governance.grants import granted
 from relay.redaction import redact
 from relay.routing.catalog import Target
 from relay.tokens import estimate_prompt_tokens
@@ -41,6 +42,7 @@ async def count_prompt(services: Services, request: GenerateRequest) -> PromptCo
     """
     Raises:
         UnknownModel: no target has this name.
+        PermissionDenied, Unauthenticated, StoreDown: as `relay.governance.grants.granted`.
         Draining: this worker is shutting down.
         UnsupportedFeature, InvalidRequest: the target's wire cannot say something of it.
         UpstreamStatus: the provider refuses the prompt.
@@ -49,7 +51,7 @@ async def count_prompt(services: Services, request: GenerateRequest) -> PromptCo
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    target = services.catalog.resolve(request.model).candidates[0]
+    target = granted(services.gate, services.catalog, request).route.candidates[0]
     try:
         async with asyncio.timeout(MOST_S):
             tokens = await _ask(services, request, target)

@@ -27,13 +27,15 @@ import structlog
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy import Engine
 
-from relay.auditing import described
+from relay.auditing import described, trail_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.cors import with_cors
+from relay.frontends.grpc_gate import KeyCheck
 from relay.frontends.grpc_peer import PeerCheck
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
@@ -42,12 +44,18 @@ from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.governance import audit_actions as actions
-from relay.governance.audit_trail import NoTrail, Trail
+from relay.governance.access import Access
+from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
+from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
+from relay.store.base import StoreUnavailable
+from relay.store.engine import engine_for, make_ready
 from relay.store.learned import sqlite_path
+from relay.store.revisions import SchemaError
+from relay.store.sqlite_file import DamagedFile
 from relay.tls.door import Door
 from relay.tls.doors import Doors
 from relay.tls.grpc_door import credentials, looks_at_calls, refusal
@@ -180,8 +188,8 @@ class Worker:
     ) -> None:
         """
         Args:
-            trail: where the audit log is told; the caller starts it before the worker, and closes
-                it after.
+            trail: where the audit log is told, started before the worker and closed after it by
+                the caller; None for one of the worker's own, if the configuration has `audit`.
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
             worker: number of one of several that share the ports; the first has what cannot be
                 shared, the admin listener and the Unix socket. None for the only one.
@@ -194,7 +202,8 @@ class Worker:
         self._reuse_port = worker is not None
         self._is_first = not worker
         self._number = worker or 0
-        self._trail = trail or NoTrail()
+        self._trail: Trail = trail or NoTrail()
+        self._own_trail: AuditTrail | None = None
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -205,6 +214,8 @@ class Worker:
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
+        self._access: Access | None = None
+        self._engine: Engine | None = None
         self._doors: Doors | None = None
         self._started_s = time.monotonic()
         self.grpc_port = 0
@@ -226,16 +237,18 @@ class Worker:
             self._doors = await asyncio.to_thread(Doors, self._config)
         except TlsError as error:
             raise StartError(str(error)) from error
+        await self._open_store()
+        gate = await self._let_in()
         transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
             transport=transport,
-            ledger=NullLedger(),
+            ledger=NullLedger(gate),
             reaper=Reaper(),
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
-            tenants=Tenants(os.environ.get(SALT_VARIABLE)),
+            gate=gate,
         )
         transport.on_dial = services.dialled
         await self._warm(self._catalog)
@@ -279,6 +292,37 @@ class Worker:
             engine=self._config.transport.engine,
         )
 
+    async def _open_store(self) -> None:
+        """What keys and the audit log are kept in; the log's trail begins with it.
+
+        Raises:
+            StartError: the store has tables of another version, or is damaged.
+        """
+        config, store = self._config, self._config.store
+        if store is None or (config.auth is None and config.audit is None):
+            return
+        url = store.url.get_secret_value()
+        try:
+            await asyncio.to_thread(make_ready, url, store.migrate)
+        except (SchemaError, DamagedFile) as error:
+            raise StartError(str(error)) from error
+        except StoreUnavailable as error:
+            _log.warning("store_unavailable", why=str(error))
+        self._engine = engine_for(url)
+        if config.audit is not None and isinstance(self._trail, NoTrail):
+            self._trail = self._own_trail = trail_of(config, self._engine, anchors=self._is_first)
+            self._own_trail.start()
+
+    async def _let_in(self) -> Gate:
+        """Who may call: whoever has a key where the configuration says `auth`."""
+        auth = self._config.auth
+        if auth is None or self._engine is None:
+            return OpenGate(Tenants(os.environ.get(SALT_VARIABLE)))
+        self._access = Access(auth, self._engine, time.monotonic)
+        self._access.gate.on_denied = self._key_denied
+        await self._access.start()
+        return self._access.gate
+
     async def _take_over(self, catalog: Catalog) -> None:
         """Connect to the providers of a new configuration, then let those go that it does not
         name."""
@@ -319,9 +363,11 @@ class Worker:
 
     async def _start_grpc(self, services: Services) -> None:
         listener, door = self._config.server.grpc, self._door("grpc")
-        checks = []
+        checks: list[grpc.aio.ServerInterceptor] = []
         if door is not None and looks_at_calls(door):
             checks.append(PeerCheck(partial(refusal, door)))
+        if services.gate.needs_keys:
+            checks.append(KeyCheck(services.gate, (SERVICE, health.SERVICE_NAME)))
         server = grpc.aio.server(
             interceptors=checks,
             options=grpc_options(self._config, reuse_port=self._reuse_port),
@@ -445,6 +491,14 @@ class Worker:
             services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
+    def _key_denied(self, address: str) -> None:
+        self._trail.note(
+            actions.KEY_DENIED,
+            at_us=time.time_ns() // 1000,
+            actor=actions.address_actor(address),
+            outcome=actions.DENIED,
+        )
+
     def _audit(self, action: str, detail: dict[str, Any], outcome: str = actions.DONE) -> None:
         """Tell the audit log what this worker did with a configuration."""
         self._trail.note(
@@ -501,6 +555,12 @@ class Worker:
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
+        if self._access is not None:
+            await self._access.aclose()
+        if self._own_trail is not None:
+            await self._own_trail.aclose()
+        if self._engine is not None:
+            self._engine.dispose()
 
     # --- state ------------------------------------------------------------------------------
 
@@ -526,6 +586,7 @@ class Worker:
             "generations": len(services.live),
             "prewarms": services.prewarms,
             "background": len(services.reaper),
+            "audit": self._trail.describe() if isinstance(self._trail, AuditTrail) else None,
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
             "targets": self._targets(services),

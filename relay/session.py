@@ -27,6 +27,7 @@ from relay.errors import (
     TooManyGenerations,
 )
 from relay.generation import Generation
+from relay.governance.grants import granted
 from relay.outbox import Lane, Outbox
 from relay.outcome import GenerationEnd, refused
 from relay.prewarm import Prewarm
@@ -56,10 +57,11 @@ def check_acceptable(services: Services, request: GenerateRequest) -> None:
     Raises:
         Draining: this worker takes nothing new.
         UnknownModel: no alias, provider or listed model has the name.
+        PermissionDenied, Unauthenticated, StoreDown: as `relay.governance.grants.granted`.
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    services.catalog.resolve(request.model)
+    granted(services.gate, services.catalog, request)
 
 
 def log_refusal(error: RelayError, request_id: str) -> None:

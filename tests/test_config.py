@@ -78,6 +78,7 @@ def test_schema_describes_the_file() -> None:
         "transport",
         "store",
         "audit",
+        "auth",
         "tls",
         "providers",
         "models",

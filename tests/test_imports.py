@@ -62,7 +62,7 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES | {"redaction", "store.base", "store.limit_store", "store.token_bucket"},
+    "governance": LEAVES | {"config", "redaction", "routing.catalog", "store"},
     "resilience": set(),
     "store": {"governance.audit_chain"},
     "target_news": {"resilience.breaker", "target_state"},
@@ -70,9 +70,10 @@ MAY_USE: dict[str, set[str]] = {
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {
         "codecs.registry",
-        "transport.base",
         "governance.audit_chain",
         "governance.audit_syslog",
+        "governance.pepper",
+        "transport.base",
     },
     "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},
@@ -111,9 +112,16 @@ MAY_USE: dict[str, set[str]] = {
     "generation_log": LEAVES,
     "outbox": LEAVES,
     "prompt_count": LEAVES
-    | {"dispatch", "codecs.base", "redaction", "routing.catalog", "transport.base"},
-    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
-    "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
+    | {
+        "dispatch",
+        "codecs.base",
+        "governance.grants",
+        "redaction",
+        "routing.catalog",
+        "transport.base",
+    },
+    "prewarm": LEAVES | {"generation", "governance.grants", "dispatch", "routing.catalog"},
+    "session": LEAVES | {"generation", "governance.grants", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
     | {
         "session",
@@ -121,7 +129,10 @@ MAY_USE: dict[str, set[str]] = {
         "generation",
         "dispatch",
         "config",
-        "governance.tenant",
+        "governance.gate",
+        "governance.grants",
+        "governance.scopes",
+        "governance.token_text",
         "prompt_count",
         "routing.catalog",
         "redaction",

@@ -22,6 +22,7 @@ from relay.config.aliases import (
     TimeoutsConfig,
 )
 from relay.config.audit import AuditConfig
+from relay.config.auth import AuthConfig
 from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.known import known_providers
 from relay.config.listeners import (
@@ -68,6 +69,7 @@ __all__ = [
     "AdminListener",
     "AliasConfig",
     "AuditConfig",
+    "AuthConfig",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",

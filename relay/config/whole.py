@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from relay.config.aliases import AliasConfig
 from relay.config.audit import AuditConfig
+from relay.config.auth import AuthConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
@@ -18,7 +19,6 @@ from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
-    "auth",
     "limits",
     "budgets",
     "policies",
@@ -38,6 +38,7 @@ class Config(Model):
     audit: AuditConfig | None = Field(
         None, description="who did what, and who was refused; always there where `auth` is"
     )
+    auth: AuthConfig | None = None
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
@@ -55,16 +56,22 @@ class Config(Model):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_audited(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("auth") is not None and not value.get("audit"):
+        if isinstance(value, dict) and value.get("auth") is not None and value.get("audit") is None:
             return {**value, "audit": {}}
         return value
+
+    @model_validator(mode="after")
+    def _keys_are_kept(self) -> Config:
+        if self.auth is not None and self.store is None:
+            raise ValueError("auth: keys are kept in a store; add `store: {}` for relay.db here")
+        return self
 
     @model_validator(mode="after")
     def _audit_is_kept(self) -> Config:
         if self.audit is not None:
             if self.store is None:
                 raise ValueError("audit: needs a store; add `store: {}` for relay.db here")
-            if self.audit.key is None and not self.has_keys:
+            if self.audit.key is None and self.auth is None:
                 raise ValueError("audit.key: needed where there is no auth.pepper to make one from")
         return self
 
@@ -96,7 +103,7 @@ class Config(Model):
     @property
     def has_keys(self) -> bool:
         """Whether callers of gRPC and HTTP need a key."""
-        return getattr(self, "auth", None) is not None
+        return self.auth is not None
 
     @property
     def exposed(self) -> list[str]:
@@ -112,12 +119,10 @@ class Config(Model):
         listeners are open and connections made by then. Of TLS the files may be others."""
         found = [
             path
-            for section in ("server", "transport")
-            for path in _differing(getattr(self, section), getattr(other, section), section)
+            for section in ("server", "transport", "store", "auth", "audit")
+            for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
-        if self.audit != other.audit:
-            found.append("audit")
         return found + [
             f"server.{name}.tls"
             for name in self.server.listeners
@@ -125,13 +130,12 @@ class Config(Model):
         ]
 
 
-def _differing(one: BaseModel, other: BaseModel, path: str) -> list[str]:
-    """Paths of the fields whose values are not the same."""
-    found: list[str] = []
-    for name in type(one).model_fields:
-        mine, theirs = getattr(one, name), getattr(other, name)
-        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
-            found += _differing(mine, theirs, f"{path}.{name}")
-        elif mine != theirs:
-            found.append(f"{path}.{name}")
-    return found
+def _changed(mine: object, theirs: object, path: str) -> list[str]:
+    """Paths of the values that are not the same."""
+    if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+        return [
+            found
+            for name in type(mine).model_fields
+            for found in _changed(getattr(mine, name), getattr(theirs, name), f"{path}.{name}")
+        ]
+    return [] if mine == theirs else [path]

@@ -1,48 +1,126 @@
-"""Who a request comes from, as the headers around it tell: not what it asks for."""
+"""Who a request comes from, as what is around it tells: not what it asks for.
+
+Asked once for every HTTP request and every RPC, before anything else is read of it. A key comes as
+`authorization: Bearer`, as `x-api-key` (Anthropic's clients), as `api-key` (Azure's), from a
+browser's WebSocket among its subprotocols, or is stood for by a client certificate. Where there
+are several, the first that looks like a key of ours is meant: SDKs send others along.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
-from relay.governance.tenant import Tenants
+from relay.frontends.asgi import TLS, WEBSOCKET, Scope
+from relay.governance import token_text
+from relay.governance.gate import Gate
+from relay.tls.names import names_of
 from relay.trace_context import valid_traceparent
+
+CALLER: Final = "rtrelay.caller"
+"""Of the scope of an HTTP request whose caller was let in: a `Caller`. A handler that asks for one
+where there is none is a bug, and serves nothing."""
+BROWSER_KEY: Final = "openai-insecure-api-key."
+"""What a browser puts before its key, having no headers, to make it a subprotocol."""
+_HEADERS: Final = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2}
+"""Where keys are, and which of them counts first."""
+_METADATA: Final = {name.decode(): rank for name, rank in _HEADERS.items()}
+_SCHEME: Final = "bearer"
 
 
 class Caller(NamedTuple):
     """What holds for every generation of one HTTP request or one RPC."""
 
     tenant: str = ""
-    """Who pays; "" without a bearer or key."""
+    """Who pays; "" where there are no keys and no bearer came."""
     traceparent: str = ""
     """Valid, or empty."""
+    key_id: str = ""
+    """Of the key that asks; "" where there are no keys."""
 
 
 NOBODY = Caller()
 
 
-def caller_of_headers(tenants: Tenants, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-    """Of the headers of an HTTP request, names in lower case."""
-    tenant = traceparent = ""
-    for name, value in headers:
-        if name == b"authorization":
-            tenant = tenants.name(value.decode("latin-1"))
-        elif name == b"x-api-key":  # Anthropic's clients; one key is one tenant either way
-            tenant = tenant or tenants.name(value.decode("latin-1"))
+class RpcContext(Protocol):
+    """What is needed of grpc's."""
+
+    def invocation_metadata(self) -> Any: ...
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
+
+    def peer(self) -> str: ...
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Of an HTTP request that was let in."""
+    caller: Caller = scope[CALLER]
+    return caller
+
+
+def caller_of_scope(gate: Gate, scope: Scope) -> Caller:
+    """Of an HTTP request, names of headers in lower case.
+
+    Raises:
+        Unauthenticated, TooManyBadKeys, StoreDown: as `Gate.identify`.
+    """
+    found: list[tuple[int, str]] = []
+    traceparent = ""
+    for name, value in scope["headers"]:
+        if (rank := _HEADERS.get(name)) is not None:
+            found.append((rank, value.decode("latin-1")))
         elif name == b"traceparent":
             traceparent = valid_traceparent(value.decode("latin-1"))
-    return Caller(tenant, traceparent)
+    if (offer := scope.get(WEBSOCKET)) is not None:
+        found += [
+            (len(_HEADERS), name.removeprefix(BROWSER_KEY))
+            for name in offer.subprotocols
+            if name.startswith(BROWSER_KEY)
+        ]
+    names: Sequence[str] = scope.get("extensions", {}).get(TLS, {}).get("names", ())
+    client = scope.get("client")
+    identity = gate.identify(_bearer(found), names, client[0] if client else "")
+    return Caller(identity.tenant, traceparent, identity.key_id)
 
 
-def caller_of_metadata(
-    tenants: Tenants, metadata: Iterable[tuple[str, str | bytes]] | None
-) -> Caller:
-    """Of an RPC's metadata."""
-    tenant = traceparent = ""
-    for name, value in metadata or ():
-        if isinstance(value, str):
-            if name == "authorization":
-                tenant = tenants.name(value)
-            elif name == "traceparent":
-                traceparent = valid_traceparent(value)
-    return Caller(tenant, traceparent)
+def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
+    """Of an RPC; raises as `caller_of_scope`."""
+    found: list[tuple[int, str]] = []
+    traceparent = ""
+    for name, value in context.invocation_metadata() or ():
+        if not isinstance(value, str):
+            continue
+        if (rank := _METADATA.get(name)) is not None:
+            found.append((rank, value))
+        elif name == "traceparent":
+            traceparent = valid_traceparent(value)
+    names: Sequence[str] = ()
+    peer = ""
+    if gate.needs_keys:  # both cost more than all the rest
+        names = names_of(context.auth_context())
+        peer = _address(context.peer())
+    identity = gate.identify(_bearer(found), names, peer)
+    return Caller(identity.tenant, traceparent, identity.key_id)
+
+
+def _bearer(found: list[tuple[int, str]]) -> str:
+    """The one that counts of those that came."""
+    found.sort(key=lambda one: one[0])
+    bearers = [bearer for _, value in found if (bearer := _without_scheme(value))]
+    ours = (bearer for bearer in bearers if token_text.looks_like_one(bearer))
+    return next(ours, bearers[0] if bearers else "")
+
+
+def _without_scheme(value: str) -> str:
+    """The scheme's word does not matter, nor do spaces around the bearer."""
+    scheme, _, rest = value.strip().partition(" ")
+    return rest.strip() if scheme.lower() == _SCHEME else value.strip()
+
+
+def _address(peer: str) -> str:
+    """Without the port: of `ipv4:127.0.0.1:5`, `ipv6:[::1]:5` or `ipv6:%5B::1%5D:5`, `unix:...`."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return peer
+    host = rest.replace("%5B", "[").replace("%5D", "]").rpartition(":")[0]
+    return host.strip("[]").partition("%")[0]

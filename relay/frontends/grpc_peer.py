@@ -15,16 +15,10 @@ AuthContext = Mapping[str, Iterable[bytes]]
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 
-class PeerCheck(grpc.aio.ServerInterceptor):
-    """Asks for each RPC of every service, so once a session too."""
+class RpcCheck(grpc.aio.ServerInterceptor):
+    """Looks at each RPC of every service, so once a session too, before its handler runs."""
 
-    def __init__(self, refusal: Callable[[AuthContext], str]) -> None:
-        """
-        Args:
-            refusal: why an RPC with this auth context is not taken, in words for its client; ""
-                where it is.
-        """
-        self._refusal = refusal
+    def __init__(self) -> None:
         self._guarded: dict[Any, Any] = {}
         """By the handler itself: a server has a few."""
 
@@ -46,23 +40,39 @@ class PeerCheck(grpc.aio.ServerInterceptor):
         if inspect.isasyncgenfunction(inner):
 
             async def yields(request: Any, context: Any) -> AsyncIterator[Any]:
-                await self._check(context)
+                await self.check(context)
                 async for answer in inner(request, context):
                     yield answer
 
             return handler._replace(**{kind: yields})
 
         async def returns(request: Any, context: Any) -> Any:
-            await self._check(context)
+            await self.check(context)
             return await inner(request, context)
 
         return handler._replace(**{kind: returns})
 
-    async def _check(self, context: Any) -> None:
+    async def check(self, context: Any) -> None:
         """
         Raises:
             grpc.aio.AbortError: it is refused, and its client was told.
         """
+        raise NotImplementedError
+
+
+class PeerCheck(RpcCheck):
+    """See the module."""
+
+    def __init__(self, refusal: Callable[[AuthContext], str]) -> None:
+        """
+        Args:
+            refusal: why an RPC with this auth context is not taken, in words for its client; ""
+                where it is.
+        """
+        super().__init__()
+        self._refusal = refusal
+
+    async def check(self, context: Any) -> None:
         if why := self._refusal(context.auth_context()):
             details, status = to_trailers(Unauthenticated(why))
             await context.abort(

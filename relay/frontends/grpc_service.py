@@ -25,7 +25,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import grpc
 import structlog
@@ -47,7 +47,7 @@ from relay.errors import (
     SessionIdle,
     SlowConsumer,
 )
-from relay.frontends.caller import Caller, caller_of_metadata
+from relay.frontends.caller import Caller, caller_of_rpc
 from relay.frontends.grpc_status import to_status, to_trailers
 from relay.frontends.proto_in import (
     check_generation_id,
@@ -82,6 +82,8 @@ LONG_REQUEST_BYTES = 64 * 1024
 """Between reading a request that is longer and encoding it for a provider, others have a turn."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+Asked = TypeVar("Asked")
+"""What a handler is given beside its context: a message, or an iterator of them."""
 
 
 def hard_limit_bytes(settings: GrpcListener) -> int:
@@ -98,20 +100,37 @@ class RelayService:
         self._sessions: dict[_Conversation, asyncio.Task[object] | None] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a grpc.aio server registers; (de)serialisation stays with us."""
+        """What a grpc.aio server registers; (de)serialisation stays with us. No method is in it but
+        behind `_let_in`."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Converse": grpc.stream_stream_rpc_method_handler(self.converse),
-                "Generate": grpc.unary_stream_rpc_method_handler(self.generate),
+                "Converse": grpc.stream_stream_rpc_method_handler(self._let_in(self.converse)),
+                "Generate": grpc.unary_stream_rpc_method_handler(self._let_in(self.generate)),
             },
         )
 
-    async def converse(self, requests: AsyncIterator[bytes], context: Context) -> None:
+    def _let_in(
+        self, serve: Callable[[Asked, Context, Caller], Awaitable[None]]
+    ) -> Callable[[Asked, Context], Awaitable[None]]:
+        """The handler of an RPC whose caller is known before anything is read of it."""
+
+        async def handler(asked: Asked, context: Context) -> None:
+            try:
+                caller = caller_of_rpc(self._services.gate, context)
+            except RelayError as error:
+                await abort(context, error)
+            await serve(asked, context, caller)
+
+        return handler
+
+    async def converse(
+        self, requests: AsyncIterator[bytes], context: Context, caller: Caller
+    ) -> None:
         """One session; see the contract for its rules."""
         if self._services.is_draining:
-            await _abort(context, Draining("this relay is shutting down; connect again"))
-        conversation = _Conversation(self._services, self._settings, context)
+            await abort(context, Draining("this relay is shutting down; connect again"))
+        conversation = _Conversation(self._services, self._settings, context, caller)
         self._sessions[conversation] = asyncio.current_task()
         try:
             await conversation.run()
@@ -135,7 +154,7 @@ class RelayService:
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
 
-    async def generate(self, request: bytes, context: Context) -> None:
+    async def generate(self, request: bytes, context: Context, caller: Caller) -> None:
         """One generation without a session."""
         services = self._services
         received_s = services.clock()
@@ -146,16 +165,16 @@ class RelayService:
             generation_id = start.generation_id or request_id
             check_generation_id(generation_id)
         except RelayError as error:
-            await _abort(context, error)
+            await abort(context, error)
         frames = FrameEncoder(generation_id, request_id, start.turn_id, start.output)
         try:
             _refuse_session_features(start)
-            wanted = to_generate_request(start, None, _caller(services, context))
+            wanted = to_generate_request(start, None, caller)
             check_acceptable(services, wanted)
         except RelayError as error:
             log_refusal(error, request_id)
             await context.write(frames.end(refused(error), None))
-            await _abort(context, error)
+            await abort(context, error)
         if len(request) > LONG_REQUEST_BYTES:  # in a session the generation has a task of its own
             await asyncio.sleep(0)
         generation = Generation(
@@ -196,7 +215,7 @@ class RelayService:
             await _ended(writer, request_id)
         failure = _bug_of(writer, request_id) or end.error or slow
         if failure is not None:
-            await _abort(context, failure)
+            await abort(context, failure)
 
 
 def _refuse_session_features(start: relay_pb.Start) -> None:
@@ -212,13 +231,15 @@ def _refuse_session_features(start: relay_pb.Start) -> None:
 class _Conversation:
     """One Converse RPC: frames of the client to the session, the outbox to the client."""
 
-    def __init__(self, services: Services, settings: GrpcListener, context: Context) -> None:
+    def __init__(
+        self, services: Services, settings: GrpcListener, context: Context, caller: Caller
+    ) -> None:
         self._services = services
         self._settings = settings
         self._context = context
         self._id = _new_id("ses")
         self._setup: relay_pb.Setup | None = None
-        self._caller = _caller(services, context)
+        self._caller = caller
         self._outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
         self._session = Session(services, self._outbox, settings.max_live_generations)
         self._scope = Scope()
@@ -279,7 +300,7 @@ class _Conversation:
         await self._session.finished()
         slow = await _let_out(self._outbox, writer)
         if slow is not None:
-            await _abort(self._context, slow)
+            await abort(self._context, slow)
         await writer
 
     async def _end_with(self, cause: RelayError, writer: asyncio.Task[None]) -> NoReturn:
@@ -291,7 +312,7 @@ class _Conversation:
         self._is_reading = False
         await self._session.aclose()
         await _let_out(self._outbox, writer)
-        await _abort(self._context, cause)
+        await abort(self._context, cause)
 
     def _look_whether_idle(self) -> None:
         """A timer for many frames: it looks at when the last one came."""
@@ -487,7 +508,7 @@ def _bug_of(writer: asyncio.Task[None], id_: str) -> InternalError | None:
     return InternalError(f"the relay failed; {id_} is in its log")
 
 
-async def _abort(context: Context, error: RelayError) -> NoReturn:
+async def abort(context: Context, error: RelayError) -> NoReturn:
     """End the RPC with the error's status; see `grpc_status` for what its trailers hold.
 
     Raises:
@@ -503,10 +524,6 @@ async def _abort(context: Context, error: RelayError) -> NoReturn:
 
 
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
-
-
-def _caller(services: Services, context: Context) -> Caller:
-    return caller_of_metadata(services.tenants, context.invocation_metadata())
 
 
 def _new_id(prefix: str) -> str:

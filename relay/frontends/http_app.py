@@ -1,10 +1,12 @@
 """The HTTP shim: one ASGI application, a literal table of routes.
 
 Handlers are found by exact path and method, so there is nothing to bypass; the paths that hold a
-name, a model's, a response's or an Azure deployment's, look it up and nothing else. HEAD is GET
-whose body is not sent (RFC 9110 9.3.2; the connection drops it). Every answer carries a request id;
-every error is the error object of the API that its path belongs to, OpenAI's where there is none,
-so that the clients people have can read it.
+name, a model's, a response's or an Azure deployment's, look it up and nothing else. Where the relay
+has keys, whoever calls is asked for one first: without it nothing is looked for, and so nothing
+told, but whether the process lives and is ready, which are a table of their own (`/openapi.json`
+names a model, so it is not in it). HEAD is GET whose body is not sent (RFC 9110 9.3.2; the
+connection drops it). Every answer carries a request id; every error is the error object of the API
+that its path belongs to, OpenAI's where there is none, so that the clients people have can read it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from relay.frontends.asgi import (
     Send,
     send_answer,
 )
+from relay.frontends.caller import CALLER, caller_of, caller_of_scope
 from relay.frontends.cors import check_request
 from relay.frontends.http_errors import error_body, http_status, retry_headers
 from relay.frontends.http_generation import (
@@ -43,7 +46,7 @@ from relay.frontends.model_rows import model_list, model_row
 from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_anthropic
 from relay.frontends.openapi import openapi_json
 from relay.frontends.passthrough import Passthrough
-from relay.frontends.passthrough_rules import AREAS, METHODS, PREFIX
+from relay.frontends.passthrough_rules import METHODS, is_handed_through
 from relay.frontends.response_store import ResponseStore
 from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
@@ -53,6 +56,8 @@ from relay.frontends.surfaces.count_tokens import count_tokens
 from relay.frontends.surfaces.embeddings import EmbeddingsApi
 from relay.frontends.surfaces.messages import Messages
 from relay.frontends.surfaces.responses import Responses
+from relay.governance.grants import allows, route_of, scopes_of
+from relay.governance.scopes import Scopes
 
 _log = structlog.get_logger("relay.http")
 
@@ -62,6 +67,7 @@ ErrorBody = Callable[[RelayError, str], bytes]
 _MODELS = "/v1/models"
 _MESSAGES = "/v1/messages"
 _COUNT_TOKENS = "/v1/messages/count_tokens"
+_READS = ("GET", "HEAD")
 _AZURE = "/openai"
 _AZURE_V1 = "/openai/v1/"
 _DEPLOYMENTS = "/openai/deployments/"
@@ -79,10 +85,11 @@ class HttpApp:
         self._started_at_s = int(time.time())
         self._routes: dict[str, dict[str, Handler]] = {
             _MODELS: {"GET": self._models},
-            "/healthz": {"GET": self._healthz},
-            "/readyz": {"GET": self._readyz},
             "/openapi.json": {"GET": self._openapi},
         }
+        self._open: dict[str, Handler] = {"/healthz": self._healthz, "/readyz": self._readyz}
+        """What is served to those without a key: reads alone."""
+        self._routes |= {path: {"GET": handler} for path, handler in self._open.items()}
         self._answers = KeptAnswers(settings.kept_answers, services.clock)
         self._passthrough = Passthrough(services, settings.origins)
         self._error_bodies: dict[str, ErrorBody] = {}
@@ -120,7 +127,7 @@ class HttpApp:
         max_bytes = self._settings.max_request_bytes
         self._add(RESPONSES, Responses(store, services.clock, max_bytes))
         if store is not None:
-            kept = StoredResponses(store, services.tenants, services.clock)
+            kept = StoredResponses(store, services.clock)
             self._below[f"{RESPONSES}/"] = {"GET": kept.get, "DELETE": kept.delete}
 
     def _add_made(self, path: str, make: Callable[[Scope], Surface], told: ErrorBody) -> None:
@@ -138,7 +145,11 @@ class HttpApp:
         request_id = f"req_{secrets.token_hex(12)}"
         try:
             check_request(scope, self._settings.origins)
-            await self._find(scope)(scope, receive, send, request_id)
+            handler = self._open.get(scope["path"]) if scope["method"] in _READS else None
+            if handler is None:
+                scope[CALLER] = caller_of_scope(self._services.gate, scope)
+                handler = self._find(scope)
+            await handler(scope, receive, send, request_id)
         except ClientCancelled:
             pass  # nobody is there to read an answer
         except RelayError as error:
@@ -163,10 +174,13 @@ class HttpApp:
         if methods is None:
             below = (begin for begin in self._below if path.startswith(begin) and path != begin)
             methods = self._below.get(next(below, ""))
-        if methods is None and self._passthrough.find(path) is not None:
-            methods = dict.fromkeys(METHODS, self._passthrough)
-            if handler := methods.get(method):
-                return handler
+        if methods is None and is_handed_through(path):
+            # Before it is looked for: which rows there are is not everybody's to know.
+            self._scopes(scope).check_passthrough()
+            if self._passthrough.find(path) is not None:
+                methods = dict.fromkeys(METHODS, self._passthrough)
+                if handler := methods.get(method):
+                    return handler
         if methods is None:
             raise _NoSuchPath(path)
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -194,23 +208,32 @@ class HttpApp:
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         catalog, made_s = self._services.catalog, self._started_at_s
+        names = self._names(scope)
         if is_of_anthropic(scope):
-            rows = anthropic_list(catalog.names(), made_s)
+            rows = anthropic_list(names, made_s)
         else:
-            rows = model_list(catalog, made_s)
+            rows = model_list(catalog, names, made_s)
         await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """One model; slashes in its name are its own.
 
         Raises:
-            UnknownModel: a request for it would fail the same way.
+            UnknownModel, PermissionDenied: a request for it would fail the same way.
         """
-        name = scope["path"][len(_MODELS) + 1 :]
-        row = model_row(self._services.catalog, name, self._started_at_s)
+        name, catalog = scope["path"][len(_MODELS) + 1 :], self._services.catalog
+        row = model_row(catalog, route_of(self._scopes(scope), catalog, name), self._started_at_s)
         if is_of_anthropic(scope):
             row = anthropic_row(name, self._started_at_s)
         await self._answer(send, row, request_id)
+
+    def _scopes(self, scope: Scope) -> Scopes:
+        return scopes_of(self._services.gate, caller_of(scope).key_id)
+
+    def _names(self, scope: Scope) -> list[str]:
+        """Of all models that the caller may ask for."""
+        scopes, catalog = self._scopes(scope), self._services.catalog
+        return [name for name in catalog.names() if allows(scopes, catalog, name)]
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
         headers: RawHeaders = request_id_headers(request_id)
@@ -227,14 +250,17 @@ class HttpApp:
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """What the shim serves, for tools."""
-        model = next(iter(self._services.catalog.names()), "fast")
+        model = next(iter(self._names(scope)), "fast")
         paths = {*self._routes, *(f"{begin}{{id}}" for begin in self._below)}
-        await send_answer(send, 200, openapi_json(paths, model))
+        needs_keys = self._services.gate.needs_keys
+        await send_answer(send, 200, openapi_json(paths, model, needs_keys=needs_keys))
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """Whether new work is welcome: no while draining."""
+        """Whether new work is welcome: no while draining, nor before keys could be read."""
         if self._services.is_draining:
             await send_answer(send, 503, b'{"status":"draining"}')
+        elif not self._services.gate.is_ready:
+            await send_answer(send, 503, b'{"status":"no keys yet"}')
         else:
             await send_answer(send, 200, b'{"status":"ready"}')
 
@@ -251,7 +277,7 @@ def _of_deployment(scope: Scope) -> str:
 class _NoSuchPath(InvalidRequest):
     def __init__(self, path: str) -> None:
         hint = ""
-        if path.startswith(PREFIX) or path.removeprefix("/v1/").partition("/")[0] in AREAS:
+        if is_handed_through(path):
             hint = ": no provider's row that it could go to says `passthrough: true`"
         super().__init__(f"there is nothing at {shown(path)}{hint}")
 

@@ -54,6 +54,7 @@ _TYPE = {
 }
 
 _CODE_OF_REASON = {
+    Reason.UNAUTHENTICATED: "invalid_api_key",
     Reason.UNKNOWN_MODEL: "model_not_found",
     Reason.UPSTREAM_MODEL_NOT_FOUND: "model_not_found",
     Reason.UPSTREAM_RATE_LIMITED: "rate_limit_exceeded",
@@ -108,8 +109,11 @@ def error_body(error: RelayError, request_id: str) -> bytes:
 
 def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
     """`x-should-retry` and, where the provider gave a hint, `retry-after`, and `retry-after-ms` for
-    the clients that know it (OpenAI's, Anthropic's, the AI SDK): a hint of 250 ms is no second."""
+    the clients that know it (OpenAI's, Anthropic's, the AI SDK): a hint of 250 ms is no second.
+    With a 401, what would have let it in (RFC 9110 11.6.1)."""
     headers: list[tuple[bytes, bytes]] = []
+    if error.status_code is Code.UNAUTHENTICATED:
+        headers.append((b"www-authenticate", b'Bearer realm="rtrelay"'))
     is_held_up = error.status_code is Code.ABORTED  # by another request, which will be over soon
     if error.reason not in _WORTH_ANOTHER_TRY and not is_held_up:
         headers.append((b"x-should-retry", b"false"))

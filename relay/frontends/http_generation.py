@@ -28,7 +28,7 @@ from relay.frontends.asgi import (
     read_body,
     send_answer,
 )
-from relay.frontends.caller import caller_of_headers
+from relay.frontends.caller import caller_of
 from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
 from relay.frontends.kept_answers import Answer, AnswerLimits, Claim, KeptAnswers, digest_of
@@ -89,8 +89,7 @@ async def serve_generation(
     raw = await read_body(scope, receive, settings.max_request_bytes)
     is_large = len(raw) > _LARGE_BYTES
     body = await _decode(raw, surface.max_nodes)
-    caller = caller_of_headers(services.tenants, scope["headers"])
-    policy, model = read_policy(scope, body, caller)
+    policy, model = read_policy(scope, body, caller_of(scope))
     is_streamed = surface.wants_stream(body)
     for key in POLICY_KEYS:
         body.pop(key, None)
@@ -107,7 +106,8 @@ async def serve_generation(
         await asyncio.sleep(0)
     claim: Claim | None = None
     if key:
-        found = answers.claim(policy.tenant, key, digest, send)
+        # By key: what one may ask for, another of the same team perhaps may not.
+        found = answers.claim(policy.key_id or policy.tenant, key, digest, send)
         if isinstance(found, Answer):
             await found.send(send, request_id_headers(request_id))
             return

@@ -6,22 +6,20 @@ since clients warm their connections with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from relay.prices import context_window
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog, Route, Target
 
 
-def model_row(catalog: Catalog, name: str, created_s: int) -> dict[str, Any]:
+def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
     """One model, by any name that a request may have.
 
     Args:
         created_s: seconds since the epoch; of the relay's start, as providers' own are not known.
-
-    Raises:
-        UnknownModel: nothing has this name.
     """
-    route = catalog.resolve(name)
+    name = route.alias
     first = route.candidates[0]
     targets = (*route.candidates, *route.fallbacks)
     return {
@@ -40,9 +38,9 @@ def model_row(catalog: Catalog, name: str, created_s: int) -> dict[str, Any]:
     }
 
 
-def model_list(catalog: Catalog, created_s: int) -> dict[str, Any]:
-    """Aliases first, then `provider/model`."""
-    rows = [model_row(catalog, name, created_s) for name in catalog.names()]
+def model_list(catalog: Catalog, names: Iterable[str], created_s: int) -> dict[str, Any]:
+    """Those of these names, which the catalog knows."""
+    rows = [model_row(catalog, catalog.resolve(name), created_s) for name in names]
     return {"object": "list", "data": rows}
 
 

@@ -32,16 +32,23 @@ Schema = dict[str, Any]
 
 _KEPT: Final = "/v1/responses/{id}"
 """Served where responses are kept."""
+_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
+}
+_KEYS: Final[list[Schema]] = [{name: []} for name in _SCHEMES]
 _WITHOUT_STREAM: Final = ("/v1/embeddings", "/v1/messages/count_tokens")
 _ANTHROPIC_PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
 
 
-def openapi_json(paths: Container[str], model: str) -> bytes:
+def openapi_json(paths: Container[str], model: str, *, needs_keys: bool = False) -> bytes:
     """The document of a shim.
 
     Args:
         paths: that it serves.
         model: one that can be asked for, in examples.
+        needs_keys: it lets nobody in without one.
     """
     found: dict[str, Any] = {}
     for path, (summary, body, example) in POSTS.items():
@@ -70,9 +77,9 @@ def openapi_json(paths: Container[str], model: str) -> bytes:
                 " APIs named; unknown fields are let through.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "security": [{}, {"bearer": []}],
+            "security": _KEYS if needs_keys else [{}, *_KEYS],
             "paths": found,
-            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+            "components": {"securitySchemes": _SCHEMES},
         }
     )
 

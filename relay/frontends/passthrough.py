@@ -52,7 +52,7 @@ from relay.frontends.asgi import (
     Send,
     read_body,
 )
-from relay.frontends.caller import caller_of_headers
+from relay.frontends.caller import caller_of
 from relay.frontends.cors import check_page
 from relay.frontends.passthrough_rules import (
     AREAS,
@@ -288,11 +288,12 @@ class _Exchange:
             await self._send({"type": ABORT})
 
     def _log(self, request_bytes: int, failure: RelayError | None) -> None:
-        caller = caller_of_headers(self._services.tenants, self._scope["headers"])
+        caller = caller_of(self._scope)
         _log.info(
             "passthrough",
             id=self._request_id,
             tenant=caller.tenant or None,
+            key=caller.key_id or None,
             provider=self._endpoint.provider,
             method=self._scope["method"],
             path=self._scope["path"][:200],

@@ -85,8 +85,11 @@ _CREDENTIALS_OF_QUERIES: Final = frozenset(
 """Where Gemini's and Azure's clients may put theirs."""
 _SUBPROTOCOLS: Final = re.compile(r"realtime|openai-beta\.[!-~]*")
 """Of those that clients offer, what is no credential and no account of theirs."""
-BROWSER_KEY: Final = "openai-insecure-api-key."
-"""What a browser puts before its key, having no headers, to make it a subprotocol."""
+
+
+def is_handed_through(path: str) -> bool:
+    """Whether a path is one that some row could allow to be handed through."""
+    return path.startswith(PREFIX) or path.removeprefix("/v1/").partition("/")[0] in AREAS
 
 
 def checked(rest: str) -> str:

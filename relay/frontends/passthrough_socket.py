@@ -7,7 +7,8 @@ an error in text that quotes our credentials.
 
 How it ends is passed on: a side's close code and reason go to the other one (`1005`: none). What
 no frame has said is told in our words: to the client `1011` when the provider's side broke, `1012`
-when this relay stops, `1001` at a limit of ours; to the provider `1001`, since the client has gone.
+when this relay stops, `1008` when its key holds no more, `1001` at a limit of ours; to the provider
+`1001`, since the client has gone.
 What breaks the protocol, or is too large, is answered to its sender with the code that says so.
 """
 
@@ -30,21 +31,24 @@ from relay.errors import (
     ClientCancelled,
     Draining,
     InternalError,
+    PermissionDenied,
     Reason,
     RelayError,
     RemoteProtocolError,
+    StoreDown,
     StreamStalled,
+    Unauthenticated,
     UpstreamStatus,
 )
 from relay.frontends.asgi import STREAMS, TAKE_OVER, Receive, Scope, Send
-from relay.frontends.caller import caller_of_headers
+from relay.frontends.caller import caller_of
 from relay.frontends.passthrough_rules import (
-    BROWSER_KEY,
     answer_headers,
     request_headers,
     subprotocols_of,
 )
 from relay.frontends.websocket_offer import Offer
+from relay.governance.grants import scopes_of
 from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.websocket import (
@@ -59,7 +63,16 @@ from relay.transport.websocket import (
 
 _log = structlog.get_logger("relay.passthrough")
 
-_GOING_AWAY, _NO_STATUS, _ABNORMAL, _INTERNAL, _RESTART = 1001, 1005, 1006, 1011, 1012
+_GOING_AWAY, _NO_STATUS, _ABNORMAL, _POLICY, _INTERNAL, _RESTART = (
+    1001,
+    1005,
+    1006,
+    1008,
+    1011,
+    1012,
+)
+_LOOK_S: Final = 0.5
+"""Between looks at whether its key still holds: a revocation is in force within a second."""
 _OPENING, _OPEN = 0, 1
 """What its watchdog knows it to do; opening has a limit of its own."""
 _ERROR: Final = '"error"'
@@ -112,6 +125,7 @@ class SocketExchange:
         """Once the client's connection is a WebSocket."""
         self._provider: ClientSocket | None = None
         self._status = 0
+        self._look: asyncio.TimerHandle | None = None
         self._began_s = services.clock()
 
     async def run(self, path: str, offer: Offer, receive: Receive) -> None:
@@ -132,6 +146,7 @@ class SocketExchange:
         self._watchdog = Watchdog(deadline, limits_s, self._silent, self._services.clock)
         failure: RelayError | None = None
         goodbyes: _Goodbyes | None = None
+        self._look_at_key()
         try:
             try:
                 await self._open(path, offer, receive)
@@ -145,6 +160,8 @@ class SocketExchange:
             finally:
                 self._watchdog.stop()
                 timer.stop()
+                if self._look is not None:
+                    self._look.cancel()
                 deadline.leave()
             goodbyes = self._goodbyes(failure)
             await self._part(goodbyes)
@@ -155,7 +172,7 @@ class SocketExchange:
                 if side is not None:
                     side.abort()
             live.discard(self)
-            self._log(failure, goodbyes, offer)
+            self._log(failure, goodbyes)
 
     # --- the beginning ----------------------------------------------------------------------
 
@@ -253,7 +270,11 @@ class SocketExchange:
         gone = (_GOING_AWAY, "")
         if failure is not None or client is None or provider is None:
             text = "" if failure is None else failure.public_message
-            code = _RESTART if isinstance(failure, Draining) else _GOING_AWAY
+            code = _GOING_AWAY
+            if isinstance(failure, Draining):
+                code = _RESTART
+            elif isinstance(failure, Unauthenticated | PermissionDenied):
+                code = _POLICY
             return _Goodbyes("relay", code, "", (code, text), gone)
         # Both may have ended: then the provider's word is what the client waits for.
         if not provider.is_open:
@@ -296,17 +317,30 @@ class SocketExchange:
     def _silent(self, state: int) -> RelayError:
         return StreamStalled(f"no message came either way for {self._idle_s:g} s")
 
-    def _log(self, failure: RelayError | None, goodbyes: _Goodbyes | None, offer: Offer) -> None:
+    def _look_at_key(self) -> None:
+        """A WebSocket may last for hours, and has no generations that would ask: one whose key was
+        revoked is ended here."""
+        gate = self._services.gate
+        if not gate.needs_keys:
+            return
+        try:
+            scopes_of(gate, caller_of(self._scope).key_id).check_passthrough()
+        except (Unauthenticated, PermissionDenied) as error:
+            self._deadline.cancel(error)
+            return
+        except StoreDown:
+            pass  # nobody says that it is revoked
+        self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_at_key)
+
+    def _log(self, failure: RelayError | None, goodbyes: _Goodbyes | None) -> None:
         services, client, provider = self._services, self._client, self._provider
-        tenant = caller_of_headers(services.tenants, self._scope["headers"]).tenant
-        for name in offer.subprotocols:
-            if not tenant and name.startswith(BROWSER_KEY):
-                tenant = services.tenants.name(name.removeprefix(BROWSER_KEY))
+        caller = caller_of(self._scope)
         end = goodbyes or _Goodbyes("relay", _ABNORMAL, "", (_ABNORMAL, ""), (_ABNORMAL, ""))
         _log.info(
             "passthrough",
             id=self._request_id,
-            tenant=tenant or None,
+            tenant=caller.tenant or None,
+            key=caller.key_id or None,
             provider=self._endpoint.provider,
             method="WEBSOCKET",
             path=self._scope["path"][:200],

@@ -316,6 +316,7 @@ def _policy(
         prompt_cache=_PROMPT_CACHE.get(start.prompt_cache) or _session_cache(setup),
         session_id=session_id,
         tenant=caller.tenant,
+        key_id=caller.key_id,
     )
 
 

@@ -77,7 +77,10 @@ def read_policy(
     if not entries:
         if caller is NOBODY:
             return _NOTHING_ASKED, ""
-        return Policy(tenant=caller.tenant, traceparent=caller.traceparent), ""
+        return (
+            Policy(tenant=caller.tenant, key_id=caller.key_id, traceparent=caller.traceparent),
+            "",
+        )
 
     limits: dict[str, float] = {}
     model, turn_id, session_id, timeline = "", "", "", False
@@ -119,6 +122,7 @@ def read_policy(
             hedge=hedge,
             commit_on="first_segment" if on_segment else "first_content",
             tenant=caller.tenant,
+            key_id=caller.key_id,
             traceparent=caller.traceparent,
             prompt_cache=prompt_cache,
             idempotency_key=idempotency_key,

@@ -8,10 +8,9 @@ from typing import Final
 import orjson
 
 from relay.frontends.asgi import Receive, Scope, Send, send_answer
-from relay.frontends.caller import caller_of_headers
+from relay.frontends.caller import caller_of
 from relay.frontends.http_generation import request_id_headers
 from relay.frontends.response_store import ResponseStore
-from relay.governance.tenant import Tenants
 
 RESPONSES: Final = "/v1/responses"
 
@@ -23,24 +22,23 @@ class StoredResponses:
         ResponseNotFound: there is no such response for the caller.
     """
 
-    def __init__(self, store: ResponseStore, tenants: Tenants, clock: Callable[[], float]) -> None:
+    def __init__(self, store: ResponseStore, clock: Callable[[], float]) -> None:
         self._store = store
-        self._tenants = tenants
         self._clock = clock
 
     async def get(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The response as it ended."""
-        document = self._store.document(*self._asked(scope), self._clock())
+        document = self._store.document(*_asked(scope), self._clock())
         await send_answer(send, 200, document, request_id_headers(request_id))
 
     async def delete(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Forget it."""
-        tenant, response_id = self._asked(scope)
+        tenant, response_id = _asked(scope)
         self._store.delete(tenant, response_id, self._clock())
         told = {"id": response_id, "object": "response", "deleted": True}
         await send_answer(send, 200, orjson.dumps(told), request_id_headers(request_id))
 
-    def _asked(self, scope: Scope) -> tuple[str, str]:
-        """Tenant and id."""
-        tenant = caller_of_headers(self._tenants, scope["headers"]).tenant
-        return tenant, scope["path"][len(RESPONSES) + 1 :]
+
+def _asked(scope: Scope) -> tuple[str, str]:
+    """Tenant and id."""
+    return caller_of(scope).tenant, scope["path"][len(RESPONSES) + 1 :]

@@ -15,6 +15,8 @@ from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from relay.content import GenerateRequest
+from relay.governance.gate import Gate, OpenGate
+from relay.governance.grants import granted
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Catalog, Route, Target
 
@@ -111,7 +113,15 @@ class Ledger(Protocol):
 
 
 class NullLedger:
-    """Books nothing: a relay without keys, budgets or a store."""
+    """Books nothing: a relay without limits, budgets or a store. What keys allow holds.
+
+    Args:
+        gate: whose keys they are; None where there are none.
+    """
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self._gate = gate or OpenGate()
 
     async def admit(self, asked: Asked) -> Admitted:
-        return Admitted(asked.request, asked.catalog.resolve(asked.request.model), None)
+        grant = granted(self._gate, asked.catalog, asked.request)
+        return Admitted(grant.request, grant.route, None)

@@ -17,6 +17,7 @@ import pytest
 
 from relay.errors import ConnectError, InvalidRequest
 from relay.frontends.asgi import ABORT, STREAMS
+from relay.frontends.caller import CALLER, NOBODY
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings, serve_generation
 from relay.frontends.kept_answers import KeptAnswers
@@ -106,7 +107,7 @@ def post(
             return {"type": "http.disconnect"}
 
         raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-        scope = {"type": "http", "headers": raw}
+        scope = {"type": "http", "headers": raw, CALLER: NOBODY}
         answers = KeptAnswers(SETTINGS.kept_answers, scenario.services.clock)
         await serve_generation(
             ChatCompletions(),

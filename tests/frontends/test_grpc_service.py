@@ -30,6 +30,7 @@ from relay.codecs.openai_chat import OpenAIChatCodec
 from relay.config import GrpcListener
 from relay.errors import CancelReason, Draining
 from relay.frontends import proto_in
+from relay.frontends.caller import NOBODY
 from relay.frontends.grpc_service import (
     HARD_LIMIT_FACTOR,
     LONG_REQUEST_BYTES,
@@ -125,14 +126,14 @@ class Relay:
     async def converse(self, rpc: Rpc) -> None:
         """One session to its end; an abort is in `rpc.status`."""
         try:
-            await self.service.converse(rpc, rpc)  # type: ignore[arg-type]
+            await self.service.converse(rpc, rpc, NOBODY)  # type: ignore[arg-type]
         except grpc.aio.AbortError:
             pass
         await self.settled()
 
     async def generate(self, rpc: Rpc, request: bytes) -> None:
         try:
-            await self.service.generate(request, rpc)  # type: ignore[arg-type]
+            await self.service.generate(request, rpc, NOBODY)  # type: ignore[arg-type]
         except grpc.aio.AbortError:
             pass
         await self.settled()

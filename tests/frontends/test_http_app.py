@@ -169,7 +169,7 @@ async def _half_broken(scope: Scope, receive: Receive, send: Send, request_id: s
 
 def test_bug_before_the_head_is_answered_with_an_error_object_and_logged() -> None:
     with structlog.testing.capture_logs() as lines:
-        told = ask("/healthz", handler=_broken)
+        told = ask("/v1/models", handler=_broken)
     assert told.status == 500
     error = told.value["error"]
     assert (error["type"], error["code"]) == ("server_error", "internal")
@@ -181,7 +181,7 @@ def test_bug_before_the_head_is_answered_with_an_error_object_and_logged() -> No
 
 def test_bug_after_the_head_breaks_the_connection() -> None:
     with structlog.testing.capture_logs() as lines:
-        told = ask("/healthz", handler=_half_broken)
+        told = ask("/v1/models", handler=_half_broken)
     assert (told.status, told.body, told.is_aborted) == (200, b"half", True)
     assert [line["event"] for line in lines] == ["http_bug"]
 

@@ -13,6 +13,7 @@ import orjson
 import pydantic
 import pytest
 
+from relay.governance.gate import OpenGate
 from relay.governance.tenant import Tenants
 from tests.codecs import anthropic_text as wire
 from tests.fakes.h2_server import (
@@ -166,7 +167,7 @@ async def test_the_key_names_the_tenant(
     relay: RelayUnderTest, upstream: H2Server, header: str
 ) -> None:
     tenants = Tenants("salt")
-    relay.worker.services.tenants = tenants
+    relay.worker.services.gate = OpenGate(tenants)
     seen: list[str] = []
     admit = relay.worker.services.ledger.admit
 

@@ -14,7 +14,7 @@ import orjson
 from relay.dispatch import Services
 from relay.errors import ClientCancelled
 from relay.frontends.asgi import RawHeaders, Receive, Scope, Send, send_answer
-from relay.frontends.caller import caller_of_headers
+from relay.frontends.caller import caller_of
 from relay.frontends.http_generation import (
     HttpSettings,
     header_text,
@@ -42,7 +42,7 @@ async def count_tokens(
         ClientCancelled: it went away; the provider's stream is reset.
     """
     body: dict[str, Any] = await read_json(scope, receive, settings.max_request_bytes)
-    policy, model = read_policy(scope, body, caller_of_headers(services.tenants, scope["headers"]))
+    policy, model = read_policy(scope, body, caller_of(scope))
     for key in POLICY_KEYS:
         body.pop(key, None)
     if model:

@@ -6,10 +6,8 @@ import re
 
 import pytest
 
-from relay.frontends.caller import NOBODY, Caller, caller_of_headers, caller_of_metadata
 from relay.governance.tenant import Tenants, new_salt
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TENANTS = Tenants("salt")
 KEY = "sk-relay-0123456789"
 NAME = TENANTS.name(f"Bearer {KEY}")
@@ -39,21 +37,3 @@ def test_names_hold_as_long_as_the_salt() -> None:
     assert Tenants("other").name(KEY) != NAME
     assert Tenants().name(KEY) != Tenants().name(KEY)
     assert new_salt() != new_salt()
-
-
-def test_of_an_http_request() -> None:
-    headers = [
-        (b"host", b"h"),
-        (b"authorization", f"Bearer {KEY}".encode()),
-        (b"traceparent", TRACE.encode()),
-    ]
-    assert caller_of_headers(TENANTS, headers) == Caller(NAME, TRACE)
-    assert caller_of_headers(TENANTS, [(b"traceparent", b"nonsense \xff")]) == NOBODY
-    assert caller_of_headers(TENANTS, [(b"authorization", b"Bearer \xff\xfe")]).tenant != ""
-
-
-def test_of_an_rpc() -> None:
-    metadata = (("user-agent", "u"), ("authorization", f"Bearer {KEY}"), ("traceparent", TRACE))
-    assert caller_of_metadata(TENANTS, metadata) == Caller(NAME, TRACE)
-    assert caller_of_metadata(TENANTS, (("authorization-bin", b"\xff"),)) == NOBODY
-    assert caller_of_metadata(TENANTS, None) == NOBODY

@@ -1,0 +1,87 @@
+"""The secret that is outside the database: without it what the database keeps of keys is no use.
+
+One pepper serves several purposes, each with a key of its own (HKDF-SHA256, RFC 5869), so that what
+was made for one is never good for another: a virtual key's record does not make an administrator.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from typing import Final, Literal, get_args
+
+Purpose = Literal["virtual key", "administrator", "audit", "webhook"]
+PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
+
+MIN_CHARACTERS: Final = 32
+_MIN_DIFFERENT: Final = 8
+"""Of its characters: 32 random hex digits have fewer once in a thousand million times."""
+_SALT: Final = b"rtrelay pepper v1"
+
+
+class WeakPepper(ValueError):
+    """A pepper that could be guessed; the message does not hold it."""
+
+
+def check_strength(secret: str) -> None:
+    """
+    Raises:
+        WeakPepper: it has less than `MIN_CHARACTERS`, or hardly any that differ.
+    """
+    if len(secret) < MIN_CHARACTERS:
+        raise WeakPepper(f"a pepper has at least {MIN_CHARACTERS} characters, made at random")
+    if len(set(secret)) < _MIN_DIFFERENT:
+        raise WeakPepper("a pepper is made at random; this one repeats a few characters")
+
+
+class Pepper:
+    """Shows nothing of itself but `id`.
+
+    Raises:
+        WeakPepper: as `check_strength`.
+    """
+
+    __slots__ = ("_keys", "id")
+
+    def __init__(self, secret: str) -> None:
+        check_strength(secret)
+        pseudo_random = hmac.digest(_SALT, secret.encode(errors="surrogateescape"), "sha256")
+        self._keys = {purpose: _expand(pseudo_random, purpose) for purpose in PURPOSES}
+        self.id: Final[str] = _expand(pseudo_random, "id")[:4].hex()
+        """Eight hex digits that tell peppers apart: kept beside what was made with one."""
+
+    def key(self, purpose: Purpose) -> bytes:
+        """32 bytes for this purpose alone."""
+        return self._keys[purpose]
+
+    def mac(self, purpose: Purpose, text: str) -> bytes:
+        """HMAC-SHA256 of a text, 32 bytes."""
+        return hmac.digest(self._keys[purpose], text.encode(), "sha256")
+
+    def __repr__(self) -> str:
+        return f"Pepper({self.id})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a pepper is not to be written anywhere")
+
+
+class Peppers:
+    """The one that new secrets are kept by, and those that older ones still are."""
+
+    __slots__ = ("_by_id", "current")
+
+    def __init__(self, current: Pepper, old: Iterable[Pepper] = ()) -> None:
+        self.current = current
+        self._by_id = {pepper.id: pepper for pepper in (*old, current)}
+
+    def of(self, pepper_id: str) -> Pepper:
+        """The pepper of this id; for an unknown one the current one, whose MACs will not match."""
+        return self._by_id.get(pepper_id, self.current)
+
+    def __contains__(self, pepper_id: str) -> bool:
+        return pepper_id in self._by_id
+
+
+def _expand(pseudo_random: bytes, info: str) -> bytes:
+    """One block of RFC 5869 2.3: all that is needed of it."""
+    return hmac.digest(pseudo_random, info.encode() + b"\x01", "sha256")

@@ -1,0 +1,148 @@
+"""What a key may ask for, of whole requests and over a catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relay.config import parse
+from relay.content import GenerateRequest, HedgeWish, Message, Policy, Role, TextPart
+from relay.errors import PermissionDenied, UnknownModel
+from relay.governance.directory import Directory
+from relay.governance.gate import KeyGate, OpenGate
+from relay.governance.grants import Grant, allows, granted, route_of, scopes_of
+from relay.governance.scopes import EVERYTHING, Scopes
+from relay.routing.catalog import Catalog
+from tests.fakes.keys import NOW_US, PEPPERS, key_row, organisation_row, team_row, whole
+
+
+def provider(*models: str) -> dict[str, Any]:
+    return {
+        "wire": "openai_chat",
+        "base_url": "https://x.test/v1",
+        "auth": "none",
+        "models": list(models),
+    }
+
+
+CATALOG = Catalog(
+    parse(
+        {
+            "providers": {"lab": provider("small", "big"), "shop": provider("big")},
+            "models": {
+                "fast": {"tags": ["eu"], "candidates": [{"provider": "lab", "model": "small"}]},
+                "best": {"tags": ["us"], "candidates": [{"provider": "lab", "model": "big"}]},
+            },
+        }
+    )
+)
+
+
+def gate(scopes: Scopes, tags: str = "[]") -> KeyGate:
+    directory = Directory(PEPPERS, lambda: 1.0)
+    row = key_row(scopes=scopes.to_json(), tags=tags)
+    directory.apply(whole(organisation_row(), team_row(), row), 1.0)
+    return KeyGate(directory, lambda: 1.0, lambda: NOW_US)
+
+
+def request(model: str = "fast", **fields: Any) -> GenerateRequest:
+    asked_as = fields.pop("asked_as", "")
+    return GenerateRequest(
+        model=model,
+        messages=(Message(Role.USER, (TextPart("Hello"),)),),
+        policy=Policy(tenant="team_1", key_id="key_1", **fields),
+        asked_as=asked_as,
+    )
+
+
+def grant(scopes: Scopes, key_tags: str = "[]", **fields: Any) -> Grant:
+    return granted(gate(scopes, key_tags), CATALOG, request(**fields))
+
+
+def test_without_keys_nothing_is_changed() -> None:
+    asked = request("lab/anything")
+    given = granted(OpenGate(), CATALOG, asked)
+    assert given.request is asked
+    assert given.view is None
+    assert given.route.candidates[0].name == "lab/anything"
+    assert scopes_of(OpenGate(), "") is EVERYTHING
+
+
+def test_without_scopes_nothing_is_changed() -> None:
+    asked = request(tags=("x",))
+    given = granted(gate(Scopes()), CATALOG, asked)
+    assert given.request is asked
+    assert given.view is not None
+    assert given.route.alias == "fast"
+
+
+def refusal(scopes: Scopes, model: str) -> tuple[type[Exception], str]:
+    with pytest.raises((PermissionDenied, UnknownModel)) as caught:
+        grant(scopes, model=model)
+    return type(caught.value), caught.value.public_message.replace(model, "MODEL")
+
+
+@pytest.mark.parametrize(
+    "scopes", [Scopes(models=("fast",)), Scopes(model_tags=("eu",)), Scopes(models=("shop/*",))]
+)
+def test_a_model_that_is_there_and_one_that_is_not_are_refused_alike(scopes: Scopes) -> None:
+    told = {refusal(scopes, model) for model in ("best", "bist", "lab/big", "lib/big", "big")}
+    assert len(told) == 1
+    assert told.pop()[0] is PermissionDenied
+
+
+def test_a_name_within_the_list_that_nothing_has_is_unknown() -> None:
+    assert refusal(Scopes(models=("f*",)), "fasst")[0] is UnknownModel
+    message = refusal(Scopes(models=("f*", "bist")), "bist")[1]
+    assert "best" not in message, "which this key may not ask for"
+    assert "fast" in refusal(Scopes(models=("f*",)), "fasst")[1]
+    assert "lab/" not in refusal(Scopes(models=("x*",)), "xyz")[1]
+    assert "best" in refusal(Scopes(), "bist")[1]
+
+
+def test_a_model_may_be_named_without_its_provider() -> None:
+    assert (
+        grant(Scopes(models=("lab/small",)), model="small").route.candidates[0].name == "lab/small"
+    )
+    assert grant(Scopes(models=("small",)), model="small").route.alias == "small"
+    with pytest.raises(PermissionDenied):
+        grant(Scopes(models=("small",)), model="lab/small")
+    assert not allows(Scopes(models=("lab/*",)), CATALOG, "big"), "two have it: it means neither"
+
+
+def test_an_alias_is_allowed_by_its_own_name_not_by_where_it_leads() -> None:
+    with pytest.raises(PermissionDenied):
+        grant(Scopes(models=("lab/*",)), model="fast")
+
+
+def test_what_the_relay_asks_on_behalf_of_a_name_is_allowed_by_that_name() -> None:
+    scopes = Scopes(models=("fast",))
+    assert grant(scopes, model="lab/small", asked_as="fast").route.alias == "lab/small"
+    with pytest.raises(PermissionDenied):
+        grant(scopes, model="lab/small", asked_as="best")
+
+
+def test_tags_of_the_key_are_put_on_and_need_no_leave() -> None:
+    given = grant(Scopes(request_tags=("x",)), '["team-a", "x"]', tags=("x",))
+    assert given.request.policy.tags == ("x", "team-a")
+    again = granted(gate(Scopes(request_tags=("x",)), '["team-a"]'), CATALOG, given.request)
+    assert again.request.policy.tags == ("x", "team-a")
+    with pytest.raises(PermissionDenied, match="'y'"):
+        grant(Scopes(request_tags=("x",)), tags=("x", "y"))
+
+
+@pytest.mark.parametrize("mode", ["auto", "race", "off"])
+def test_a_key_that_may_not_hedge_gets_one_attempt_at_a_time(mode: Any) -> None:
+    wish = HedgeWish(mode=mode, delay_s=0.1)
+    assert grant(Scopes(may_hedge=False), hedge=wish).request.policy.hedge.mode == "off"
+    assert grant(Scopes(), hedge=wish).request.policy.hedge == wish
+
+
+def test_routes_for_lists() -> None:
+    eu = Scopes(model_tags=("eu",))
+    assert [name for name in CATALOG.names() if allows(eu, CATALOG, name)] == ["fast"]
+    lab = Scopes(models=("lab/*",))
+    names = [name for name in CATALOG.names() if allows(lab, CATALOG, name)]
+    assert names == ["lab/small", "lab/big"]
+    assert route_of(lab, CATALOG, "small").alias == "small"
