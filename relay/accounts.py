@@ -69,7 +69,8 @@ class Accounts:
         self._worker = worker
         self._clock = clock
         self._engine: Engine | None = None
-        self._access: Access | None = None
+        self.access: Access | None = None
+        """Who keeps the directory of keys; None where none are needed."""
         self._trail: AuditTrail | None = None
         self._alerts: AlertTask | None = None
         self._store: LedgerStore | None = None
@@ -106,9 +107,9 @@ class Accounts:
             self._trail = trail_of(config, engine, anchors=not self._worker)
             self._trail.start()
         if config.auth is not None:
-            self._access = Access(config.auth, engine, self._clock)
-            await self._access.start()
-            self.gate = gate = self._access.gate
+            self.access = Access(config.auth, engine, self._clock)
+            await self.access.start()
+            self.gate = gate = self.access.gate
             gate.on_denied = self._denied
             self.ledger = NullLedger(gate)
         if config.store.ledger:
@@ -130,7 +131,7 @@ class Accounts:
             settings=_settings(config),
             gate=self.gate,
             now_us=wall_us,
-            tag_budgets=None if self._access is None else self._access.directory.tag_budgets,
+            tag_budgets=None if self.access is None else self.access.directory.tag_budgets,
             limits=self._desk,
             visits=Visits(
                 store=store,
@@ -142,7 +143,7 @@ class Accounts:
             on_refused=refusals.tell if self._trail is not None else None,
         )
         self._task = asyncio.create_task(self._keep(store), name="accounts")
-        if self._access is not None:
+        if self.access is not None:
             self._alerts = _alerts(config, engine)
             self._alerts.start()
 
@@ -180,10 +181,10 @@ class Accounts:
 
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
-        shown: dict[str, Any] = {"needs_keys": self.gate.needs_keys}
-        if self._trail is not None:
-            shown["audit"] = self._trail.describe()
-        return shown
+        return {
+            "needs_keys": self.gate.needs_keys,
+            "audit": None if self._trail is None else self._trail.describe(),
+        }
 
     async def aclose(self) -> None:
         """Write what is waiting and let go of everything. Idempotent, bounded in time."""
@@ -191,7 +192,7 @@ class Accounts:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        for part in (self._alerts, self._store, self._limits, self._access, self._trail):
+        for part in (self._alerts, self._store, self._limits, self.access, self._trail):
             if part is not None:
                 await part.aclose()
         if self._engine is not None:

@@ -524,6 +524,7 @@ class Worker:
             "generations": len(services.live),
             "prewarms": services.prewarms,
             "background": len(services.reaper),
+            "accounts": self.accounts.describe(),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
             "hints": None if self._hints is None else self._hints.describe(),

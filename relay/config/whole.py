@@ -59,23 +59,23 @@ class Config(Model):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_audited(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("auth") is not None and not value.get("audit"):
+        if isinstance(value, dict) and value.get("auth") is not None and value.get("audit") is None:
             return {**value, "audit": {}}
         return value
+
+    @model_validator(mode="after")
+    def _keys_are_kept(self) -> Config:
+        if self.auth is not None and self.store is None:
+            raise ValueError("auth: keys are kept in a store; add `store: {}` for relay.db here")
+        return self
 
     @model_validator(mode="after")
     def _audit_is_kept(self) -> Config:
         if self.audit is not None:
             if self.store is None:
                 raise ValueError("audit: needs a store; add `store: {}` for relay.db here")
-            if self.audit.key is None and not self.has_keys:
+            if self.audit.key is None and self.auth is None:
                 raise ValueError("audit.key: needed where there is no auth.pepper to make one from")
-        return self
-
-    @model_validator(mode="after")
-    def _keys_are_kept(self) -> Config:
-        if self.auth is not None and self.store is None:
-            raise ValueError("auth: keys are kept in a store; add `store: {}` for relay.db here")
         return self
 
     @model_validator(mode="after")
@@ -147,7 +147,7 @@ class Config(Model):
         listeners are open and connections made by then. Of TLS the files may be others."""
         found = [
             path
-            for section in ("server", "transport", "store", "auth")
+            for section in ("server", "transport", "store", "auth", "audit")
             for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]

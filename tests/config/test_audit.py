@@ -10,11 +10,14 @@ import pytest
 from relay.auditing import described, keys_of, secrets_of, trail_of
 from relay.config import Config, ConfigError, changed_paths, fingerprint_of, parse, secrets_in
 from relay.governance.audit_chain import AuditKey
+from relay.governance.pepper import Pepper
 from relay.store.engine import engine_for
 
 KEY = "audit-canary-0123456789abcdefghij"
 ENVIRONMENT = {
     "AUDIT_KEY": KEY,
+    "PEPPER": "pepper-canary-0123456789abcdefghij",
+    "OLD_PEPPER": "old-pepper-canary-0123456789abcdefg",
     "SHORT": "x" * 31,
     "SAME": "x" * 40,
     "API_KEY": "sk-canary-1234567890",
@@ -70,7 +73,7 @@ def test_store_is_needed(tmp_path: Path) -> None:
 def test_change_needs_a_restart(tmp_path: Path) -> None:
     one = read(tmp_path, {"key": "${AUDIT_KEY}"})
     other = read(tmp_path, {"key": "${AUDIT_KEY}", "checkpoint_s": 5})
-    assert one.needing_restart(other) == ["audit"]
+    assert one.needing_restart(other) == ["audit.checkpoint_s"]
     assert one.needing_restart(one) == []
 
 
@@ -82,6 +85,26 @@ def test_keys_are_the_present_one_and_older_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing is audited"):
         trail_of(Config(), engine, anchors=True)
     engine.dispose()
+
+
+def test_keys_bring_an_audit_log_with_them(tmp_path: Path) -> None:
+    """There is no way to have the one without the other."""
+    auth = {"pepper": "${PEPPER}", "old_peppers": ["${OLD_PEPPER}"]}
+    made = [
+        AuditKey(Pepper(ENVIRONMENT[name]).key("audit")).id for name in ("PEPPER", "OLD_PEPPER")
+    ]
+    for audit in (None, dict[str, Any]()):
+        config = read(tmp_path, audit, auth=auth)
+        assert config.audit is not None
+        assert config.audit.anchor == str(tmp_path / "audit.anchor")
+        assert [key.id for key in keys_of(config)] == made
+    own = AuditKey.from_text(KEY).id
+    config = read(tmp_path, {"key": "${AUDIT_KEY}"}, auth=auth)
+    assert [key.id for key in keys_of(config)] == [own, *made]
+    config = read(tmp_path, {"old_keys": ["${AUDIT_KEY}"]}, auth=auth)
+    assert [key.id for key in keys_of(config)] == [made[0], own, made[1]]
+    assert "audit.checkpoint_s" in fault_of(tmp_path, {"checkpoint_s": 0}, auth=auth)
+    assert fault_of(tmp_path, None, auth=auth, store=None).startswith("auth: keys are kept")
 
 
 # --- what is told of a configuration ----------------------------------------------------------

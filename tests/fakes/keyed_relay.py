@@ -35,7 +35,7 @@ class KeyedRelay:
 
     @property
     def access(self) -> Access:
-        access = self.relay.worker._access
+        access = self.relay.worker.accounts.access
         assert access is not None
         return access
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ async def accounts(
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}", "sync_ms": 50},
         "budgets": {"default_max_tokens": 100},
-        "providers": {"lab": provider(
-                upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True
-            )},
+        "providers": {
+            "lab": provider(upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True)
+        },
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m1"}]}},
     }
     engine = engine_for(url)
@@ -202,16 +203,18 @@ async def test_sessions_and_what_is_handed_through_have_limits_and_rows(
 ) -> None:
     rows = accounts.rows
     key_id, key = rows.key(
-        rows.team(rows.organisation()), limits={"sessions": 1, "rpm": 2}, scopes={"passthrough": True}
+        rows.team(rows.organisation()),
+        limits={"sessions": 1, "rpm": 2},
+        scopes={"passthrough": True},
     )
     await accounts.known(key)
     authorization = {"authorization": f"Bearer {key}"}
-    async with accounts.relay.talk(metadata=authorization, model="fast"):
-        async with accounts.relay.talk(metadata=authorization, model="fast") as second:
-            await second.until(lambda: second.is_over)
-            assert second.error is not None
-            assert second.error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    async with accounts.relay.talk(metadata=authorization, model="fast") as third:
+    talk = partial(accounts.relay.talk, metadata=authorization, model="fast")
+    async with talk(), talk() as second:
+        await second.until(lambda: second.is_over)
+        assert second.error is not None
+        assert second.error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with talk() as third:
         assert third.ready is not None
     url = "/pass/lab/files"
     upstream.routes["/v1/files"] = answer(200, b"{}")

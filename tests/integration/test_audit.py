@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import structlog
 from sqlalchemy import Engine
@@ -16,9 +17,11 @@ from sqlalchemy import Engine
 from relay.auditing import keys_of
 from relay.config import Config, ConfigError, parse
 from relay.governance.audit_actions import key_actor
-from relay.governance.audit_anchor import read
+from relay.governance.audit_anchor import from_line, read
+from relay.governance.audit_chain import AuditKey
 from relay.governance.audit_trail import AuditTrail
 from relay.governance.audit_verify import Verifier
+from relay.governance.pepper import Pepper
 from relay.server import Worker
 from relay.store.audit_store import read_head, read_rows
 from relay.store.engine import engine_for, migrate, reading
@@ -27,6 +30,7 @@ CANARIES = {
     "AUDIT_KEY": "canary-audit-0123456789-abcdefghij",
     "API_KEY": "canary-api-key-0123456789",
     "NEW_KEY": "canary-new-key-0123456789",
+    "PEPPER": "canary-pepper-0123456789-abcdefghij",
     "PASSWORD": "canary-password-0123456789",
 }
 
@@ -145,10 +149,43 @@ async def test_worker_serves_while_the_log_cannot_be_written(place: Place) -> No
     assert "no such table" in trail.describe()["down"]
 
 
-async def test_worker_without_a_trail_audits_nothing(place: Place) -> None:
+async def test_bad_keys_are_told_by_their_address(place: Place) -> None:
+    """By the worker's own trail, signed by a key made of the pepper, anchored at the end."""
+    config = place.config(auth={"pepper": "${PEPPER}"}, audit=None)
+    worker = Worker(config)
+    try:
+        await worker.start()
+        url = f"http://127.0.0.1:{worker.http_port}/v1/models"
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            for _ in range(5):
+                headers = {"authorization": f"Bearer {CANARIES['API_KEY']}"}
+                assert (await http.get(url, headers=headers)).status_code in (401, 429)
+        state = worker._state()["accounts"]["audit"]
+        assert state["down"] is None
+    finally:
+        await worker.aclose()
+    told = place.told()
+    assert told[0][0] == "config.loaded"
+    assert {one[:2] for one in told[1:]} == {("key.denied", "denied")}
+    assert sum(one[2].get("repeats", 1) for one in told[1:]) == 5
+    with reading(place.engine) as connection:
+        assert [row.entry.actor for row in read_rows(connection)][1] == "address:127.0.0.1"
+    pepper = AuditKey(Pepper(CANARIES["PEPPER"]).key("audit"))
+    lines = (place.folder / "audit.anchor").read_bytes().splitlines()
+    assert from_line(lines[-1]) is not None
+    verifier = Verifier([pepper], [read(place.folder / "audit.anchor")])
+    with reading(place.engine) as connection:
+        for row in read_rows(connection):
+            verifier.take(row)
+        assert verifier.report(read_head(connection)).status == 0
+    assert b"canary" not in place.database.read_bytes()
+
+
+async def test_worker_without_audit_audits_nothing(place: Place) -> None:
     worker = Worker(place.config(audit=None))
     try:
         await worker.start()
+        assert worker._state()["accounts"]["audit"] is None
     finally:
         await worker.aclose()
     assert place.told() == []

@@ -226,7 +226,7 @@ async def a_key(relay: RelayUnderTest) -> str:
     desk.found()
     minted = desk.key()
     engine.dispose()
-    access = relay.worker._access
+    access = relay.worker.accounts.access
     assert access is not None
     await access.sync.look()
     return minted.text
