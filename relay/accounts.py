@@ -51,6 +51,8 @@ DEFAULT_LEASE_S: Final = 30
 SWEEP_S: Final = 5.0
 """Between looks for what dead workers left open."""
 SWEEP_ROWS: Final = 500
+BEGIN_AGAIN_S: Final = 1.0
+"""Between tries to reach a database that was away at the start."""
 
 
 class Accounts:
@@ -122,7 +124,6 @@ class Accounts:
         await self._limits.start()
         self._desk = LimitDesk(self._limits, _book(config), wall_us)
         self._store = store = open_ledger(where)
-        await store.start(instance_id(), place(self._worker), wall_us(), self._lease_s)
         refusals = Refusals(self.trail, wall_us)
         self.ledger = self._admission = Admission(
             store=store,
@@ -142,7 +143,8 @@ class Accounts:
             ),
             on_refused=refusals.tell if self._trail is not None else None,
         )
-        self._task = asyncio.create_task(self._keep(store), name="accounts")
+        await self._begin(store, self._admission)
+        self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")
         if self.access is not None:
             self._alerts = _alerts(config, engine)
             self._alerts.start()
@@ -164,10 +166,26 @@ class Accounts:
             outcome=actions.DENIED,
         )
 
-    async def _keep(self, store: LedgerStore) -> None:
+    async def _begin(self, store: LedgerStore, admission: Admission) -> None:
+        """Take the lease; what cannot be reached now is tried again later, and nothing is admitted
+        until then."""
+        try:
+            await store.start(instance_id(), place(self._worker), wall_us(), self._lease_s)
+        except StoreUnavailable as error:
+            if admission.is_open:
+                _log.error("accounts_unavailable", why=str(error))
+            admission.is_open = False
+        else:
+            admission.is_open = True
+
+    async def _keep(self, store: LedgerStore, admission: Admission) -> None:
         """Renew the lease, and settle what dead workers left open."""
         pause_s = min(SWEEP_S, self._lease_s / 3)
         while True:
+            if not admission.is_open:
+                await asyncio.sleep(BEGIN_AGAIN_S)
+                await self._begin(store, admission)
+                continue
             try:
                 # First: one whose own lease has run out would sweep itself.
                 await store.renew(wall_us(), self._lease_s)

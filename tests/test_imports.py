@@ -70,6 +70,7 @@ MAY_USE: dict[str, set[str]] = {
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {
         "codecs.registry",
+        "transport.base",
         "governance.audit_chain",
         "governance.audit_syslog",
         "governance.pepper",

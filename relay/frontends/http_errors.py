@@ -116,7 +116,7 @@ def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
     if error.status_code is Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", b'Bearer realm="rtrelay"'))
     is_held_up = error.status_code is Code.ABORTED  # by another request, which will be over soon
-    has_room_later = isinstance(error, LimitReached) and error.retry_after_s is not None
+    has_room_later = isinstance(error, LimitReached) and error.is_worth_another_try
     if error.reason not in _WORTH_ANOTHER_TRY and not is_held_up and not has_room_later:
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:

@@ -107,12 +107,16 @@ class Admission:
         self._tag_budgets = tag_budgets
         self._limits = limits
         self._visits = visits
+        self.is_open = True
+        """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
         return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
+        if not self.is_open:
+            raise _no_accounts()
         return None if self._visits is None else await self._visits.hand_through(visit)
 
     async def admit(self, asked: Asked) -> Admitted:
@@ -124,6 +128,8 @@ class Admission:
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
+        if not self.is_open:
+            raise _no_accounts()
         request, route, view = granted(self._gate, asked.catalog, asked.request)
         found: tuple[Hold, ...] = ()
         max_cost_micro: int | None = None
