@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -18,15 +19,20 @@ from relay.store.token_bucket import FULL_AFTER_US
 from tests.store.limit_worlds import START_US
 
 PATIENCE_S = 0.2
-MARGIN_S = 0.3
+CALM_S = 5.0
+"""The patience of tests in which nothing is slow but the machine."""
+MARGIN_S = 1.0
+"""Of a busy machine, on top of one wait."""
 RPM = Charge("rpm", 60, 1, RATE)
 SLOT = Charge("slot", 5, 1, LEASE)
 
 
 @asynccontextmanager
-async def limits_in(directory: Path, instance_id: str = "me") -> AsyncIterator[SharedLimits]:
-    backend = SqliteBackend(directory / "relay.db", instance_id=instance_id, patience_s=PATIENCE_S)
-    limits = SharedLimits(backend, patience_s=PATIENCE_S, probe_s=0.05)
+async def limits_in(
+    directory: Path, instance_id: str = "me", patience_s: float = CALM_S
+) -> AsyncIterator[SharedLimits]:
+    backend = SqliteBackend(directory / "relay.db", instance_id=instance_id, patience_s=patience_s)
+    limits = SharedLimits(backend, patience_s=patience_s, probe_s=0.05)
     await limits.start()
     try:
         yield limits
@@ -74,16 +80,18 @@ async def test_levels_outlive_the_workers_and_leases_do_not(tmp_path: Path) -> N
 
 
 async def test_locked_for_longer_than_the_patience(tmp_path: Path) -> None:
-    async with limits_in(tmp_path) as limits:
+    async with limits_in(tmp_path, patience_s=PATIENCE_S) as limits:
         await take(limits)
         with closing(
             sqlite3.connect(limits_path(tmp_path / "relay.db"), isolation_level=None)
         ) as other:
             other.execute("BEGIN IMMEDIATE")
             assert await take(limits) < PATIENCE_S + MARGIN_S
+            more_s = []
             for _ in range(5):
-                assert await take(limits, RPM) < MARGIN_S / 3
+                more_s.append(await take(limits, RPM))
                 await asyncio.sleep(0.05)
+            assert median(more_s) < PATIENCE_S / 2
             assert limits.describe()["is_down"]
             other.execute("ROLLBACK")
         await until_up(limits)
@@ -134,7 +142,7 @@ async def test_a_full_disk_refuses_nobody(tmp_path: Path) -> None:
         connection = limits._backend._connection  # type: ignore[attr-defined]
         connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
         charges = [Charge(f"{i:0150d}", 60, 1, RATE) for i in range(100)]
-        assert await take(limits, *charges) < PATIENCE_S + MARGIN_S
+        assert await take(limits, *charges) < MARGIN_S
         assert limits.times_down == 1
         await until_up(limits)  # it connects anew, and the bound is one of a connection
         await take(limits)
@@ -145,7 +153,7 @@ async def test_what_says_nothing_any_more_is_dropped(tmp_path: Path) -> None:
     backend = SqliteBackend(
         tmp_path / "relay.db", instance_id="me", lease_s=15.0, now_us=lambda: now_us
     )
-    limits = SharedLimits(backend, patience_s=2.0)
+    limits = SharedLimits(backend, patience_s=CALM_S)
     await limits.start()
     try:
         await take(limits, *(Charge(f"old{i}", 60, 1, RATE) for i in range(10)))
