@@ -30,6 +30,7 @@ from bench.cases import (
     loser_leaks,
     micro,
     paced_sessions,
+    postgres_reserve,
     segment_race,
     shadow_check,
     tls_cost,
@@ -62,6 +63,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "tls_cost": tls_cost.run,
     "hedge_tail": hedge_tail.run,
     "breaker_hints": breaker_hints.run,
+    "postgres_reserve": postgres_reserve.run,
 }
 LONG = frozenset(
     {
@@ -75,6 +77,7 @@ LONG = frozenset(
         "tls_cost",
         "hedge_tail",
         "breaker_hints",
+        "postgres_reserve",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -99,6 +102,7 @@ SUMMARIES = {
     "tls_cost": tls_cost.__doc__,
     "hedge_tail": hedge_tail.__doc__,
     "breaker_hints": breaker_hints.__doc__,
+    "postgres_reserve": postgres_reserve.__doc__,
 }
 
 _PACKAGES = (

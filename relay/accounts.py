@@ -35,6 +35,7 @@ from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import PriceSheet
 from relay.governance.refusals import Refusals
 from relay.governance.tenant import Tenants
+from relay.governance.visits import Visits
 from relay.governance.webhook import Webhook
 from relay.instance import instance_id, place
 from relay.store.base import LedgerStore, StoreUnavailable
@@ -131,6 +132,13 @@ class Accounts:
             now_us=wall_us,
             tag_budgets=None if self._access is None else self._access.directory.tag_budgets,
             limits=self._desk,
+            visits=Visits(
+                store=store,
+                instance_id=instance_id(),
+                gate=self.gate,
+                desk=self._desk,
+                now_us=wall_us,
+            ),
             on_refused=refusals.tell if self._trail is not None else None,
         )
         self._task = asyncio.create_task(self._keep(store), name="accounts")

@@ -131,12 +131,19 @@ class RelayService:
         """One session; see the contract for its rules."""
         if self._services.is_draining:
             await abort(context, Draining("this relay is shutting down; connect again"))
-        conversation = _Conversation(self._services, self._settings, context, caller)
-        self._sessions[conversation] = asyncio.current_task()
         try:
-            await conversation.run()
+            leave = await self._services.ledger.enter(caller.tenant, caller.key_id)
+        except RelayError as error:
+            await abort(context, error)
+        try:
+            conversation = _Conversation(self._services, self._settings, context, caller)
+            self._sessions[conversation] = asyncio.current_task()
+            try:
+                await conversation.run()
+            finally:
+                del self._sessions[conversation]
         finally:
-            del self._sessions[conversation]
+            leave()
 
     def notify_drain(self, time_left_s: float) -> None:
         """Tell every session that this worker stops."""

@@ -35,9 +35,10 @@ from relay.governance.entry import Entry
 from relay.governance.gate import Gate
 from relay.governance.grants import granted
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Admitted, Asked
+from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.price_sheet import PriceSheet
+from relay.governance.visits import Visits
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
     BudgetSpent,
@@ -78,6 +79,7 @@ class Admission:
         gate: who asks, and what he may ask for.
         tag_budgets: of an organisation's id and tags.
         limits: None where there are none.
+        visits: for sessions and what is handed through; None lets them be.
         on_refused: is told of every refusal.
         now_us: wall clock, microseconds since 1970.
     """
@@ -93,6 +95,7 @@ class Admission:
         now_us: Callable[[], int],
         tag_budgets: TagBudgets | None = None,
         limits: LimitDesk | None = None,
+        visits: Visits | None = None,
         on_refused: Refused | None = None,
     ) -> None:
         self._store = store
@@ -103,7 +106,14 @@ class Admission:
         self._now_us = now_us
         self._tag_budgets = tag_budgets
         self._limits = limits
+        self._visits = visits
         self._on_refused = on_refused
+
+    async def enter(self, tenant: str, key_id: str) -> Leave:
+        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+
+    async def hand_through(self, visit: Visit) -> VisitEntry | None:
+        return None if self._visits is None else await self._visits.hand_through(visit)
 
     async def admit(self, asked: Asked) -> Admitted:
         try:

@@ -7,7 +7,7 @@ number which row of their kind is theirs.
 from __future__ import annotations
 
 from asyncio import Future, TimerHandle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -33,14 +33,10 @@ from relay.store.postgres_functions import (
     SETTLE,
     SETTLED,
     STARTED,
+    Columns,
 )
 
 _MAX_CHARACTERS: Final = 255
-_opened_before: Final = attrgetter(*(name for name, _ in OPENED[:5]))
-_opened_after: Final = attrgetter("trace_id", "admitted_at_us", "lease_until_us")
-_started: Final = attrgetter(*(name for name, _ in STARTED[1:]))
-_settled: Final = attrgetter(*(name for name, _ in SETTLED))
-_closed: Final = attrgetter(*(name for name, _ in CLOSED[1:]))
 
 
 class Operation:
@@ -121,91 +117,113 @@ def arrays(operations: Sequence[Operation]) -> list[object]:
     )  # by code points, which is the order of bytes in UTF-8
     place_of_budget = {budget: place for place, budget in enumerate(budgets, 1)}
     generations: dict[str, int] = {}
-    kinds: list[int] = []
-    of: list[int] = []
-    row: list[int] = []
-    holds_end: list[int] = []
-    hold: list[int] = []
-    cap: list[int | None] = []
-    amounts_end: list[int] = []
-    amount: list[int] = []
-    texts: list[str | None] = []
-    opened: list[tuple[object, ...]] = []
-    settled: list[tuple[object, ...]] = []
-    started: list[tuple[object, ...]] = []
-    closed: list[tuple[object, ...]] = []
+    numbers: list[int] = []
+    held: list[int | None] = []
+    amounts: list[int] = []
+    texts: list[str] = []
+    opened, settled, started, closed = _Rows(), _Rows(), _Rows(), _Rows()
+    settle_of_closed: list[int] = []
     for one in operations:
         generation_id = one.generation_id
-        kinds.append(one.kind)
-        of.append(generations.setdefault(generation_id, len(generations) + 1))
-        text = None
         what = one.what
+        texts.append(holds_text(one.holds))
+        row = 0
         if isinstance(what, OpenedGeneration):
-            opened.append(_opened_row(what))
-            row.append(len(opened))
+            row = opened.add(_opened_texts(what, texts[-1]), _opened_numbers(what))
         elif isinstance(what, OpenedAttempt):
-            started.append((generation_id, *_started(what)))
-            row.append(len(started))
+            row = started.add((generation_id, *_started_texts(what)), _started_numbers(what))
         elif isinstance(what, SettledGeneration):
-            text = holds_text(one.holds)
-            settled.append(_settled_row(what))
-            position = len(settled)
-            row.append(position)
-            closed += [(position, generation_id, *_closed_row(tried)) for tried in what.attempts]
-        else:
-            text = holds_text(one.holds)
-            row.append(0)
-        texts.append(text)
+            row = settled.add(_settled_texts(what), _settled_numbers(what))
+            for tried in what.attempts:
+                closed.add((generation_id, *_closed_texts(tried)), _closed_numbers(tried))
+                settle_of_closed.append(row)
         for budget_id, period_start_s, cap_micro in one.holds:
-            hold.append(place_of_budget[budget_id, period_start_s])
-            cap.append(cap_micro)
-        holds_end.append(len(hold))
-        amount += one.amounts
-        amounts_end.append(len(amount))
+            held += (place_of_budget[budget_id, period_start_s], cap_micro)
+        amounts += one.amounts
+        of = generations.setdefault(generation_id, len(generations) + 1)
+        numbers += (one.kind, of, row, len(held) // 2, len(amounts))
     return [
         [budget_id for budget_id, _ in budgets],
         [start for _, start in budgets],
         list(generations),
-        kinds, of, row, holds_end, hold, cap, amounts_end, amount, texts,
-        *_columns(opened, len(OPENED)),
-        *_columns(settled, len(SETTLED)),
-        *_columns(started, len(STARTED)),
-        *_columns(closed, len(CLOSED) + 1),
+        numbers, held, amounts, texts,
+        opened.texts, opened.numbers,
+        settled.texts, settled.numbers,
+        started.texts, started.numbers,
+        closed.texts, closed.numbers, settle_of_closed,
     ]  # fmt: skip
 
 
-def _columns(rows: list[tuple[object, ...]], count: int) -> list[Any]:
-    return list(zip(*rows, strict=True)) if rows else [()] * count
+class _Rows:
+    """Rows of one table: their texts one after another, and so their numbers."""
+
+    __slots__ = ("count", "numbers", "texts")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.texts: list[str] = []
+        self.numbers: list[int | None] = []
+
+    def add(self, texts: Iterable[str], numbers: Iterable[int | None]) -> int:
+        """The number of the row, from 1."""
+        self.texts += texts
+        self.numbers += numbers
+        self.count += 1
+        return self.count
 
 
-def _opened_row(opened: OpenedGeneration) -> tuple[object, ...]:
+def _getter(columns: Columns, kind: type, *leaving_out: str) -> Callable[[object], tuple[Any, ...]]:
+    names = [name for name, one in columns if one is kind and name not in leaving_out]
+    return attrgetter(*names)
+
+
+_started_texts: Final = _getter(STARTED, str, "generation_id")
+_started_numbers: Final = _getter(STARTED, int)
+_settled_numbers: Final = _getter(SETTLED, int)
+_closed_numbers: Final = _getter(CLOSED, int)
+_opened_numbers: Final = _getter(OPENED, int)
+
+
+def _opened_texts(opened: OpenedGeneration, holds: str) -> tuple[str, ...]:
     return (
-        *_opened_before(opened),
+        opened.id,
+        opened.instance_id,
+        opened.organisation_id,
+        opened.team_id,
+        opened.key_id,
         storable(opened.alias),
         opened.surface,
         storable(opened.tags, None),
         storable(opened.labels, None),
         storable(opened.session_id),
         storable(opened.turn_id),
-        *_opened_after(opened),
-        holds_text(opened.holds),
+        opened.trace_id,
+        holds,
     )
 
 
-_MODEL_OF_SETTLED: Final = [name for name, _ in SETTLED].index("model")
-_MODEL_OF_CLOSED: Final = [name for name, _ in CLOSED[1:]].index("model")
+def _settled_texts(settled: SettledGeneration) -> tuple[str, ...]:
+    return (
+        settled.id,
+        settled.state,
+        settled.reason,
+        settled.provider,
+        storable(settled.model),
+        settled.phases,
+    )
 
 
-def _settled_row(settled: SettledGeneration) -> tuple[object, ...]:
-    values = list(_settled(settled))
-    values[_MODEL_OF_SETTLED] = storable(settled.model)
-    return tuple(values)
-
-
-def _closed_row(closed: ClosedAttempt) -> tuple[object, ...]:
-    values = list(_closed(closed))
-    values[_MODEL_OF_CLOSED] = storable(closed.model)
-    return tuple(values)
+def _closed_texts(closed: ClosedAttempt) -> tuple[str, ...]:
+    return (
+        closed.state,
+        closed.provider,
+        storable(closed.model),
+        closed.role,
+        closed.outcome,
+        closed.reason,
+        closed.price_version,
+        closed.phases,
+    )
 
 
 def storable(text: str, max_characters: int | None = _MAX_CHARACTERS) -> str:

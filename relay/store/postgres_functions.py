@@ -16,75 +16,76 @@ from __future__ import annotations
 
 from typing import Final
 
-Columns = tuple[tuple[str, str], ...]
+Columns = tuple[tuple[str, type], ...]
+"""Names, and whether they hold text (str) or whole numbers (int)."""
 
 OPENED: Final[Columns] = (
-    ("id", "text"),
-    ("instance_id", "text"),
-    ("organisation_id", "text"),
-    ("team_id", "text"),
-    ("key_id", "text"),
-    ("alias", "text"),
-    ("surface", "text"),
-    ("tags", "text"),
-    ("labels", "text"),
-    ("session_id", "text"),
-    ("turn_id", "text"),
-    ("trace_id", "text"),
-    ("admitted_at_us", "bigint"),
-    ("lease_until_us", "bigint"),
-    ("holds", "text"),
+    ("id", str),
+    ("instance_id", str),
+    ("organisation_id", str),
+    ("team_id", str),
+    ("key_id", str),
+    ("alias", str),
+    ("surface", str),
+    ("tags", str),
+    ("labels", str),
+    ("session_id", str),
+    ("turn_id", str),
+    ("trace_id", str),
+    ("admitted_at_us", int),
+    ("lease_until_us", int),
+    ("holds", str),
 )
 """Of `generations` when one is opened; `state` and `reserved_micro` are found here."""
 
 SETTLED: Final[Columns] = (
-    ("id", "text"),
-    ("state", "text"),
-    ("settled_micro", "bigint"),
-    ("ended_at_us", "bigint"),
-    ("reason", "text"),
-    ("provider", "text"),
-    ("model", "text"),
-    ("is_usage_final", "smallint"),
-    ("ttft_us", "bigint"),
-    ("wall_us", "bigint"),
-    ("phases", "text"),
+    ("id", str),
+    ("state", str),
+    ("settled_micro", int),
+    ("ended_at_us", int),
+    ("reason", str),
+    ("provider", str),
+    ("model", str),
+    ("is_usage_final", int),
+    ("ttft_us", int),
+    ("wall_us", int),
+    ("phases", str),
 )
 """Of `generations` when one is settled."""
 
 STARTED: Final[Columns] = (
-    ("generation_id", "text"),
-    ("ordinal", "integer"),
-    ("provider", "text"),
-    ("model", "text"),
-    ("role", "text"),
-    ("started_us", "bigint"),
-    ("upper_micro", "bigint"),
+    ("generation_id", str),
+    ("ordinal", int),
+    ("provider", str),
+    ("model", str),
+    ("role", str),
+    ("started_us", int),
+    ("upper_micro", int),
 )
 """Of `attempts` when one starts."""
 
 CLOSED: Final[Columns] = (
-    ("generation_id", "text"),
-    ("ordinal", "integer"),
-    ("state", "text"),
-    ("provider", "text"),
-    ("model", "text"),
-    ("role", "text"),
-    ("outcome", "text"),
-    ("reason", "text"),
-    ("http_status", "integer"),
-    ("is_winner", "smallint"),
-    ("started_us", "bigint"),
-    ("ended_us", "bigint"),
-    ("prompt_tokens", "bigint"),
-    ("cached_tokens", "bigint"),
-    ("cache_write_tokens", "bigint"),
-    ("output_tokens", "bigint"),
-    ("reasoning_tokens", "bigint"),
-    ("price_version", "text"),
-    ("cost_micro", "bigint"),
-    ("upper_micro", "bigint"),
-    ("phases", "text"),
+    ("generation_id", str),
+    ("ordinal", int),
+    ("state", str),
+    ("provider", str),
+    ("model", str),
+    ("role", str),
+    ("outcome", str),
+    ("reason", str),
+    ("http_status", int),
+    ("is_winner", int),
+    ("started_us", int),
+    ("ended_us", int),
+    ("prompt_tokens", int),
+    ("cached_tokens", int),
+    ("cache_write_tokens", int),
+    ("output_tokens", int),
+    ("reasoning_tokens", int),
+    ("price_version", str),
+    ("cost_micro", int),
+    ("upper_micro", int),
+    ("phases", str),
 )
 """Of `attempts` when its generation is settled."""
 
@@ -100,18 +101,49 @@ def _names(columns: Columns) -> str:
     return ", ".join(name for name, _ in columns)
 
 
-def _parameters(prefix: str, columns: Columns) -> str:
-    return ", ".join(f"{prefix}_{name} {kind}[]" for name, kind in columns)
+def count_of(columns: Columns, kind: type) -> int:
+    """How many columns hold text, or numbers."""
+    return sum(one is kind for _, one in columns)
 
 
-def _arrays(prefix: str, columns: Columns) -> str:
-    return ", ".join(f"{prefix}_{name}" for name, _ in columns)
+def _values(prefix: str, columns: Columns) -> list[str]:
+    """Row `k` of columns whose texts are in one array, row after row, and whose numbers in another.
+
+    An array a column would read better and costs twice as much: for one row the work is in the
+    number of arrays, not in what they hold.
+    """
+    found = []
+    seen = {str: 0, int: 0}
+    for _, kind in columns:
+        seen[kind] += 1
+        array = f"{prefix}_text" if kind is str else f"{prefix}_number"
+        found.append(f"{array}[(k - 1) * {count_of(columns, kind)} + {seen[kind]}]")
+    return found
 
 
-def _assignments(columns: Columns, source: str, leaving_out: int) -> str:
-    return ", ".join(f"{name} = {source}.{name}" for name, _ in columns[leaving_out:])
+def _assignments(prefix: str, columns: Columns) -> str:
+    values = zip(columns, _values(prefix, columns), strict=True)
+    return ", ".join(f"{name} = {value}" for (name, _), value in values if name != "id")
 
 
+def _list(prefix: str, columns: Columns) -> str:
+    return ", ".join(_values(prefix, columns))
+
+
+def _value(prefix: str, columns: Columns, name: str) -> str:
+    names = [one for one, _ in columns]
+    return _values(prefix, columns)[names.index(name)]
+
+
+_OPERATION: Final[Columns] = (
+    ("kind", int), ("of", int), ("row", int), ("holds_end", int), ("amounts_end", int),
+)  # fmt: skip
+"""Of an operation: its generation and its row among those of its kind, both from 1, and where its
+holds and amounts end in the arrays of all."""
+
+_EXCLUDED: Final = ", ".join(
+    f"{name} = excluded.{name}" for name, _ in CLOSED if name not in ("generation_id", "ordinal")
+)
 _LOCK_BUDGETS: Final = """
     FOR i IN 1 .. cardinality(p_budget) LOOP
         SELECT settled_micro, reserved_micro, overrun_micro INTO one FROM budget_periods
@@ -133,14 +165,14 @@ WRITE_FUNCTION: Final = f"""
 CREATE FUNCTION pg_temp.relay_write(
     p_budget text[], p_start bigint[],
     p_generation text[],
-    p_kind integer[], p_of integer[], p_row integer[],
-    p_holds_end integer[], p_hold integer[], p_cap bigint[],
-    p_amounts_end integer[], p_amount bigint[],
+    operation_number integer[],
+    p_held bigint[],
+    p_amount bigint[],
     p_holds text[],
-    {_parameters("o", OPENED)},
-    {_parameters("s", SETTLED)},
-    {_parameters("a", STARTED)},
-    c_settle integer[], {_parameters("c", CLOSED)},
+    o_text text[], o_number bigint[],
+    s_text text[], s_number bigint[],
+    a_text text[], a_number bigint[],
+    c_text text[], c_number bigint[], c_settle integer[],
     p_instance text, p_place text, p_started bigint, p_lease_until bigint,
     OUT r_amount bigint[], OUT r_hold integer[], OUT r_left bigint[]
 ) LANGUAGE plpgsql AS $body$
@@ -153,16 +185,22 @@ DECLARE
     g_state text[] := '{{}}';
     g_reserved bigint[] := '{{}}';
     g_holds text[] := '{{}}';
-    o_reserved bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(o_id)]);
-    o_count integer := 0;
-    a_is_on boolean[] := array_fill(false, ARRAY[cardinality(a_generation_id)]);
-    s_is_on boolean[] := array_fill(false, ARRAY[cardinality(s_id)]);
+    o_reserved bigint[] := '{{}}';
+    o_rows integer[] := '{{}}';
+    a_rows integer[] := '{{}}';
+    s_rows integer[] := '{{}}';
+    s_is_on boolean[] := '{{}}';
     e_id text[] := '{{}}';
     e_reserved bigint[] := '{{}}';
+    kind_one integer;
     of_one integer;
     row_one integer;
+    budget_one integer;
+    spent bigint;
     hold_from integer := 1;
+    hold_to integer;
     amount_from integer := 1;
+    amount_to integer;
     tight integer;
     left_one bigint;
     left_least bigint;
@@ -180,53 +218,62 @@ BEGIN
         g_holds[one.position] := one.holds;
     END LOOP;
 
-    r_amount := array_fill(NULL::bigint, ARRAY[cardinality(p_kind)]);
-    r_hold := array_fill(NULL::integer, ARRAY[cardinality(p_kind)]);
+    r_amount := array_fill(NULL::bigint, ARRAY[cardinality(p_holds)]);
+    r_hold := array_fill(NULL::integer, ARRAY[cardinality(p_holds)]);
     r_left := r_amount;
-    FOR k IN 1 .. cardinality(p_kind) LOOP
-        of_one := p_of[k];
-        row_one := p_row[k];
-        IF p_kind[k] = {ATTEMPT} THEN
-            a_is_on[row_one] := g_state[of_one] IS NOT DISTINCT FROM 'open';
-        ELSIF p_kind[k] = {SETTLE} THEN
+    FOR k IN 1 .. cardinality(p_holds) LOOP
+        kind_one := {_value("operation", _OPERATION, "kind")};
+        of_one := {_value("operation", _OPERATION, "of")};
+        row_one := {_value("operation", _OPERATION, "row")};
+        hold_to := {_value("operation", _OPERATION, "holds_end")};
+        amount_to := {_value("operation", _OPERATION, "amounts_end")};
+        IF kind_one = {ATTEMPT} THEN
+            IF g_state[of_one] = 'open' THEN
+                a_rows := a_rows || row_one;
+            END IF;
+        ELSIF kind_one = {SETTLE} THEN
             IF g_state[of_one] IS DISTINCT FROM 'open' THEN
                 r_hold[k] := {NOT_OPEN};
             ELSIF g_holds[of_one] <> p_holds[k] THEN
                 r_hold[k] := {OTHER_HOLDS};
             ELSE
-                FOR h IN hold_from .. p_holds_end[k] LOOP
-                    b_reserved[p_hold[h]] := b_reserved[p_hold[h]] - g_reserved[of_one];
-                    b_settled[p_hold[h]] := b_settled[p_hold[h]] + s_settled_micro[row_one];
-                    b_overrun[p_hold[h]] := b_overrun[p_hold[h]]
-                        + greatest(0, s_settled_micro[row_one] - g_reserved[of_one]);
+                spent := {_value("s", SETTLED, "settled_micro").replace("k -", "row_one -")};
+                FOR h IN hold_from .. hold_to LOOP
+                    budget_one := p_held[h * 2 - 1];
+                    b_reserved[budget_one] := b_reserved[budget_one] - g_reserved[of_one];
+                    b_settled[budget_one] := b_settled[budget_one] + spent;
+                    b_overrun[budget_one] := b_overrun[budget_one]
+                        + greatest(0, spent - g_reserved[of_one]);
                 END LOOP;
                 g_state[of_one] := 'over';
+                s_rows := s_rows || row_one;
                 s_is_on[row_one] := true;
-                r_amount[k] := s_settled_micro[row_one];
+                r_amount[k] := spent;
             END IF;
-        ELSIF p_kind[k] = {OPEN} AND g_state[of_one] IS NOT NULL THEN
+        ELSIF kind_one = {OPEN} AND g_state[of_one] IS NOT NULL THEN
             -- Written already, by a call whose answer was lost.
             IF g_state[of_one] = 'open' THEN
                 r_amount[k] := g_reserved[of_one];
             ELSE
                 r_hold[k] := {NOT_OPEN};
             END IF;
-        ELSIF p_kind[k] = {EXTEND} AND g_state[of_one] IS DISTINCT FROM 'open' THEN
+        ELSIF kind_one = {EXTEND} AND g_state[of_one] IS DISTINCT FROM 'open' THEN
             r_hold[k] := {NOT_OPEN};
-        ELSIF p_kind[k] = {EXTEND} AND g_holds[of_one] <> p_holds[k] THEN
+        ELSIF kind_one = {EXTEND} AND g_holds[of_one] <> p_holds[k] THEN
             r_hold[k] := {OTHER_HOLDS};
         ELSE
             tight := NULL;
-            FOR h IN hold_from .. p_holds_end[k] LOOP
-                IF p_cap[h] IS NOT NULL THEN
-                    left_one := p_cap[h] - b_settled[p_hold[h]] - b_reserved[p_hold[h]];
+            FOR h IN hold_from .. hold_to LOOP
+                IF p_held[h * 2] IS NOT NULL THEN
+                    budget_one := p_held[h * 2 - 1];
+                    left_one := p_held[h * 2] - b_settled[budget_one] - b_reserved[budget_one];
                     IF tight IS NULL OR left_one < left_least THEN
                         tight := h - hold_from;
                         left_least := left_one;
                     END IF;
                 END IF;
             END LOOP;
-            FOR m IN amount_from .. p_amounts_end[k] LOOP
+            FOR m IN amount_from .. amount_to LOOP
                 IF tight IS NULL OR p_amount[m] <= left_least THEN
                     r_amount[k] := p_amount[m];
                     EXIT;
@@ -236,15 +283,16 @@ BEGIN
                 r_hold[k] := tight;
                 r_left[k] := left_least;
             ELSE
-                FOR h IN hold_from .. p_holds_end[k] LOOP
-                    b_reserved[p_hold[h]] := b_reserved[p_hold[h]] + r_amount[k];
+                FOR h IN hold_from .. hold_to LOOP
+                    budget_one := p_held[h * 2 - 1];
+                    b_reserved[budget_one] := b_reserved[budget_one] + r_amount[k];
                 END LOOP;
-                IF p_kind[k] = {OPEN} THEN
+                IF kind_one = {OPEN} THEN
                     g_state[of_one] := 'open';
                     g_reserved[of_one] := r_amount[k];
-                    g_holds[of_one] := o_holds[row_one];
+                    g_holds[of_one] := p_holds[k];
+                    o_rows := o_rows || row_one;
                     o_reserved[row_one] := r_amount[k];
-                    o_count := o_count + 1;
                 ELSE
                     g_reserved[of_one] := g_reserved[of_one] + r_amount[k];
                     e_id := e_id || p_generation[of_one];
@@ -252,18 +300,16 @@ BEGIN
                 END IF;
             END IF;
         END IF;
-        hold_from := p_holds_end[k] + 1;
-        amount_from := p_amounts_end[k] + 1;
+        hold_from := hold_to + 1;
+        amount_from := amount_to + 1;
     END LOOP;
 
-    IF o_count > 0 THEN
+    IF cardinality(o_rows) > 0 THEN
         INSERT INTO generations ({_names(OPENED)}, state, reserved_micro)
-        SELECT {_names(OPENED)}, 'open', reserved_micro
-        FROM unnest({_arrays("o", OPENED)}, o_reserved) AS new ({_names(OPENED)}, reserved_micro)
-        WHERE reserved_micro IS NOT NULL
+        SELECT {_list("o", OPENED)}, 'open', o_reserved[k] FROM unnest(o_rows) AS k
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS found_count = ROW_COUNT;
-        IF found_count <> o_count THEN
+        IF found_count <> cardinality(o_rows) THEN
             RAISE EXCEPTION 'a generation was opened elsewhere meanwhile'
             USING ERRCODE = 'serialization_failure';
         END IF;
@@ -275,31 +321,26 @@ BEGIN
         ) AS new
         WHERE g.id = new.id;
     END IF;
-    IF true = ANY (a_is_on) THEN
+    IF cardinality(a_rows) > 0 THEN
         INSERT INTO attempts ({_names(STARTED)}, state)
-        SELECT {_names(STARTED)}, 'open'
-        FROM unnest({_arrays("a", STARTED)}, a_is_on) AS new ({_names(STARTED)}, is_on)
-        WHERE is_on
+        SELECT {_list("a", STARTED)}, 'open' FROM unnest(a_rows) AS k
         ON CONFLICT DO NOTHING;
     END IF;
-    IF true = ANY (s_is_on) THEN
-        UPDATE generations AS g SET {_assignments(SETTLED, "new", 1)}
-        FROM unnest({_arrays("s", SETTLED)}, s_is_on) AS new ({_names(SETTLED)}, is_on)
-        WHERE new.is_on AND g.id = new.id;
+    IF cardinality(s_rows) > 0 THEN
+        UPDATE generations AS g SET {_assignments("s", SETTLED)} FROM unnest(s_rows) AS k
+        WHERE g.id = {_value("s", SETTLED, "id")};
         INSERT INTO attempts ({_names(CLOSED)})
-        SELECT {_names(CLOSED)}
-        FROM unnest({_arrays("c", CLOSED)}, c_settle) AS new ({_names(CLOSED)}, settle)
-        WHERE s_is_on[settle]
-        ON CONFLICT (generation_id, ordinal) DO UPDATE SET {_assignments(CLOSED, "excluded", 2)};
+        SELECT {_list("c", CLOSED)} FROM generate_subscripts(c_settle, 1) AS k
+        WHERE s_is_on[c_settle[k]]
+        ON CONFLICT (generation_id, ordinal) DO UPDATE SET {_EXCLUDED};
     END IF;
-    IF cardinality(p_budget) > 0 THEN
-        UPDATE budget_periods AS b SET
-            settled_micro = new.settled, reserved_micro = new.reserved, overrun_micro = new.overrun
-        FROM unnest(p_budget, p_start, b_settled, b_reserved, b_overrun)
-            AS new (id, start, settled, reserved, overrun)
-        WHERE b.budget_id = new.id AND b.period_start_s = new.start
-            AND (b.settled_micro, b.reserved_micro) <> (new.settled, new.reserved);
-    END IF;
+    FOR i IN 1 .. cardinality(p_budget) LOOP
+        UPDATE budget_periods SET
+            settled_micro = b_settled[i], reserved_micro = b_reserved[i],
+            overrun_micro = b_overrun[i]
+        WHERE budget_id = p_budget[i] AND period_start_s = p_start[i]
+            AND (settled_micro, reserved_micro) <> (b_settled[i], b_reserved[i]);
+    END LOOP;
     IF p_lease_until IS NOT NULL THEN
         INSERT INTO instances (id, place, started_at_us, lease_until_us)
         VALUES (p_instance, p_place, p_started, p_lease_until)
@@ -396,7 +437,7 @@ END
 $body$;
 """  # noqa: S608 - no values are in it
 
-_WRITE_PARAMETERS: Final = 12 + len(OPENED) + len(SETTLED) + len(STARTED) + 1 + len(CLOSED) + 4
+_WRITE_PARAMETERS: Final = 20
 
 WRITE: Final = "SELECT * FROM pg_temp.relay_write({})".format(  # noqa: S608 - numbers alone
     ", ".join(f"${number}" for number in range(1, _WRITE_PARAMETERS + 1))

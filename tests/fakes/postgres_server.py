@@ -28,7 +28,7 @@ _SETTINGS: Final = {
     "fsync": "on",
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "40",
+    "max_connections": "100",
     "shared_buffers": "32MB",
     "log_min_messages": "fatal",
 }

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from sqlalchemy import Engine
 
 from relay.store.engine import engine_for, make_ready
 from tests.fakes.directory_rows import PEPPER, Rows
-from tests.fakes.h2_server import H2Server, stream_chunks
+from tests.fakes.h2_server import H2Server, answer, stream_chunks
 from tests.fakes.relay_under_test import (
     RelayUnderTest,
     answer_chunks,
@@ -82,7 +83,9 @@ async def accounts(
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}", "sync_ms": 50},
         "budgets": {"default_max_tokens": 100},
-        "providers": {"lab": provider(upstream.url, ca_file=ca_file, prices=PRICES)},
+        "providers": {"lab": provider(
+                upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True
+            )},
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m1"}]}},
     }
     engine = engine_for(url)
@@ -192,3 +195,36 @@ async def test_nothing_is_left_open(accounts: Accounts) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await eventually(lambda: not accounts.ask("SELECT * FROM generations WHERE state = 'open'"))
     assert accounts.ask("SELECT sum(reserved_micro) AS r FROM budget_periods") == [{"r": 0}]
+
+
+async def test_sessions_and_what_is_handed_through_have_limits_and_rows(
+    accounts: Accounts, upstream: H2Server
+) -> None:
+    rows = accounts.rows
+    key_id, key = rows.key(
+        rows.team(rows.organisation()), limits={"sessions": 1, "rpm": 2}, scopes={"passthrough": True}
+    )
+    await accounts.known(key)
+    authorization = {"authorization": f"Bearer {key}"}
+    async with accounts.relay.talk(metadata=authorization, model="fast"):
+        async with accounts.relay.talk(metadata=authorization, model="fast") as second:
+            await second.until(lambda: second.is_over)
+            assert second.error is not None
+            assert second.error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with accounts.relay.talk(metadata=authorization, model="fast") as third:
+        assert third.ready is not None
+    url = "/pass/lab/files"
+    upstream.routes["/v1/files"] = answer(200, b"{}")
+    answers = [await accounts.relay.http.get(url, headers=authorization) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 200, 429]
+    booked = accounts.ask("SELECT key_id, surface, state FROM generations")
+    assert booked == [{"key_id": key_id, "surface": "passthrough", "state": "estimated"}] * 2
+    rows.budget("key", key_id, 1_000_000)
+
+    async def is_refused() -> bool:
+        refused = await accounts.relay.http.get(url, headers=authorization)
+        return "budget" in refused.text
+
+    async with asyncio.timeout(2):
+        while not await is_refused():
+            await asyncio.sleep(0.01)

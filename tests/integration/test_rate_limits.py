@@ -18,7 +18,7 @@ from relay.governance.charges import (
     rate_state,
     target_limited,
 )
-from relay.governance.ledger import Admitted, Asked, RateState
+from relay.governance.ledger import Admitted, Asked, NullLedger, RateState
 from relay.governance.limits import KeyLimits, Limits
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Target
@@ -82,10 +82,11 @@ class Entry:
         pass
 
 
-class Limiting:
+class Limiting(NullLedger):
     """A ledger that admits by limits alone."""
 
     def __init__(self, limits: Limits, **providers: Limits) -> None:
+        super().__init__()
         self.book = ChargeBook(KeyLimits(limits), providers=providers)
         self.store = MemoryLimits()
 

@@ -145,3 +145,11 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     made = make_world(request.param, tmp_path, request)
     yield made
     await made.aclose()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def shared_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """Each of those that several processes share."""
+    made = make_world(request.param, tmp_path, request)
+    yield made
+    await made.aclose()

@@ -87,11 +87,12 @@ async def test_away_at_the_start_it_is_no_error_and_later_it_is_there() -> None:
     assert [line["event"] for line in lines] == ["limits_store_down", "limits_store_back"]
 
 
+@pytest.mark.parametrize("delay_s", [0.3, 0.5, 10.0])
 @on_virtual_time
-async def test_a_slow_place_costs_one_patience_and_nobody_after() -> None:
+async def test_a_slow_place_costs_one_patience_and_nobody_after(delay_s: float) -> None:
     place = Place()
     async with started(place) as limits:
-        place.delay_s = 0.5
+        place.delay_s = delay_s
         began_s = now_s()
         assert await granted(limits)
         assert now_s() - began_s == pytest.approx(PATIENCE_S)
