@@ -83,9 +83,9 @@ async def accounts(
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}", "sync_ms": 50},
         "budgets": {"default_max_tokens": 100},
-        "providers": {"lab": provider(
-                upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True
-            )},
+        "providers": {
+            "lab": provider(upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True)
+        },
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m1"}]}},
     }
     engine = engine_for(url)
@@ -202,7 +202,9 @@ async def test_sessions_and_what_is_handed_through_have_limits_and_rows(
 ) -> None:
     rows = accounts.rows
     key_id, key = rows.key(
-        rows.team(rows.organisation()), limits={"sessions": 1, "rpm": 2}, scopes={"passthrough": True}
+        rows.team(rows.organisation()),
+        limits={"sessions": 1, "rpm": 2},
+        scopes={"passthrough": True},
     )
     await accounts.known(key)
     authorization = {"authorization": f"Bearer {key}"}
