@@ -26,7 +26,8 @@ from relay.store import schema
 from relay.store.backup import back_up, problems_of, put_back
 from relay.store.base import StoreUnavailable
 from relay.store.counters import differences
-from relay.store.engine import engine_for, migrate, reading, revision_of
+from relay.store.engine import engine_for, migrate, reading, revision_of, writing
+from relay.store.rebuild import repair
 from relay.store.revisions import HEAD, require_usable
 from relay.store.sqlite_file import require_sound
 
@@ -85,7 +86,12 @@ def migrate_command(config: ConfigPath) -> None:
 
 
 @app.command()
-def check(config: ConfigPath) -> None:
+def check(
+    config: ConfigPath,
+    repairs: Annotated[
+        bool, typer.Option("--repair", help="set counters that are wrong to their sums")
+    ] = False,
+) -> None:
     """See whether the file is sound, and every budget's counters are the sums of its accounts."""
     url = _url(config)
     engine = engine_for(url, pool_size=1)
@@ -107,6 +113,11 @@ def check(config: ConfigPath) -> None:
                 select(generations.c.state, func.count()).group_by(generations.c.state)
             ).all()
             wrong = differences(connection)
+        if wrong and repairs:
+            with writing(engine) as connection:
+                for one in repair(connection):
+                    _say(f"mended: {one}")
+            wrong = []
     except StoreUnavailable as error:
         _fail(str(error))
     finally:

@@ -12,7 +12,6 @@ hedges rather than not at all.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -274,8 +273,8 @@ class Admission:
         except StoreUnavailable as error:
             self._void(opened)
             raise _no_accounts() from error
-        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
-            self._void(opened)  # it may be written all the same
+        except BaseException:
+            self._void(opened)  # cancelled, as a rule; it may be written all the same
             raise
         finally:
             if not is_kept and grant is not None:

@@ -14,7 +14,6 @@ in room near a budget's limit, for as long as the request runs. **The stated bou
   named by id or address 200,000.
 - What the provider has and we do not see (an earlier response, a conversation, cached content) is
   200,000 tokens; each tool that the provider runs itself 50,000, for what it brings in.
-- No prompt is longer than the window of its model, where that is known.
 - The answer is `max_output_tokens`, but 16 where that is less, and the budget of its reasoning
   beside it where the client set one, for each of its choices; four times that where the provider
   runs tools itself, since each of its steps may be as long. Vectors have none.
@@ -88,21 +87,17 @@ def bound(
     default_output_tokens: int,
     *,
     models: Iterable[str] = (),
-    window_tokens: int | None = None,
 ) -> Bound:
     """See the module.
 
     Args:
         default_output_tokens: of one answer, where the client has set no limit.
         models: whom it may be sent to, by the providers' names; some count images dearer.
-        window_tokens: the longest prompt that any of them takes, where all are known.
     """
     special: set[str] = set()
     is_dear = any(DEAR_IMAGE_MODELS in model for model in models)
     counter = _Counter(special, DEAR_IMAGE_TOKENS if is_dear else IMAGE_TOKENS)
     prompt = counter.request(request)
-    if window_tokens is not None and window_tokens > 0:
-        prompt = min(prompt, window_tokens)
     return Bound(prompt, output_bound(request, default_output_tokens), frozenset(special))
 
 

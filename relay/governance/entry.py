@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 import structlog
@@ -22,6 +22,8 @@ from relay.governance.charges import Grant, rate_state
 from relay.governance.ledger import RateState
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.price_sheet import PriceSheet
+from relay.governance.sheet_price import SheetPrice
+from relay.governance.usage_kinds import cost_micro as usage_cost_micro
 from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
 from relay.routing.catalog import Target
 from relay.store.base import (
@@ -45,10 +47,20 @@ BoundOf = Callable[[Target], int | None]
 """The most an attempt at a target can cost, micro-dollars; None where it has no price."""
 
 
+class _Attempt(NamedTuple):
+    """One that was started."""
+
+    record: AttemptRecord
+    bound_micro: int | None
+    price: SheetPrice | None
+    """As it was at its start: it holds to the end, whatever the hour or a reload changes."""
+
+
 class Entry:
     """A `LedgerEntry`; made by `Admission`, settled by whoever ends the generation."""
 
     __slots__ = (
+        "_asking_micro",
         "_attempts",
         "_bound_of",
         "_desk",
@@ -97,6 +109,8 @@ class Entry:
         self._prices = prices
         self._holds = holds
         self._reserved_micro = reserved_micro
+        self._asking_micro = 0
+        """Of attempts that wait for more to be put aside for them."""
         self._bound_of = bound_of
         self._ticket = ticket
         self._grant = grant
@@ -105,7 +119,7 @@ class Entry:
         self._service_tier = service_tier
         self._grants: list[tuple[AttemptRecord, Grant]] = []
         self._now_us = now_us
-        self._attempts: list[tuple[AttemptRecord, int | None]] = []
+        self._attempts: list[_Attempt] = []
         self._is_settled = False
         self.rate_state: RateState | None = None if grant is None else rate_state(grant.taken)
 
@@ -114,7 +128,8 @@ class Entry:
         if self._holds:
             if bound_micro is None:  # a price that was there at admission, and is no more
                 raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
-            missing_micro = self._committed_micro() + bound_micro - self._reserved_micro
+            needed_micro = self._committed_micro() + self._asking_micro + bound_micro
+            missing_micro = max(0, needed_micro - self._reserved_micro)
         else:
             missing_micro = 0
         waiting: Awaitable[Grant] | None = None
@@ -125,6 +140,9 @@ class Entry:
             else:
                 waiting = found
         if missing_micro > 0 or waiting is not None:
+            # Counted at once: of two that ask together neither may take the other's part.
+            self._asking_micro += bound_micro or 0
+            self._reserved_micro += missing_micro
             return self._cover(record, target, bound_micro, missing_micro, waiting)
         self._note(record, target, bound_micro)
         return None
@@ -132,9 +150,9 @@ class Entry:
     def _committed_micro(self) -> int:
         """What attempts so far may have cost, or may yet."""
         return sum(
-            bound or 0
-            for record, bound in self._attempts
-            if not (record.ended_us and record.is_free)
+            attempt.bound_micro or 0
+            for attempt in self._attempts
+            if not (attempt.record.ended_us and attempt.record.is_free)
         )
 
     async def _cover(
@@ -149,24 +167,27 @@ class Entry:
         Raises:
             TargetLimited, BudgetExceeded, StoreDown: it may not start.
         """
-        if waiting is not None:
-            self._grants.append((record, await waiting))
-        if missing_micro > 0:
-            # Counted at once: of two that ask together neither may take the other's part.
-            self._reserved_micro += missing_micro
-            try:
+        is_covered = False
+        try:
+            if waiting is not None:
+                self._grants.append((record, await waiting))
+            if missing_micro > 0:
                 await self._store.extend(self._id, self._holds, missing_micro)
-            except BudgetSpent as spent:
+            is_covered = True
+        except BudgetSpent as spent:
+            raise BudgetExceeded("the budget does not cover another attempt") from spent
+        except StoreUnavailable as error:
+            raise StoreDown("the accounts cannot be written now") from error
+        finally:
+            self._asking_micro -= bound_micro or 0
+            if not is_covered:  # also when cancelled: nobody knows whether it is put aside
                 self._reserved_micro -= missing_micro
-                raise BudgetExceeded("the budget does not cover another attempt") from spent
-            except StoreUnavailable as error:
-                self._reserved_micro -= missing_micro
-                raise StoreDown("the accounts cannot be written now") from error
         self._note(record, target, bound_micro)
 
     def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
         ordinal = len(self._attempts)
-        self._attempts.append((record, bound_micro))
+        price = self._prices.price_of(record.provider, record.model, self._service_tier)
+        self._attempts.append(_Attempt(record, bound_micro, price))
         self._ticket = self._store.attempt(
             self._id,
             OpenedAttempt(
@@ -190,8 +211,7 @@ class Entry:
             return
         self._is_settled = True
         closed = [
-            self._closed(ordinal, record, bound_micro, end)
-            for ordinal, (record, bound_micro) in enumerate(self._attempts)
+            self._closed(ordinal, attempt, end) for ordinal, attempt in enumerate(self._attempts)
         ]
         states = {attempt.state for attempt in closed}
         if not states - {"free"}:
@@ -237,12 +257,10 @@ class Entry:
                 seen = _seen(record)
                 grant.settle(seen.prompt_tokens, seen.completion_tokens, now_us)
 
-    def _closed(
-        self, ordinal: int, record: AttemptRecord, bound_micro: int | None, end: GenerationEnd
-    ) -> ClosedAttempt:
+    def _closed(self, ordinal: int, attempt: _Attempt, end: GenerationEnd) -> ClosedAttempt:
+        record, price = attempt.record, attempt.price
         usage = end.usage if record.is_winner else None
-        state, cost_micro, upper_micro = self._cost(record, bound_micro, usage, end)
-        price = self._prices.price_of(record.provider, record.model, self._service_tier)
+        state, cost_micro, upper_micro = _cost(attempt, usage, end)
         if usage is None:
             usage = _seen(record)
         return ClosedAttempt(
@@ -268,35 +286,6 @@ class Entry:
             phases=orjson.dumps(record.phases_us).decode(),
         )
 
-    def _cost(
-        self,
-        record: AttemptRecord,
-        bound_micro: int | None,
-        usage: Usage | None,
-        end: GenerationEnd,
-    ) -> tuple[str, int | None, int | None]:
-        """State, likely cost and the most it can be."""
-        if record.is_free and not record.is_winner:
-            return "free", 0, 0
-        price = self._prices.price_of(record.provider, record.model, self._service_tier)
-        if price is None:
-            return "unpriced", None, None
-        if usage is not None:
-            cost_micro = price.cost_micro(
-                usage.prompt_tokens,
-                usage.cached_tokens or 0,
-                usage.cache_write_tokens or 0,
-                usage.completion_tokens,
-                usage.reasoning_tokens or 0,
-            )
-            is_whole = record.outcome is AttemptOutcome.SUCCESS and not usage.is_estimated
-            if is_whole and end.is_usage_final:
-                return "actual", cost_micro, cost_micro
-            return "estimated", cost_micro, max(cost_micro, bound_micro or 0)
-        likely_micro = math.ceil(record.cost or 0.0)
-        upper_micro = max(likely_micro, bound_micro or math.ceil(record.cost_upper or 0.0))
-        return "estimated", likely_micro, upper_micro
-
     async def booked(self) -> None:
         try:
             async with asyncio.timeout(BOOKED_WAIT_S):
@@ -305,6 +294,26 @@ class Entry:
             _log.warning("end_not_booked_yet", id=self._id)
         except StoreUnavailable as error:
             _log.warning("end_not_booked_yet", id=self._id, why=str(error))
+
+
+def _cost(
+    attempt: _Attempt, usage: Usage | None, end: GenerationEnd
+) -> tuple[str, int | None, int | None]:
+    """State, likely cost and the most it can be."""
+    record, bound_micro, price = attempt
+    if record.is_free and not record.is_winner:
+        return "free", 0, 0
+    if price is None:
+        return "unpriced", None, None
+    if usage is not None:
+        cost_micro = usage_cost_micro(price, usage)
+        is_whole = record.outcome is AttemptOutcome.SUCCESS and not usage.is_estimated
+        if is_whole and end.is_usage_final:
+            return "actual", cost_micro, cost_micro
+        return "estimated", cost_micro, max(cost_micro, bound_micro or 0)
+    likely_micro = math.ceil(record.cost or 0.0)
+    upper_micro = max(likely_micro, bound_micro or math.ceil(record.cost_upper or 0.0))
+    return "estimated", likely_micro, upper_micro
 
 
 def _seen(record: AttemptRecord) -> Usage:

@@ -92,7 +92,13 @@ class Books:
             StoreUnavailable: a generation of this id is closed.
         """
         holds = opened.holds
-        amount = self._affordable(holds, amounts)
+        try:
+            amount = self._affordable(holds, amounts)
+        except BudgetSpent:
+            # Perhaps by itself: what it has asked for before leaves too little.
+            if self._execute(sql.RESERVED_BY, (opened.id,)).fetchone() is None:
+                raise
+            return self._again(opened.id)
         self._execute(sql.INSERT_GENERATION, sql.generation_row(opened, amount))
         if self._cursor.rowcount == 0:
             return self._again(opened.id)

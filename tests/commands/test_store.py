@@ -127,6 +127,16 @@ def test_a_counter_that_is_not_its_sum_is_told(
     assert told in done.stderr
 
 
+def test_repair_sets_counters_to_their_sums(config: Path, file: Path) -> None:
+    filled(file, "1", "2")
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE budget_periods SET settled_micro = 141, reserved_micro = 1")
+    done = asked("check", "--repair", config=config)
+    assert done.exit_code == 0, done.stderr
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()].count("mended") == 2
+    assert asked("check", config=config).exit_code == 0
+
+
 def test_a_reference_to_nobody_is_told(config: Path, file: Path) -> None:
     make_ready(f"sqlite:///{file}")
     with closing(sqlite3.connect(file)) as database, database:

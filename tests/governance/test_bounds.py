@@ -150,13 +150,6 @@ def test_vectors_cost_what_goes_in() -> None:
     assert bounds.prompt_bound(tokens) == 3 + bounds.MESSAGE_TOKENS
 
 
-def test_no_prompt_is_longer_than_the_window() -> None:
-    request = asked(TextPart("x" * 10_000))
-    assert bounds.bound(request, 1, window_tokens=8_192).prompt_tokens == 8_192
-    assert bounds.bound(request, 1, window_tokens=1 << 20).prompt_tokens == BASE + 10_000
-    assert bounds.bound(request, 1, window_tokens=None).prompt_tokens == BASE + 10_000
-
-
 # --- media ----------------------------------------------------------------------------------
 
 

@@ -199,6 +199,14 @@ class LedgerContract:
             assert await store.reserve(opened("gen_1", [one]), (400,)) == 300
             assert period(ledgers, one) == (0, 300, 0)
 
+    async def test_reserving_again_what_has_used_it_up(self, ledgers: Ledgers) -> None:
+        one = hold(cap_micro=300)
+        async with AsyncExitStack() as stack:
+            store = await begin(stack, ledgers)
+            for _ in range(2):
+                assert await store.reserve(opened("gen_1", [one]), (300,)) == 300
+            assert period(ledgers, one) == (0, 300, 0)
+
     async def test_what_is_over_cannot_be_reserved_again(self, ledgers: Ledgers) -> None:
         one = hold()
         async with AsyncExitStack() as stack:

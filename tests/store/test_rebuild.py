@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine, select
 
 from relay.store import schema
+from relay.store.counters import Difference
 from relay.store.engine import engine_for, migrate, reading, writing
-from relay.store.rebuild import Drift, PeriodSums, drifts, repair
+from relay.store.rebuild import drifts, repair
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -67,7 +68,7 @@ def store(engine: Engine, budget_id: str, start_s: int, *sums: int) -> None:
         )
 
 
-def found(engine: Engine, kept_since_s: int = 0) -> list[Drift]:
+def found(engine: Engine, kept_since_s: int = 0) -> list[Difference]:
     with reading(engine) as connection:
         return drifts(connection, kept_since_s=kept_since_s)
 
@@ -89,9 +90,9 @@ def test_every_difference_is_told_and_mended(engine: Engine) -> None:
     store(engine, "k", 0, 61, 50, 0)
     store(engine, "ghost", 5, 0, 9, 0)
     expected = [
-        Drift("ghost", 5, PeriodSums(0, 9, 0), PeriodSums()),
-        Drift("k", 0, PeriodSums(61, 50, 0), PeriodSums(60, 50, 0)),
-        Drift("t", 0, PeriodSums(), PeriodSums(60, 0, 0)),
+        Difference("ghost", 5, "reserved", 9, 0),
+        Difference("k", 0, "settled", 61, 60),
+        Difference("t", 0, "settled", 0, 60),
     ]
     assert found(engine) == expected
     with writing(engine) as connection:
