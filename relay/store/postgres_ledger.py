@@ -37,6 +37,7 @@ from relay.store.base import (
     StoreUnavailable,
     Ticket,
 )
+from relay.store.engine import make_ready
 from relay.store.postgres_batch import (
     ATTEMPT,
     EXTEND,
@@ -154,9 +155,6 @@ class PostgresLedger:
         try:
             await self._write_link.connect()
         except SchemaError:
-            # SQLAlchemy is not imported where the tables are there.
-            from relay.store.engine import make_ready
-
             await asyncio.to_thread(make_ready, self._url, self._migrate)
             await self._write_link.connect()
 
