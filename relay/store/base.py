@@ -154,7 +154,11 @@ class LedgerStore(Protocol):
         ...
 
     def open(self, opened: OpenedGeneration) -> Ticket:
-        """Open a generation that no budget counts."""
+        """Open a generation that no budget counts.
+
+        Raises:
+            StoreUnavailable: it could not be written soon; nothing was handed over.
+        """
         ...
 
     async def extend(self, generation_id: str, holds: Sequence[Hold], more_micro: int) -> None:
@@ -166,11 +170,18 @@ class LedgerStore(Protocol):
         ...
 
     def attempt(self, generation_id: str, opened: OpenedAttempt) -> Ticket:
-        """Note that an attempt starts."""
+        """Note that an attempt starts; raises StoreUnavailable where too much waits already."""
         ...
 
     def settle(self, settled: SettledGeneration, holds: Sequence[Hold]) -> Ticket:
-        """Close a generation: what was reserved is given back, what was spent is booked."""
+        """Close a generation: what was reserved is given back, what was spent is booked.
+
+        Args:
+            holds: those that it was opened with.
+
+        Raises:
+            StoreUnavailable: far too much waits already; a sweep will settle it.
+        """
         ...
 
     async def committed(self, ticket: Ticket) -> None:

@@ -230,6 +230,8 @@ BEGIN
         IF kind_one = {ATTEMPT} THEN
             IF g_state[of_one] = 'open' THEN
                 a_rows := a_rows || row_one;
+            ELSE
+                r_hold[k] := {NOT_OPEN};
             END IF;
         ELSIF kind_one = {SETTLE} THEN
             IF g_state[of_one] IS DISTINCT FROM 'open' THEN

@@ -37,6 +37,7 @@ from relay.store.base import (
     StoreUnavailable,
     Ticket,
 )
+from relay.store.engine import make_ready
 from relay.store.postgres_batch import (
     ATTEMPT,
     EXTEND,
@@ -51,6 +52,7 @@ from relay.store.postgres_errors import FAILURES, Blame, blame, words
 from relay.store.postgres_functions import (
     FORGET_PREDECESSORS,
     LEAVE,
+    NOT_OPEN,
     SWEEP,
     TAKE_LEASE,
     WRITE,
@@ -153,9 +155,6 @@ class PostgresLedger:
         try:
             await self._write_link.connect()
         except SchemaError:
-            # SQLAlchemy is not imported where the tables are there.
-            from relay.store.engine import make_ready
-
             await asyncio.to_thread(make_ready, self._url, self._migrate)
             await self._write_link.connect()
 
@@ -180,7 +179,8 @@ class PostgresLedger:
         await self._wait_for(EXTEND, generation_id, None, holds, (more_micro,))
 
     def attempt(self, generation_id: str, opened: OpenedAttempt) -> Ticket:
-        """As of LedgerStore; of a generation that is not open nothing is noted.
+        """As of LedgerStore. Of a generation that is not open, say because a sweep has ended it,
+        nothing is noted, and `committed` of it raises: what such an attempt gives must not go out.
 
         Raises:
             StoreUnavailable: more than `max_kept` is waiting.
@@ -420,6 +420,16 @@ class PostgresLedger:
             operation.answer(amount, hold, left)
             if hold == OTHER_HOLDS:
                 self._lose(operation, "it was opened with other holds")
+            elif hold == NOT_OPEN and operation.waiter is None:
+                self._not_open(operation)
+
+    def _not_open(self, operation: Operation) -> None:
+        """What was handed over for it cannot be kept: nobody may be told that it is durable. An end
+        is: by whatever ended it before."""
+        if not isinstance(operation.what, SettledGeneration):
+            self._lose(operation, f"generation {operation.generation_id} is not open")
+        elif operation.what.state != "void":
+            _log.warning("store_settled_too_late", id=operation.generation_id)
 
     async def _reconnect(self, tries: int) -> None:
         if tries > 1:  # the first time at once: most losses are of one connection

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -277,8 +277,10 @@ class LedgerContract:
             store = await begin(stack, ledgers)
             store.open(opened("gen_1"))
             store.settle(settled("gen_1", attempts=(closed(0),)), ())
-            store.attempt("gen_1", started(0))
-            await store.committed(store.attempt("gen_1", started(1)))
+            for number in range(2):
+                ticket = store.attempt("gen_1", started(number))
+                with suppress(StoreUnavailable):  # a store may say so
+                    await store.committed(ticket)
             assert ask(ledgers, "SELECT ordinal, state FROM attempts") == [(0, "actual")]
 
     async def test_settling_gives_back_and_books(self, ledgers: Ledgers) -> None:

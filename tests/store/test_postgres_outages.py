@@ -403,6 +403,25 @@ async def test_an_end_with_other_budgets_is_not_booked(postgres_url: str) -> Non
     ledgers.engine.dispose()
 
 
+async def test_what_a_swept_generation_still_starts_is_not_durable(postgres_url: str) -> None:
+    """Nothing of it may be released: nobody would pay for it."""
+    later_us = NOW_US + 2 * LEASE_US
+    with capture_logs() as lines:
+        async with (
+            running(postgres_url, name="a") as hung,
+            running(postgres_url, name="b", now_us=later_us) as other,
+        ):
+            await hung.reserve(opened("gen_1", [BUDGET]), (7,))
+            first = hung.attempt("gen_1", started(0))
+            await hung.committed(first)
+            assert await other.sweep(later_us, 10) == 1
+            ticket = hung.attempt("gen_1", started(1))
+            with pytest.raises(StoreUnavailable, match="gen_1 is not open"):
+                await hung.committed(ticket)
+            await hung.committed(hung.settle(settled("gen_1", 3), [BUDGET]))
+    assert [line["event"] for line in lines] == ["store_operation_lost", "store_settled_too_late"]
+
+
 async def test_a_lease_cannot_be_over_while_generations_are_opened(postgres_url: str) -> None:
     """The loop hung longer than its lease, and its first act is to open a generation."""
     later_us = NOW_US + 3 * LEASE_US

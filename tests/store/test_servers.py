@@ -45,7 +45,7 @@ def test_a_killed_server_comes_back_with_its_data(
     own_postgres: PostgresServer, own_postgres_url: str
 ) -> None:
     with psycopg.connect(own_postgres_url, autocommit=True) as connection:
-        connection.execute("INSERT INTO revision (id, changed) VALUES (1, 7)")
+        connection.execute("UPDATE revision SET changed = 7")
         own_postgres.kill()
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
