@@ -6,9 +6,12 @@ store failed, what is not known to be good is `StoreDown` (UNAVAILABLE, 503), an
 `Unauthenticated` (401); what is known to be good goes on. A revocation could not be heard either,
 so after `stale_s` without a look nothing is good.
 
-What is unknown, revoked, expired, or whose secret is wrong gets one text and takes one time: the
-same steps are done for each, and which of them failed is looked at once, at the end. Of a text that
-can be no key (its checksum says so) everybody can tell that himself, but it takes as long.
+What is unknown, revoked, expired, or whose secret is wrong gets one text and takes one time. A
+record is found by the MAC of the whole secret, never by its id: without the pepper nobody can
+choose which MAC is looked for, and an id that is there, with another secret, is no nearer to being
+found than one that is not. What is found and may not call is put aside, so that it is not found
+again. Which step failed is looked at once, at the end. Of a text that can be no key (its checksum
+says so) everybody can tell that himself, but it takes the same steps.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from relay.governance import token_text
 from relay.governance.budget_scopes import BudgetRow
 from relay.governance.key_view import KeyView
 from relay.governance.pepper import Peppers
-from relay.governance.roll import BadRecord, Credential, Key, Roll, canonical_name
+from relay.governance.roll import NO_MAC, BadRecord, Credential, Key, Roll, canonical_name
 from relay.store.directory_rows import Changes, CredentialRow
 
 REFUSED: Final = "the key is not valid"
@@ -123,13 +126,17 @@ class Directory:
         """
         roll, token = self._roll, token_text.read(bearer)
         is_key = token is not None and token.kind == "virtual key"
-        record, signed = roll.nobody, _DECOY
-        if token is not None and is_key:
-            signed = token.signed
-            record = roll.credentials.get(token.id, record)
-        mac = self._peppers.of(record.pepper_id).mac("virtual key", signed)
+        signed = token.signed if token is not None and is_key else _DECOY
+        record, mac = roll.nobody, NO_MAC
+        for pepper in self._peppers.all:
+            mac = pepper.mac("virtual key", signed)
+            record = roll.by_mac.get(mac, record)
+            if record is not roll.nobody:
+                break
         is_same = hmac.compare_digest(mac, record.mac)
         if not (is_same & self._may_call(record, now_us)):
+            if record is not roll.nobody:
+                roll.put_aside(record)
             self._refuse(can_be_new=is_key)
         return self._view(record.key)
 

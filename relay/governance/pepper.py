@@ -68,18 +68,15 @@ class Pepper:
 class Peppers:
     """The one that new secrets are kept by, and those that older ones still are."""
 
-    __slots__ = ("_by_id", "current")
+    __slots__ = ("all", "current")
 
     def __init__(self, current: Pepper, old: Iterable[Pepper] = ()) -> None:
-        self.current = current
-        self._by_id = {pepper.id: pepper for pepper in (*old, current)}
-
-    def of(self, pepper_id: str) -> Pepper:
-        """The pepper of this id; for an unknown one the current one, whose MACs will not match."""
-        return self._by_id.get(pepper_id, self.current)
+        self.current: Final = current
+        self.all: Final = (current, *old)
+        """In the order in which they are tried."""
 
     def __contains__(self, pepper_id: str) -> bool:
-        return pepper_id in self._by_id
+        return any(pepper.id == pepper_id for pepper in self.all)
 
 
 def _expand(pseudo_random: bytes, info: str) -> bytes:

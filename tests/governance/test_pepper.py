@@ -49,10 +49,10 @@ def test_it_is_shown_nowhere() -> None:
             write(pepper)
 
 
-def test_old_ones_are_found_by_their_id() -> None:
+def test_old_ones_are_tried_after_the_current_one() -> None:
     new, old = Pepper(SECRET), Pepper(SECRET[::-1])
     peppers = Peppers(new, [old])
-    assert (peppers.of(old.id), peppers.of(new.id)) == (old, new)
-    assert peppers.of("00000000") is new, "whose MACs will not match"
+    assert (peppers.current, peppers.all) == (new, (new, old))
     assert old.id in peppers
+    assert new.id in peppers
     assert "00000000" not in peppers
