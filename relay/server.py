@@ -158,6 +158,8 @@ class Worker:
         self._accounts: Accounts | None = None
         self._hints: HintDesk | None = None
         self._doors: Doors | None = None
+        self.on_stop: Callable[[], None] | None = None
+        """Is called when it begins to drain."""
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -395,6 +397,8 @@ class Worker:
 
     def stop(self) -> None:
         """Begin to drain; called again, end now."""
+        if self.on_stop is not None and not self._stop_requested.is_set():
+            self.on_stop()
         if self._stop_requested.is_set():
             self._stop_now.set()
         self._stop_requested.set()

@@ -24,6 +24,7 @@ from relay.config import Config, ConfigError, from_environment, load, unspoken_k
 from relay.config_warnings import warnings
 from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
 from relay.http_server import StartError, refuse_taken
+from relay.notify import Notifier
 from relay.server import Worker
 from relay.supervisor import Supervisor
 from relay.workers.link import SupervisorLink
@@ -70,6 +71,10 @@ async def run_worker(
                 return 0
             if announce is not None:
                 announce(lines)
+                notifier = Notifier(os.environ)
+                stack.push_async_callback(notifier.aclose)
+                server.on_stop = notifier.stopping
+                notifier.ready()
             signals.hand_over()
             await server.serve_until_stopped()
             signals.take_back()
@@ -98,6 +103,9 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
                 _log.info("stopped_while_starting")
                 return 0
             announce(lines)
+            notifier = Notifier(os.environ)
+            stack.push_async_callback(notifier.aclose)
+            supervisor.on_ready, supervisor.on_stop = notifier.ready, notifier.stopping
             signals.hand_over()
             is_served = await supervisor.run()
             signals.take_back()

@@ -72,6 +72,10 @@ class Supervisor:
         """Is given each worker's hints, with its number."""
         self.on_reload: Callable[[], None] | None = None
         """Is called on SIGHUP, beside the workers."""
+        self.on_ready: Callable[[], None] | None = None
+        """Is called once, when the first worker serves."""
+        self.on_stop: Callable[[], None] | None = None
+        """Is called when the workers are told to drain."""
 
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT and until every worker has ended, which is True; False when
@@ -128,6 +132,7 @@ class Supervisor:
         """Watch over a process to its end; its exit status."""
         post.given(process.pid)
         post.on_hint = lambda hint: self._hinted(number, hint)
+        post.on_status = self._changed
         self._processes[number] = process
         self._posts[number] = post
         self._starts[number] += 1
@@ -235,6 +240,12 @@ class Supervisor:
             "workers": workers,
         }
 
+    def _changed(self) -> None:
+        on_ready = self.on_ready
+        if on_ready is not None and self._ready:
+            self.on_ready = None
+            on_ready()
+
     # --- hints ------------------------------------------------------------------------------
 
     def hint(self, hint: dict[str, Any], *, but: int | None = None) -> None:
@@ -251,6 +262,8 @@ class Supervisor:
     # --- signals ----------------------------------------------------------------------------
 
     def _stop(self) -> None:
+        if self.on_stop is not None and not self._stopping.is_set():
+            self.on_stop()
         self._stopping.set()
         self._forward(signal.SIGTERM)
 

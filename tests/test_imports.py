@@ -148,6 +148,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     # a worker, and what starts it: what it is called, and how it is bound to a supervisor
     "instance": set(),
+    "notify": set(),
     "workers": set(),
     "hints": LEAVES
     | {
@@ -190,6 +191,7 @@ MAY_USE: dict[str, set[str]] = {
         "http_server",
         "workers",
         "admin_port",
+        "notify",
     },
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES

@@ -32,6 +32,7 @@ class Post:
         """As it says: `starting`, `ready` or `draining`."""
         self.ports: dict[str, int] = {}
         self.pid = 0
+        self.on_status: Callable[[], None] | None = None
         self.on_hint: Callable[[dict[str, Any]], None] | None = None
         self._clock = clock
         self._channel: Channel | None = None
@@ -119,6 +120,8 @@ class Post:
         if kind == "status":
             self.status = str(message["status"])
             self.ports = message["ports"]
+            if self.on_status is not None:
+                self.on_status()
         elif kind == "answer":
             future = self._asked.pop(message["id"], None)
             if future is None or future.done():  # too late
