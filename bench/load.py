@@ -2,6 +2,7 @@
 
     {"op": "setup", ...}    make the paths' clients; they stay warm for the whole run
     {"op": "tls", ...}      make clients of a relay with TLS too, beside those
+    {"op": "keyed", ...}    make a client of a relay that wants a key, beside those
     {"op": "leg", ...}      open loop: requests at intended times, at a stated rate
     {"op": "burst", ...}    many requests at one moment
     {"op": "cancel", ...}   requests that are cancelled, and when
@@ -84,6 +85,8 @@ class Load:
                 return await self.setup(request)
             case "tls":
                 return await self.tls(request)
+            case "keyed":
+                return await self.keyed(request)
             case "leg":
                 return await self.leg(request)
             case "burst":
@@ -116,6 +119,16 @@ class Load:
         gc.collect()
         gc.freeze()
         gc.disable()  # a pause of the client would be booked to whoever is measured
+        return {"paths": list(self._paths)}
+
+    async def keyed(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A path to a relay that wants a key, or to the same without (`bearer` empty), by the name
+        that it is given. Its aliases are asked for as they are named."""
+        path = HttpPath(request["relay_url"], bearer=request["bearer"])
+        self._paths[request["path"]] = path
+        await path.open(1)
+        async for _ in path.chunks(request["model"]):
+            pass
         return {"paths": list(self._paths)}
 
     async def tls(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,11 @@ class HttpPath:
         connections: int = 1,
         model_prefix: str = "",
         is_http2: bool = False,
+        bearer: str = "",
     ) -> None:
+        self._headers = {"content-type": "application/json"}
+        if bearer:
+            self._headers["authorization"] = f"Bearer {bearer}"
         self._url = f"{base_url}/v1/chat/completions"
         self._prefix = model_prefix
         self._is_http2 = is_http2
@@ -103,7 +107,7 @@ class HttpPath:
         response = await next(self._clients).request(
             wreq.Method.POST,
             self._url,
-            headers={"content-type": "application/json"},
+            headers=self._headers,
             body=chat_body(_asked(self._prefix, model)),
         )
         if response.status.as_int() != 200:

@@ -273,6 +273,7 @@ class RelayProcess(Process):
     Args:
         rows: names of providers, all of them the emulator, or what each has beside the usual keys.
         models: aliases.
+        sections: further ones of the configuration.
     """
 
     def __init__(
@@ -284,6 +285,7 @@ class RelayProcess(Process):
         rows: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("lab",),
         models: Mapping[str, Any] | None = None,
         tls: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Any] | None = None,
         within: Sequence[str] = (),
     ) -> None:
         more = rows if isinstance(rows, Mapping) else {row: {} for row in rows}
@@ -313,6 +315,7 @@ class RelayProcess(Process):
         }
         if tls is not None:
             document["tls"] = dict(tls)
+        document |= sections or {}
         config = directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document))
         super().__init__(

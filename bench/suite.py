@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import (
+    accounts_cost,
     added_ttft,
     barge_in,
     breaker_hints,
@@ -61,6 +62,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
     "tls_cost": tls_cost.run,
+    "accounts_cost": accounts_cost.run,
     "hedge_tail": hedge_tail.run,
     "breaker_hints": breaker_hints.run,
     "postgres_reserve": postgres_reserve.run,
@@ -75,6 +77,7 @@ LONG = frozenset(
         "loser_leaks",
         "shadow_check",
         "tls_cost",
+        "accounts_cost",
         "hedge_tail",
         "breaker_hints",
         "postgres_reserve",
@@ -100,6 +103,7 @@ SUMMARIES = {
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
     "tls_cost": tls_cost.__doc__,
+    "accounts_cost": accounts_cost.__doc__,
     "hedge_tail": hedge_tail.__doc__,
     "breaker_hints": breaker_hints.__doc__,
     "postgres_reserve": postgres_reserve.__doc__,

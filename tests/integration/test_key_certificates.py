@@ -56,7 +56,7 @@ def desk(relay: TlsRelay, tmp_path: Path) -> Any:
 
 
 async def heard(relay: TlsRelay) -> None:
-    access = relay.worker._access
+    access = relay.worker.accounts.access
     assert access is not None
     assert await access.sync.look()
 
