@@ -43,6 +43,7 @@ from relay.store.base import (
     BudgetSpent,
     Hold,
     LedgerStore,
+    OpenedAttempt,
     OpenedGeneration,
     SettledGeneration,
     StoreUnavailable,
@@ -161,6 +162,8 @@ class Admission:
                 request = _unhedged(request)
         grant = await self._grant(asked, request, view)
         opened = self._opened(asked, route, request, view, found, now_us)
+        if self._store.notes_first:
+            opened = replace(opened, first=_first(route, bound_of))
         reserved_micro, ticket = 0, 0
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
@@ -176,6 +179,7 @@ class Admission:
             reserved_micro=reserved_micro,
             bound_of=bound_of,
             ticket=ticket,
+            first=opened.first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
@@ -315,6 +319,14 @@ class Admission:
             lease_until_us=now_us + LONGEST_US,
             holds=found,
         )
+
+
+def _first(route: Route, bound_of: Callable[[Target], int | None]) -> OpenedAttempt:
+    """Whom it will be asked of first, where it goes by the order of the alias; another is written
+    over it."""
+    target = route.candidates[0]
+    provider = target.endpoint.provider
+    return OpenedAttempt(0, provider, target.model, "primary", 0, bound_of(target))
 
 
 def _unhedged(request: GenerateRequest) -> GenerateRequest:

@@ -64,6 +64,7 @@ class Entry:
         "_attempts",
         "_bound_of",
         "_desk",
+        "_first",
         "_grant",
         "_grants",
         "_holds",
@@ -89,6 +90,7 @@ class Entry:
         reserved_micro: int,
         bound_of: BoundOf,
         ticket: Ticket,
+        first: OpenedAttempt | None,
         grant: Grant | None,
         desk: LimitDesk | None,
         output_tokens: int,
@@ -99,6 +101,7 @@ class Entry:
         Args:
             reserved_micro: what was put aside in each of `holds`.
             ticket: of the generation's row.
+            first: the attempt that was written with it.
             grant: what it took of limits, given back and corrected at the end.
             desk: for what its attempts take of their providers' limits.
             output_tokens: expected, for the same.
@@ -113,6 +116,7 @@ class Entry:
         """Of attempts that wait for more to be put aside for them."""
         self._bound_of = bound_of
         self._ticket = ticket
+        self._first = first
         self._grant = grant
         self._desk = desk
         self._output_tokens = output_tokens
@@ -188,6 +192,9 @@ class Entry:
         ordinal = len(self._attempts)
         price = self._prices.price_of(record.provider, record.model, self._service_tier)
         self._attempts.append(_Attempt(record, bound_micro, price))
+        first = self._first
+        if ordinal == 0 and _is_of(first, record):
+            return  # it is there; when it started is told at its end
         self._ticket = self._store.attempt(
             self._id,
             OpenedAttempt(
@@ -314,6 +321,12 @@ def _cost(
     likely_micro = math.ceil(record.cost or 0.0)
     upper_micro = max(likely_micro, bound_micro or math.ceil(record.cost_upper or 0.0))
     return "estimated", likely_micro, upper_micro
+
+
+def _is_of(opened: OpenedAttempt | None, record: AttemptRecord) -> bool:
+    return (
+        opened is not None and opened.model == record.model and opened.provider == record.provider
+    )
 
 
 def _seen(record: AttemptRecord) -> Usage:

@@ -92,6 +92,9 @@ class OpenedGeneration:
     admitted_at_us: int
     lease_until_us: int
     holds: tuple[Hold, ...]
+    first: OpenedAttempt | None = None
+    """The attempt that will start next, most likely: where the store takes it along
+    (`LedgerStore.notes_first`) it is written with the generation, in one commit instead of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ class LedgerStore(Protocol):
     `open` to `settled`, `estimated` or `void`, once: settling it again, or settling what a sweep
     has settled, changes nothing.
     """
+
+    @property
+    def notes_first(self) -> bool:
+        """Whether `OpenedGeneration.first` is written."""
+        ...
 
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
         """Connect, check the schema, and take the lease of this instance.

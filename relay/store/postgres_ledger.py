@@ -93,6 +93,7 @@ class PostgresLedger:
         *,
         migrate: Literal["auto", "never"] = "auto",
     ) -> None:
+        self.notes_first = False
         self._url = url
         self._migrate: Literal["auto", "never"] = migrate
         self._settings = settings or PostgresSettings()

@@ -103,6 +103,8 @@ class Books:
         if self._cursor.rowcount == 0:
             return self._again(opened.id)
         self._put_aside((hold[:2] for hold in holds), amount)
+        if opened.first is not None:
+            self.attempt(opened.id, opened.first)
         return amount
 
     def _affordable(self, holds: Iterable[Hold], amounts: Sequence[int]) -> int:
@@ -136,6 +138,8 @@ class Books:
     def open(self, opened: OpenedGeneration) -> None:
         """Note a generation that nothing is reserved for."""
         self._execute(sql.INSERT_GENERATION, sql.generation_row(opened, 0))
+        if opened.first is not None:
+            self.attempt(opened.id, opened.first)
 
     def extend(self, generation_id: str, holds: Sequence[Hold], more_micro: int) -> None:
         """Put more aside in every budget that the generation was opened with.
@@ -165,6 +169,8 @@ class Books:
         attempts = [sql.closed_row(generation_id, one) for one in settled.attempts]
         if attempts:
             self._many(sql.CLOSE_ATTEMPT, attempts)
+        else:
+            self._execute(sql.DROP_FIRST, (generation_id,))
         self._book(row[0], row[1], settled.settled_micro)
 
     def _book(self, reserved: int, holds: str, settled: int) -> None:

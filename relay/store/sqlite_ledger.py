@@ -61,6 +61,8 @@ class SqliteLedger:
         settings: of the writer, for tests.
     """
 
+    notes_first: Final = True
+
     def __init__(
         self,
         path: Path,

@@ -43,9 +43,15 @@ INSERT INTO attempts (
 )
 SELECT ?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7
 WHERE EXISTS (SELECT 1 FROM generations WHERE id = ?1 AND state = 'open')
-ON CONFLICT DO NOTHING
+ON CONFLICT (generation_id, ordinal) DO UPDATE SET
+    provider = excluded.provider, model = excluded.model, role = excluded.role,
+    started_us = excluded.started_us, upper_micro = excluded.upper_micro
+    WHERE state = 'open'
 """
 """Of a generation that is over nothing is noted any more."""
+
+DROP_FIRST: Final = "DELETE FROM attempts WHERE generation_id = ? AND state = 'open'"
+"""Of a generation that ended before the attempt that was noted with it began."""
 
 CLOSE_ATTEMPT: Final = """
 INSERT INTO attempts (

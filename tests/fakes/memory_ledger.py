@@ -79,6 +79,7 @@ class MemoryLedger:
     """
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self.notes_first = False
         self.database = database or MemoryDatabase()
         self.instance_id = ""
         self._place = ""

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.governance.token_text import Kind, TokenText, looks_like_one, mint, read
+from relay.governance.token_text import Kind, Minted, TokenText, looks_like_one, mint, read
 from tests.fakes.properties import examples
 
 KINDS: list[Kind] = ["virtual key", "administrator"]
-MINTED = mint("virtual key")
+MINTED = Minted("virtual key", "A1b2C3d4E5f6G7h8", "s3cr3tS3CR3T" + "x" * 31)
 
 
 @pytest.mark.parametrize("kind", KINDS)
