@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from tests.fakes.postgres_server import ROLE, PostgresServer, postgres_bin
 from tests.fakes.redis_server import RedisServer
-from tests.fakes.server_process import ServerProcess
+from tests.fakes.server_process import ServerProcess, own_folder
 
 
 def _ask(url: str, question: str = "SELECT count(*) FROM generations") -> object:
@@ -106,7 +106,10 @@ def test_a_server_ends_with_a_killed_test_run(kind: str) -> None:
     run.stdin.close()
     assert pids
     assert all(_is_gone(int(pid)) for pid in pids)
-    subprocess.run(["rm", "-rf", folder], check=True)
+    assert Path(folder).exists()
+    other = own_folder(kind)
+    assert not Path(folder).exists()
+    other.rmdir()
 
 
 def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
