@@ -146,9 +146,9 @@ class HttpServer:
         return made
 
     @property
-    def connections(self) -> list[Any]:
-        """Protocols of the connections that are open."""
-        return list(self._server.server_state.connections)
+    def connections(self) -> set[Any]:
+        """Those that are open now (uvicorn's protocols)."""
+        return self._server.server_state.connections
 
     def close(self) -> None:
         """Take no connection any more; never waits."""

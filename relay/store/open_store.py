@@ -21,7 +21,7 @@ def open_ledger(config: StoreConfig) -> LedgerStore:
     path = sqlite_path(url)
     if path is not None:
         return SqliteLedger(path, config.durability, migrate=config.migrate)
-    return PostgresLedger(url)
+    return PostgresLedger(url, migrate=config.migrate)
 
 
 def open_limits(
