@@ -1,4 +1,4 @@
-"""`auth`: peppers that are strong, come from outside and are shown nowhere; and a store for keys."""
+"""`auth`: peppers that are strong, from outside and shown nowhere; and a store for keys."""
 
 from __future__ import annotations
 
