@@ -18,11 +18,11 @@ from relay.frontends.caller import (
 from relay.frontends.websocket_offer import Offer
 from relay.governance.gate import Identity, OpenGate
 from relay.governance.tenant import Tenants
-from relay.governance.token_text import mint
+from relay.governance.token_text import Minted, mint
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 KEY = "sk-relay-0123456789"
-OURS = mint("virtual key").text
+OURS = Minted("virtual key", "0123456789abcdef", "s" * 43).text
 TENANTS = Tenants("salt")
 OPEN = OpenGate(TENANTS)
 

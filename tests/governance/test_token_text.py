@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.governance.token_text import Kind, TokenText, looks_like_one, mint, read
+from relay.governance.token_text import Kind, Minted, TokenText, looks_like_one, mint, read
 from tests.fakes.properties import examples
 
 KINDS: list[Kind] = ["virtual key", "administrator"]
-MINTED = mint("virtual key")
+MINTED = Minted("virtual key", "0123456789abcdef", "Secret0123456789Secret0123456789Secret01234")
 
 
 @pytest.mark.parametrize("kind", KINDS)
