@@ -281,6 +281,7 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
     trust = "" if tls is None else " --cacert CA.pem"
     if tls is not None and tls.requires_clients:
         trust += " --cert CLIENT.pem --key CLIENT-KEY.pem"
+    key = " -H 'authorization: Bearer rtk_...'" if config.has_keys else ""
     lines = [
         f"rtrelay serves ({source})",
         f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}{_with_tls(config, 'grpc')}",
@@ -288,7 +289,7 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
         f"  admin  {_scheme(config, 'admin')}://{config.server.admin.host}:{worker.admin_port}",
         "try:",
         f"  curl -N{trust} {scheme}://{host}:{worker.http_port}/v1/chat/completions"
-        " -H 'content-type: application/json' -d"
+        f"{key} -H 'content-type: application/json' -d"
         f' \'{{"model": "{model}", "stream": true, "messages":'
         ' [{"role": "user", "content": "Hello!"}]}\'',
     ]

@@ -35,6 +35,8 @@ _STEP_ROWS: Final = 500
 """Taken up before others have a turn: about a millisecond."""
 _DECOY: Final = "0" * (token_text.ID_CHARACTERS + 1 + token_text.SECRET_CHARACTERS)
 RETRY_S: Final = 1.0
+_TAKE_BACK_S: Final = 10.0
+"""How long a key is at most taken for expired after a clock that was wrong has been put right."""
 
 
 class Directory:
@@ -56,6 +58,7 @@ class Directory:
         self._roll = Roll()
         self._looked_s: float | None = None
         self._has_failed = False
+        self._taken_back_s = 0.0
         self.revision: int | None = None
         """Of the store, as far as it is known here; None to begin with."""
 
@@ -77,6 +80,9 @@ class Directory:
             roll.take(rows)
             yield
         self._roll = roll
+        if now_s - self._taken_back_s >= _TAKE_BACK_S:
+            self._taken_back_s = now_s
+            roll.take_back()
         self.revision = changes.revision
         self._looked_s = now_s
         self._has_failed = False

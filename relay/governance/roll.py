@@ -137,15 +137,19 @@ class Roll:
             self._takers[type(row)](row)
         self.version += 1
         self._tag_budgets.clear()
-        for record in self._aside:
-            self.by_mac[record.mac] = record
-        self._aside.clear()
+        self.take_back()
 
     def put_aside(self, record: Credential) -> None:
         """Nobody may call with it: until something changes it is not found by its MAC any more, so
         that whoever tries again takes the way of what is unknown, and its time."""
         if self.by_mac.pop(record.mac, None) is not None:
             self._aside.append(record)
+
+    def take_back(self) -> None:
+        """All that was put aside: things have changed, or may have (a clock was put right)."""
+        for record in self._aside:
+            self.by_mac[record.mac] = record
+        self._aside.clear()
 
     # --- one kind of row each ---------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hmac
 import pickle
 
 import pytest
@@ -19,6 +20,14 @@ def test_keys_are_those_of_rfc_5869() -> None:
     for purpose in PURPOSES:
         derived = HKDF(SHA256(), 32, b"rtrelay pepper v1", purpose.encode())
         assert pepper.key(purpose) == derived.derive(SECRET.encode())
+
+
+def test_macs_are_those_of_the_standard_library() -> None:
+    pepper = Pepper(SECRET)
+    for purpose in PURPOSES:
+        for text in ("", "x", "é" * 100):
+            expected = hmac.digest(pepper.key(purpose), text.encode(), "sha256")
+            assert pepper.mac(purpose, text) == expected
 
 
 def test_what_is_made_for_one_purpose_is_no_good_for_another() -> None:

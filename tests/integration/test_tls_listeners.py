@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.asgi import send_answer
+from relay.frontends.caller import Caller
 from relay.frontends.grpc_service import RelayService
 from relay.tls import loaded
 from relay.tls.names import names_of
@@ -297,7 +298,7 @@ def names_seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[str, 
         seen.append(scope["extensions"]["rtrelay.tls"]["names"])
         await answer(self, scope, receive, send)
 
-    async def rpc(self: RelayService, request: bytes, context: Any, caller: Any) -> None:
+    async def rpc(self: RelayService, request: bytes, context: Any, caller: Caller) -> None:
         seen.append(names_of(context.auth_context()))
         await call(self, request, context, caller)
 
