@@ -10,12 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, insert, select, text, update
 
 from relay.governance.audit_chain import EMPTY, GENESIS, Head, entry
 from relay.governance.audit_verify import Report, Verifier
@@ -173,6 +174,25 @@ def test_try_that_was_written_after_all_is_found(engine: Engine, store: AuditSto
     never = Head(4, b"x" * 32)
     assert store.write(some, unless=never).seq == 5
     assert verify(engine).status == 0
+
+
+def test_try_that_is_being_written_is_waited_for(postgres_url: str) -> None:
+    """The connection was lost and the server still commits: looked at too early it is not there."""
+    made = engine_for(postgres_url)
+    store, some = AuditStore(made, KEY), entries(2)
+    found: list[Head] = []
+    with writing(made) as connection:
+        head = store.append(connection, some)
+        again = threading.Thread(target=lambda: found.append(store.write(some, unless=head)))
+        again.start()
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        with made.connect() as watching:
+            while not watching.scalar(waits):
+                time.sleep(0.005)
+    again.join()
+    assert found == [head]
+    assert store.head() == head
+    made.dispose()
 
 
 # --- chains that are broken: nothing is added, what would have been done is not -------------------
