@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, delete, insert, select, text, update
+from sqlalchemy import Engine, delete, event, insert, select, text, update
 
 from relay.governance.audit_chain import EMPTY, GENESIS, Head, entry
 from relay.governance.audit_verify import Report, Verifier
@@ -174,6 +174,23 @@ def test_try_that_was_written_after_all_is_found(engine: Engine, store: AuditSto
     never = Head(4, b"x" * 32)
     assert store.write(some, unless=never).seq == 5
     assert verify(engine).status == 0
+
+
+def test_head_that_another_makes_meanwhile_is_taken(postgres_url: str) -> None:
+    """Between our look, which finds none, and our making one, another does both, and writes."""
+    ours, theirs = engine_for(postgres_url), engine_for(postgres_url)
+    others: list[Head] = []
+
+    @event.listens_for(ours, "after_cursor_execute")
+    def _(*arguments: object) -> None:
+        if not others and str(arguments[2]).startswith("UPDATE audit_head"):
+            others.append(AuditStore(theirs, KEY).write(entries(2)))
+
+    assert AuditStore(ours, KEY).write(entries(1, first=3)).seq == 3
+    assert [head.seq for head in others] == [2]
+    assert verify(theirs).status == 0
+    ours.dispose()
+    theirs.dispose()
 
 
 def test_try_that_is_being_written_is_waited_for(postgres_url: str) -> None:
