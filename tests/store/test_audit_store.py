@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, delete, event, insert, select, text, update
 
+from relay.governance.audit_anchor import AnchorFile, read
 from relay.governance.audit_chain import EMPTY, GENESIS, Head, entry
+from relay.governance.audit_checkpoint import Checkpoint
 from relay.governance.audit_verify import Report, Verifier
 from relay.store.audit_reader import reader_for, sqlite_uri
 from relay.store.audit_store import (
@@ -358,6 +360,40 @@ def test_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         verify(reader)
     reader.dispose()
     assert not list(tmp_path.iterdir())
+
+
+def test_log_that_is_being_written_raises_no_alarm(
+    engine: Engine, store: AuditStore, tmp_path: Path
+) -> None:
+    """Anchors are read before the rows, and rows as of one moment."""
+    anchors = Checkpoint(store, AnchorFile(tmp_path / "audit.anchor", [KEY]), KEY)
+    store.write(entries(1))
+    anchors.run(START_US)
+    is_over = threading.Event()
+
+    def work() -> None:
+        number = 1
+        while not is_over.is_set():
+            store.write(entries(3, first=number))
+            anchors.run(START_US)
+            number += 3
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    try:
+        lengths = []
+        for _ in range(15):
+            verifier = Verifier((KEY,), [read(tmp_path / "audit.anchor")])
+            with reading(engine) as connection:
+                for row in read_rows(connection):
+                    verifier.take(row)
+                report = verifier.report(read_head(connection))
+            assert report.status == 0, report
+            lengths.append(report.entries)
+    finally:
+        is_over.set()
+        writer.join()
+    assert lengths[0] < lengths[-1]
 
 
 @pytest.mark.parametrize("url", ["", "mysql://x/y", "sqlite://", "nonsense://secret-word"])
