@@ -27,6 +27,11 @@ def warnings(config: Config) -> list[str]:
         if len(provider.keys) > 1:
             found.append(f"providers.{name}: several keys are given, this version uses the first")
     found += _prices_of_nobody(config)
+    if config.audit is not None and config.audit.anchor is None:
+        found.append(
+            "audit.anchor is null: that the log's end is cut off, or that somebody with the key"
+            " wrote it anew, cannot be seen"
+        )
     if not config.providers:
         found.append("no provider is configured: every request will be answered with 404")
     if config.store is not None and not config.store.url.get_secret_value().startswith("sqlite:"):

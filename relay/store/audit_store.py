@@ -154,12 +154,13 @@ def _lock(connection: Connection) -> Head:
     lock_head = lock.returning(audit_head.c.seq, audit_head.c.mac)
     found = connection.execute(lock_head).one_or_none()
     if found is None:
-        if connection.execute(select(audit.c.seq).limit(1)).first() is not None:
-            raise ChainBroken("the audit log has entries and no head")
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         first = dialect.insert(audit_head).values(id=1, seq=EMPTY.seq, mac=EMPTY.mac)
         connection.execute(first.on_conflict_do_nothing())
         found = connection.execute(lock_head).one()
+        # Looked at under the lock: another may have made the head, and entries, since we looked.
+        if found.seq == 0 and connection.execute(select(audit.c.seq).limit(1)).first() is not None:
+            raise ChainBroken("the audit log has entries and no head")
     return Head(found.seq, found.mac)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from relay.auditing import described, keys_of, secrets_of, trail_of
 from relay.config import Config, ConfigError, changed_paths, fingerprint_of, parse, secrets_in
+from relay.config_warnings import warnings
 from relay.governance.audit_chain import AuditKey
 from relay.governance.pepper import Pepper
 from relay.store.engine import engine_for
@@ -68,6 +69,12 @@ def test_fault_names_its_field(tmp_path: Path, audit: Any, fault: str) -> None:
 
 def test_store_is_needed(tmp_path: Path) -> None:
     assert "audit: needs a store" in fault_of(tmp_path, {"key": "${AUDIT_KEY}"}, store=None)
+
+
+def test_log_without_anchors_is_warned_of(tmp_path: Path) -> None:
+    config = read(tmp_path, {"key": "${AUDIT_KEY}", "anchor": None})
+    assert "audit.anchor is null" in "\n".join(warnings(config))
+    assert "audit.anchor" not in "\n".join(warnings(read(tmp_path, {"key": "${AUDIT_KEY}"})))
 
 
 def test_change_needs_a_restart(tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, event, insert, select, text, update
 
+from relay.governance.audit_anchor import AnchorFile, read
 from relay.governance.audit_chain import EMPTY, GENESIS, Head, entry
+from relay.governance.audit_checkpoint import Checkpoint
 from relay.governance.audit_verify import Report, Verifier
 from relay.store.audit_reader import reader_for, sqlite_uri
 from relay.store.audit_store import (
@@ -175,6 +178,42 @@ def test_try_that_was_written_after_all_is_found(engine: Engine, store: AuditSto
     assert verify(engine).status == 0
 
 
+def test_head_that_another_makes_meanwhile_is_taken(postgres_url: str) -> None:
+    """Between our look, which finds none, and our making one, another does both, and writes."""
+    ours, theirs = engine_for(postgres_url), engine_for(postgres_url)
+    others: list[Head] = []
+
+    @event.listens_for(ours, "after_cursor_execute")
+    def _(*arguments: object) -> None:
+        if not others and str(arguments[2]).startswith("UPDATE audit_head"):
+            others.append(AuditStore(theirs, KEY).write(entries(2)))
+
+    assert AuditStore(ours, KEY).write(entries(1, first=3)).seq == 3
+    assert [head.seq for head in others] == [2]
+    assert verify(theirs).status == 0
+    ours.dispose()
+    theirs.dispose()
+
+
+def test_try_that_is_being_written_is_waited_for(postgres_url: str) -> None:
+    """The connection was lost and the server still commits: looked at too early it is not there."""
+    made = engine_for(postgres_url)
+    store, some = AuditStore(made, KEY), entries(2)
+    found: list[Head] = []
+    with writing(made) as connection:
+        head = store.append(connection, some)
+        again = threading.Thread(target=lambda: found.append(store.write(some, unless=head)))
+        again.start()
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        with made.connect() as watching:
+            while not watching.scalar(waits):
+                time.sleep(0.005)
+    again.join()
+    assert found == [head]
+    assert store.head() == head
+    made.dispose()
+
+
 # --- chains that are broken: nothing is added, what would have been done is not -------------------
 
 
@@ -321,6 +360,40 @@ def test_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         verify(reader)
     reader.dispose()
     assert not list(tmp_path.iterdir())
+
+
+def test_log_that_is_being_written_raises_no_alarm(
+    engine: Engine, store: AuditStore, tmp_path: Path
+) -> None:
+    """Anchors are read before the rows, and rows as of one moment."""
+    anchors = Checkpoint(store, AnchorFile(tmp_path / "audit.anchor", [KEY]), KEY)
+    store.write(entries(1))
+    anchors.run(START_US)
+    is_over = threading.Event()
+
+    def work() -> None:
+        number = 1
+        while not is_over.is_set():
+            store.write(entries(3, first=number))
+            anchors.run(START_US)
+            number += 3
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    try:
+        lengths = []
+        for _ in range(15):
+            verifier = Verifier((KEY,), [read(tmp_path / "audit.anchor")])
+            with reading(engine) as connection:
+                for row in read_rows(connection):
+                    verifier.take(row)
+                report = verifier.report(read_head(connection))
+            assert report.status == 0, report
+            lengths.append(report.entries)
+    finally:
+        is_over.set()
+        writer.join()
+    assert lengths[0] < lengths[-1]
 
 
 @pytest.mark.parametrize("url", ["", "mysql://x/y", "sqlite://", "nonsense://secret-word"])
