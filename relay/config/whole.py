@@ -151,8 +151,6 @@ class Config(Model):
             for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
-        if self.audit != other.audit:
-            found.append("audit")
         found += [
             path
             for path in _changed(

@@ -326,7 +326,7 @@ def _first(route: Route, bound_of: Callable[[Target], int | None]) -> OpenedAtte
     over it."""
     target = route.candidates[0]
     provider = target.endpoint.provider
-    return OpenedAttempt(0, provider, target.model, "primary", 0, bound_of(target))
+    return OpenedAttempt(0, provider, target.model, "primary", -1, bound_of(target))
 
 
 def _unhedged(request: GenerateRequest) -> GenerateRequest:

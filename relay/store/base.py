@@ -94,7 +94,8 @@ class OpenedGeneration:
     holds: tuple[Hold, ...]
     first: OpenedAttempt | None = None
     """The attempt that will start next, most likely: where the store takes it along
-    (`LedgerStore.notes_first`) it is written with the generation, in one commit instead of two."""
+    (`LedgerStore.notes_first`) it is written with the generation, in one commit instead of two.
+    `started_us` is below 0: it has not begun."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,14 @@ WHERE EXISTS (SELECT 1 FROM generations WHERE id = ?1 AND state = 'open')
 ON CONFLICT (generation_id, ordinal) DO UPDATE SET
     provider = excluded.provider, model = excluded.model, role = excluded.role,
     started_us = excluded.started_us, upper_micro = excluded.upper_micro
-    WHERE state = 'open'
+    WHERE state = 'open' AND started_us < 0
 """
-"""Of a generation that is over nothing is noted any more."""
+"""Of a generation that is over nothing is noted any more. What was noted before it began, with a
+moment below 0 (`OpenedGeneration.first`), is written over; anything else stays as it was."""
 
-DROP_FIRST: Final = "DELETE FROM attempts WHERE generation_id = ? AND state = 'open'"
+DROP_FIRST: Final = (
+    "DELETE FROM attempts WHERE generation_id = ? AND state = 'open' AND started_us < 0"
+)
 """Of a generation that ended before the attempt that was noted with it began."""
 
 CLOSE_ATTEMPT: Final = """

@@ -23,6 +23,7 @@ from relay.governance.token_text import Minted
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 KEY = "sk-relay-0123456789"
 OURS = Minted("virtual key", "0123456789abcdef", "s" * 43).text
+THEIRS = Minted("virtual key", "C" * 16, "d" * 43).text
 TENANTS = Tenants("salt")
 OPEN = OpenGate(TENANTS)
 
