@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Final
 
 BURST: Final = 20
@@ -53,6 +54,7 @@ class FailureThrottle:
         return wait_s
 
 
+@lru_cache(maxsize=1024)
 def address_of(peer: str) -> str:
     """Of an address, what one who guesses cannot easily change: of IPv6 the first 64 bits, which
     one subscriber has. What is no address is its own name (a Unix socket's)."""
