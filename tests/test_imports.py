@@ -75,6 +75,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_syslog",
         "governance.pepper",
     },
+    "administration": LEAVES | {"governance", "store"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},

@@ -83,5 +83,5 @@ def test_keys_need_a_store() -> None:
 def test_a_change_needs_a_restart() -> None:
     one, other = parsed({"pepper": "${PEPPER}"}), parsed({"pepper": "${OLD}", "stale_s": 30})
     assert one.needing_restart(other) == ["auth.pepper", "auth.stale_s"]
-    assert one.needing_restart(parse({}, ENVIRONMENT)) == ["store", "auth"]
+    assert one.needing_restart(parse({}, ENVIRONMENT)) == ["store", "auth", "audit"]
     assert one.needing_restart(one) == []

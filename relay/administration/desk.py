@@ -1,0 +1,171 @@
+"""Where an act becomes a transaction: the rows, the number of the change, and the audit entry."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from relay.administration.faults import Conflict, Invalid, NotFound
+from relay.administration.roles import Actor
+from relay.governance.audit_chain import Hide, entry
+from relay.governance.pepper import Pepper
+from relay.store import schema
+from relay.store.audit_store import AuditStore
+from relay.store.engine import reading, writing
+
+MAX_NAME: Final = 128
+_NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?")
+
+
+class Change(NamedTuple):
+    """One act under way."""
+
+    connection: Connection
+    number: int
+    """Of the change, for the rows it touches."""
+    detail: dict[str, Any]
+    """For the audit log; filled on the way."""
+
+
+class Desk:
+    """Of one process.
+
+    Args:
+        engine: of the store; stays its owner's.
+        audit: None where nothing is audited.
+        pepper: what secrets are made unreadable with.
+        now_us: microseconds since 1970.
+        hide: takes secrets out of texts.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        audit: AuditStore | None,
+        pepper: Pepper,
+        now_us: Callable[[], int],
+        hide: Hide = str,
+    ) -> None:
+        self.engine = engine
+        self.pepper = pepper
+        self.now_us = now_us
+        self._audit = audit
+        self._hide = hide
+
+    @contextmanager
+    def change(
+        self, actor: Actor, action: str, subject: str, organisation_id: str = ""
+    ) -> Iterator[Change]:
+        """A transaction that writes. With its end the act is done and in the audit log; if the log
+        cannot be written, nothing is done.
+
+        Raises:
+            Conflict: a name is taken.
+            StoreUnavailable
+        """
+        try:
+            with writing(self.engine) as connection:
+                change = Change(connection, _next(connection), {})
+                yield change
+                if self._audit is not None:
+                    told = entry(
+                        action,
+                        at_us=self.now_us(),
+                        actor=actor.name,
+                        subject=subject,
+                        organisation_id=organisation_id,
+                        detail=change.detail,
+                        hide=self._hide,
+                    )
+                    self._audit.append(connection, [told])
+        except IntegrityError:
+            raise Conflict("another one has this name, or it was changed meanwhile") from None
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """A transaction that reads; raises StoreUnavailable."""
+        with reading(self.engine) as connection:
+            yield connection
+
+
+def _next(connection: Connection) -> int:
+    """The number of this change; the row stays locked to the end of the transaction."""
+    counted = schema.revision.c.changed
+    done = connection.execute(
+        update(schema.revision).values(changed=counted + 1).returning(counted)
+    ).scalar_one_or_none()
+    if done is None:
+        connection.execute(insert(schema.revision).values(id=1, changed=1))
+        return 1
+    return int(done)
+
+
+def new_id(prefix: str) -> str:
+    """`key_` and 16 hexadecimal digits."""
+    return f"{prefix}_{secrets.token_hex(8)}"
+
+
+def checked_name(name: object, field: str = "name") -> str:
+    """
+    Raises:
+        Invalid: no text of 1 to 128 printable characters.
+    """
+    if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise Invalid(f"{field} must be 1 to {MAX_NAME} printable characters", field)
+    return name
+
+
+def one(connection: Connection, table: Table, what: str, **wanted: Any) -> Mapping[str, Any]:
+    """The row with these values.
+
+    Raises:
+        NotFound
+    """
+    query = select(table)
+    for name, value in wanted.items():
+        query = query.where(table.c[name] == value)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no such {what}", what)
+    return row
+
+
+def found(connection: Connection, table: Table, what: str, name_or_id: str) -> Mapping[str, Any]:
+    """By its id, or by its name where only one that lives has it.
+
+    Raises:
+        NotFound
+        Conflict: several have the name: the id says which.
+    """
+    query = select(table).where((table.c.id == name_or_id) | (table.c.name == name_or_id))
+    rows = connection.execute(query.limit(20)).mappings().all()
+    exact = [row for row in rows if row["id"] == name_or_id]
+    ended = "revoked_at_us" if "revoked_at_us" in table.c else "archived_at_us"
+    live = [row for row in rows if row[ended] is None]
+    for several in (exact, live, rows):
+        if len(several) == 1:
+            return several[0]
+        if several:
+            raise Conflict(f"several have the name {name_or_id!r}: name the id", what)
+    raise NotFound(f"there is no {what} {name_or_id!r}", what)
+
+
+def set_row(change: Change, table: Table, id_: str, **values: Any) -> None:
+    """Change a row by its id."""
+    done = change.connection.execute(
+        update(table).where(table.c.id == id_).values(**values, changed=change.number)
+    )
+    if done.rowcount != 1:
+        raise NotFound("it is gone")
+
+
+def add_row(change: Change, table: Table, **values: Any) -> None:
+    """Write a new row."""
+    change.connection.execute(insert(table).values(**values, changed=change.number))
