@@ -130,7 +130,8 @@ def budgets(desk: Desk, actor: Actor) -> list[Row]:
     table, counters = schema.budgets, schema.budget_periods
     shown: list[Row] = []
     with desk.look() as connection:
-        for row in connection.execute(select(table).order_by(table.c.created_at_us)).mappings():
+        query = select(table).order_by(table.c.created_at_us)
+        for row in [dict(found_row) for found_row in connection.execute(query).mappings()]:
             if not actor.sees(row["organisation_id"] or "", _team_of(connection, row)):
                 continue
             start_s, end_s = periods.bounds_s(row["period"], row["time_zone"], desk.now_us())

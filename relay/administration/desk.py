@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -122,7 +122,7 @@ def checked_name(name: object, field: str = "name") -> str:
     return name
 
 
-def one(connection: Connection, table: Table, what: str, **wanted: Any) -> Mapping[str, Any]:
+def one(connection: Connection, table: Table, what: str, **wanted: Any) -> dict[str, Any]:
     """The row with these values.
 
     Raises:
@@ -134,10 +134,10 @@ def one(connection: Connection, table: Table, what: str, **wanted: Any) -> Mappi
     row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(f"there is no such {what}", what)
-    return row
+    return dict(row)
 
 
-def found(connection: Connection, table: Table, what: str, name_or_id: str) -> Mapping[str, Any]:
+def found(connection: Connection, table: Table, what: str, name_or_id: str) -> dict[str, Any]:
     """By its id, or by its name where only one that lives has it.
 
     Raises:
@@ -145,7 +145,7 @@ def found(connection: Connection, table: Table, what: str, name_or_id: str) -> M
         Conflict: several have the name: the id says which.
     """
     query = select(table).where((table.c.id == name_or_id) | (table.c.name == name_or_id))
-    rows = connection.execute(query.limit(20)).mappings().all()
+    rows = [dict(row) for row in connection.execute(query.limit(20)).mappings()]
     exact = [row for row in rows if row["id"] == name_or_id]
     ended = "revoked_at_us" if "revoked_at_us" in table.c else "archived_at_us"
     live = [row for row in rows if row[ended] is None]

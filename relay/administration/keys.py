@@ -53,10 +53,10 @@ def _scopes(given: object) -> str:
 def _tags(given: object) -> str:
     if given is None:
         return "[]"
-    is_list = isinstance(given, list | tuple) and len(given) <= MAX_TAGS
-    if not is_list or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in given):
+    texts = list(given) if isinstance(given, list | tuple) else [None]
+    if len(texts) > MAX_TAGS or not all(isinstance(t, str) and 0 < len(t) <= 255 for t in texts):
         raise Invalid(f"tags must be a list of at most {MAX_TAGS} texts", "tags")
-    return json.dumps(list(given))
+    return json.dumps(texts)
 
 
 def _expiry(given: object, now_us: int) -> int | None:
