@@ -55,7 +55,7 @@ async def _direct(url: str, ca_file: str, model: str) -> None:
 
     asked_s = time.monotonic()
     first_s = 0.0
-    async for chunk in HttpPath(url, ca_file=ca_file).chunks(model):
+    async for chunk in HttpPath(url, ca_file=ca_file, is_http2=True).chunks(model):
         if not first_s and b'"content":"' in bytes(chunk):
             first_s = time.monotonic()
     _tell(asked_s, first_s)

@@ -1,6 +1,8 @@
 """The load generator: a process of its own, told by lines of JSON what to do.
 
     {"op": "setup", ...}    make the paths' clients; they stay warm for the whole run
+    {"op": "tls", ...}      make clients of a relay with TLS too, beside those
+    {"op": "keyed", ...}    make a client of a relay that wants a key, beside those
     {"op": "leg", ...}      open loop: requests at intended times, at a stated rate
     {"op": "burst", ...}    many requests at one moment
     {"op": "cancel", ...}   requests that are cancelled, and when
@@ -52,7 +54,7 @@ _DRAIN_TIMEOUT_S = 20.0
 _TURNS_AT_ONCE = 50
 _LONG_PROMPT = "Nothing of this is needed once the answer is there. " * 320
 """16 kB, as calls have after some turns."""
-GRPC_PATHS = frozenset({"generate", "converse"})
+GRPC_PATHS = frozenset({"generate", "converse", "generate_tls", "converse_tls"})
 
 
 @dataclass(slots=True)
@@ -81,6 +83,10 @@ class Load:
         match request["op"]:
             case "setup":
                 return await self.setup(request)
+            case "tls":
+                return await self.tls(request)
+            case "keyed":
+                return await self.keyed(request)
             case "leg":
                 return await self.leg(request)
             case "burst":
@@ -100,25 +106,54 @@ class Load:
         self._relay_grpc_port = int(request["relay_grpc_port"])
         self._channels = Channels(self._relay_grpc_port)
         self._paths = {
-            "direct": HttpPath(request["emulator_url"], ca_file=request["ca_file"], connections=2),
+            "direct": HttpPath(
+                request["emulator_url"], ca_file=request["ca_file"], connections=2, is_http2=True
+            ),
             "sse": HttpPath(request["relay_url"], model_prefix="lab/"),
             "generate": GeneratePath(self._channels, "lab/"),
             "converse": ConversePath(self._channels, "lab/"),
         }
         if request.get("nginx_url"):
             self._paths["nginx"] = HttpPath(request["nginx_url"])
+        await self._warm_up(self._paths)
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # a pause of the client would be booked to whoever is measured
+        return {"paths": list(self._paths)}
+
+    async def keyed(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A path to a relay that wants a key, or to the same without (`bearer` empty), by the name
+        that it is given. Its aliases are asked for as they are named."""
+        path = HttpPath(request["relay_url"], bearer=request["bearer"])
+        self._paths[request["path"]] = path
+        await path.open(1)
+        async for _ in path.chunks(request["model"]):
+            pass
+        return {"paths": list(self._paths)}
+
+    async def tls(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Paths to a relay that speaks TLS: `sse_tls`, `generate_tls`, `converse_tls`."""
+        ca_file: str = request["ca_file"]
+        channels = Channels(int(request["relay_grpc_port"]), ca_file=ca_file)
+        added: dict[str, Path] = {
+            "sse_tls": HttpPath(request["relay_url"], ca_file=ca_file, model_prefix="lab/"),
+            "generate_tls": GeneratePath(channels, "lab/"),
+            "converse_tls": ConversePath(channels, "lab/"),
+        }
+        await self._warm_up(added)
+        self._paths.update(added)
+        return {"paths": list(added)}
+
+    async def _warm_up(self, paths: Mapping[str, Path]) -> None:
+        """A few checked requests over each, more and more at once."""
         model = "emu:ttft=2,itl=1,tokens=5,stamp=1"
-        for name, path in self._paths.items():
+        for name, path in paths.items():
             await path.open(8)
             for parallel in (1, 8, 64):
                 requests = [_Request(0) for _ in range(parallel)]
                 await asyncio.gather(*(path.stream(model, each.seen) for each in requests))
                 for each in requests:
                     digest(each.seen, 5, is_grpc=name in GRPC_PATHS)
-        gc.collect()
-        gc.freeze()
-        gc.disable()  # a pause of the client would be booked to whoever is measured
-        return {"paths": list(self._paths)}
 
     # --- open loop --------------------------------------------------------------------------
 

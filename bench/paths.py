@@ -4,7 +4,8 @@ A path sends one request and appends `(receipt, bytes)` for whatever arrives; no
 while the clock runs. Stamps are read afterwards, by `digest`.
 
     direct     wreq over TLS and HTTP/2, two warm connections, straight to the emulator
-    sse        wreq over HTTP/1.1 to the relay's shim
+    sse        wreq over HTTP/1.1 to the relay's shim; `_tls` behind the name of a way to the relay
+               is the same over TLS
     nginx      the same client, to nginx as a hop
     generate   one server-streaming RPC a request, over a few channels
     converse   long-lived sessions over the same channels, a start frame a request
@@ -68,10 +69,15 @@ class HttpPath:
         ca_file: str | None = None,
         connections: int = 1,
         model_prefix: str = "",
+        is_http2: bool = False,
+        bearer: str = "",
     ) -> None:
+        self._headers = {"content-type": "application/json"}
+        if bearer:
+            self._headers["authorization"] = f"Bearer {bearer}"
         self._url = f"{base_url}/v1/chat/completions"
         self._prefix = model_prefix
-        self._is_http2 = ca_file is not None
+        self._is_http2 = is_http2
         options: dict[str, Any] = {}
         if ca_file is not None:
             options["tls_verify"] = wreq.CertStore.from_pem_stack(FilePath(ca_file).read_bytes())
@@ -101,7 +107,7 @@ class HttpPath:
         response = await next(self._clients).request(
             wreq.Method.POST,
             self._url,
-            headers={"content-type": "application/json"},
+            headers=self._headers,
             body=chat_body(_asked(self._prefix, model)),
         )
         if response.status.as_int() != 200:
@@ -135,17 +141,18 @@ def chat_body(model: str) -> bytes:
 class Channels:
     """A few connections that both gRPC paths share."""
 
-    def __init__(self, port: int, count: int = 4) -> None:
-        self.all = [
-            grpc.aio.insecure_channel(
-                f"127.0.0.1:{port}",
-                options=[
-                    ("grpc.use_local_subchannel_pool", 1),
-                    ("grpc.enable_http_proxy", 0),
-                ],
-            )
-            for _ in range(count)
-        ]
+    def __init__(self, port: int, count: int = 4, *, ca_file: str | None = None) -> None:
+        """
+        Args:
+            ca_file: whom to trust, over TLS; plain text without.
+        """
+        address = f"127.0.0.1:{port}"
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        if ca_file is None:
+            self.all = [grpc.aio.insecure_channel(address, options=options) for _ in range(count)]
+            return
+        trust = grpc.ssl_channel_credentials(FilePath(ca_file).read_bytes())
+        self.all = [grpc.aio.secure_channel(address, trust, options=options) for _ in range(count)]
 
     async def close(self) -> None:
         for channel in self.all:

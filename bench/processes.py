@@ -273,6 +273,7 @@ class RelayProcess(Process):
     Args:
         rows: names of providers, all of them the emulator, or what each has beside the usual keys.
         models: aliases.
+        sections: further ones of the configuration.
     """
 
     def __init__(
@@ -283,6 +284,8 @@ class RelayProcess(Process):
         *,
         rows: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("lab",),
         models: Mapping[str, Any] | None = None,
+        tls: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Any] | None = None,
         within: Sequence[str] = (),
     ) -> None:
         more = rows if isinstance(rows, Mapping) else {row: {} for row in rows}
@@ -310,6 +313,9 @@ class RelayProcess(Process):
                 for row, host in zip(more, itertools.cycle(("127.0.0.1", "localhost")))
             },
         }
+        if tls is not None:
+            document["tls"] = dict(tls)
+        document |= sections or {}
         config = directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document))
         super().__init__(
@@ -324,9 +330,9 @@ class RelayProcess(Process):
             line = self.read_line(max(0.1, deadline_s - time.monotonic()))
             if found := re.search(r"gRPC\s+\S+:(\d+)", line):
                 self.grpc_port = int(found[1])
-            elif found := re.search(r"HTTP\s+http://[^:/]+:(\d+)", line):
+            elif found := re.search(r"HTTP\s+https?://[^:/]+:(\d+)", line):
                 self.http_port = int(found[1])
-            elif found := re.search(r"admin\s+http://[^:/]+:(\d+)", line):
+            elif found := re.search(r"admin\s+https?://[^:/]+:(\d+)", line):
                 self.admin_port = int(found[1])
 
     def state(self) -> dict[str, Any]:

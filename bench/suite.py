@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import (
+    accounts_cost,
     added_ttft,
     barge_in,
+    breaker_hints,
     burst,
     cancel,
     conversation,
@@ -29,8 +31,10 @@ from bench.cases import (
     loser_leaks,
     micro,
     paced_sessions,
+    postgres_reserve,
     segment_race,
     shadow_check,
+    tls_cost,
 )
 from bench.processes import nginx_version
 from bench.result import CaseResult
@@ -57,7 +61,11 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "segment_race": segment_race.run,
     "loser_leaks": loser_leaks.run,
     "shadow_check": shadow_check.run,
+    "tls_cost": tls_cost.run,
+    "accounts_cost": accounts_cost.run,
     "hedge_tail": hedge_tail.run,
+    "breaker_hints": breaker_hints.run,
+    "postgres_reserve": postgres_reserve.run,
 }
 LONG = frozenset(
     {
@@ -68,7 +76,11 @@ LONG = frozenset(
         "generate_or_converse",
         "loser_leaks",
         "shadow_check",
+        "tls_cost",
+        "accounts_cost",
         "hedge_tail",
+        "breaker_hints",
+        "postgres_reserve",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -90,7 +102,11 @@ SUMMARIES = {
     "generate_or_converse": generate_or_converse.__doc__,
     "segment_race": segment_race.__doc__,
     "loser_leaks": loser_leaks.__doc__,
+    "tls_cost": tls_cost.__doc__,
+    "accounts_cost": accounts_cost.__doc__,
     "hedge_tail": hedge_tail.__doc__,
+    "breaker_hints": breaker_hints.__doc__,
+    "postgres_reserve": postgres_reserve.__doc__,
 }
 
 _PACKAGES = (

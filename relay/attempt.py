@@ -234,6 +234,7 @@ class Attempt:
         codec = self._codec
         state = self._state
         if self._entry is not None:
+            self.record.prompt_tokens = state.prompt_tokens(self._estimated_prompt_tokens)
             waiting = self._entry.started(self.record, self.target)
             if waiting is not None:
                 await waiting

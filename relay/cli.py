@@ -32,15 +32,18 @@ from relay.commands.audit import app as audit_app
 from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
 from relay.commands.check import find, print_probe, print_routes, probe
+from relay.commands.client_tls import ClientTls
 from relay.commands.demo import demo as run_demo
 from relay.commands.replay import ReplayError
 from relay.commands.replay import replay as run_replay
+from relay.commands.store import app as store_app
 from relay.config import ConfigError, json_schema
 from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
-from relay.server import StartError
+from relay.http_server import StartError
 from relay.serving import run_worker, run_workers
 from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
+from relay.workers.link import inherited
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(audit_app, name="audit")
+app.add_typer(store_app, name="store")
 _out = Console()
 _err = Console(stderr=True)
 
@@ -100,7 +104,8 @@ def serve(
             # SIGHUP that is forwarded to a worker while it starts would kill it.
             status = asyncio.run(run_workers(config, workers, announce=_announce))
         elif worker is not None:
-            status = uvloop.run(run_worker(config, announce=None, worker=int(worker)))
+            pipe = inherited(os.environ)
+            status = uvloop.run(run_worker(config, announce=None, worker=int(worker), pipe=pipe))
         else:
             status = uvloop.run(run_worker(config, announce=_announce))
     except ConfigError as error:
@@ -212,10 +217,22 @@ def chat(
         str | None, typer.Option("-m", "--message", help="say this and leave")
     ] = None,
     timeline: Annotated[bool, typer.Option(help="show where each turn's time went")] = True,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="speak TLS; the next three options imply it")
+    ] = False,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM: whom to trust, instead of public authorities")
+    ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(help="PEM: certificate of this client (mTLS)")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="PEM: its key")] = None,
 ) -> None:
     """Talk to a running relay over gRPC; Ctrl-C interrupts an answer."""
+    way = ClientTls(tls, ca_file, cert_file, key_file)
+    talk = run_chat(_out, address, model, message, with_timeline=timeline, tls=way)
     try:
-        status = uvloop.run(run_chat(_out, address, model, message, with_timeline=timeline))
+        status = uvloop.run(talk)
     except ChatError as error:
         raise _fail(str(error)) from None
     raise typer.Exit(status)

@@ -362,6 +362,11 @@ class LimitReached(AdmissionError):
         super().__init__(message, retry_after_s=retry_after_s, metadata=metadata)
         self.rate_state = rate_state
 
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Whether the same request may go through later."""
+        return self.retry_after_s is not None
+
 
 class BudgetExceeded(AdmissionError):
     """A hard budget has less left than the request may cost, or the request has no price."""

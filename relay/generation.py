@@ -46,6 +46,7 @@ from relay.errors import (
     ConnectError,
     DeadlineExceeded,
     InternalError,
+    LimitReached,
     Reason,
     RelayError,
     SlowConsumer,
@@ -432,7 +433,11 @@ class Generation:
     def rate_state(self) -> RateState | None:
         """Where the caller stands with his limits; None where there is none."""
         entry = self._progress.entry
-        return entry.rate_state if entry is not None else None
+        if entry is not None:
+            return entry.rate_state
+        error = self.end.error if self.end is not None else None
+        state = error.rate_state if isinstance(error, LimitReached) else None
+        return state if isinstance(state, RateState) else None
 
     async def _booked(self) -> None:
         """Before the client is told of the end, it is in the books: a crash after that loses

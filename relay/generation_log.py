@@ -52,6 +52,7 @@ def log_end(
         turn=policy.turn_id or None,
         trace_id=trace_id(policy.traceparent) or None,
         client=policy.client or None,
+        key=policy.key_id or None,
         tags=policy.tags or None,
         labels=policy.labels or None,
         provider=end.provider or None,

@@ -237,7 +237,12 @@ class Planner:
         )
         try:
             left_s = self._first_token_left_s(request, ordered, elapsed_s)
-            self._hedge(plan, route, ordered, alias, left_s, is_probe=probe is not None)
+            at_once: HedgeReason | None = None
+            if probe is not None:
+                at_once = HedgeReason.PROBE
+            elif ordered[0].state.breaker.wants_trial(now_s):
+                at_once = HedgeReason.SUSPECT
+            self._hedge(plan, route, ordered, alias, left_s, at_once)
         except BaseException:
             plan.withdrawn()
             raise
@@ -333,10 +338,13 @@ class Planner:
         ordered: Sequence[_Rated],
         alias: AliasState,
         left_s: float | None,
-        *,
-        is_probe: bool,
+        at_once: HedgeReason | None,
     ) -> None:
-        """Decide whether and when a second attempt starts, and write it into the plan."""
+        """Decide whether and when a second attempt starts, and write it into the plan.
+
+        Args:
+            at_once: why another target is to stand by from the beginning; None if none needs to.
+        """
         settings, policy = route.hedge, plan.request.policy
         if settings.mode == "disabled":
             return
@@ -353,8 +361,10 @@ class Planner:
             for row in ordered[1:]
             if row.stats.wait_s <= 0 and row.stats.share > 0 and has_room(row.state, now_s)
         ]
+        # Not those that other workers speak ill of, if there are better ones.
+        others = [row for row in others if not row.state.breaker.is_suspected(now_s)] or others
         again = (
-            not is_probe
+            at_once is not HedgeReason.PROBE
             and not plan.is_last_resort
             and primary.stats.wait_s <= 0
             and has_room(primary.state, now_s)
@@ -362,7 +372,11 @@ class Planner:
         if not others and not again:
             plan.hedge = HedgeRecord(HedgeReason.ALONE.value)
             return
-        if again and (not others or (primary.stats.is_warm and not primary.state.is_clustered)):
+        is_suspect = at_once is HedgeReason.SUSPECT
+        if again and (
+            not others
+            or (primary.stats.is_warm and not primary.state.is_clustered and not is_suspect)
+        ):
             # The same model, and its prompt cache: over another connection it is often as good.
             others.append(primary)
         share = min(
@@ -373,12 +387,13 @@ class Planner:
         if first_view.is_learned:
             plan.late_after_s = late_after_s(first_view)
         second = self._second(primary, others, first_view.trigger_s)
+        if second is primary:
+            at_once = None
         fixed_ms = settings.delay if isinstance(settings.delay, int) else None
         fixed_s = wish.delay_s or (None if fixed_ms is None else fixed_ms / 1000)
-        if is_probe or wish.mode == "race":
+        if at_once is not None or wish.mode == "race":
             # A probe may well fail: the healthy one stands by at once.
-            reason = HedgeReason.PROBE if is_probe else HedgeReason.RACE
-            timing = HedgeTiming(0.0, reason)
+            timing = HedgeTiming(0.0, at_once or HedgeReason.RACE)
         else:
             timing = time_hedge(
                 first_view,

@@ -5,54 +5,50 @@ finds its provider connected. Stop order is the reverse: stop being ready, tell 
 generations finish within the grace, end the rest and the sessions with DRAINING, close listeners,
 then upstreams.
 
-Everything runs in one event loop: the gRPC server, the HTTP shim and the admin listener (uvicorn's
-`Server.serve` without signals and loop of its own) and the upstream transport.
+Everything runs in one event loop: the gRPC server, the HTTP shim, the admin listener of a worker
+that is alone (the supervisor has that of several) and the upstream transport.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import structlog
-import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from sqlalchemy import Engine
 
-from relay.auditing import described, trail_of
+from relay.accounts import Accounts
+from relay.auditing import described
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.dispatch import Services
 from relay.errors import Draining
-from relay.frontends.admin_app import AdminApp
+from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.cors import with_cors
 from relay.frontends.grpc_gate import KeyCheck
 from relay.frontends.grpc_peer import PeerCheck
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
-from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.governance import audit_actions as actions
-from relay.governance.access import Access
-from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
-from relay.governance.gate import Gate, OpenGate
-from relay.governance.ledger import NullLedger
 from relay.governance.tenant import SALT_VARIABLE, Tenants
+from relay.hints.desk import HintDesk
+from relay.hints.hint import where
+from relay.hints.pipe_bus import PipeBus
+from relay.hints.redis_bus import RedisBus
+from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
+from relay.instance import instance_id, place
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog, Endpoint
-from relay.store.base import StoreUnavailable
-from relay.store.engine import engine_for, make_ready
 from relay.store.learned import sqlite_path
 from relay.store.revisions import SchemaError
 from relay.store.sqlite_file import DamagedFile
@@ -63,6 +59,7 @@ from relay.tls.loaded import TlsError
 from relay.transport import TransportSettings, make_transport
 from relay.transport.base import Origin
 from relay.upkeep import Upkeep
+from relay.workers.link import SupervisorLink
 
 _log = structlog.get_logger("relay.server")
 
@@ -71,12 +68,6 @@ WARM_WAIT_S = 3.0
 keep the others from being served."""
 MAX_OTHER_TARGETS = 100
 """Shown in `/admin/state` beside those of aliases; a hundred take a millisecond or two."""
-STOP_GRACE_S = 1.0
-"""For the last bytes of a listener's connections once no generation runs."""
-
-
-class StartError(Exception):
-    """The worker cannot start; the message says what is in the way."""
 
 
 def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str, int]]:
@@ -127,54 +118,6 @@ def _answer_limits(http: HttpListener) -> AnswerLimits:
     return AnswerLimits(kept.max_answers, kept.max_bytes, float(kept.ttl_s))
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers, which the worker has, without its ten looks a second at
-    whether to end (`close` tells it), and with limits of time for TLS."""
-
-    def __init__(self, config: uvicorn.Config, door: Door | None, slow_consumer_s: float) -> None:
-        super().__init__(config)
-        self._door = door
-        self._slow_consumer_s = slow_consumer_s
-        self._closing = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._door is None:
-            await super().startup(sockets)
-            return
-        loop, door = asyncio.get_running_loop(), self._door
-        protocol = partial(
-            cast(Any, self.config.http_protocol_class),
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        self.servers = [
-            await loop.create_server(
-                protocol,
-                sock=each,
-                ssl=door.context,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=door.settings.handshake_timeout_ms / 1000,
-                # For what a slow client has not taken yet, and its own goodbye.
-                ssl_shutdown_timeout=self._slow_consumer_s,
-            )
-            for each in sockets or ()
-        ]
-        self.started = True
-
-    def close(self) -> None:
-        """Stop serving; `serve` then returns."""
-        self.should_exit = True
-        self._closing.set()
-
-    async def main_loop(self) -> None:
-        await self._closing.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class Worker:
     """Build with a configuration, `start`, `serve_until_stopped`, or `aclose` after a failure."""
 
@@ -184,15 +127,14 @@ class Worker:
         *,
         reload_config: Callable[[], Config] | None = None,
         worker: int | None = None,
-        trail: Trail | None = None,
+        link: SupervisorLink | None = None,
     ) -> None:
         """
         Args:
-            trail: where the audit log is told, started before the worker and closed after it by
-                the caller; None for one of the worker's own, if the configuration has `audit`.
             reload_config: read the configuration anew (SIGHUP); raises ConfigError.
             worker: number of one of several that share the ports; the first has what cannot be
-                shared, the admin listener and the Unix socket. None for the only one.
+                shared, the Unix socket. None for the only one, which has an admin listener.
+            link: to the supervisor of several, which shows their states; its owner closes it.
 
         Raises:
             ConfigError: the configuration names what does not exist.
@@ -200,23 +142,24 @@ class Worker:
         self._config = self._started_config = config
         self._reload_config = reload_config
         self._reuse_port = worker is not None
+        self._is_alone = worker is None
         self._is_first = not worker
         self._number = worker or 0
-        self._trail: Trail = trail or NoTrail()
-        self._own_trail: AuditTrail | None = None
+        self._link = link
         self._catalog = Catalog(config)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._uvicorns: list[_Uvicorn] = []
+        self._http_servers: list[HttpServer] = []
         self._grpc_server: grpc.aio.Server | None = None
         self._service: RelayService | None = None
         self._health: health.aio.HealthServicer | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
-        self._access: Access | None = None
-        self._engine: Engine | None = None
+        self._accounts: Accounts | None = None
+        self._hints: HintDesk | None = None
         self._doors: Doors | None = None
+        self.on_stop: Callable[[], None] | None = None
+        """Is called when it begins to drain."""
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -234,21 +177,21 @@ class Worker:
         if exposed := self._config.exposed:
             raise StartError("\n".join(exposed))
         try:
-            self._doors = await asyncio.to_thread(Doors, self._config)
+            names = ("grpc", "http", "admin") if self._is_alone else ("grpc", "http")
+            self._doors = await asyncio.to_thread(Doors, self._config, names)
         except TlsError as error:
             raise StartError(str(error)) from error
-        await self._open_store()
-        gate = await self._let_in()
+        accounts = await self._open_accounts()
         transport = make_transport(self._config.transport.engine, transport_settings(self._config))
         self._services = services = Services(
             catalog=self._catalog,
             transport=transport,
-            ledger=NullLedger(gate),
+            ledger=accounts.ledger,
             reaper=Reaper(),
             clock=time.monotonic,
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
-            gate=gate,
+            gate=accounts.gate,
         )
         transport.on_dial = services.dialled
         await self._warm(self._catalog)
@@ -259,6 +202,7 @@ class Worker:
             self._number,
         )
         await self._upkeep.start()
+        self._start_hints(services)
         await self._start_grpc(services)
         self.http_port = await self._start_http(
             server.http,
@@ -278,10 +222,14 @@ class Worker:
             ),
             "http",
         )
-        if self._is_first:
-            admin = AdminApp(lambda: not services.is_draining, self._state)
+        if self._is_alone:
+            admin = AdminApp(self._readiness, self._shown)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
+        if self._link is not None:
+            self._link.answer("state", self._state)
+            self._link.on_lost = self.stop
+            self._link.status("ready", {"grpc": self.grpc_port, "http": self.http_port})
         self._audit(actions.CONFIG_LOADED, described(self._config))
         _log.info(
             "serving",
@@ -292,36 +240,46 @@ class Worker:
             engine=self._config.transport.engine,
         )
 
-    async def _open_store(self) -> None:
-        """What keys and the audit log are kept in; the log's trail begins with it.
-
+    async def _open_accounts(self) -> Accounts:
+        """
         Raises:
             StartError: the store has tables of another version, or is damaged.
         """
-        config, store = self._config, self._config.store
-        if store is None or (config.auth is None and config.audit is None):
-            return
-        url = store.url.get_secret_value()
+        accounts = Accounts(
+            self._config,
+            worker=None if self._is_alone else self._number,
+            tenants=Tenants(os.environ.get(SALT_VARIABLE)),
+            clock=time.monotonic,
+        )
+        self._accounts = accounts
         try:
-            await asyncio.to_thread(make_ready, url, store.migrate)
+            await accounts.start()
         except (SchemaError, DamagedFile) as error:
             raise StartError(str(error)) from error
-        except StoreUnavailable as error:
-            _log.warning("store_unavailable", why=str(error))
-        self._engine = engine_for(url)
-        if config.audit is not None and isinstance(self._trail, NoTrail):
-            self._trail = self._own_trail = trail_of(config, self._engine, anchors=self._is_first)
-            self._own_trail.start()
+        return accounts
 
-    async def _let_in(self) -> Gate:
-        """Who may call: whoever has a key where the configuration says `auth`."""
-        auth = self._config.auth
-        if auth is None or self._engine is None:
-            return OpenGate(Tenants(os.environ.get(SALT_VARIABLE)))
-        self._access = Access(auth, self._engine, time.monotonic)
-        self._access.gate.on_denied = self._key_denied
-        await self._access.start()
-        return self._access.gate
+    def _start_hints(self, services: Services) -> None:
+        """Tell other workers of providers that fail, and hear of it, if there are any."""
+        store = self._config.store
+        redis = None if store is None or store.redis is None else store.redis.get_secret_value()
+        if self._link is None and redis is None:
+            return
+        states = services.planner.states
+        for route in services.catalog.routes.values():  # hints of what nobody asked are not kept
+            for target in (*route.candidates, *route.fallbacks):
+                states.of(target, services.clock())
+        desk = HintDesk(states, services.clock, instance_id(), self._where)
+        if self._link is not None:  # and the supervisor passes them on
+            desk.attach(PipeBus(self._link, desk.take))
+        elif redis is not None:
+            bus = RedisBus(redis, instance_id(), desk.take)
+            bus.start()
+            desk.attach(bus)
+        self._hints = desk
+
+    def _where(self, target: str) -> str | None:
+        endpoint = self._catalog.endpoints.get(target.partition("/")[0])
+        return None if endpoint is None else where(f"{endpoint.origin.url}{endpoint.base_path}")
 
     async def _take_over(self, catalog: Catalog) -> None:
         """Connect to the providers of a new configuration, then let those go that it does not
@@ -406,38 +364,16 @@ class Worker:
             await self._health.set(SERVICE, status)
 
     async def _start_http(self, listener: Listener, app: Any, name: str) -> int:
-        listening = _listen(listener, name, reuse_port=self._reuse_port)
-        slow_consumer_s = self._config.server.slow_consumer_ms / 1000
-        protocol = partial(BoundedHttpProtocol, slow_consumer_s=slow_consumer_s)
-        server = _Uvicorn(
-            uvicorn.Config(
-                app,
-                http=cast(Any, protocol),
-                ws="none",
-                loop="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=round(STOP_GRACE_S),
-            ),
-            self._door(name),
-            slow_consumer_s,
+        server = await HttpServer.start(
+            listener,
+            app,
+            name,
+            slow_consumer_s=self._config.server.slow_consumer_ms / 1000,
+            reuse_port=self._reuse_port,
+            door=self._door(name),
         )
-        task = asyncio.create_task(server.serve(sockets=[listening]), name=f"{name} listener")
-        self._uvicorns.append(server)
-        self._tasks.append(task)
-        while not server.started:
-            if task.done():
-                await task
-                raise StartError(f"the {name} listener stopped at once")
-            await asyncio.sleep(0.005)
-        port: int = listening.getsockname()[1]
-        return port
+        self._http_servers.append(server)
+        return server.port
 
     # --- run --------------------------------------------------------------------------------
 
@@ -461,6 +397,8 @@ class Worker:
 
     def stop(self) -> None:
         """Begin to drain; called again, end now."""
+        if self.on_stop is not None and not self._stop_requested.is_set():
+            self.on_stop()
         if self._stop_requested.is_set():
             self._stop_now.set()
         self._stop_requested.set()
@@ -481,31 +419,31 @@ class Worker:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
-        self._trail.learn(secrets_in(config))
+        self.accounts.trail.learn(secrets_in(config))
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog
+        self.accounts.reload(config)
         self._config = config
         services.reaper.take(self._take_over(catalog))
         if self._doors is not None:
             services.reaper.take(self._doors.take(config))
         _log.info("reloaded", providers=sorted(catalog.endpoints), models=sorted(catalog.routes))
 
-    def _key_denied(self, address: str) -> None:
-        self._trail.note(
-            actions.KEY_DENIED,
-            at_us=time.time_ns() // 1000,
-            actor=actions.address_actor(address),
-            outcome=actions.DENIED,
-        )
+    @property
+    def accounts(self) -> Accounts:
+        """Who may, who pays, and the proof of it; raises RuntimeError before `start`."""
+        if self._accounts is None:
+            raise RuntimeError("the worker has not started")
+        return self._accounts
 
     def _audit(self, action: str, detail: dict[str, Any], outcome: str = actions.DONE) -> None:
         """Tell the audit log what this worker did with a configuration."""
-        self._trail.note(
+        self.accounts.trail.note(
             action,
             at_us=time.time_ns() // 1000,
             actor=actions.RELAY,
-            subject=f"{socket.gethostname()}/{self._number}",
+            subject=place(self._number),
             outcome=outcome,
             detail=detail,
         )
@@ -515,6 +453,8 @@ class Worker:
         sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
+        if self._link is not None:
+            self._link.status("draining")
         grace_s = self._config.server.drain_grace_ms / 1000
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if self._service is not None:
@@ -542,25 +482,19 @@ class Worker:
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None
-        for server in self._uvicorns:
+        for server in self._http_servers:
             server.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2 * STOP_GRACE_S + 1)
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._tasks.clear()
+        await asyncio.gather(*(server.aclose() for server in self._http_servers))
+        self._http_servers.clear()
+        if self._hints is not None:
+            await self._hints.aclose()
         if self._upkeep is not None:
             await self._upkeep.aclose()
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
-        if self._access is not None:
-            await self._access.aclose()
-        if self._own_trail is not None:
-            await self._own_trail.aclose()
-        if self._engine is not None:
-            self._engine.dispose()
+        if self._accounts is not None:
+            await self._accounts.aclose()
 
     # --- state ------------------------------------------------------------------------------
 
@@ -577,6 +511,14 @@ class Worker:
         """What this worker's generations use (after `start`)."""
         return self._require_services()
 
+    def _readiness(self) -> Readiness:
+        if self._require_services().is_draining:
+            return Readiness(False, {"status": "draining"})
+        return Readiness(True, {"status": "ready"})
+
+    async def _shown(self) -> dict[str, Any]:
+        return self._state()
+
     def _state(self) -> dict[str, Any]:
         """For `/admin/state`: no secrets, no addresses of callers."""
         services = self._require_services()
@@ -586,9 +528,10 @@ class Worker:
             "generations": len(services.live),
             "prewarms": services.prewarms,
             "background": len(services.reaper),
-            "audit": self._trail.describe() if isinstance(self._trail, AuditTrail) else None,
+            "accounts": self.accounts.describe(),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
+            "hints": None if self._hints is None else self._hints.describe(),
             "targets": self._targets(services),
             "origins": [
                 {
@@ -619,47 +562,3 @@ class Worker:
             for name in dict.fromkeys((*named, *lately))
             if name in states
         }
-
-
-def refuse_taken(listener: Listener, name: str) -> None:
-    """Try whether a listener's address can be had, by ourselves alone.
-
-    Raises:
-        StartError: it is taken or is not ours.
-    """
-    _bind(listener, name, reuse_port=False).close()
-
-
-def _listen(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
-    """
-    Raises:
-        StartError: the address is taken or is not ours.
-    """
-    listening = _bind(listener, name, reuse_port=reuse_port)
-    try:
-        listening.listen(2048)
-    except OSError as error:  # another was faster between bind and here
-        listening.close()
-        raise _cannot_listen(listener, name, error) from error
-    listening.setblocking(False)
-    return listening
-
-
-def _bind(listener: Listener, name: str, *, reuse_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    # With the protocol named: asyncio sets TCP_NODELAY only on such sockets, and without it the
-    # last frame of an answer waits 40 ms for a delayed ACK.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((listener.host, listener.port))
-    except OSError as error:
-        bound.close()
-        raise _cannot_listen(listener, name, error) from error
-    return bound
-
-
-def _cannot_listen(listener: Listener, name: str, error: OSError) -> StartError:
-    return StartError(f"cannot listen on {listener.address} (server.{name}): {error.strerror}")

@@ -12,17 +12,22 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import structlog
 
+from relay.admin_port import AdminPort
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
-from relay.server import StartError, Worker, refuse_taken
+from relay.http_server import StartError, refuse_taken
+from relay.notify import Notifier
+from relay.server import Worker
 from relay.supervisor import Supervisor
+from relay.workers.link import SupervisorLink
 
 _log = structlog.get_logger("relay.serving")
 
@@ -30,13 +35,18 @@ Announce = Callable[[list[str]], None]
 
 
 async def run_worker(
-    path: Path | None, *, announce: Announce | None, worker: int | None = None
+    path: Path | None,
+    *,
+    announce: Announce | None,
+    worker: int | None = None,
+    pipe: socket.socket | None = None,
 ) -> int:
     """Serve in this process until stopped; returns its exit status.
 
     Args:
         announce: shows lines to the person who started it; None in a supervised worker.
         worker: number of a supervised worker, which shares its ports; None if it is alone.
+        pipe: to the supervisor; closed at the end.
 
     SIGTERM or SIGINT before it serves ends it as one after does: status 0, nothing left behind.
 
@@ -48,7 +58,11 @@ async def run_worker(
     with _Signals() as signals:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                server, lines = await _start(stack, path, worker)
+                link = None
+                if pipe is not None:
+                    link = await SupervisorLink.connect(pipe)
+                    stack.push_async_callback(link.aclose)
+                server, lines = await _start(stack, path, worker, link)
             except asyncio.CancelledError:
                 if not signals.is_stop_asked:
                     raise
@@ -57,6 +71,10 @@ async def run_worker(
                 return 0
             if announce is not None:
                 announce(lines)
+                notifier = Notifier(os.environ)
+                stack.push_async_callback(notifier.aclose)
+                server.on_stop = notifier.stopping
+                notifier.ready()
             signals.hand_over()
             await server.serve_until_stopped()
             signals.take_back()
@@ -77,39 +95,55 @@ async def run_workers(path: Path | None, count: int, *, announce: Announce) -> i
     with _Signals() as signals:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                found = await _find(stack, path)
+                supervisor, lines = await _start_supervisor(stack, path, count)
             except asyncio.CancelledError:
                 if not signals.is_stop_asked:
                     raise
             if signals.is_stop_asked:
                 _log.info("stopped_while_starting")
                 return 0
-            server = found.config.server
-            if 0 in (server.grpc.port, server.http.port):
-                raise ConfigError("--workers needs fixed ports")
-            if exposed := found.config.exposed:  # else one worker after another would die of it
-                raise ConfigError("\n".join(exposed))
-            try:  # and workers would share a port with whoever else shares it
-                for name, listener in server.listeners.items():
-                    refuse_taken(listener, name)
-            except StartError as error:
-                raise ConfigError(str(error)) from error
-            announce(
-                [
-                    f"rtrelay starts {count} workers ({found.source})",
-                    f"  gRPC   {server.grpc.address}{_with_tls(found.config, 'grpc')}",
-                    f"  HTTP   {_scheme(found.config, 'http')}://{server.http.address}/v1"
-                    "   (OpenAI-compatible)",
-                    f"  admin  {_scheme(found.config, 'admin')}://{server.admin.address}"
-                    "   (of the first worker)",
-                ]
-            )
-            if found.emulator is not None:
-                path = found.emulator.config_file()
+            announce(lines)
+            notifier = Notifier(os.environ)
+            stack.push_async_callback(notifier.aclose)
+            supervisor.on_ready, supervisor.on_stop = notifier.ready, notifier.stopping
             signals.hand_over()
-            is_served = await Supervisor(path, count).run()
+            is_served = await supervisor.run()
             signals.take_back()
     return 0 if is_served else 1
+
+
+async def _start_supervisor(
+    stack: contextlib.AsyncExitStack, path: Path | None, count: int
+) -> tuple[Supervisor, list[str]]:
+    """A supervisor whose admin port is served, and what to tell the person who started it; `stack`
+    closes it all.
+
+    Raises:
+        ConfigError: see `run_workers`.
+    """
+    found = await _find(stack, path)
+    config, server = found.config, found.config.server
+    if 0 in (server.grpc.port, server.http.port):
+        raise ConfigError("--workers needs fixed ports")
+    if config.exposed:  # else one worker after another would die of it
+        raise ConfigError("\n".join(config.exposed))
+    if found.emulator is not None:
+        path = found.emulator.config_file()
+    supervisor = Supervisor(path, count, hang_limit_s=server.worker_hang_ms / 1000)
+    try:  # and workers would share a port with whoever else shares it
+        for name, listener in server.listeners.items():
+            refuse_taken(listener, name)
+        admin = await AdminPort.open(config, path, supervisor)
+    except StartError as error:
+        raise ConfigError(str(error)) from error
+    stack.push_async_callback(admin.aclose)
+    return supervisor, [
+        f"rtrelay starts {count} workers ({found.source})",
+        f"  gRPC   {server.grpc.address}{_with_tls(config, 'grpc')}",
+        f"  HTTP   {_scheme(config, 'http')}://{server.http.address}/v1   (OpenAI-compatible)",
+        f"  admin  {_scheme(config, 'admin')}://{server.admin.host}:{admin.number}"
+        "   (of all workers)",
+    ]
 
 
 class _Found(NamedTuple):
@@ -142,7 +176,10 @@ async def _find(stack: contextlib.AsyncExitStack, path: Path | None) -> _Found:
 
 
 async def _start(
-    stack: contextlib.AsyncExitStack, path: Path | None, worker: int | None
+    stack: contextlib.AsyncExitStack,
+    path: Path | None,
+    worker: int | None,
+    link: SupervisorLink | None,
 ) -> tuple[Worker, list[str]]:
     """A worker that serves, and what to tell the person who started it; `stack` closes it all."""
     config, source, _ = await _find(stack, path)
@@ -150,7 +187,7 @@ async def _start(
     for warning in [*warnings(config), *unspoken]:
         _log.warning("config", warning=warning)
     reload_config = None if path is None else _loader(path)
-    server = Worker(config, reload_config=reload_config, worker=worker)
+    server = Worker(config, reload_config=reload_config, worker=worker, link=link)
     stack.push_async_callback(server.aclose)
     try:
         await server.start()
@@ -244,6 +281,7 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
     trust = "" if tls is None else " --cacert CA.pem"
     if tls is not None and tls.requires_clients:
         trust += " --cert CLIENT.pem --key CLIENT-KEY.pem"
+    key = " -H 'authorization: Bearer rtk_...'" if config.has_keys else ""
     lines = [
         f"rtrelay serves ({source})",
         f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}{_with_tls(config, 'grpc')}",
@@ -251,7 +289,7 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
         f"  admin  {_scheme(config, 'admin')}://{config.server.admin.host}:{worker.admin_port}",
         "try:",
         f"  curl -N{trust} {scheme}://{host}:{worker.http_port}/v1/chat/completions"
-        " -H 'content-type: application/json' -d"
+        f"{key} -H 'content-type: application/json' -d"
         f' \'{{"model": "{model}", "stream": true, "messages":'
         ' [{"role": "user", "content": "Hello!"}]}\'',
     ]

@@ -17,11 +17,12 @@ import itertools
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
-from relay.resilience.breaker import Breaker, BreakerSettings, Permit
+from relay.resilience.breaker import Breaker, BreakerSettings, BreakerState, Permit
 from relay.resilience.clusters import Clusters
 from relay.resilience.headroom import Headroom
 from relay.resilience.latency import LatencySketch, Prior
@@ -278,6 +279,7 @@ class TargetState:
                 "reason": breaker["reason"],
                 "retry_in_s": round(cast("float", breaker["retry_in_s"]), 3),
                 "trips": breaker["trips"],
+                "suspected": breaker["suspected"],
             },
             "p50_ms": None if p50_s is None else round(p50_s * 1000, 1),
             "p95_ms": None if p95_s is None else round(p95_s * 1000, 1),
@@ -323,8 +325,9 @@ class Ticket:
 
     @property
     def is_probe(self) -> bool:
-        """Whether its success brings an ejected target back."""
-        return self._permit.is_probe
+        """Whether it is asked to learn if the target is well: its success brings an ejected one
+        back, or clears one that other workers speak ill of."""
+        return self._permit.is_probe or self._permit.is_trial
 
     def ready(self, now_s: float) -> None:
         """The first content is there: what is slow now is known now. Once."""
@@ -466,6 +469,9 @@ class TargetStates:
         self._states: OrderedDict[str, TargetState] = OrderedDict()
         self._kept: dict[str, Sequence[Kept]] = {}
         self._kept_at_s = 0.0
+        self.on_edge: Callable[[str, Breaker, BreakerState], None] | None = None
+        """Is called after each edge of a target's breaker, with the state before it; must not call
+        back, and must not raise."""
 
     def of(self, target: Target, now_s: float) -> TargetState:
         """The state of a target, under the limits of its present row."""
@@ -488,6 +494,7 @@ class TargetStates:
             draw=self._draw,
             prior=self._prior(target),
         )
+        state.breaker.on_edge = partial(self._edge, target.name, state.breaker)
         kept = self._kept.pop(target.name, None)
         if kept is not None:
             since_s = now_s - self._kept_at_s
@@ -495,6 +502,14 @@ class TargetStates:
                 (row._replace(away_s=max(0.0, row.away_s) + since_s) for row in kept), now_s
             )
         return state
+
+    def _edge(self, name: str, breaker: Breaker, before: BreakerState) -> None:
+        if self.on_edge is not None:
+            self.on_edge(name, breaker, before)
+
+    def known(self, name: str) -> TargetState | None:
+        """The state of a target by its name; None if nobody has asked it so far."""
+        return self._states.get(name)
 
     def _prior(self, target: Target) -> Prior | None:
         """What a new target is taken for, until it has samples of its own: for the same model at

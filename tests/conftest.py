@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
+os.environ.pop("COLUMNS", None)  # of xdist: consoles that are made at import would keep its 80
 
 
 @pytest.fixture(autouse=True)

@@ -77,9 +77,11 @@ def test_schema_describes_the_file() -> None:
         "server",
         "transport",
         "store",
-        "audit",
+        "budgets",
         "auth",
+        "audit",
         "tls",
+        "limits",
         "providers",
         "models",
     }

@@ -62,19 +62,20 @@ MAY_USE: dict[str, set[str]] = {
     "codecs": LEAVES,
     "transport": LEAVES,
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
-    "governance": LEAVES | {"config", "redaction", "routing.catalog", "store"},
+    "governance": LEAVES | {"config", "outcome", "prices", "redaction", "routing.catalog", "store"},
     "resilience": set(),
-    "store": {"governance.audit_chain"},
+    "store": {"config.limits", "config.store", "governance.alerts", "governance.audit_chain"},
     "target_news": {"resilience.breaker", "target_state"},
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {
         "codecs.registry",
+        "transport.base",
         "governance.audit_chain",
         "governance.audit_syslog",
         "governance.pepper",
-        "transport.base",
     },
+    "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},
     # downstream: which certificate a listener shows, and who its clients are by theirs
@@ -82,6 +83,7 @@ MAY_USE: dict[str, set[str]] = {
     # the way of one generation
     "attempt": LEAVES
     | {
+        "governance.ledger",
         "routing.catalog",
         "codecs.base",
         "codecs.rate_limit_headers",
@@ -108,7 +110,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
     },
-    "generation": LEAVES | {"dispatch", "attempt", "race_plan", "generation_log"},
+    "generation": LEAVES
+    | {"dispatch", "attempt", "governance.ledger", "race_plan", "generation_log"},
     "generation_log": LEAVES,
     "outbox": LEAVES,
     "prompt_count": LEAVES
@@ -131,6 +134,7 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "governance.gate",
         "governance.grants",
+        "governance.ledger",
         "governance.scopes",
         "governance.token_text",
         "prompt_count",
@@ -142,9 +146,24 @@ MAY_USE: dict[str, set[str]] = {
         # provider's, but the same bounds hold for it.
         "transport.websocket",
     },
-    # a worker, and what starts it
+    # a worker, and what starts it: what it is called, and how it is bound to a supervisor
+    "instance": set(),
+    "notify": set(),
+    "workers": set(),
+    "hints": LEAVES
+    | {
+        "instance",
+        "resilience.breaker",
+        "supervisor",
+        "target_state",
+        "workers",
+    },
+    "http_server": {"config", "frontends.http_protocol", "tls.door"},
+    "admin_port": LEAVES
+    | {"config", "frontends.admin_app", "hints.hub", "http_server", "supervisor", "tls"},
     "server": LEAVES
     | {
+        "accounts",
         "auditing",
         "frontends",
         "dispatch",
@@ -155,10 +174,25 @@ MAY_USE: dict[str, set[str]] = {
         "store",
         "tls",
         "upkeep",
+        "http_server",
+        "workers",
+        "hints",
+        "instance",
     },
     "emulated": LEAVES | {"config"},
-    "supervisor": {"governance.tenant"},
-    "serving": LEAVES | {"server", "supervisor", "emulated", "config", "config_warnings"},
+    "supervisor": {"governance.tenant", "workers"},
+    "serving": LEAVES
+    | {
+        "server",
+        "supervisor",
+        "emulated",
+        "config",
+        "config_warnings",
+        "http_server",
+        "workers",
+        "admin_port",
+        "notify",
+    },
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
@@ -182,7 +216,8 @@ MAY_USE: dict[str, set[str]] = {
         "tls",
         "whatif",
     },
-    "cli": LEAVES | {"commands", "serving", "server", "supervisor", "emulator", "config"},
+    "cli": LEAVES
+    | {"commands", "serving", "http_server", "supervisor", "emulator", "config", "workers"},
     # shares nothing with what it tests, so that mistakes cannot cancel out
     "emulator": set(),
 }
@@ -195,13 +230,15 @@ OUTSIDE: dict[str, set[str]] = {
     "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
-    "httpx2": {"transport", "commands"},
+    "httpx2": {"transport", "commands", "governance"},
     "websockets": {"transport"},
     "ssl": {"transport", "commands", "tls"},
-    "genai_prices": {"prices"},
+    "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
+    "redis": {"hints", "store"},
+    "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
     "rich": {"cli", "commands"},
@@ -335,6 +372,20 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         visit(module, ())
 
 
+MAY_BE_LATE = {
+    ("store.engine", "alembic"),
+    ("store.engine", "alembic.config"),
+    ("store.engine", "alembic.util"),
+    ("store.sqlite_ledger", "relay.store.engine"),
+    ("store.postgres_ledger", "relay.store.engine"),
+}
+"""What takes a fifth of a second to import, and is needed where tables must be brought up alone."""
+
+
 def test_imports_stand_at_the_top() -> None:
-    wrong = [f"relay/{one.by}:{one.line} {one.of}" for one in imports() if not one.is_at_top]
+    wrong = [
+        f"relay/{one.by}:{one.line} {one.of}"
+        for one in imports()
+        if not one.is_at_top and (one.by, one.of) not in MAY_BE_LATE
+    ]
     assert not wrong

@@ -56,3 +56,41 @@ async def test_a_session_does_not_move_to_who_was_tried_to_learn_of_it() -> None
         assert (stay is None) == (end.provider == "b")
     assert tried == {"a", "b"}
     await scenario.settled()
+
+
+@on_virtual_time
+async def test_who_stands_by_is_nobody_that_others_speak_ill_of() -> None:
+    hedged = {"hedge": {"mode": "active"}, "choose": {"mode": "ordered"}}
+    scenario = Scenario({"a": FAST, "b": FAST, "c": FAST}, alias_more=hedged)
+    candidates = scenario.services.catalog.routes["fast"].candidates
+    a, b, c = (scenario.services.planner.states.of(each, now_s()).breaker for each in candidates)
+
+    def planned() -> tuple[str, str | None]:
+        plan = scenario.plan()
+        plan.withdrawn()
+        return plan.attempts[0].target.name, plan.hedge.second
+
+    assert planned() == ("a/m", "b/m")
+    b.suspect("i_1", 1, now_s(), 6.0)
+    assert planned() == ("a/m", "c/m")
+    a.suspect("i_1", 1, now_s(), 6.0)
+    plan = scenario.plan()
+    plan.withdrawn()
+    assert (plan.hedge.reason, plan.hedge.second, plan.hedge.delay_us) == ("suspect", "c/m", 0)
+    c.suspect("i_1", 1, now_s(), 6.0)
+    assert planned() == ("a/m", "b/m")  # better one of them than none
+    assert a.permit(now_s()) is not None  # it is being looked at: the others go elsewhere
+    assert planned()[0] == "b/m"
+
+
+@on_virtual_time
+async def test_an_only_target_is_asked_whatever_others_say() -> None:
+    scenario = Scenario({"a": FAST}, alias_more={"hedge": {"mode": "active"}})
+    [only] = scenario.services.catalog.routes["fast"].candidates
+    breaker = scenario.services.planner.states.of(only, now_s()).breaker
+    breaker.suspect("i_1", 1, now_s(), 6.0)
+    plan = scenario.plan()
+    plan.withdrawn()
+    assert plan.attempts[0].target is only
+    assert plan.hedge.reason != "suspect"  # nobody else could stand by
+    assert plan.hedge.delay_us != 0

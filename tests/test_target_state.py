@@ -212,7 +212,14 @@ async def test_a_target_is_described() -> None:
         scenario.services.catalog.routes["fast"].candidates[0], now_s()
     )
     nothing_yet = {
-        "breaker": {"state": "closed", "share": 1.0, "reason": None, "retry_in_s": 0, "trips": 0},
+        "breaker": {
+            "state": "closed",
+            "share": 1.0,
+            "reason": None,
+            "retry_in_s": 0,
+            "trips": 0,
+            "suspected": False,
+        },
         "p50_ms": None,
         "p95_ms": None,
         "samples": 0,
@@ -332,5 +339,6 @@ async def test_an_ejected_target_is_described() -> None:
         "reason": "consecutive",
         "retry_in_s": 0,
         "trips": 1,
+        "suspected": False,
     }
     await scenario.settled()

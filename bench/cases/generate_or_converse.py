@@ -96,7 +96,9 @@ class _Leg:
 
 async def _measure(rig: Rig, rounds: int, turns: int) -> list[dict[tuple[str, int], _Leg]]:
     address = f"127.0.0.1:{rig.relay.grpc_port}"
-    direct = HttpPath(rig.emulator.base_url, ca_file=rig.emulator.ca_file, connections=2)
+    direct = HttpPath(
+        rig.emulator.base_url, ca_file=rig.emulator.ca_file, connections=2, is_http2=True
+    )
     options = tuple(CHANNEL_OPTIONS.items())
     found: list[dict[tuple[str, int], _Leg]] = []
     async with (

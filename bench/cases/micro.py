@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.micro import codec, encode, path
+from bench.micro import codec, encode, keys, path
 from bench.result import CaseResult
 from bench.rig import Rig
 
@@ -28,7 +28,7 @@ def run(_rig: Rig | None = None, *, passes: int = 5, rounds: int = 2) -> CaseRes
     result = CaseResult(
         axes={"payload_bytes": len(codec.PAYLOAD), "passes": passes, "rounds": rounds}
     )
-    for group in (codec.measure, encode.measure, path.measure):
+    for group in (codec.measure, encode.measure, keys.measure, path.measure):
         best = group(rounds=rounds)
         for _ in range(passes - 1):
             for name, value in group(rounds=rounds).items():

@@ -34,6 +34,7 @@ from rtrelay.v1 import (
 )
 
 from relay import __version__
+from relay.commands.client_tls import ClientTls, ClientTlsError
 from relay.commands.timeline_view import print_end
 
 CONNECT_TIMEOUT_S = 5.0
@@ -44,6 +45,8 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
 ]
 
+
+NO_TLS = ClientTls()
 
 WAKE_S = 0.2
 """How soon Ctrl-C at the prompt is noticed, at the latest."""
@@ -63,21 +66,34 @@ class Turn:
 
 
 class Conversation:
-    """A session on a relay: `async with Conversation(address, model)`, then `say`."""
+    """A session on a relay: `async with Conversation(address, model)`, then `say`.
 
-    def __init__(self, address: str, model: str) -> None:
+    Args:
+        credentials: of TLS; None for plain text.
+    """
+
+    def __init__(
+        self, address: str, model: str, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self._address = address
+        self._credentials = credentials
         self._model = model
         self._messages: list[Message] = []
         self._turns = 0
 
     async def __aenter__(self) -> Conversation:
-        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(
+                self._address, self._credentials, options=CHANNEL_OPTIONS
+            )
         try:
             await asyncio.wait_for(self._channel.channel_ready(), CONNECT_TIMEOUT_S)
         except TimeoutError:
+            why = await self._why_not()
             await self._channel.close()
-            raise ChatError(f"no relay answers at {self._address}; is `make run` up?") from None
+            raise ChatError(f"no relay answers at {self._address}{why}") from None
         self._call = RelayServiceStub(self._channel).Converse()
         setup = Setup(client_name="relay chat", client_version=__version__, model=self._model)
         try:
@@ -90,6 +106,13 @@ class Conversation:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._channel.close()
+
+    async def _why_not(self) -> str:
+        """What stands in the way of a channel that does not get ready."""
+        if self._credentials is None:
+            return "; is `make run` up? A relay with TLS takes --tls or --ca-file"
+        call = RelayServiceStub(self._channel).Converse(timeout=CONNECT_TIMEOUT_S)
+        return f" over TLS: {await call.details()}"
 
     async def _read(self) -> ConverseResponse:
         try:
@@ -167,7 +190,13 @@ class Conversation:
 
 
 async def chat(
-    console: Console, address: str, model: str, message: str | None, *, with_timeline: bool
+    console: Console,
+    address: str,
+    model: str,
+    message: str | None,
+    *,
+    with_timeline: bool,
+    tls: ClientTls = NO_TLS,
 ) -> int:
     """Talk until the person is done; returns an exit status.
 
@@ -177,7 +206,11 @@ async def chat(
     Raises:
         ChatError: the relay cannot be reached, or ended the session.
     """
-    async with Conversation(address, model) as conversation:
+    try:
+        credentials = tls.credentials()
+    except ClientTlsError as error:
+        raise ChatError(str(error)) from error
+    async with Conversation(address, model, credentials) as conversation:
         if message is not None:
             turn = await _interruptible(conversation, message, console)
             if with_timeline and turn.end is not None:

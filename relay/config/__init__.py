@@ -23,8 +23,10 @@ from relay.config.aliases import (
 )
 from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
+from relay.config.budgets import AlertsConfig, BudgetsConfig
 from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.known import known_providers
+from relay.config.limits import CallerLimits, LimitsConfig, RateLimits
 from relay.config.listeners import (
     AdminListener,
     GrpcListener,
@@ -67,9 +69,12 @@ __all__ = [
     "RESERVED_KEYS",
     "TIMEOUT_CLASSES_MS",
     "AdminListener",
+    "AlertsConfig",
     "AliasConfig",
     "AuditConfig",
     "AuthConfig",
+    "BudgetsConfig",
+    "CallerLimits",
     "CancelBilling",
     "CandidateConfig",
     "ChooseConfig",
@@ -79,11 +84,13 @@ __all__ = [
     "HedgeConfig",
     "HttpListener",
     "IdempotencyConfig",
+    "LimitsConfig",
     "Listener",
     "PassthroughConfig",
     "PriceConfig",
     "ProviderConfig",
     "ProxyUrl",
+    "RateLimits",
     "ResponsesStoreConfig",
     "ServerConfig",
     "StoreConfig",

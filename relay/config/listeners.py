@@ -121,6 +121,11 @@ class ServerConfig(Model):
     slow_consumer_ms: int = Field(
         30_000, ge=100, description="a client that reads nothing for so long loses its generation"
     )
+    worker_hang_ms: int = Field(
+        10_000,
+        ge=0,
+        description="with --workers: one whose loop is stuck for so long is replaced; 0: never",
+    )
     lane_bytes: int = Field(
         65_536, ge=1024, description="output held for one generation while its client is slow"
     )

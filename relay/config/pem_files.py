@@ -134,11 +134,6 @@ def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList
         return False
 
 
-def ends_at(data: bytes) -> datetime:
-    """When the first certificate of a chain ends."""
-    return x509.load_pem_x509_certificates(data)[0].not_valid_after_utc
-
-
 def now() -> datetime:
     """By the wall clock, as certificates tell time."""
     return datetime.now(UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -11,6 +12,8 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from relay.config.aliases import AliasConfig
 from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
+from relay.config.budgets import BudgetsConfig
+from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model
 from relay.config.providers import ProviderConfig
@@ -19,8 +22,6 @@ from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
 
 RESERVED_KEYS = (
-    "limits",
-    "budgets",
     "policies",
     "cache",
     "guardrails",
@@ -35,13 +36,15 @@ class Config(Model):
     server: ServerConfig = ServerConfig()
     transport: TransportConfig = TransportConfig()
     store: StoreConfig | None = None
+    budgets: BudgetsConfig | None = None
+    auth: AuthConfig | None = None
     audit: AuditConfig | None = Field(
         None, description="who did what, and who was refused; always there where `auth` is"
     )
-    auth: AuthConfig | None = None
     tls: TlsConfig | None = Field(
         None, description="of every listener that has none of its own; without it plain text"
     )
+    limits: LimitsConfig | None = None
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
 
@@ -81,12 +84,37 @@ class Config(Model):
             for kind in ("candidates", "fallbacks"):
                 for index, candidate in enumerate(getattr(row, kind)):
                     if candidate.provider not in self.providers:
-                        near = difflib.get_close_matches(candidate.provider, self.providers, 1)
-                        hint = f"; did you mean {near[0]!r}?" if near else ""
+                        hint = _near(candidate.provider, self.providers)
                         raise ValueError(
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_are_kept(self) -> Config:
+        if self.budgets is not None and (self.store is None or not self.store.ledger):
+            raise ValueError("budgets: they are kept in a store; add `store` with its ledger")
+        return self
+
+    @model_validator(mode="after")
+    def _limited(self) -> Config:
+        """What has limits is there: a misspelt name would be no limit at all."""
+        if self.limits is None:
+            return self
+        for name in self.limits.providers:
+            if name not in self.providers:
+                raise ValueError(
+                    f"limits.providers: there is no provider {name!r}{_near(name, self.providers)}"
+                )
+        listed = {model for row in self.providers.values() for model in row.models}
+        for name in self.limits.models:
+            provider, slash, _ = name.partition("/")
+            if name in self.models or name in listed or (slash and provider in self.providers):
+                continue
+            raise ValueError(
+                f"limits.models: nobody can ask for {name!r}{_near(name, {*self.models, *listed})}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -123,6 +151,13 @@ class Config(Model):
             for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
+        found += [
+            path
+            for path in _changed(
+                self.limits or LimitsConfig(), other.limits or LimitsConfig(), "limits"
+            )
+            if path.partition(".")[2] in LimitsConfig.UNTIL_RESTART
+        ]
         return found + [
             f"server.{name}.tls"
             for name in self.server.listeners
@@ -139,3 +174,8 @@ def _changed(mine: object, theirs: object, path: str) -> list[str]:
             for found in _changed(getattr(mine, name), getattr(theirs, name), f"{path}.{name}")
         ]
     return [] if mine == theirs else [path]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [*known], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

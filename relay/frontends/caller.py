@@ -105,6 +105,8 @@ def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
 
 def _bearer(found: list[tuple[int, str]]) -> str:
     """The one that counts of those that came."""
+    if len(found) == 1:
+        return _without_scheme(found[0][1])
     found.sort(key=lambda one: one[0])
     bearers = [bearer for _, value in found if (bearer := _without_scheme(value))]
     ours = (bearer for bearer in bearers if token_text.looks_like_one(bearer))

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NoReturn, TypeVar
 
 import grpc
@@ -57,6 +57,7 @@ from relay.frontends.proto_in import (
     to_prewarm_request,
 )
 from relay.frontends.proto_out import FrameEncoder
+from relay.frontends.rate_headers import grpc_metadata
 from relay.generation import Generation
 from relay.outbox import Outbox
 from relay.outcome import refused
@@ -130,12 +131,19 @@ class RelayService:
         """One session; see the contract for its rules."""
         if self._services.is_draining:
             await abort(context, Draining("this relay is shutting down; connect again"))
-        conversation = _Conversation(self._services, self._settings, context, caller)
-        self._sessions[conversation] = asyncio.current_task()
         try:
-            await conversation.run()
+            leave = await self._services.ledger.enter(caller.tenant, caller.key_id)
+        except RelayError as error:
+            await abort(context, error)
+        try:
+            conversation = _Conversation(self._services, self._settings, context, caller)
+            self._sessions[conversation] = asyncio.current_task()
+            try:
+                await conversation.run()
+            finally:
+                del self._sessions[conversation]
         finally:
-            del self._sessions[conversation]
+            leave()
 
     def notify_drain(self, time_left_s: float) -> None:
         """Tell every session that this worker stops."""
@@ -214,8 +222,12 @@ class RelayService:
                 writer.cancel()  # the RPC is over or ends with this
             await _ended(writer, request_id)
         failure = _bug_of(writer, request_id) or end.error or slow
+        state = generation.rate_state
+        standing = [] if state is None else grpc_metadata(state)
         if failure is not None:
-            await abort(context, failure)
+            await abort(context, failure, standing)
+        if standing:
+            context.set_trailing_metadata(tuple(standing))
 
 
 def _refuse_session_features(start: relay_pb.Start) -> None:
@@ -508,14 +520,17 @@ def _bug_of(writer: asyncio.Task[None], id_: str) -> InternalError | None:
     return InternalError(f"the relay failed; {id_} is in its log")
 
 
-async def abort(context: Context, error: RelayError) -> NoReturn:
-    """End the RPC with the error's status; see `grpc_status` for what its trailers hold.
+async def abort(
+    context: Context, error: RelayError, metadata: Sequence[tuple[str, str]] = ()
+) -> NoReturn:
+    """End the RPC with the error's status; see `grpc_status` for what its trailers hold, beside
+    `metadata`.
 
     Raises:
         grpc.aio.AbortError: always.
     """
     details, status = to_trailers(error)
-    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status)]
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status), *metadata]
     if error.retry_after_s is not None:  # also as gRPC's own retries and hedges read it (A6)
         trailers.append(("grpc-retry-pushback-ms", str(math.ceil(1000 * error.retry_after_s))))
     await context.abort(

@@ -7,6 +7,8 @@ that does not fit is cut, and never lost with its status.
 
 from __future__ import annotations
 
+import math
+
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -62,7 +64,7 @@ def _status(error: RelayError, message: str, facts: dict[str, str]) -> status_pb
         details.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        delay.FromMilliseconds(math.ceil(error.retry_after_s * 1000))  # not a moment too early
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(code=int(error.status_code), message=message, details=details)
 

@@ -3,7 +3,7 @@
 The relay has already tried what it may, so its final failures carry `x-should-retry: false`; the
 official clients would otherwise repeat each of them twice. Only what another worker or a moment
 later can serve (a drain, no free stream slot, a twin that is being answered) is left to their
-judgement.
+judgement, and a limit of the caller's own that has room again after a while.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import orjson
 
-from relay.errors import Code, Reason, RelayError
+from relay.errors import Code, LimitReached, Reason, RelayError
 
 _STATUS = {
     Code.CANCELLED: 499,
@@ -58,6 +58,7 @@ _CODE_OF_REASON = {
     Reason.UNKNOWN_MODEL: "model_not_found",
     Reason.UPSTREAM_MODEL_NOT_FOUND: "model_not_found",
     Reason.UPSTREAM_RATE_LIMITED: "rate_limit_exceeded",
+    Reason.LIMIT_EXCEEDED: "rate_limit_exceeded",
     Reason.UPSTREAM_QUOTA_EXHAUSTED: "insufficient_quota",
     Reason.UPSTREAM_CONTENT_BLOCKED: "content_filter",
 }
@@ -115,7 +116,8 @@ def retry_headers(error: RelayError) -> list[tuple[bytes, bytes]]:
     if error.status_code is Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", b'Bearer realm="rtrelay"'))
     is_held_up = error.status_code is Code.ABORTED  # by another request, which will be over soon
-    if error.reason not in _WORTH_ANOTHER_TRY and not is_held_up:
+    has_room_later = isinstance(error, LimitReached) and error.is_worth_another_try
+    if error.reason not in _WORTH_ANOTHER_TRY and not is_held_up and not has_room_later:
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))

@@ -13,6 +13,7 @@ for it could arrive.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
 from relay.frontends.kept_answers import Answer, AnswerLimits, Claim, KeptAnswers, digest_of
 from relay.frontends.limits import MAX_NODES, Allowance
+from relay.frontends.rate_headers import rate_headers
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.response_store import StoreLimits
 from relay.frontends.surface import Collector, StreamEncoder, Surface
@@ -159,8 +161,9 @@ async def _cancel_on_disconnect(receive: Receive, generation: Generation) -> Non
     generation.cancel(ClientCancelled("the client closed the connection"))
 
 
-def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
-    """Who answered and how long each phase up to the first content took."""
+def _relay_headers(surface: Surface, generation: Generation, request_id: str) -> RawHeaders:
+    """Who answered, how long each phase up to the first content took, and where the caller stands
+    with his limits."""
     attempts = generation.attempts_started
     headers = [
         *request_id_headers(request_id),
@@ -174,6 +177,8 @@ def _relay_headers(generation: Generation, request_id: str) -> RawHeaders:
     if phases:
         timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
         headers.append((b"server-timing", timing.encode()))
+    if (state := generation.rate_state) is not None:
+        headers += rate_headers(surface.name, state, time.time())
     return headers
 
 
@@ -277,7 +282,10 @@ class _Stream:
             {
                 "type": "http.response.start",
                 "status": 200,
-                "headers": [*_SSE_HEADERS, *_relay_headers(self._generation, self._request_id)],
+                "headers": [
+                    *_SSE_HEADERS,
+                    *_relay_headers(self._surface, self._generation, self._request_id),
+                ],
             }
         )
 
@@ -291,7 +299,10 @@ class _Stream:
             self._send,
             http_status(error),
             self._surface.error_body(error, self._request_id),
-            [*_relay_headers(self._generation, self._request_id), *retry_headers(error)],
+            [
+                *_relay_headers(self._surface, self._generation, self._request_id),
+                *retry_headers(error),
+            ],
         )
 
 
@@ -311,7 +322,7 @@ async def _whole(
     end = generation.end
     if end is None or isinstance(end.error, ClientCancelled):
         return
-    headers = _relay_headers(generation, request_id)
+    headers = _relay_headers(surface, generation, request_id)
     if end.error is not None:
         await send_answer(
             send,

@@ -51,19 +51,22 @@ def openapi_json(paths: Container[str], model: str, *, needs_keys: bool = False)
         needs_keys: it lets nobody in without one.
     """
     found: dict[str, Any] = {}
+    refusals = ("401", "403", "429", "503") if needs_keys else ()
     for path, (summary, body, example) in POSTS.items():
         if path in paths:
             found[path] = {"post": _post(path, summary, body, {"model": model, **example})}
-    found["/v1/models"] = {"get": _get("What can be asked for", MODELS, "400", "405", "500")}
+    found["/v1/models"] = {
+        "get": _get("What can be asked for", MODELS, *refusals, "400", "405", "500")
+    }
     found["/v1/models/{id}"] = {
         **_named(model),
-        "get": _get("One model", MODEL, "400", "404", "405", "500"),
+        "get": _get("One model", MODEL, *refusals, "400", "404", "405", "500"),
     }
     if _KEPT in paths:
         found[_KEPT] = {
             **_named("resp_1"),
-            "get": _get("A response that is kept", RESPONSE, "404", "405", "500"),
-            "delete": _get("Forget it", DELETED, "404", "405", "500"),
+            "get": _get("A response that is kept", RESPONSE, *refusals, "404", "405", "500"),
+            "delete": _get("Forget it", DELETED, *refusals, "404", "405", "500"),
         }
     found["/healthz"] = {"get": _get("The process lives", STATUS, "405")}
     found["/readyz"] = {"get": _get("New work is welcome", STATUS, "405", "503")}

@@ -14,6 +14,12 @@ HEADERS: Final[dict[str, str]] = {
     "x-relay-cache": "Whether a cache answered.",
     "server-timing": "The phases up to the first content.",
     "idempotent-replayed": "Where a repeat got the answer that its key had before.",
+    **{
+        f"x-ratelimit-{name}-{what}": f"Of the caller's {what} a minute, where they are limited;"
+        f" /v1/messages has anthropic-ratelimit-{what}-{name}."
+        for what in ("requests", "tokens")
+        for name in ("limit", "remaining", "reset")
+    },
 }
 
 STATUSES: Final[dict[str, str]] = {

@@ -64,6 +64,7 @@ from relay.frontends.passthrough_rules import (
 )
 from relay.frontends.passthrough_socket import SocketExchange
 from relay.frontends.request_policy import read_policy
+from relay.governance.ledger import Visit, VisitEntry
 from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
@@ -130,10 +131,27 @@ class Passthrough:
         endpoint, limits, _ = found
         budgets = read_policy(scope, {})[0].budgets
         path = path_of(scope, endpoint)
+        caller = caller_of(scope)
+
+        def visit(surface: str) -> Visit:
+            provider = endpoint.provider
+            return Visit(request_id, caller.tenant, caller.key_id, provider, surface, path)
+
         if (offer := scope.get(WEBSOCKET)) is not None:
             check_page(scope, self._origins)
             socket = SocketExchange(services, endpoint, limits, budgets, scope, send, request_id)
+            leave = await services.ledger.enter(caller.tenant, caller.key_id)
             try:
+                socket.entry = await services.ledger.hand_through(
+                    Visit(
+                        request_id,
+                        caller.tenant,
+                        caller.key_id,
+                        endpoint.provider,
+                        "websocket",
+                        path,
+                    )
+                )
                 await socket.run(path, offer, receive)
             except HandshakeRefused as refused:
                 length = (b"content-length", b"%d" % len(refused.body))
@@ -141,10 +159,13 @@ class Passthrough:
                 head = {"type": "http.response.start", "status": refused.status}
                 await send({**head, "headers": [*headers, length]})
                 await send({"type": "http.response.body", "body": refused.body})
+            finally:
+                leave()
             return
         exchange = _Exchange(services, endpoint, limits, budgets, scope, send, request_id)
         body = await read_body(scope, receive, limits.max_request_bytes)
         await send({"type": STREAMS})  # a client that ends its sending side has gone
+        exchange.entry = await services.ledger.hand_through(visit("passthrough"))
         await exchange.run(path, body, receive)
 
 
@@ -174,6 +195,8 @@ class _Exchange:
         self._status = 0
         self._answer_bytes = 0
         self._began_s = services.clock()
+        self.entry: VisitEntry | None = None
+        """Its account; settled when it is over."""
 
     async def run(self, path: str, body: bytes, receive: Receive) -> None:
         """Send, and stream back what comes.
@@ -289,6 +312,9 @@ class _Exchange:
 
     def _log(self, request_bytes: int, failure: RelayError | None) -> None:
         caller = caller_of(self._scope)
+        if self.entry is not None:
+            wall_us = round((self._services.clock() - self._began_s) * 1e6)
+            self.entry.settle(self._status, failure, wall_us)
         _log.info(
             "passthrough",
             id=self._request_id,

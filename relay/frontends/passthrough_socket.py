@@ -49,6 +49,7 @@ from relay.frontends.passthrough_rules import (
 )
 from relay.frontends.websocket_offer import Offer
 from relay.governance.grants import scopes_of
+from relay.governance.ledger import VisitEntry
 from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.websocket import (
@@ -127,6 +128,8 @@ class SocketExchange:
         self._status = 0
         self._look: asyncio.TimerHandle | None = None
         self._began_s = services.clock()
+        self.entry: VisitEntry | None = None
+        """Its account; settled when it is over."""
 
     async def run(self, path: str, offer: Offer, receive: Receive) -> None:
         """Hand it through to its end, which is told to both sides.
@@ -335,6 +338,9 @@ class SocketExchange:
     def _log(self, failure: RelayError | None, goodbyes: _Goodbyes | None) -> None:
         services, client, provider = self._services, self._client, self._provider
         caller = caller_of(self._scope)
+        if self.entry is not None:
+            wall_us = round((services.clock() - self._began_s) * 1e6)
+            self.entry.settle(self._status, failure, wall_us)
         end = goodbyes or _Goodbyes("relay", _ABNORMAL, "", (_ABNORMAL, ""), (_ABNORMAL, ""))
         _log.info(
             "passthrough",

@@ -266,11 +266,12 @@ def target_limited(error: LimitSpent) -> RelayError:
 
 def _words(charge: Charge, retry_after_s: float | None) -> str:
     scope, name, counted = _parts(charge.bucket)
-    what = f"{charge.limit} {_WORDS.get(counted, counted)} of {scope} {name}"
+    what = f"{_WORDS.get(counted, counted)} of {scope} {name}"
     if retry_after_s is None:
-        return f"the request needs {charge.amount}, and the limit is {what}"
+        return f"{what}: the request needs {charge.amount}, and the limit is {charge.limit}"
     end = "reached" if charge.kind == LEASE else "used up"
-    return f"the limit of {what} is {end}; come again in {math.ceil(retry_after_s)} s"
+    again_s = math.ceil(retry_after_s)
+    return f"{what}: the limit of {charge.limit} is {end}; come again in {again_s} s"
 
 
 def _facts(charge: Charge) -> dict[str, str]:

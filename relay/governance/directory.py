@@ -6,9 +6,12 @@ store failed, what is not known to be good is `StoreDown` (UNAVAILABLE, 503), an
 `Unauthenticated` (401); what is known to be good goes on. A revocation could not be heard either,
 so after `stale_s` without a look nothing is good.
 
-What is unknown, revoked, expired, or whose secret is wrong gets one text and takes one time: the
-same steps are done for each, and which of them failed is looked at once, at the end. Of a text that
-can be no key (its checksum says so) everybody can tell that himself, but it takes as long.
+What is unknown, revoked, expired, or whose secret is wrong gets one text and takes one time. A
+record is found by the MAC of the whole secret, never by its id: without the pepper nobody can
+choose which MAC is looked for, and an id that is there, with another secret, is no nearer to being
+found than one that is not. What is found and may not call is put aside, so that it is not found
+again. Which step failed is looked at once, at the end. Of a text that can be no key (its checksum
+says so) everybody can tell that himself, but it takes the same steps.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from relay.governance import token_text
 from relay.governance.budget_scopes import BudgetRow
 from relay.governance.key_view import KeyView
 from relay.governance.pepper import Peppers
-from relay.governance.roll import BadRecord, Credential, Key, Roll, canonical_name
+from relay.governance.roll import NO_MAC, BadRecord, Credential, Key, Roll, canonical_name
 from relay.store.directory_rows import Changes, CredentialRow
 
 REFUSED: Final = "the key is not valid"
@@ -32,6 +35,8 @@ _STEP_ROWS: Final = 500
 """Taken up before others have a turn: about a millisecond."""
 _DECOY: Final = "0" * (token_text.ID_CHARACTERS + 1 + token_text.SECRET_CHARACTERS)
 RETRY_S: Final = 1.0
+_TAKE_BACK_S: Final = 10.0
+"""How long a key is at most taken for expired after a clock that was wrong has been put right."""
 
 
 class Directory:
@@ -53,6 +58,7 @@ class Directory:
         self._roll = Roll()
         self._looked_s: float | None = None
         self._has_failed = False
+        self._taken_back_s = 0.0
         self.revision: int | None = None
         """Of the store, as far as it is known here; None to begin with."""
 
@@ -74,6 +80,9 @@ class Directory:
             roll.take(rows)
             yield
         self._roll = roll
+        if now_s - self._taken_back_s >= _TAKE_BACK_S:
+            self._taken_back_s = now_s
+            roll.take_back()
         self.revision = changes.revision
         self._looked_s = now_s
         self._has_failed = False
@@ -123,13 +132,17 @@ class Directory:
         """
         roll, token = self._roll, token_text.read(bearer)
         is_key = token is not None and token.kind == "virtual key"
-        record, signed = roll.nobody, _DECOY
-        if token is not None and is_key:
-            signed = token.signed
-            record = roll.credentials.get(token.id, record)
-        mac = self._peppers.of(record.pepper_id).mac("virtual key", signed)
+        signed = token.signed if token is not None and is_key else _DECOY
+        record, mac = roll.nobody, NO_MAC
+        for pepper in self._peppers.all:
+            mac = pepper.mac("virtual key", signed)
+            record = roll.by_mac.get(mac, record)
+            if record is not roll.nobody:
+                break
         is_same = hmac.compare_digest(mac, record.mac)
         if not (is_same & self._may_call(record, now_us)):
+            if record is not roll.nobody:
+                roll.put_aside(record)
             self._refuse(can_be_new=is_key)
         return self._view(record.key)
 

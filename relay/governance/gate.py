@@ -41,6 +41,10 @@ class TooManyBadKeys(LimitReached):
     """From one address, or for one id: nothing is said about this one. A good key would have been
     let in."""
 
+    @property
+    def is_worth_another_try(self) -> bool:
+        return False
+
 
 class Gate(Protocol):
     """Asked in the loop's thread; never waits."""

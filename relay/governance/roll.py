@@ -90,13 +90,12 @@ class Key:
 class Credential:
     """A secret of a key, or a certificate that stands for it (which has no MAC)."""
 
-    __slots__ = ("changed", "key", "mac", "pepper_id", "until_us")
+    __slots__ = ("changed", "key", "mac", "until_us")
 
     def __init__(self, key: Key) -> None:
         self.changed = _UNKNOWN
         self.key = key
         self.mac = NO_MAC
-        self.pepper_id = ""
         self.until_us = 0
 
 
@@ -116,6 +115,9 @@ class Roll:
         self.teams: dict[str, Team] = {}
         self.keys: dict[str, Key] = {}
         self.credentials: dict[str, Credential] = {}
+        self.by_mac: dict[bytes, Credential] = {}
+        self._aside: list[Credential] = []
+        """Not among those by their MACs, though they are there."""
         self.certificates: dict[str, Credential] = {}
         self._budgets: dict[str, tuple[int, BudgetRow]] = {}
         self._budgets_of: dict[tuple[str, str], dict[str, BudgetRow]] = {}
@@ -135,6 +137,19 @@ class Roll:
             self._takers[type(row)](row)
         self.version += 1
         self._tag_budgets.clear()
+        self.take_back()
+
+    def put_aside(self, record: Credential) -> None:
+        """Nobody may call with it: until something changes it is not found by its MAC any more, so
+        that whoever tries again takes the way of what is unknown, and its time."""
+        if self.by_mac.pop(record.mac, None) is not None:
+            self._aside.append(record)
+
+    def take_back(self) -> None:
+        """All that was put aside: things have changed, or may have (a clock was put right)."""
+        for record in self._aside:
+            self.by_mac[record.mac] = record
+        self._aside.clear()
 
     # --- one kind of row each ---------------------------------------------------------------
 
@@ -169,7 +184,12 @@ class Roll:
             record.changed = row.changed
             record.until_us = _until_us(row)
             record.key = self._key_of(row.key_id)
-            record.mac, record.pepper_id = row.mac, row.pepper_id
+            self.by_mac.pop(record.mac, None)
+            record.mac = row.mac
+            if row.is_revoked:
+                self._aside = [one for one in self._aside if one is not record]
+            else:
+                self.by_mac[row.mac] = record
 
     def _certificate(self, row: CertificateRow) -> None:
         name = canonical_name(row.id)

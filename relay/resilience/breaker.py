@@ -24,6 +24,10 @@ What differs from the textbook, and why:
   target recovered during its first two open periods (30 s + 20 %), if a tenth of its traffic
   brings 5 successes in 15 s: 3.4 requests/s; 90 s are held from 2.1 requests/s up. Less traffic
   takes longer, evidence is not waived.
+- What other workers say (`suspect`) is no evidence, but makes us look twice: while a word stands,
+  the first failure of our own opens it, for a shorter period and without the gradual way back,
+  since one failure is little to go by. Such an opening is not told on (`is_hearsay`): two workers
+  would hold each other's suspicion up for ever.
 - The last member of a class is never ejected: its attempts are `forced`, and while it is open their
   successes cut the open period short.
 
@@ -40,11 +44,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from relay.resilience.suspicion import Suspicion
+
 WINDOW_SLOTS: Final = 10
 """The window moves in tenths: it holds between 0.9 and 1 of its length."""
 
 
 _MAX_DOUBLINGS: Final = 30
+
+TRIAL_SHARE: Final = 0.01
+"""Of first places while a trial is out: all but none, and not none, which would be refused."""
 
 
 class BreakerState(enum.Enum):
@@ -71,6 +80,8 @@ class TripReason(enum.Enum):
     CONSECUTIVE = "consecutive"
     RATIO = "ratio"
     SLOW = "slow"
+    HINT = "hint"
+    """Others said so, and then it failed here too."""
 
 
 class Outcome(enum.Enum):
@@ -103,6 +114,8 @@ class BreakerSettings:
     """First two open periods; each further opening before the target is closed again doubles it.
     Doubled at once, the second would outlast the brown-outs of a minute that are common."""
     max_open_s: float = 300.0
+    hinted_open_s: float = 10.0
+    """The open period after a failure that counted for being foretold by others."""
     jitter: float = 0.2
     """Open periods are drawn from 1 - jitter to 1 + jitter of their length, also the longest."""
     probe_timeout_s: float = 60.0
@@ -114,6 +127,8 @@ class BreakerSettings:
     """Successes in a row before the next share."""
     ramp_step_s: float = 15.0
     """And this long at each share, whatever the traffic."""
+    foretold_failures: int = 2
+    """Failures in a row that we have already when others tell of theirs: trip at once."""
     ramp_failures: int = 3
     """Failures in a row that trip during the ramp: less than `consecutive_failures`, for a target
     that has just been ill, more than one, for one that fails 1 in 20 as it always does."""
@@ -124,11 +139,13 @@ class BreakerSettings:
             self.min_samples,
             self.slow_samples,
             self.ramp_evidence,
+            self.foretold_failures,
             self.ramp_failures,
         )
         if min(counts) < 1:
             raise ValueError("counts of a breaker are at least 1")
-        if min(self.window_s, self.open_s, self.probe_timeout_s) <= 0 or self.ramp_step_s < 0:
+        positive = (self.window_s, self.open_s, self.hinted_open_s, self.probe_timeout_s)
+        if min(positive) <= 0 or self.ramp_step_s < 0:
             raise ValueError("times of a breaker are positive")
         if self.max_open_s < self.open_s:
             raise ValueError("max_open_s is at least open_s")
@@ -141,7 +158,15 @@ class BreakerSettings:
 class Permit:
     """The right to one attempt. The first of its four outcomes counts, further ones do nothing."""
 
-    __slots__ = ("_breaker", "_is_over", "_was_observed", "generation", "has_token", "is_probe")
+    __slots__ = (
+        "_breaker",
+        "_is_over",
+        "_was_observed",
+        "generation",
+        "has_token",
+        "is_probe",
+        "is_trial",
+    )
 
     def __init__(self, breaker: Breaker, generation: int, is_probe: bool) -> None:
         self._breaker = breaker
@@ -154,6 +179,8 @@ class Permit:
         """Its success starts the way back. Arm its hedge at once, for it may well fail; and if it
         loses its race, let it run to its first token: ignored, it has shown nothing, and a target
         that is well but slower than its neighbour would never come back."""
+        self.is_trial = False
+        """It is the next attempt after others spoke ill of the target: likewise."""
 
     def success(self, now_s: float) -> None:
         """The target answered."""
@@ -233,9 +260,11 @@ class Breaker:
         "_step",
         "_step_at_s",
         "_streak",
+        "_suspicion",
         "_window",
         "edges",
         "generation",
+        "on_edge",
         "opened_at_s",
         "reason",
         "retry_at_s",
@@ -259,6 +288,8 @@ class Breaker:
         """When a probe may be sent; None unless it has opened."""
         self.edges: dict[tuple[BreakerState, BreakerState], int] = {}
         """How often each edge was taken."""
+        self.on_edge: Callable[[BreakerState], None] | None = None
+        """Is called after each edge with the state before it; must not call back."""
         self._latest_s = float("-inf")
         self._openings = 0  # since it was last closed
         # Failures in a row are counted apart: those before a first token, since the last first
@@ -274,6 +305,7 @@ class Breaker:
         self._step = 0
         self._step_at_s = 0.0
         self._evident_at_s = 0.0  # when the streak was long enough
+        self._suspicion: Suspicion | None = None  # made by the first word of others
 
     # --- asked by routing: changes nothing --------------------------------------------------
 
@@ -281,6 +313,9 @@ class Breaker:
         """The part of its usual traffic that the target may get as a primary: 1 closed, 0 open and
         half-open, in between on the way back."""
         if self.state is _CLOSED:
+            suspicion = self._suspicion
+            if suspicion is not None and suspicion.is_on_trial(max(now_s, self._latest_s)):
+                return TRIAL_SHARE
             return 1.0
         if self.state is _RAMP:
             shares = self.settings.ramp_shares
@@ -296,6 +331,24 @@ class Breaker:
         if self.state is _HALF_OPEN:
             return self._probe is None or now_s >= self._probe_until_s
         return False
+
+    def wants_trial(self, now_s: float) -> bool:
+        """Whether the next permit would be a trial: others speak ill of the target, and none is
+        out. To be treated as a probe, but it is asked of whoever would have been asked anyhow."""
+        suspicion = self._suspicion
+        return suspicion is not None and (
+            self.state is _CLOSED and suspicion.wants_trial(max(now_s, self._latest_s))
+        )
+
+    def is_suspected(self, now_s: float) -> bool:
+        """Whether others speak ill of the target, and nothing here has refuted it."""
+        suspicion = self._suspicion
+        return suspicion is not None and suspicion.is_on(max(now_s, self._latest_s))
+
+    @property
+    def is_hearsay(self) -> bool:
+        """Whether it last opened for what others said: not to be told on."""
+        return self.reason is TripReason.HINT
 
     def admits(self, now_s: float) -> bool:
         """Whether a permit would be given now without force."""
@@ -315,7 +368,11 @@ class Breaker:
         """
         now_s = self._arrive(now_s)
         if self.state is _CLOSED or self.state is _RAMP:
-            return Permit(self, self.generation, is_probe=False)
+            permit = Permit(self, self.generation, is_probe=False)
+            if self._suspicion is not None and self.wants_trial(now_s):
+                permit.is_trial = True
+                self._suspicion.tried(permit, now_s)
+            return permit
         if self.wants_probe(now_s):
             if self.state is _OPEN:
                 self._enter(_HALF_OPEN)
@@ -324,6 +381,38 @@ class Breaker:
             return self._probe
         return Permit(self, self.generation, is_probe=False) if forced else None
 
+    # --- told by others ---------------------------------------------------------------------
+
+    def suspect(
+        self, teller: str, episode: int, now_s: float, lasts_s: float, *, is_slow: bool = False
+    ) -> bool:
+        """Another worker's breaker of this target has opened; see `Suspicion.hear`.
+
+        Returns:
+            Whether it was news to a breaker that is closed or on the ramp. Others know better.
+        """
+        now_s = self._arrive(now_s)
+        if self.state is _OPEN or self.state is _HALF_OPEN:
+            return False
+        suspicion = self._suspicion
+        if suspicion is None:
+            suspicion = self._suspicion = Suspicion()
+        if not suspicion.hear(teller, episode, now_s, lasts_s, is_slow=is_slow):
+            return False
+        row = max(self._consecutive, self._broken)
+        if (
+            not is_slow
+            and row >= self.settings.foretold_failures
+            and self._window.totals(now_s)[1] >= self.settings.foretold_failures
+        ):
+            self._trip(TripReason.HINT, now_s)
+        return True
+
+    def unsuspect(self, teller: str, episode: int) -> None:
+        """The other one says that it is well again."""
+        if self._suspicion is not None:
+            self._suspicion.take_back(teller, episode)
+
     # --- told by permits --------------------------------------------------------------------
 
     def ended(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
@@ -331,6 +420,8 @@ class Breaker:
         now_s = self._arrive(now_s)
         if permit is self._probe:
             self._probe = None
+        if permit.is_trial and self._suspicion is not None:
+            self._suspicion.trial_over(permit)
         if permit.generation != self.generation or outcome is Outcome.IGNORED:
             return
         if self.state is _HALF_OPEN:
@@ -348,6 +439,8 @@ class Breaker:
         """The first token of a permit whose lateness is known (called by it)."""
         if permit.generation == self.generation:
             self._consecutive = 0
+        if permit.is_trial and self._suspicion is not None:
+            self._suspicion.trial_over(permit)
 
     def observed(
         self,
@@ -359,14 +452,20 @@ class Breaker:
     ) -> None:
         """Take the one latency of a permit (called by it)."""
         now_s = self._arrive(now_s)
+        suspicion = self._suspicion
+        if permit.is_trial and permit.has_token and suspicion is not None:
+            suspicion.trial_over(permit)
         if permit.generation != self.generation:
             return
         if permit.has_token:
             self._consecutive = 0
-        if baseline_p50 is None:
-            return
-        is_late = ttft > self.settings.slow_factor * baseline_p50
-        if is_censored and not is_late:
+        is_late = baseline_p50 is not None and ttft > self.settings.slow_factor * baseline_p50
+        if suspicion is not None:
+            if is_late:
+                suspicion.doubt()
+            elif permit.has_token:
+                suspicion.spoke()
+        if baseline_p50 is None or (is_censored and not is_late):
             return
         if self.state is _HALF_OPEN:
             # Its success would bring traffic back to what was left for being slow.
@@ -375,6 +474,9 @@ class Breaker:
         elif self.state is not _OPEN:
             lateness = self._lateness
             lateness.append((now_s, is_late))
+            if is_late and self._is_foretold_slow(now_s):
+                self._trip(TripReason.HINT, now_s)
+                return
             # The first one is the oldest: with it, all are of the window.
             if (
                 is_late
@@ -383,6 +485,15 @@ class Breaker:
                 and 2 * sum(late for _, late in lateness) > len(lateness)
             ):
                 self._trip(TripReason.SLOW, now_s)
+
+    def _is_foretold_slow(self, now_s: float) -> bool:
+        """Whether the last two first tokens were late, and others say that it is slow. One is late
+        by chance now and then."""
+        suspicion, lateness = self._suspicion, self._lateness
+        if suspicion is None or len(lateness) < 2 or not suspicion.is_slow(now_s):
+            return False
+        at_s, was_late = lateness[-2]
+        return was_late and at_s > now_s - self.settings.window_s
 
     # --- observability ----------------------------------------------------------------------
 
@@ -396,6 +507,7 @@ class Breaker:
             "share": self.share(now_s),
             "wants_probe": self.wants_probe(now_s),
             "reason": self.reason.value if self.reason is not None else None,
+            "suspected": self.is_suspected(now_s),
             "trips": self.trips,
             "retry_in_s": max(0.0, retry_in_s),
             "consecutive_failures": max(self._consecutive, self._broken),
@@ -433,6 +545,8 @@ class Breaker:
     def _succeeded(self, permit: Permit, now_s: float) -> None:
         if not permit.has_token:
             self._consecutive = 0
+            if self._suspicion is not None:
+                self._suspicion.spoke()
         self._broken = 0
         self._streak += 1
         if self.state is not _OPEN:
@@ -453,6 +567,9 @@ class Breaker:
             self._consecutive += 1
         if self.state is _OPEN:
             return
+        suspicion = self._suspicion
+        if suspicion is not None:
+            suspicion.doubt()
         settings = self.settings
         is_closed = self.state is _CLOSED
         row = settings.consecutive_failures if is_closed else settings.ramp_failures
@@ -463,6 +580,8 @@ class Breaker:
             self._trip(TripReason.CONSECUTIVE, now_s)
         elif samples >= settings.min_samples and failures >= settings.failure_ratio * samples:
             self._trip(TripReason.RATIO, now_s)
+        elif suspicion is not None and suspicion.is_failing(now_s):
+            self._trip(TripReason.HINT, now_s)
 
     def _trip(self, reason: TripReason, now_s: float) -> None:
         self.reason = reason
@@ -473,15 +592,20 @@ class Breaker:
         settings = self.settings
         spread = 1 + settings.jitter * (2 * self._draw() - 1)
         self.opened_at_s = now_s
-        doublings = min(max(0, self._openings - 1), _MAX_DOUBLINGS)
-        self.retry_at_s = now_s + min(settings.open_s * 2**doublings, settings.max_open_s) * spread
-        self._openings += 1
+        if self.is_hearsay and self.state is not _HALF_OPEN:
+            self.retry_at_s = now_s + settings.hinted_open_s * spread
+        else:
+            doublings = min(max(0, self._openings - 1), _MAX_DOUBLINGS)
+            period_s = min(settings.open_s * 2**doublings, settings.max_open_s)
+            self.retry_at_s = now_s + period_s * spread
+            self._openings += 1
         self._enter(_OPEN)
 
     def _recover(self, now_s: float) -> None:
         self._enter(_RAMP)
         self._step, self._step_at_s = 0, now_s
-        if not self.settings.ramp_shares:
+        is_trusted = self.is_hearsay and not self._openings  # one failure, and now it answers
+        if is_trusted or not self.settings.ramp_shares:
             self._close()
 
     def _close(self) -> None:
@@ -495,11 +619,15 @@ class Breaker:
         self._consecutive = self._broken = self._streak = 0
         self._window.clear()
         self._lateness.clear()
+        if state is _OPEN:
+            self._suspicion = None  # we know better now
 
     def _count(self, state: BreakerState) -> None:
         edge = (self.state, state)
         self.edges[edge] = self.edges.get(edge, 0) + 1
-        self.state = state
+        before, self.state = self.state, state
+        if self.on_edge is not None:
+            self.on_edge(before)
 
 
 class _Counts:

@@ -63,6 +63,8 @@ class HedgeReason(enum.Enum):
     """At once: the client asked for it."""
     PROBE = "probe"
     """At once: the primary is a probe of a target that was ejected."""
+    SUSPECT = "suspect"
+    """At once: other workers speak ill of the primary, and this is the first to look."""
     DISABLED = "disabled"
     ALONE = "alone"
     """There is no second target that may be asked."""

@@ -10,6 +10,7 @@ Blocking: called in a thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -120,13 +121,22 @@ class AuditStore:
 
     def head(self) -> Head:
         """The end of the chain; raises StoreUnavailable."""
-        with reading(self._engine) as connection:
+        with _readable(), reading(self._engine) as connection:
             return read_head(connection) or EMPTY
 
     def mac_of(self, seq: int) -> bytes | None:
         """The MAC of an entry, None if there is none; raises StoreUnavailable."""
-        with reading(self._engine) as connection:
+        with _readable(), reading(self._engine) as connection:
             return _mac(connection, seq)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """As `write` tells it of what somebody can mend."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreUnavailable(str(error.orig).partition("\n")[0]) from None
 
 
 _HEAD: Final = audit_head.c.id == 1

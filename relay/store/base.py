@@ -92,6 +92,10 @@ class OpenedGeneration:
     admitted_at_us: int
     lease_until_us: int
     holds: tuple[Hold, ...]
+    first: OpenedAttempt | None = None
+    """The attempt that will start next, most likely: where the store takes it along
+    (`LedgerStore.notes_first`) it is written with the generation, in one commit instead of two.
+    `started_us` is below 0: it has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,11 @@ class LedgerStore(Protocol):
     has settled, changes nothing.
     """
 
+    @property
+    def notes_first(self) -> bool:
+        """Whether `OpenedGeneration.first` is written."""
+        ...
+
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
         """Connect, check the schema, and take the lease of this instance.
 
@@ -154,7 +163,11 @@ class LedgerStore(Protocol):
         ...
 
     def open(self, opened: OpenedGeneration) -> Ticket:
-        """Open a generation that no budget counts."""
+        """Open a generation that no budget counts.
+
+        Raises:
+            StoreUnavailable: it could not be written soon; nothing was handed over.
+        """
         ...
 
     async def extend(self, generation_id: str, holds: Sequence[Hold], more_micro: int) -> None:
@@ -166,11 +179,18 @@ class LedgerStore(Protocol):
         ...
 
     def attempt(self, generation_id: str, opened: OpenedAttempt) -> Ticket:
-        """Note that an attempt starts."""
+        """Note that an attempt starts; raises StoreUnavailable where too much waits already."""
         ...
 
     def settle(self, settled: SettledGeneration, holds: Sequence[Hold]) -> Ticket:
-        """Close a generation: what was reserved is given back, what was spent is booked."""
+        """Close a generation: what was reserved is given back, what was spent is booked.
+
+        Args:
+            holds: those that it was opened with.
+
+        Raises:
+            StoreUnavailable: far too much waits already; a sweep will settle it.
+        """
         ...
 
     async def committed(self, ticket: Ticket) -> None:

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -23,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from relay.store.base import StoreUnavailable
+from relay.store.postgres_address import for_sqlalchemy
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
 from relay.store.sqlite_file import BUSY_S, DamagedFile, is_damage, prepare, require_sound
 
@@ -31,6 +35,9 @@ MIGRATE_WAIT_S: Final = 60
 """How long a migration of another worker is waited for."""
 
 _WRITES: Final = "relay_writes"
+_STOP_WRITERS: Final = "LOCK TABLE budget_periods, generations, attempts, instances"
+"""In the order of `postgres_functions`: relays of the old version go on writing until here, and one
+that held a row of the one table while it wants the other would be a deadlock."""
 _MIGRATION_LOCK: Final = 0x7274_7265_6C61_79  # "rtrelay"; PostgreSQL's advisory locks are numbers
 
 
@@ -64,7 +71,7 @@ def engine_for(url: str, *, pool_size: int = 5) -> Engine:
 
 def _parsed(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = make_url(for_sqlalchemy(url))
     except (ArgumentError, ValueError):
         raise ValueError("a sqlite:///FILE or postgresql://... address is expected") from None
     backend = parsed.get_backend_name()
@@ -191,16 +198,13 @@ def migrate(engine: Engine) -> bool:
                 return False
             case Standing.FOREIGN:
                 require_usable(revision)
+            case Standing.BEHIND if connection.dialect.name == "postgresql":
+                connection.execute(text(_STOP_WRITERS))
         _upgrade(connection, HEAD)
     return True
 
 
 def _upgrade(connection: Connection, to: str) -> None:
-    # Alembic takes a tenth of a second to import, which a worker that finds its tables saves.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:

@@ -103,6 +103,7 @@ def save(path: Path, worker: int, states: Mapping[str, Mapping[str, Any]], now_s
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database, database:
             database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA wal_autocheckpoint = 0")  # see `sqlite_file`
             database.execute(_TABLE)
             database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?, ?)", rows)
     except sqlite3.Error as error:

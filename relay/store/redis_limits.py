@@ -12,20 +12,25 @@ A script that is not there is loaded, and what had asked for it is asked again: 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from relay.store.limit_backend import INSTANCES, Answer, BackendDown, Batch, Reply
 
 PREFIX: Final = "rtrelay:{limits}:"
 _INSTANCES_KEY: Final = PREFIX + INSTANCES
+_QUIET_S: Final = 1.0
+"""After so long a connection is looked at before it is used."""
+_CLOSE_S: Final = 0.5
 
 Command = tuple[str | int, ...]
 
@@ -42,7 +47,7 @@ class RedisBackend:
         url: `redis://`, `rediss://` or `unix://`, as redis-py reads it; never shown.
         instance_id: unique among all that share the server.
         lease_s: after so long without a word from it an instance's leases are free.
-        timeout_s: of one connect, one write, one read.
+        connect_timeout_s: of a connection, with its TLS and its password.
         script: what is run, for tests with a clock of their own.
 
     Raises:
@@ -57,7 +62,7 @@ class RedisBackend:
         *,
         instance_id: str,
         lease_s: float = 15.0,
-        timeout_s: float = 0.5,
+        connect_timeout_s: float = 0.5,
         script: str | None = None,
     ) -> None:
         self._script = script or script_text()
@@ -65,12 +70,13 @@ class RedisBackend:
         self._instance_id = instance_id
         self._lease_ms = round(lease_s * 1000)
         try:
-            self._client = Redis.from_url(
+            # The pool is only how redis-py reads a URL: one connection is enough for one task, and
+            # to hold it saves what a pool asks about it each time.
+            self._pool = ConnectionPool.from_url(
                 url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),  # who waits here is an admission
-                max_connections=2,
+                socket_timeout=None,  # whoever calls has a limit of its own
+                socket_connect_timeout=connect_timeout_s,
+                retry=Retry(NoBackoff(), 0),  # and is an admission that waits
                 client_name="rtrelay-limits",
             )
         except ValueError:
@@ -78,40 +84,54 @@ class RedisBackend:
             raise ValueError(
                 "store.redis: a redis://, rediss:// or unix:// URL is expected"
             ) from None
+        self._connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        self._used_s = 0.0
 
     async def exchange(self, batch: Batch) -> Answer:
-        """See `Backend`."""
-        commands = self._commands(batch)
+        """See `Backend`. Has no limit of its own but for connecting."""
+        connection = self._connection
         try:
+            await self._connect()
+            commands = self._commands(batch)
             results = await self._run(commands)
             missing = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
             if missing:
-                await self._client.script_load(self._script)
-                for i, result in zip(
-                    missing, await self._run([commands[i] for i in missing]), strict=True
-                ):
+                await self._run([("SCRIPT", "LOAD", self._script)])
+                again = await self._run([commands[i] for i in missing])
+                for i, result in zip(missing, again, strict=True):
                     results[i] = result
+            for result in results:
+                if isinstance(result, RedisError):
+                    raise result  # noqa: TRY301 - one way out for all of them
         except (RedisError, OSError, TimeoutError) as error:
+            await connection.disconnect(nowait=True)
             raise BackendDown(type(error).__name__) from None
-        for result in results:
-            if isinstance(result, Exception):
-                raise BackendDown(type(result).__name__)
-        first_hold = len(batch.corrections)
-        first_take = first_hold + len(batch.held)
-        replies: list[Reply] = []
-        is_known = True
-        for text in results[first_take:]:
-            granted, known, *after = map(int, text.split())
-            replies.append(Reply(granted == 1, after))
-            is_known = is_known and known == 1
-        return Answer(replies, results[first_hold:first_take], is_known)
+        except BaseException:  # what comes on this connection would answer something else
+            await connection.disconnect(nowait=True)
+            raise
+        self._used_s = time.monotonic()
+        return _answer(batch, results)
 
     async def aclose(self) -> None:
         """See `Backend`."""
         try:
-            await self._client.aclose()
+            async with asyncio.timeout(_CLOSE_S):
+                await self._connection.disconnect()
         except (RedisError, OSError, TimeoutError):
             pass
+
+    async def _connect(self) -> None:
+        """Be connected. A server, or something on the way, may have hung up while it was quiet."""
+        connection = self._connection
+        if connection.is_connected and time.monotonic() - self._used_s > _QUIET_S:
+            try:
+                is_dead = await connection.can_read()
+            except RedisError:
+                is_dead = True
+            if is_dead:
+                await connection.disconnect(nowait=True)
+        if not connection.is_connected:
+            await connection.connect()
 
     def _commands(self, batch: Batch) -> list[Command]:
         call: Command = ("EVALSHA", self._sha)
@@ -132,13 +152,25 @@ class RedisBackend:
         return commands
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
-        """Answers, or the errors of single commands, in order."""
-        if len(commands) == 1:
+        """Answers, or the errors of single commands, in order; one write."""
+        connection = self._connection
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        results: list[Any] = []
+        for _ in commands:
             try:
-                return [await self._client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-            except NoScriptError as error:
-                return [error]
-        async with self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return await pipe.execute(raise_on_error=False)
+                results.append(await connection.read_response())
+            except ResponseError as error:
+                results.append(error)
+        return results
+
+
+def _answer(batch: Batch, results: Sequence[Any]) -> Answer:
+    first_hold = len(batch.corrections)
+    first_take = first_hold + len(batch.held)
+    replies: list[Reply] = []
+    is_known = True
+    for text in results[first_take:]:
+        granted, known, *after = map(int, text.split())
+        replies.append(Reply(granted == 1, after))
+        is_known = is_known and known == 1
+    return Answer(replies, results[first_hold:first_take], is_known)

@@ -37,7 +37,7 @@ MAX_TOLD: Final = 512
 """Corrections, and leases, in one batch."""
 RENEWALS_A_LEASE: Final = 3
 PROBE_S: Final = 1.0
-"""Between tries while it is down."""
+"""Between tries while it is down, seconds."""
 GRACE_S: Final = 0.05
 """A timer that fires later than this has waited for our own loop as well."""
 _CLOSE_S: Final = 1.0
@@ -57,6 +57,7 @@ class SharedLimits:
         patience_s: what an admission waits for at most.
         lease_s: after so long without a word the leases of an instance are free; the backend's.
         when_down: `local`: this instance's share decides; `refuse`: nothing is admitted.
+        probe_s: between tries while the place is down, give or take a quarter.
     """
 
     is_local: Final = False
@@ -68,12 +69,14 @@ class SharedLimits:
         patience_s: float = 0.25,
         lease_s: float = 15.0,
         when_down: WhenDown = "local",
+        probe_s: float = PROBE_S,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._backend = backend
         self._patience_s = patience_s
         self._renew_s = lease_s / RENEWALS_A_LEASE
         self._when_down = when_down
+        self._probe_s = probe_s
         self._draw = draw
         self._here = MemoryLimits()
         """The leases of this instance, whoever granted them; levels only of what was granted here
@@ -83,7 +86,7 @@ class SharedLimits:
         """Corrections to tell: by bucket its limit, and how much more was used."""
         self._untold: set[str] = set()
         """Leases to tell."""
-        self._is_renewal = True
+        self._is_renewal = False
         self._is_closing = False
         self._is_down = False
         self._wake = asyncio.Event()
@@ -189,7 +192,7 @@ class SharedLimits:
         while True:
             try:
                 if self._is_down:
-                    await asyncio.sleep(PROBE_S * (0.75 + 0.5 * self._draw()))
+                    await asyncio.sleep(self._probe_s * (0.75 + 0.5 * self._draw()))
                     await self._probe()
                 else:
                     await self._wake.wait()

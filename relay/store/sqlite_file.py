@@ -75,6 +75,21 @@ def connect(
     return connection
 
 
+def look_into(path: Path) -> sqlite3.Connection:
+    """A connection to read by, which leaves everything as it is: the last one that could write
+    would move the WAL into the file when it is closed, and delete it. Raises sqlite3.Error."""
+    mode = "ro" if has_wal(path) else "rw"  # by `ro` files of the WAL are made, and stay
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
+    )
+
+
+def has_wal(path: Path) -> bool:
+    """Whether there is a WAL with anything in it."""
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
 def prepare(connection: sqlite3.Connection, durability: Durability = "process") -> None:
     """Put a connection under the rules above; raises sqlite3.Error."""
     run = connection.execute
@@ -113,15 +128,12 @@ def require_sound(path: Path, check_s: float = CHECK_S) -> None:
         StoreUnavailable: it cannot be read now.
     """
     size_bytes = path.stat().st_size if path.exists() else 0
-    wal = path.with_name(f"{path.name}-wal")
     if size_bytes == 0:
-        if wal.exists() and wal.stat().st_size > 0:
-            raise DamagedFile(path, f"it is empty or gone, and {wal.name} is not")
+        if has_wal(path):
+            raise DamagedFile(path, f"it is empty or gone, and {path.name}-wal is not")
         return
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
-        )
+        connection = look_into(path)
         try:
             _look(connection, path, check_s)
         finally:
@@ -134,7 +146,6 @@ def require_sound(path: Path, check_s: float = CHECK_S) -> None:
 
 def _look(connection: sqlite3.Connection, path: Path, check_s: float) -> None:
     until_s = time.monotonic() + check_s
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     connection.set_progress_handler(lambda: time.monotonic() > until_s, _PROGRESS_STEPS)
     try:

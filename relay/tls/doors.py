@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,16 +21,19 @@ WARN_EVERY = timedelta(days=1)
 
 
 class Doors:
-    """Of one worker. `start` when it serves, `aclose` with it."""
+    """Of one process. `start` when it serves, `aclose` with it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, names: Collection[str] | None = None) -> None:
         """Blocks while the files are read.
+
+        Args:
+            names: of the listeners that this process has; None for all.
 
         Raises:
             TlsError: they are of no use.
         """
         self._doors: dict[str, Door] = {}
-        for name in config.server.listeners:
+        for name in config.server.listeners if names is None else names:
             if (settings := config.tls_of(name)) is not None:
                 try:
                     self._doors[name] = Door(name, settings)

@@ -6,11 +6,12 @@ import os
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import structlog
 
 from relay.config import TlsConfig
-from relay.config.pem_files import certificates, read, revocation_lists
+from relay.config.pem_files import certificates, now, read, revocation_lists
 from relay.tls.revocation import Revocations
 
 _log = structlog.get_logger("relay.tls")
@@ -105,7 +106,10 @@ def _context(settings: TlsConfig, roots: bytes | None) -> ssl.SSLContext:
         raise TlsError(f"client_ca_file or crl_file cannot be used{_why(error)}") from None
     is_required = settings.requires_clients
     context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
-    # A ticket would let a client in without its certificate being looked at again.
+    # Whoever is named in the file is trusted, be it no root: as by gRPC's library.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # A session that is resumed brings its certificate along, and nobody looks at it again. Those
+    # kept here, for TLS 1.2, can only be looked at when they come: see `_Watched`.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     return context
@@ -122,14 +126,19 @@ def _why(error: Exception) -> str:
 
 
 class _Watched(ssl.SSLObject):
-    """Tells the log why a client did not get in, for who looks for it (`relay serve -v`)."""
+    """Tells the log why a client did not get in, for who looks for it (`relay serve -v`), and
+    keeps out one whose certificate ended since its session began."""
 
     def do_handshake(self) -> None:
         try:
             super().do_handshake()
+            if self.session_reused and (shown := self.getpeercert()):
+                ends_s = ssl.cert_time_to_seconds(cast(str, shown["notAfter"]))
+                if ends_s <= now().timestamp():
+                    raise ssl.SSLCertVerificationError("the certificate of a session has expired")
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            why = getattr(error, "verify_message", "") or error.reason
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
             _log.debug("tls_handshake_failed", why=why)
             raise

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from rich.console import Console
 
+from relay.commands import chat
+from relay.commands.client_tls import ClientTls
 from tests.fakes.command import CTRL_C, CTRL_D, Terminal, relay_command
 from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, in_turn, stream_chunks
 from tests.fakes.relay_under_test import (
@@ -18,6 +22,8 @@ from tests.fakes.relay_under_test import (
     provider,
     relay_under_test,
 )
+from tests.fakes.tls_files import TlsFiles
+from tests.fakes.tls_relay import TlsRelay, tls_relay
 
 pytestmark = pytest.mark.sockets
 
@@ -143,7 +149,8 @@ async def test_no_relay_is_said_so(unused_tcp_port: int) -> None:
     ran = await relay_command("chat", "-m", "Hello", "--address", f"127.0.0.1:{unused_tcp_port}")
     assert (ran.status, ran.output) == (1, "")
     assert ran.errors == (
-        f"relay: no relay answers at 127.0.0.1:{unused_tcp_port}; is `make run` up?\n"
+        f"relay: no relay answers at 127.0.0.1:{unused_tcp_port}; is `make run` up?"
+        " A relay with TLS takes --tls or --ca-file\n"
     )
 
 
@@ -166,3 +173,51 @@ async def test_relay_that_goes_is_said_so(
     assert "relay:" in last
     assert f"the relay at {at(relay)[-1]} is gone" in last
     assert "Traceback" not in terminal.screen
+
+
+# --- over TLS -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def mutual(upstream: H2Server, tmp_path: Path) -> AsyncIterator[TlsRelay]:
+    document = {
+        "providers": {"lab": provider(upstream.url, http="h2")},
+        "models": {"fast": {"candidates": [{"provider": "lab", "model": "m"}]}},
+    }
+    files = TlsFiles(tmp_path)
+    async with tls_relay(files, files.settings(clients="required"), document) as running:
+        yield running
+
+
+async def test_over_tls_with_a_certificate(mutual: TlsRelay) -> None:
+    client = mutual.files.client("person")
+    ran = await relay_command(
+        *("chat", "--address", f"localhost:{mutual.port('grpc')}", "-m", "Hello", "--no-timeline"),
+        *("--ca-file", mutual.files.ca_file),
+        *("--cert-file", client.cert_file, "--key-file", client.key_file),
+    )
+    assert (ran.status, ran.output, ran.errors) == (0, "One moment.\n", "")
+
+
+async def test_relay_that_is_not_trusted_is_told(
+    mutual: TlsRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "CONNECT_TIMEOUT_S", 0.3)
+    address = f"127.0.0.1:{mutual.port('grpc')}"
+    other = ClientTls(ca_file=mutual.files.folder / "clients.pem")
+    with pytest.raises(chat.ChatError, match=r"over TLS: .*CERTIFICATE_VERIFY_FAILED"):
+        await chat.chat(Console(), address, "fast", "Hello", with_timeline=False, tls=other)
+    with pytest.raises(chat.ChatError, match="takes --tls or --ca-file"):
+        await chat.chat(Console(), address, "fast", "Hello", with_timeline=False)
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        (ClientTls(cert_file=Path("a.pem")), "--cert-file and --key-file go together"),
+        (ClientTls(ca_file=Path("/nowhere/ca.pem")), "--ca-file: cannot read /nowhere/ca.pem"),
+    ],
+)
+async def test_wrong_options_are_named(tls: ClientTls, said: str) -> None:
+    with pytest.raises(chat.ChatError, match=said):
+        await chat.chat(Console(), "127.0.0.1:1", "fast", "x", with_timeline=False, tls=tls)

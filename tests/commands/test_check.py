@@ -26,6 +26,7 @@ from tests.fakes.emulator_process import EmulatorProcess
 from tests.fakes.h2_server import H2Server, answer
 from tests.fakes.json_schema import faults
 from tests.fakes.relay_under_test import provider
+from tests.fakes.tls_files import TlsFiles, at
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -295,3 +296,37 @@ def test_schema_shows_defaults_with_their_reasons() -> None:
     assert defined["TransportConfig"]["properties"]["max_connections"]["default"] == 8
     assert "beyond" in defined["TransportConfig"]["properties"]["max_connections"]["description"]
     assert defined["StoreConfig"]["properties"]["url"]["default"] == "sqlite:///relay.db"
+
+
+# --- listeners ------------------------------------------------------------------------------
+
+
+def test_listeners_are_shown_with_their_certificates(tmp_path: Path) -> None:
+    files = TlsFiles(tmp_path)
+    files.renew(not_after=at(days=-10, hours=-1))
+    server = {
+        "grpc": {"tls": files.settings(clients="required"), "unix_socket": "/run/relay.sock"},
+        "http": {"tls": files.settings(clients="optional", min_version="1.3")},
+        "admin": {"tls": False, "proxy_terminates_tls": True},
+    }
+    text = shown(tmp_path, {"tls": files.settings(), "server": server})
+    rows = {
+        cells[0]: cells[1:]
+        for line in reversed(text.splitlines())  # the listener before its socket
+        if len(cells := [cell.strip() for cell in re.split("[│|]", line.strip("│ "))]) == 5
+    }
+    names, ends_on = "localhost, 127.0.0.1", f"{at(days=-10):%Y-%m-%d}"
+    assert rows["grpc"][1:3] == ["mTLS, 1.2 or newer", names]
+    assert rows["http"][1] == "mTLS optional, 1.3 or newer"
+    assert rows["http"][3] == f"{ends_on} (in 10 days)"
+    assert rows["admin"][1:] == ["by a proxy", "-", "-"]
+    assert "plain (local)" in text
+    assert f"server.http.tls.cert_file: the certificate expires on {ends_on}" in text
+
+
+def test_check_refuses_what_serve_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(yaml.safe_dump({"server": {"http": {"address": "0.0.0.0:1"}}}))
+    ran = CliRunner().invoke(app, ["check", "-c", str(path)])
+    assert ran.exit_code == 1
+    assert "server.http.address 0.0.0.0:1 is reachable from outside" in ran.output

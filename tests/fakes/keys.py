@@ -23,7 +23,7 @@ from relay.store.directory_rows import (
 )
 from relay.store.engine import writing
 
-PEPPER_TEXT = "a pepper of the tests, which is 0123456789 long enough"
+PEPPER_TEXT = "pepper-of-the-tests-which-is-0123456789-long-enough"
 PEPPER = Pepper(PEPPER_TEXT)
 PEPPERS = Peppers(PEPPER)
 NOW_US = 1_700_000_000_000_000

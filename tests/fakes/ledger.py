@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from relay.errors import RelayError
-from relay.governance.ledger import Admitted, Asked
+from relay.governance.ledger import Admitted, Asked, Leave, Visit, nothing
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Target
 from tests.fakes.virtual_time import since_start_s
@@ -33,6 +33,12 @@ class FakeLedger:
             return Admitted(asked.request, route, None)
         self.entries.append(FakeEntry(self))
         return Admitted(asked.request, route, self.entries[-1])
+
+    async def enter(self, tenant: str, key_id: str) -> Leave:
+        return nothing
+
+    async def hand_through(self, visit: Visit) -> None:
+        return None
 
     @property
     def settled(self) -> list[GenerationEnd]:

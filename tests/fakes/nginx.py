@@ -69,7 +69,7 @@ def nginx(directory: Path, upstream_port: int) -> Iterator[int]:
     command = [nginx_path(), "-e", "stderr", "-p", str(directory), "-c", str(config)]
     process = subprocess.Popen(command)
     try:
-        _wait_for(port, process)
+        wait_for(port, process)
         yield port
     finally:
         process.terminate()
@@ -80,7 +80,7 @@ def nginx(directory: Path, upstream_port: int) -> Iterator[int]:
             process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     until_s = time.monotonic() + START_TIMEOUT_S
     while True:
         try:

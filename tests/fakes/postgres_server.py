@@ -10,14 +10,13 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from tests.fakes.server_process import ServerProcess, free_port
+from tests.fakes.server_process import ServerProcess, free_port, own_folder
 
 ROLE: Final = "relay"
 """Owns the databases and is no superuser, as it should be in real life."""
@@ -28,7 +27,7 @@ _SETTINGS: Final = {
     "fsync": "on",
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "40",
+    "max_connections": "100",
     "shared_buffers": "32MB",
     "log_min_messages": "fatal",
 }
@@ -167,8 +166,7 @@ class PostgresServer(ServerProcess):
 
 
 def _folder() -> Path:
-    """pytest's own folders may not be entered by another user."""
-    folder = Path(tempfile.mkdtemp(prefix="rtrelay-postgres-"))
+    folder = own_folder("postgres")
     user = _user()
     if user is not None:
         entry = pwd.getpwnam(user)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Final
 
 import redis
 
-from tests.fakes.server_process import ServerProcess, free_port
+from tests.fakes.server_process import ServerProcess, free_port, own_folder
 
 PASSWORD: Final = "canary-redis-7d20aa"
 """Must turn up nowhere."""
@@ -23,7 +21,7 @@ class RedisServer(ServerProcess):
         program = shutil.which("redis-server")
         assert program is not None, "redis-server is not installed"
         self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="rtrelay-redis-"))
+        self.folder = own_folder("redis")
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",

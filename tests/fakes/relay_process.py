@@ -22,18 +22,28 @@ import orjson
 import yaml
 
 START_TIMEOUT_S = 20.0
+WORKERS_TIMEOUT_S = 40.0
+"""Several start at once, each for a second of CPU, and other tests run too."""
 WAIT_S = 10.0
 
 
 class RelayProcess:
     """A running relay; leaving the block stops it and kills it if it does not go."""
 
-    def __init__(self, directory: Path, document: dict[str, Any], *arguments: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        document: dict[str, Any],
+        *arguments: str,
+        host: str = "127.0.0.1",
+    ) -> None:
         """
         Args:
             directory: where the configuration file is written.
             document: the configuration; its ports are filled in.
+            host: loopback address to listen at.
         """
+        self.host = host
         self.path = directory / "relay.yaml"
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
@@ -48,7 +58,7 @@ class RelayProcess:
 
     def write(self, document: dict[str, Any]) -> None:
         """Write the configuration file anew (a reload does not look at ports)."""
-        free = {"address": "127.0.0.1:0"}
+        free = {"address": f"{self.host}:0"}
         server = {name: dict(free) for name in ("grpc", "http", "admin")}
         for key, value in document.get("server", {}).items():
             server[key] = {**server[key], **value} if isinstance(value, dict) else value
@@ -74,13 +84,17 @@ class RelayProcess:
             asyncio.create_task(self._read(self._process.stderr, self._take_log)),
         ]
         try:
-            line = await self.logged("serving", timeout_s=START_TIMEOUT_S)
+            is_alone = "--workers" not in self._arguments
+            timeout_s = START_TIMEOUT_S if is_alone else WORKERS_TIMEOUT_S
+            line = await self.logged("serving", timeout_s=timeout_s)
         except BaseException:
             self._process.kill()
             await self._process.wait()
             await asyncio.gather(*self._readers)
             raise
         self.ports = {name: line[name] for name in ("grpc", "http", "admin")}
+        if "--workers" in self._arguments:  # the supervisor has it
+            self.ports["admin"] = (await self.logged("admin_serving"))["admin"]
         return self
 
     async def __aexit__(
@@ -139,9 +153,9 @@ class RelayProcess:
 
     def channel(self) -> grpc.aio.Channel:
         """A gRPC channel, to be used in `async with`."""
-        return grpc.aio.insecure_channel(f"127.0.0.1:{self.ports['grpc']}")
+        return grpc.aio.insecure_channel(f"{self.host}:{self.ports['grpc']}")
 
     def http(self, port: str = "http") -> httpx2.AsyncClient:
         """An HTTP client, to be used in `async with`."""
-        url = f"http://127.0.0.1:{self.ports[port]}"
+        url = f"http://{self.host}:{self.ports[port]}"
         return httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20)

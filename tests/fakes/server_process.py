@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -156,6 +158,19 @@ class ServerProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def own_folder(kind: str) -> Path:
+    """A new folder of this process; those of processes that were killed are removed first.
+
+    Not one of pytest's, which another user may not enter.
+    """
+    prefix = f"rtrelay-{kind}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}pid*-*"):
+        pid = left.name.removeprefix(prefix).partition("-")[0].removeprefix("pid")
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}pid{os.getpid()}-"))
 
 
 def free_port() -> int:

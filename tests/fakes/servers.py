@@ -16,9 +16,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-import sqlalchemy
 
-from relay.store import schema
+from relay.store.engine import make_ready
 from tests.fakes.postgres_server import PASSWORD, ROLE, PostgresServer, postgres_bin
 from tests.fakes.redis_server import DATABASES, RedisServer
 
@@ -35,7 +34,7 @@ def postgres_cluster() -> Iterator[PostgresServer]:
     try:
         with server:
             server.create_role()
-            lay_tables(server.create_database(_TEMPLATE))
+            make_ready(server.create_database(_TEMPLATE))
         yield server
     finally:
         server.remove()
@@ -106,14 +105,6 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url(database)
 
 
-def lay_tables(url: str) -> None:
-    """Make every table of `relay.store.schema` in an empty database."""
-    dialect = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = sqlalchemy.create_engine(dialect, poolclass=sqlalchemy.NullPool)
-    schema.metadata.create_all(engine)
-    engine.dispose()
-
-
 def _redis() -> Iterator[RedisServer]:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed (Debian: redis-server)")
@@ -129,7 +120,6 @@ __all__ = [
     "PASSWORD",
     "ROLE",
     "empty_postgres_url",
-    "lay_tables",
     "own_postgres",
     "own_postgres_url",
     "own_redis",

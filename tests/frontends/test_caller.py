@@ -18,11 +18,12 @@ from relay.frontends.caller import (
 from relay.frontends.websocket_offer import Offer
 from relay.governance.gate import Identity, OpenGate
 from relay.governance.tenant import Tenants
-from relay.governance.token_text import mint
+from relay.governance.token_text import Minted
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 KEY = "sk-relay-0123456789"
-OURS = mint("virtual key").text
+OURS = Minted("virtual key", "0123456789abcdef", "s" * 43).text
+THEIRS = Minted("virtual key", "C" * 16, "d" * 43).text
 TENANTS = Tenants("salt")
 OPEN = OpenGate(TENANTS)
 
@@ -83,7 +84,13 @@ def test_a_key_in_any_of_its_places(name: str, value: str) -> None:
         ([("x-api-key", KEY), ("authorization", "Bearer a")], "a"),
         ([("api-key", "b"), ("x-api-key", "a")], "a"),
         ([("authorization", "Bearer any"), ("api-key", OURS)], OURS),
-        ([("authorization", f"Bearer {OURS}"), ("x-api-key", mint("virtual key").text)], OURS),
+        (
+            [
+                ("authorization", f"Bearer {OURS}"),
+                ("x-api-key", THEIRS),
+            ],
+            OURS,
+        ),
         ([("authorization", "Bearer "), ("x-api-key", "a")], "a"),
         ([("authorization", "Basic dTpw")], "Basic dTpw"),
         ([("authorization", "")], ""),

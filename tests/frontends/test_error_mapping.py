@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 
 from relay.errors import (
     AllAttemptsFailed,
+    BudgetExceeded,
     ClientCancelled,
     ConnectError,
     Draining,
     InternalError,
     InvalidRequest,
+    LimitReached,
     PoolExhausted,
     Reason,
     RelayError,
+    StoreDown,
     UnknownModel,
     UpstreamStatus,
 )
@@ -195,6 +198,10 @@ def test_param_is_the_field_at_fault_whoever_found_it() -> None:
         (PoolExhausted("x"), False),
         (AllAttemptsFailed([PoolExhausted("x")]), False),
         (AllAttemptsFailed([ConnectError("x")]), True),
+        (LimitReached("used up", retry_after_s=2.0), False),
+        (LimitReached("it never fits"), True),
+        (BudgetExceeded("x"), True),
+        (StoreDown("x"), True),
     ],
 )
 def test_clients_are_told_when_not_to_try_again(error: RelayError, is_final: bool) -> None:
@@ -212,6 +219,13 @@ def test_retry_after_is_whole_seconds_and_never_too_early(
     headers = dict(retry_headers(error))
     assert headers.get(b"retry-after") == header
     assert (b"retry-after-ms" in headers) is (header is not None)
+
+
+def test_grpc_is_told_no_moment_too_early() -> None:
+    retry = error_details_pb2.RetryInfo()
+    status = to_status(LimitReached("used up", retry_after_s=1.2501))
+    assert status.details[-1].Unpack(retry)
+    assert retry.retry_delay.ToMilliseconds() == 1251
 
 
 def test_a_hint_below_a_second_is_told_in_milliseconds() -> None:

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from relay.errors import MAX_SHOWN_CHARS
-from relay.frontends.admin_app import AdminApp
+from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.asgi import ABORT, HeadIsOut, Receive, Scope, Send
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
@@ -201,7 +201,10 @@ def test_admin_listener(method: str, path: str, status: int) -> None:
     told = Told()
 
     async def main() -> None:
-        app = AdminApp(lambda: False, lambda: {"generations": 0})
+        async def state() -> dict[str, Any]:
+            return {"generations": 0}
+
+        app = AdminApp(lambda: Readiness(False, {"status": "draining"}), state)
         scope = {"type": "http", "method": method, "path": path, "headers": []}
         await app(scope, nothing, told.send)
 

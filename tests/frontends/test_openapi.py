@@ -57,6 +57,21 @@ def test_kept_responses_are_described_where_there_are_some() -> None:
     assert found.keys() == {"parameters", "get", "delete"}
 
 
+def test_where_keys_are_needed_it_says_so() -> None:
+    assert {} in document()["security"]
+    keyed = orjson.loads(openapi_json(EVERYTHING, "fast", needs_keys=True))
+    schemes = keyed["components"]["securitySchemes"]
+    assert keyed["security"] == [{name: []} for name in schemes]
+    assert {scheme["name"] for scheme in schemes.values() if "name" in scheme} == {
+        "x-api-key",
+        "api-key",
+    }
+    for path in ("/v1/models", "/v1/models/{id}"):
+        responses = keyed["paths"][path]["get"]["responses"]
+        assert {"401", "403", "429", "503"} <= set(responses)
+        assert "401" not in document()["paths"][path]["get"]["responses"]
+
+
 def test_every_status_is_described() -> None:
     described = set(document()["paths"]["/v1/chat/completions"]["post"]["responses"])
     kinds = [

@@ -199,6 +199,17 @@ def test_an_old_pepper_still_holds_while_it_is_named() -> None:
     assert told.directory.unverifiable(whole(*rows)) == 1
 
 
+def test_a_clock_that_was_wrong_for_a_while_costs_a_key_seconds() -> None:
+    told = Told(
+        organisation_row(), team_row(), key_row(), credential_row(MINE, expires_at_us=NOW_US + 1)
+    )
+    told.refusal_of(MINE.text, NOW_US + HOUR_US)
+    told.refusal_of(MINE.text)
+    told.now_s += 11
+    told.hear(revision=1)
+    assert told.key_of(MINE.text) == "key_1"
+
+
 def test_revoked_is_revoked_whatever_the_clocks_say() -> None:
     told = Told()
     told.hear(key_row(is_revoked=True, expires_at_us=NOW_US + HOUR_US, changed=2))

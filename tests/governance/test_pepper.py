@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hmac
 import pickle
 
 import pytest
@@ -19,6 +20,14 @@ def test_keys_are_those_of_rfc_5869() -> None:
     for purpose in PURPOSES:
         derived = HKDF(SHA256(), 32, b"rtrelay pepper v1", purpose.encode())
         assert pepper.key(purpose) == derived.derive(SECRET.encode())
+
+
+def test_macs_are_those_of_the_standard_library() -> None:
+    pepper = Pepper(SECRET)
+    for purpose in PURPOSES:
+        for text in ("", "x", "é" * 100):
+            expected = hmac.digest(pepper.key(purpose), text.encode(), "sha256")
+            assert pepper.mac(purpose, text) == expected
 
 
 def test_what_is_made_for_one_purpose_is_no_good_for_another() -> None:
@@ -49,10 +58,10 @@ def test_it_is_shown_nowhere() -> None:
             write(pepper)
 
 
-def test_old_ones_are_found_by_their_id() -> None:
+def test_old_ones_are_tried_after_the_current_one() -> None:
     new, old = Pepper(SECRET), Pepper(SECRET[::-1])
     peppers = Peppers(new, [old])
-    assert (peppers.of(old.id), peppers.of(new.id)) == (old, new)
-    assert peppers.of("00000000") is new, "whose MACs will not match"
+    assert (peppers.current, peppers.all) == (new, (new, old))
     assert old.id in peppers
+    assert new.id in peppers
     assert "00000000" not in peppers

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import string
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.governance.token_text import Kind, TokenText, looks_like_one, mint, read
+from relay.governance.token_text import Kind, Minted, TokenText, looks_like_one, mint, read
 from tests.fakes.properties import examples
 
 KINDS: list[Kind] = ["virtual key", "administrator"]
-MINTED = mint("virtual key")
+MINTED = Minted("virtual key", "0123456789abcdef", "Secret0123456789Secret0123456789Secret01234")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -26,6 +27,16 @@ def test_what_is_made_is_read_back(kind: Kind) -> None:
     assert (len(minted.id), len(minted.secret), len(minted.text)) == (16, 43, 70)
     assert minted.text.endswith(minted.last4)
     assert len(minted.last4) == 4
+
+
+def test_the_checksum_is_crc_32_in_base_62() -> None:
+    digits = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    for _ in range(100):
+        minted = mint("administrator")
+        value = 0
+        for digit in minted.text[-6:]:
+            value = 62 * value + digits.index(digit)
+        assert value == zlib.crc32(minted.text[:-6].encode())
 
 
 def test_no_two_are_alike() -> None:

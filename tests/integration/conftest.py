@@ -14,7 +14,10 @@ import pytest
 import uvloop
 
 from tests.fakes.h2_server import H2Server
+from tests.fakes.servers import redis_server, redis_url
 from tests.fakes.tls import CertAuthority
+
+__all__ = ["redis_server", "redis_url"]
 
 ON_BOTH_LOOPS = frozenset(
     {

@@ -14,11 +14,12 @@ import pytest
 import structlog
 from sqlalchemy import Engine
 
-from relay.auditing import keys_of, trail_of
+from relay.auditing import keys_of
 from relay.config import Config, ConfigError, parse
 from relay.governance.audit_actions import key_actor
 from relay.governance.audit_anchor import from_line, read
 from relay.governance.audit_chain import AuditKey
+from relay.governance.audit_trail import AuditTrail
 from relay.governance.audit_verify import Verifier
 from relay.governance.pepper import Pepper
 from relay.server import Worker
@@ -85,12 +86,11 @@ async def test_configurations_are_told_and_no_secret_is(place: Place) -> None:
         return found
 
     config = place.config()
-    trail = trail_of(config, place.engine, anchors=True)
-    trail.start()
-    worker = Worker(config, reload_config=reload, trail=trail)
+    worker = Worker(config, reload_config=reload)
     with structlog.testing.capture_logs() as logs:
         try:
             await worker.start()
+            trail = worker.accounts.trail
             worker._reload()
             worker._reload()
             trail.note(
@@ -102,7 +102,6 @@ async def test_configurations_are_told_and_no_secret_is(place: Place) -> None:
             )
         finally:
             await worker.aclose()
-            await trail.aclose()
     loaded, refused, again, denied = place.told()
     assert loaded[:2] == ("config.loaded", "done")
     assert loaded[2]["providers"] == ["p"]
@@ -131,22 +130,21 @@ async def test_configurations_are_told_and_no_secret_is(place: Place) -> None:
         assert b"canary" not in path.read_bytes(), path.name
     audited = [line for line in logs if line["event"] != "reload_refused"]
     assert "canary" not in repr(audited)
-    assert "canary" not in repr(trail.describe())
+    assert "canary" not in repr(worker.accounts.describe())
 
 
 async def test_worker_serves_while_the_log_cannot_be_written(place: Place) -> None:
     with closing(sqlite3.connect(place.database)) as database, database:
         database.execute("DROP TABLE audit_head")
     config = place.config()
-    trail = trail_of(config, place.engine, anchors=False)
-    trail.start()
-    worker = Worker(config, trail=trail)
+    worker = Worker(config)
     try:
         await worker.start()
         assert worker.http_port
+        trail = worker.accounts.trail
     finally:
         await worker.aclose()
-        await trail.aclose()
+    assert isinstance(trail, AuditTrail)
     assert trail.describe()["waiting"] == 1
     assert "no such table" in trail.describe()["down"]
 
@@ -162,7 +160,7 @@ async def test_bad_keys_are_told_by_their_address(place: Place) -> None:
             for _ in range(5):
                 headers = {"authorization": f"Bearer {CANARIES['API_KEY']}"}
                 assert (await http.get(url, headers=headers)).status_code in (401, 429)
-        state = worker._state()["audit"]
+        state = worker._state()["accounts"]["audit"]
         assert state["down"] is None
     finally:
         await worker.aclose()
@@ -187,7 +185,7 @@ async def test_worker_without_audit_audits_nothing(place: Place) -> None:
     worker = Worker(place.config(audit=None))
     try:
         await worker.start()
-        assert worker._state()["audit"] is None
+        assert worker._state()["accounts"]["audit"] is None
     finally:
         await worker.aclose()
     assert place.told() == []

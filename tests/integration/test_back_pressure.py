@@ -235,7 +235,7 @@ def _queued(of: socket.socket, what: int) -> int:
 
 def connections(relay: RelayUnderTest) -> list[Any]:
     """Connections to the shim that the relay has open."""
-    return [one for listener in relay.worker._uvicorns for one in listener.server_state.connections]
+    return [one for listener in relay.worker._http_servers for one in listener.connections]
 
 
 def unchunked(data: bytes) -> str:

@@ -155,8 +155,8 @@ async def test_no_answer_waits_for_a_delayed_ack(relay: RelayUnderTest) -> None:
     await relay.chat(chat_body())
     sockets = [
         connection.transport.get_extra_info("socket")
-        for listener in relay.worker._uvicorns
-        for connection in listener.server_state.connections
+        for listener in relay.worker._http_servers
+        for connection in listener.connections
     ]
     assert sockets
     assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)

@@ -138,7 +138,7 @@ async def test_endless_trailer_is_cut_off(relay: RelayUnderTest) -> None:
         client.send(b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-a: ")
         with pytest.raises(ConnectionError):
             await client.send_endlessly(b"a" * 65_536)
-    await eventually(lambda: not relay.worker._uvicorns[0].server_state.connections)
+    await eventually(lambda: not relay.worker._http_servers[0].connections)
 
 
 async def test_offer_of_h2c_is_ignored_on_this_request_and_the_next(

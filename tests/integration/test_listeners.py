@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from relay.config import parse
-from relay.server import StartError, Worker
+from relay.http_server import StartError
+from relay.server import Worker
 from tests.fakes.converse_client import generate, start
 from tests.fakes.h2_server import H2Server, ServerStream
 from tests.fakes.relay_under_test import answer_chunks, provider, relay_under_test

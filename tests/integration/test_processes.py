@@ -8,8 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from relay import supervisor
 from relay.config import ServerConfig
 from relay.emulated import start_emulator
 from relay.governance.tenant import SALT_VARIABLE
-from relay.server import StartError, refuse_taken
+from relay.http_server import StartError, refuse_taken
 from relay.supervisor import FAILED_START_STATUS, MAX_FAILED_STARTS, WORKER_VARIABLE, Supervisor
+from relay.workers.post import Post
+from tests.fakes.relay_fleet import reserved_ports, shared
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import chat_body, eventually, provider
 from tests.fakes.websocket_provider import WebSocketProvider
@@ -205,21 +207,6 @@ async def test_hup_while_it_starts_is_survived_and_obeyed(tmp_path: Path) -> Non
 # --- several workers ------------------------------------------------------------------------
 
 
-@contextmanager
-def reserved_ports(count: int) -> Iterator[list[int]]:
-    """Ports that workers can share and nobody else is given: bound, not listened on, so that who
-    tries them (with SO_REUSEADDR, as everybody here) finds them free."""
-    with ExitStack() as stack:
-        ports: list[int] = []
-        for _ in range(count):
-            held = stack.enter_context(socket.socket())
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind(("127.0.0.1", 0))
-            ports.append(held.getsockname()[1])
-        yield ports
-
-
 async def serves(relay: RelayProcess, times: int = 8) -> None:
     """Requests on connections of their own are all answered."""
     for _ in range(times):
@@ -229,16 +216,6 @@ async def serves(relay: RelayProcess, times: int = 8) -> None:
         check = health_pb2.HealthCheckRequest()
         answer = await health_pb2_grpc.HealthStub(channel).Check(check, timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-@contextmanager
-def shared(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The configuration with ports that workers can share."""
-    with reserved_ports(2) as (grpc_port, http_port):
-        server = {name: dict(row) for name, row in document.get("server", {}).items()}
-        for name, port in (("grpc", grpc_port), ("http", http_port)):
-            server[name] = {**server.get(name, {}), "address": f"127.0.0.1:{port}"}
-        yield {**document, "server": server}
 
 
 async def started(relay: RelayProcess, count: int) -> dict[int, int]:
@@ -382,7 +359,7 @@ def listening_at(path: Path) -> int:
     return sum(row[-1] == str(path) and row[3] == "00010000" for row in rows)
 
 
-async def test_unix_socket_and_admin_port_are_the_first_worker_s(tmp_path: Path) -> None:
+async def test_unix_socket_is_the_first_worker_s(tmp_path: Path) -> None:
     door = tmp_path / "relay.sock"
     with shared({"server": {"grpc": {"unix_socket": str(door)}}}) as document:
         async with RelayProcess(tmp_path, document, "--workers", "2") as relay:
@@ -390,8 +367,7 @@ async def test_unix_socket_and_admin_port_are_the_first_worker_s(tmp_path: Path)
             for _ in range(2):
                 line = await relay.logged("worker_started")
                 pids[line["worker"]] = line["pid"]
-            line = await relay.logged("serving", timeout_s=START_S)
-            assert sorted([bool(relay.ports["admin"]), bool(line["admin"])]) == [False, True]
+            await relay.logged("serving", timeout_s=START_S)
             assert listening_at(door) == 1, "each would take the path away from the one before"
 
             async def is_open() -> bool:
@@ -533,7 +509,7 @@ async def test_workers_that_cannot_start_are_given_up(
     started: list[int] = []
 
     class Vain(Supervisor):
-        async def _spawn(self, number: int) -> asyncio.subprocess.Process:
+        async def _spawn(self, number: int, post: Post) -> asyncio.subprocess.Process:
             started.append(number)
             if len(started) > 3 * MAX_FAILED_STARTS:
                 self._stop()

@@ -198,3 +198,16 @@ async def test_stop_waits_for_nobodys_goodbye(files: TlsFiles) -> None:
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 5
     raw.close()
+
+
+async def test_stop_waits_for_no_handshake(files: TlsFiles) -> None:
+    async with tls_relay(files, files.settings()) as relay:
+        writers = []
+        for name in ("grpc", "http", "admin"):
+            _, writer = await asyncio.open_connection("127.0.0.1", relay.port(name))
+            writers.append(writer)
+        await relay.handshake("http")  # those before it are with the relay by now
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 5
+    for writer in writers:
+        writer.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -13,13 +15,16 @@ import grpc
 import httpx2
 import openai
 import pytest
+import rtrelay
 import trustme
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from relay.frontends.admin_app import AdminApp
 from relay.frontends.asgi import send_answer
+from relay.frontends.caller import Caller
 from relay.frontends.grpc_service import RelayService
+from relay.tls import loaded
 from relay.tls.names import names_of
 from tests.fakes.converse_client import generate, start
 from tests.fakes.h2_server import H2Server, ServerStream
@@ -75,6 +80,10 @@ async def test_clients_as_people_have_them_speak_tls(
             )
             deltas = [chunk.choices[0].delta.content or "" async for chunk in stream]
             assert "".join(deltas) == "One two"
+        async with rtrelay.Client(
+            f"localhost:{relay.port('grpc')}", credentials=files.credentials(), model="fast"
+        ) as ours:
+            assert await ours.generate("Hello").text() == "One two"
         async with relay.http(name="admin") as admin:
             assert (await admin.get("/readyz")).json() == {"status": "ready"}
 
@@ -234,6 +243,47 @@ async def test_list_that_ran_out_lets_nobody_in(files: TlsFiles) -> None:
             assert not await _gets_in(relay, name, client)
 
 
+async def test_session_does_not_outlive_the_certificate(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed session shows its certificate and no library looks at it. TLS 1.2, which alone is
+    resumed on these listeners."""
+    client = files.client()
+    context = files.context(client, only=ssl.TLSVersion.TLSv1_2)
+    async with tls_relay(files, files.settings(clients="required")) as relay:
+
+        def connects(session: ssl.SSLSession | None) -> ssl.SSLSocket:
+            raw = socket.create_connection(("127.0.0.1", relay.port("http")), timeout=5)
+            found = context.wrap_socket(raw, server_hostname="localhost", session=session)
+            found.sendall(b"GET /healthz HTTP/1.1\r\nhost: r\r\n\r\n")
+            return found
+
+        with contextlib.ExitStack() as open_ones:  # OpenSSL forgets sessions of broken ones
+            first = open_ones.enter_context(await asyncio.to_thread(connects, None))
+            assert await asyncio.to_thread(first.recv, 1000)
+            session = first.session
+            assert session is not None
+            second = open_ones.enter_context(await asyncio.to_thread(connects, session))
+            assert second.session_reused
+            assert await asyncio.to_thread(second.recv, 1000)
+            monkeypatch.setattr(loaded, "now", lambda: at(days=-3))
+            third = open_ones.enter_context(await asyncio.to_thread(connects, session))
+            assert third.session_reused
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.to_thread(third.recv, 1000) == b""
+
+
+async def test_authority_that_is_no_root_is_taken_at_its_word(files: TlsFiles) -> None:
+    root = trustme.CA()
+    between, other = root.create_child_ca(), root.create_child_ca()
+    files.trust_clients_of(between)
+    good, bad = files.client("good", by=between), files.client("bad", by=other)
+    async with tls_relay(files, files.settings(clients="required")) as relay:
+        for name in LISTENERS:
+            assert await _gets_in(relay, name, good), name
+            assert not await _gets_in(relay, name, bad), name
+
+
 # --- names ------------------------------------------------------------------------------------
 
 
@@ -248,9 +298,9 @@ def names_seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[str, 
         seen.append(scope["extensions"]["rtrelay.tls"]["names"])
         await answer(self, scope, receive, send)
 
-    async def rpc(self: RelayService, request: bytes, context: Any) -> None:
+    async def rpc(self: RelayService, request: bytes, context: Any, caller: Caller) -> None:
         seen.append(names_of(context.auth_context()))
-        await call(self, request, context)
+        await call(self, request, context, caller)
 
     monkeypatch.setattr(AdminApp, "__call__", asgi)
     monkeypatch.setattr(RelayService, "generate", rpc)

@@ -498,6 +498,7 @@ def test_page() -> None:
         "wants_probe": False,
         "reason": "consecutive",
         "trips": 1,
+        "suspected": False,
         "retry_in_s": 20.0,
         "consecutive_failures": 0,
         "window": {"successes": 0, "failures": 0},

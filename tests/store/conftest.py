@@ -11,7 +11,7 @@ from tests.fakes.servers import (
     redis_server,
     redis_url,
 )
-from tests.store.limit_worlds import world
+from tests.store.limit_worlds import shared_world, world
 
 __all__ = [
     "empty_postgres_url",
@@ -23,5 +23,6 @@ __all__ = [
     "postgres_url",
     "redis_server",
     "redis_url",
+    "shared_world",
     "world",
 ]

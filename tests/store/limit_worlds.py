@@ -117,7 +117,7 @@ class RedisWorld(_Places):
             self._url,
             instance_id=instance_id,
             lease_s=LEASE_S,
-            timeout_s=PATIENCE_S,
+            connect_timeout_s=PATIENCE_S,
             script=self._script,
         )
         return await self._start(SharedLimits(backend, patience_s=PATIENCE_S, lease_s=LEASE_S))
@@ -142,6 +142,14 @@ def make_world(name: str, directory: Path, request: pytest.FixtureRequest) -> Wo
 @pytest.fixture(params=WORLDS)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """Each of the three places."""
+    made = make_world(request.param, tmp_path, request)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def shared_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """Each of those that several processes share."""
     made = make_world(request.param, tmp_path, request)
     yield made
     await made.aclose()

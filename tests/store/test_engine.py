@@ -132,10 +132,10 @@ def _make_ready(url: str, ready: object, failures: object) -> None:
 
 
 def test_workers_that_start_together_make_the_tables_once(file: Path) -> None:
-    spawn = multiprocessing.get_context("fork")
-    ready, failures = spawn.Barrier(4), spawn.Queue()
+    spawn = multiprocessing.get_context("spawn")
+    ready, failures = spawn.Barrier(3), spawn.Queue()
     workers = [
-        spawn.Process(target=_make_ready, args=(url_of(file), ready, failures)) for _ in range(4)
+        spawn.Process(target=_make_ready, args=(url_of(file), ready, failures)) for _ in range(3)
     ]
     for worker in workers:
         worker.start()

@@ -113,10 +113,10 @@ async def test_what_was_charged_too_much_comes_back_and_no_more(world: World) ->
 
 async def test_a_clock_that_steps_back_gives_nothing(world: World) -> None:
     store = await world.store("a")
-    await store.take([rate("b", 60, 60)], world.now_us)
+    await store.take([rate("b", 60, 59)], world.now_us)
     began_us = world.now_us
     world.set_time(began_us - 5 * SECOND_US)
-    await refused(store, world, rate("b", 60))
+    await store.take([rate("b", 60)], world.now_us)
     world.set_time(began_us + SECOND_US - 1)
     await refused(store, world, rate("b", 60))
     world.set_time(began_us + SECOND_US)
@@ -138,6 +138,15 @@ async def test_limits_may_change_while_buckets_are_in_use(world: World) -> None:
     assert list(taken.levels) == [0]
     world.set_time(world.now_us + 60_000)
     await store.take([rate("b", 1000, 1)], world.now_us)
+
+
+async def test_a_bucket_that_is_written_all_the_time_fills_as_fast(world: World) -> None:
+    store = await world.store("a")
+    await store.take([rate("b", 1)], world.now_us)
+    for _ in range(40):  # each step is worth less than a thousandth
+        world.set_time(world.now_us + 59_999)
+        taken = await store.take([rate("b", 1, 0)], world.now_us)
+    assert list(taken.levels) == [39]
 
 
 async def test_large_numbers_are_exact(world: World) -> None:
@@ -211,64 +220,58 @@ async def test_a_cancelled_take_leaves_nothing_taken(world: World) -> None:
         await told(store, world)
 
 
-async def test_instances_share_rates_and_leases(world: World) -> None:
-    if not world.is_shared:
-        pytest.skip("in memory there is one")
-    one, two = await world.store("a"), await world.store("b")
-    await one.take([rate("b", 10, 6), lease("l", 3, 2)], world.now_us)
-    await refused(two, world, rate("b", 10, 5))
-    taken = await two.take([rate("b", 10, 4), lease("l", 3)], world.now_us)
+async def test_instances_share_rates_and_leases(shared_world: World) -> None:
+    one, two = await shared_world.store("a"), await shared_world.store("b")
+    await one.take([rate("b", 10, 6), lease("l", 3, 2)], shared_world.now_us)
+    await refused(two, shared_world, rate("b", 10, 5))
+    taken = await two.take([rate("b", 10, 4), lease("l", 3)], shared_world.now_us)
     assert list(taken.levels) == [0, 3]
-    await refused(two, world, lease("l", 3))
+    await refused(two, shared_world, lease("l", 3))
     one.give_back("l", 1)
-    await told(one, world)
-    await two.take([lease("l", 3)], world.now_us)
+    await told(one, shared_world)
+    await two.take([lease("l", 3)], shared_world.now_us)
 
 
-async def test_leases_of_the_dead_run_out_and_those_of_the_living_do_not(world: World) -> None:
-    if not world.is_shared:
-        pytest.skip("in memory they die with the process")
-    alive, other = await world.store("alive"), await world.store("other")
-    dead = await world.store("dead")
-    await alive.take([lease("l", 3)], world.now_us)
-    await dead.take([lease("l", 3, 2)], world.now_us)
+async def test_leases_of_the_dead_run_out_and_those_of_the_living_do_not(
+    shared_world: World,
+) -> None:
+    alive, other = await shared_world.store("alive"), await shared_world.store("other")
+    dead = await shared_world.store("dead")
+    await alive.take([lease("l", 3)], shared_world.now_us)
+    await dead.take([lease("l", 3, 2)], shared_world.now_us)
     kill(dead)
     for _ in range(4):
-        await refused(other, world, lease("l", 3))
-        world.set_time(world.now_us + round(LEASE_S / 4 * 1e6))
-        await renewed(alive, world)
-    taken = await other.take([lease("l", 3)], world.now_us)
+        await refused(other, shared_world, lease("l", 3))
+        shared_world.set_time(shared_world.now_us + round(LEASE_S / 4 * 1e6))
+        await renewed(alive, shared_world)
+    taken = await other.take([lease("l", 3)], shared_world.now_us)
     assert list(taken.levels) == [2]
     for _ in range(9):
-        world.set_time(world.now_us + round(LEASE_S / 4 * 1e6))
-        await renewed(alive, world)
-        await renewed(other, world)
-    taken = await other.take([lease("l", 3)], world.now_us)
+        shared_world.set_time(shared_world.now_us + round(LEASE_S / 4 * 1e6))
+        await renewed(alive, shared_world)
+        await renewed(other, shared_world)
+    taken = await other.take([lease("l", 3)], shared_world.now_us)
     assert list(taken.levels) == [3]
 
 
-async def test_leases_after_a_clock_that_stepped_back_run_out_in_time(world: World) -> None:
-    if not world.is_shared:
-        pytest.skip("in memory they know no clock")
-    dead, other = await world.store("dead"), await world.store("other")
-    await dead.take([lease("l", 1)], world.now_us)
+async def test_leases_after_a_clock_that_stepped_back_run_out_in_time(shared_world: World) -> None:
+    dead, other = await shared_world.store("dead"), await shared_world.store("other")
+    await dead.take([lease("l", 1)], shared_world.now_us)
     kill(dead)
-    world.set_time(world.now_us - 3600 * SECOND_US)
-    await refused(other, world, lease("l", 1))
-    await renewed(other, world)
-    world.set_time(world.now_us + round(LEASE_S * 1e6) + 1)
-    await other.take([lease("l", 1)], world.now_us)
+    shared_world.set_time(shared_world.now_us - 3600 * SECOND_US)
+    await refused(other, shared_world, lease("l", 1))
+    await renewed(other, shared_world)
+    shared_world.set_time(shared_world.now_us + round(LEASE_S * 1e6) + 1)
+    await other.take([lease("l", 1)], shared_world.now_us)
 
 
-async def test_who_leaves_gives_its_leases_up(world: World) -> None:
-    if not world.is_shared:
-        pytest.skip("in memory there is one")
-    one, two = await world.store("a"), await world.store("b")
-    await one.take([lease("l", 1)], world.now_us)
-    await refused(two, world, lease("l", 1))
+async def test_who_leaves_gives_its_leases_up(shared_world: World) -> None:
+    one, two = await shared_world.store("a"), await shared_world.store("b")
+    await one.take([lease("l", 1)], shared_world.now_us)
+    await refused(two, shared_world, lease("l", 1))
     await one.aclose()
     await one.aclose()
-    await two.take([lease("l", 1)], world.now_us)
+    await two.take([lease("l", 1)], shared_world.now_us)
 
 
 def kill(store: LimitStore) -> None:

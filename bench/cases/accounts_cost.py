@@ -1,0 +1,236 @@
+"""What keys, limits, budgets and the ledger cost a request, a token and the first token.
+
+A second relay is the same but for a store (SQLite), keys, limits of requests, tokens and what runs
+at once, and a hard budget each of the key, its team and its organisation. Legs alternate between
+the two; the figures are paired differences. What a request and what a token costs come from the
+two lengths of answer. Beside it: a bare insert into a WAL on the same disk, committed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+
+from bench.processes import BenchError, RelayProcess
+from bench.result import CaseResult
+from bench.rig import Rig
+from bench.stats import Histogram, median, merged, spread
+from relay.governance import token_text
+from relay.governance.pepper import Pepper
+from relay.store import schema
+from relay.store.engine import engine_for, make_ready, writing
+
+_SHORT, _LONG = 5, 50
+_STREAMS = {_SHORT: 4, _LONG: 12}
+_TTFT_MS, _ITL_MS = 10, 5
+_AT_REST_TOKENS = 6
+_LIMIT_US, _LIMIT_TTFT_MS = 150.0, 0.3
+_PEPPER = "pepper-of-the-bench-0123456789abcdef"
+_VARIABLE = "RTRELAY_BENCH_PEPPER"
+
+
+def run(rig: Rig) -> CaseResult:
+    """Over the SSE shim, at two lengths of answer and at rest."""
+    rounds = 3 if rig.options.is_quick else 10
+    os.environ[_VARIABLE] = _PEPPER
+    url = f"sqlite:///{rig.directory / 'accounts.db'}"
+    make_ready(url)
+    key = _key(url)
+    models = {
+        f"m{tokens}-{length}": f"emu:ttft={_TTFT_MS},itl={_ITL_MS},tokens={tokens},stamp=1"
+        for length, tokens in ((_SHORT, _SHORT), (_LONG, _LONG), (0, _AT_REST_TOKENS))
+    }
+    aliases = {
+        name: {"candidates": [{"provider": "lab", "model": model}]}
+        for name, model in models.items()
+    }
+    prices = {model: {"input": 1.0, "output": 2.0} for model in models.values()}
+    plain = RelayProcess(rig.emulator, rig.directory, "relay-plain", models=aliases)
+    try:
+        booked = RelayProcess(
+            rig.emulator,
+            rig.directory,
+            "relay-booked",
+            rows={"lab": {"prices": prices}},
+            models=aliases,
+            sections={
+                "store": {"url": url},
+                "auth": {"pepper": f"${{{_VARIABLE}}}"},
+                "limits": {
+                    "key": {"rpm": 10**6, "input_tpm": 10**8, "generations": 10**4},
+                    "team": {"rpm": 10**6, "output_tpm": 10**8},
+                },
+            },
+        )
+        try:
+            legs = _measure(rig, plain, booked, key, rounds)
+        finally:
+            booked.stop()
+    finally:
+        plain.stop()
+    return _result(legs, rounds, rig, _bare_insert_us(rig.directory))
+
+
+def _key(url: str) -> str:
+    """A key with budgets above it."""
+    pepper, minted = Pepper(_PEPPER), token_text.mint("virtual key")
+    engine = engine_for(url)
+    with writing(engine) as connection:
+        made = {"created_at_us": 1, "changed": 1}
+        connection.execute(insert(schema.organisations).values(id="org_1", name="o", **made))
+        connection.execute(
+            insert(schema.teams).values(id="team_1", organisation_id="org_1", name="t", **made)
+        )
+        connection.execute(
+            insert(schema.keys).values(
+                id="key_1", team_id="team_1", name="k", created_by="bench", **made
+            )
+        )
+        connection.execute(
+            insert(schema.credentials).values(
+                id=minted.id,
+                key_id="key_1",
+                mac=pepper.mac("virtual key", minted.signed),
+                pepper_id=pepper.id,
+                last4=minted.last4,
+                **made,
+            )
+        )
+        for scope, scope_id in (("key", "key_1"), ("team", "team_1"), ("organisation", "org_1")):
+            connection.execute(
+                insert(schema.budgets).values(
+                    id=f"bud_{scope}",
+                    scope=scope,
+                    scope_id=scope_id,
+                    organisation_id="org_1",
+                    period="month",
+                    limit_micro=10**15,
+                    **made,
+                )
+            )
+    engine.dispose()
+    return minted.text
+
+
+_Legs = dict[tuple[int, str], list[dict[str, Any]]]
+"""By length of answer (0: at rest) and relay."""
+
+
+def _measure(rig: Rig, plain: RelayProcess, booked: RelayProcess, key: str, rounds: int) -> _Legs:
+    watch = {"sse": plain.watched_pids(), "sse_keyed": booked.watched_pids()}
+    urls = {
+        "sse": (f"http://127.0.0.1:{plain.http_port}", ""),
+        "sse_keyed": (f"http://127.0.0.1:{booked.http_port}", key),
+    }
+    for path, (url, bearer) in urls.items():
+        rig.load.ask(
+            {
+                "op": "keyed",
+                "path": f"{path}_at",
+                "relay_url": url,
+                "bearer": bearer,
+                "model": f"m{_SHORT}-{_SHORT}",
+            },
+            60.0,
+        )
+    legs: _Legs = {}
+    for number in range(rounds):
+        rig.say(f"accounts_cost, round {number + 1} of {rounds}")
+        for length in (*_STREAMS, 0):
+            tokens = length or _AT_REST_TOKENS
+            for path in list(urls)[:: 1 if number % 2 else -1]:
+                raw = rig.load.ask(
+                    {
+                        "op": "leg",
+                        "path": f"{path}_at",
+                        "streams": _STREAMS.get(length, 1),
+                        "tokens": tokens,
+                        "ttft_ms": _TTFT_MS,
+                        "itl_ms": _ITL_MS,
+                        "model": f"m{tokens}-{length}",
+                        "window_s": rig.options.window_s,
+                        "watch": {"relay": watch[path]},
+                    },
+                    90.0,
+                )
+                if raw["error_count"] or raw["unanswered"]:
+                    raise BenchError(f"{path}: {raw['error_count']} failed: {raw['errors']}")
+                legs.setdefault((length, path), []).append(raw)
+    return legs
+
+
+def _bare_insert_us(directory: Path) -> float:
+    """CPU of one committed insert, WAL and synchronous NORMAL as the ledger's."""
+    connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)")
+    samples: list[float] = []
+    for number in range(20):
+        began_ns = time.process_time_ns()
+        for row in range(200):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO t VALUES (?, ?)", (f"{number}-{row}", "x" * 200))
+            connection.execute("COMMIT")
+        samples.append((time.process_time_ns() - began_ns) / 1e3 / 200)
+    connection.close()
+    return statistics.median(samples)
+
+
+def _result(legs: _Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
+    result = CaseResult(
+        axes={"tokens": list(_STREAMS), "streams": list(_STREAMS.values()), "rounds": rounds},
+        notes=[
+            "more_*: median over rounds of (with accounts minus without, of the same round)",
+            f"a bare WAL insert, committed: {bare_us:.1f} us of CPU",
+        ],
+    )
+    more: dict[int, list[float]] = {}
+    for tokens in _STREAMS:
+        plain, booked = (
+            [_us_a_request(raw, tokens) for raw in legs[tokens, path]]
+            for path in ("sse", "sse_keyed")
+        )
+        more[tokens] = [b - p for b, p in zip(booked, plain, strict=True)]
+        low, high = spread(more[tokens])
+        result.rows[f"{tokens}_tokens"] = {
+            "plain_us": median(plain),
+            "booked_us": median(booked),
+            "more_a_request_us": median(more[tokens]),
+            "more_low_us": low,
+            "more_high_us": high,
+        }
+    a_token = [
+        (long_us - short_us) / (_LONG - _SHORT)
+        for long_us, short_us in zip(more[_LONG], more[_SHORT], strict=True)
+    ]
+    ttft = {path: [_ttft(raw) for raw in legs[0, path]] for path in ("sse", "sse_keyed")}
+    added = [
+        (b.quantile(0.5) - p.quantile(0.5)) / 1e3
+        for b, p in zip(ttft["sse_keyed"], ttft["sse"], strict=True)
+    ]
+    result.rows["a_token"] = {"more_a_token_us": median(a_token)}
+    result.rows["ttft"] = {
+        "added_p50_ms": median(added),
+        "plain_p50_ms": merged(ttft["sse"]).quantile(0.5) / 1e3 - _TTFT_MS,
+        "booked_p50_ms": merged(ttft["sse_keyed"]).quantile(0.5) / 1e3 - _TTFT_MS,
+        "plain_p99_ms": merged(ttft["sse"]).quantile(0.99) / 1e3 - _TTFT_MS,
+        "booked_p99_ms": merged(ttft["sse_keyed"]).quantile(0.99) / 1e3 - _TTFT_MS,
+    }
+    result.rows["bare_insert"] = {"cpu_us": bare_us}
+    return result
+
+
+def _us_a_request(raw: dict[str, Any], tokens: int) -> float:
+    used_us: float = raw["cpu_ns"]["relay"] / 1e3
+    return used_us * tokens / float(raw["tokens_in_window"])
+
+
+def _ttft(raw: dict[str, Any]) -> Histogram:
+    return Histogram.from_dict(raw["histograms"]["ttft"])

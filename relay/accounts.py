@@ -1,0 +1,259 @@
+"""Who may, who pays, what was used, and the proof of it: all of that in one worker, put together.
+
+    accounts = Accounts(config, worker=None, tenants=..., clock=time.monotonic)
+    await accounts.start()
+    services = Services(ledger=accounts.ledger, gate=accounts.gate, ...)
+    ...
+    await accounts.aclose()
+
+Without a `store` nobody needs a key and nothing is booked. With one every generation is written
+down; with `auth` callers need keys, which have scopes, limits and budgets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Engine
+
+from relay.auditing import trail_of
+from relay.config import Config, LimitsConfig, StoreConfig
+from relay.config.limits import RateLimits
+from relay.deadline import Clock
+from relay.governance import audit_actions as actions
+from relay.governance.access import Access, wall_us
+from relay.governance.admission import Admission, AdmissionSettings
+from relay.governance.alert_task import AlertSettings, AlertTask
+from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
+from relay.governance.charges import ChargeBook
+from relay.governance.gate import Gate, OpenGate
+from relay.governance.ledger import Ledger, NullLedger
+from relay.governance.limit_desk import LimitDesk
+from relay.governance.limits import KeyLimits, Limits
+from relay.governance.price_sheet import PriceSheet
+from relay.governance.refusals import Refusals
+from relay.governance.tenant import Tenants
+from relay.governance.visits import Visits
+from relay.governance.webhook import Webhook
+from relay.instance import instance_id, place
+from relay.store.base import LedgerStore, StoreUnavailable
+from relay.store.engine import engine_for, make_ready
+from relay.store.limit_store import LimitStore
+from relay.store.open_store import open_ledger, open_limits
+from relay.store.outbox_store import OutboxStore
+
+_log = structlog.get_logger("relay.accounts")
+
+DEFAULT_LEASE_S: Final = 30
+"""As `budgets.lease_s`, where nothing is said of budgets."""
+SWEEP_S: Final = 5.0
+"""Between looks for what dead workers left open."""
+SWEEP_ROWS: Final = 500
+BEGIN_AGAIN_S: Final = 1.0
+"""Between tries to reach a database that was away at the start."""
+
+
+class Accounts:
+    """One worker's. Started before anything is served, closed after the last generation.
+
+    Args:
+        worker: number of one of several; None for the only one.
+        tenants: gives names to bearers where no keys are wanted.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(
+        self, config: Config, *, worker: int | None, tenants: Tenants, clock: Clock
+    ) -> None:
+        self._config = config
+        self._worker = worker
+        self._clock = clock
+        self._engine: Engine | None = None
+        self.access: Access | None = None
+        """Who keeps the directory of keys; None where none are needed."""
+        self._trail: AuditTrail | None = None
+        self._alerts: AlertTask | None = None
+        self._store: LedgerStore | None = None
+        self._limits: LimitStore | None = None
+        self._desk: LimitDesk | None = None
+        self._admission: Admission | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lease_s = float(config.budgets.lease_s if config.budgets else DEFAULT_LEASE_S)
+        self.gate: Gate = OpenGate(tenants)
+        self.ledger: Ledger = NullLedger(self.gate)
+
+    @property
+    def trail(self) -> Trail:
+        """Where the parts of the worker tell what is to be audited."""
+        return self._trail or NoTrail()
+
+    async def start(self) -> None:
+        """Bring the tables up, read who may call, and take this worker's lease. A database that
+        cannot be reached keeps nobody from starting: nothing is admitted until it can.
+
+        Raises:
+            SchemaError, DamagedFile: the relay must not start; the message says what to do.
+        """
+        config = self._config
+        if config.store is None:
+            return
+        url = config.store.url.get_secret_value()
+        try:
+            await asyncio.to_thread(make_ready, url, config.store.migrate)
+        except StoreUnavailable as error:
+            _log.error("store_unavailable", why=str(error))
+        self._engine = engine = engine_for(url)
+        if config.audit is not None:
+            self._trail = trail_of(config, engine, anchors=not self._worker)
+            self._trail.start()
+        if config.auth is not None:
+            self.access = Access(config.auth, engine, self._clock)
+            await self.access.start()
+            self.gate = gate = self.access.gate
+            gate.on_denied = self._denied
+            self.ledger = NullLedger(gate)
+        if config.store.ledger:
+            await self._start_books(config, config.store, engine)
+
+    async def _start_books(self, config: Config, where: StoreConfig, engine: Engine) -> None:
+        limits = config.limits or LimitsConfig()
+        is_shared = self._worker is not None
+        self._limits = open_limits(where, limits, instance_id(), is_shared=is_shared)
+        await self._limits.start()
+        self._desk = LimitDesk(self._limits, _book(config), wall_us)
+        self._store = store = open_ledger(where)
+        refusals = Refusals(self.trail, wall_us)
+        self.ledger = self._admission = Admission(
+            store=store,
+            instance_id=instance_id(),
+            prices=_prices(config),
+            settings=_settings(config),
+            gate=self.gate,
+            now_us=wall_us,
+            tag_budgets=None if self.access is None else self.access.directory.tag_budgets,
+            limits=self._desk,
+            visits=Visits(
+                store=store,
+                instance_id=instance_id(),
+                gate=self.gate,
+                desk=self._desk,
+                now_us=wall_us,
+            ),
+            on_refused=refusals.tell if self._trail is not None else None,
+        )
+        await self._begin(store, self._admission)
+        self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")
+        if self.access is not None:
+            self._alerts = _alerts(config, engine)
+            self._alerts.start()
+
+    def reload(self, config: Config) -> None:
+        """Prices, limits and budgets' rules of another configuration hold from now on; where the
+        store is, and whether keys are needed, takes a restart."""
+        if self._desk is not None:
+            self._desk.book = _book(config)
+        if self._admission is not None:
+            self._admission.prices = _prices(config)
+            self._admission.settings = _settings(config)
+
+    def _denied(self, address: str) -> None:
+        self.trail.note(
+            actions.KEY_DENIED,
+            at_us=wall_us(),
+            actor=actions.address_actor(address),
+            outcome=actions.DENIED,
+        )
+
+    async def _begin(self, store: LedgerStore, admission: Admission) -> None:
+        """Take the lease; what cannot be reached now is tried again later, and nothing is admitted
+        until then."""
+        try:
+            await store.start(instance_id(), place(self._worker), wall_us(), self._lease_s)
+        except StoreUnavailable as error:
+            if admission.is_open:
+                _log.error("accounts_unavailable", why=str(error))
+            admission.is_open = False
+        else:
+            admission.is_open = True
+
+    async def _keep(self, store: LedgerStore, admission: Admission) -> None:
+        """Renew the lease, and settle what dead workers left open."""
+        pause_s = min(SWEEP_S, self._lease_s / 3)
+        while True:
+            if not admission.is_open:
+                await asyncio.sleep(BEGIN_AGAIN_S)
+                await self._begin(store, admission)
+                continue
+            try:
+                # First: one whose own lease has run out would sweep itself.
+                await store.renew(wall_us(), self._lease_s)
+                while swept := await store.sweep(wall_us(), SWEEP_ROWS):
+                    _log.warning("swept", generations=swept)
+            except StoreUnavailable as error:
+                _log.warning("accounts_behind", why=str(error))
+            except Exception as error:  # noqa: BLE001 - the lease must go on
+                _log.error("accounts_bug", error=type(error).__name__, exc_info=error)
+            await asyncio.sleep(pause_s)
+
+    def describe(self) -> dict[str, Any]:
+        """For `/admin/state`."""
+        return {
+            "needs_keys": self.gate.needs_keys,
+            "audit": None if self._trail is None else self._trail.describe(),
+        }
+
+    async def aclose(self) -> None:
+        """Write what is waiting and let go of everything. Idempotent, bounded in time."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        for part in (self._alerts, self._store, self._limits, self.access, self._trail):
+            if part is not None:
+                await part.aclose()
+        if self._engine is not None:
+            self._engine.dispose()
+
+
+def _book(config: Config) -> ChargeBook:
+    limits = config.limits
+    if limits is None:
+        return ChargeBook()
+    return ChargeBook(
+        KeyLimits(_limits(limits.key), _limits(limits.team), _limits(limits.organisation)),
+        {name: _limits(given) for name, given in limits.models.items()},
+        {name: _limits(given) for name, given in limits.providers.items()},
+    )
+
+
+def _limits(given: RateLimits) -> Limits:
+    return Limits(**given.model_dump())
+
+
+def _prices(config: Config) -> PriceSheet:
+    return PriceSheet({name: row.prices for name, row in config.providers.items() if row.prices})
+
+
+def _settings(config: Config) -> AdmissionSettings:
+    if config.budgets is None:
+        return AdmissionSettings()
+    return AdmissionSettings(
+        sets_max_tokens=config.budgets.unset_max_tokens == "set",
+        default_max_tokens=config.budgets.default_max_tokens,
+    )
+
+
+def _alerts(config: Config, engine: Engine) -> AlertTask:
+    """Thresholds are logged in any case; they are told outside where the file says where."""
+    alerts = None if config.budgets is None else config.budgets.alerts
+    if alerts is None:
+        return AlertTask(OutboxStore(engine), None)
+    webhook = Webhook(
+        alerts.url.get_secret_value(),
+        alerts.secret.get_secret_value(),
+        timeout_s=alerts.timeout_ms / 1000,
+    )
+    settings = AlertSettings(give_up_s=alerts.give_up_h * 3600)
+    return AlertTask(OutboxStore(engine), webhook, settings)

@@ -1,0 +1,401 @@
+"""Whether a generation may begin: who asks, what for, and what there is room and money for.
+
+In this order, so that what costs most is asked last: the key (in memory), its scopes, the limits
+(in memory, or one round trip), the budgets (one commit that reserves in all of them or in none).
+What was taken is given back by whoever refuses after it, also when it is cancelled in the middle.
+
+What a generation can cost at most is told before anything is sent: the dearest of the targets it
+may go to, at the bound of its prompt and the limit of its answer (`relay.governance.bounds`), for
+each attempt that may run beside another. Where the money is only there for one, it goes on without
+hedges rather than not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import orjson
+
+from relay.content import GenerateRequest, HedgeWish
+from relay.errors import (
+    BudgetExceeded,
+    InvalidRequest,
+    PermissionDenied,
+    RelayError,
+    StoreDown,
+)
+from relay.governance.bounds import Bound, bound, output_bound
+from relay.governance.budget_scopes import BudgetRow, holds
+from relay.governance.charges import Grant
+from relay.governance.entry import Entry
+from relay.governance.gate import Gate
+from relay.governance.grants import granted
+from relay.governance.key_view import KeyView
+from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
+from relay.governance.limit_desk import LimitDesk, payer_of
+from relay.governance.price_sheet import PriceSheet
+from relay.governance.visits import Visits
+from relay.routing.catalog import Route, Target
+from relay.store.base import (
+    BudgetSpent,
+    Hold,
+    LedgerStore,
+    OpenedAttempt,
+    OpenedGeneration,
+    SettledGeneration,
+    StoreUnavailable,
+    Ticket,
+)
+from relay.tokens import BYTES_PER_TOKEN
+
+_NO_HEDGE: Final = HedgeWish(mode="off")
+EXPECTED_OUTPUT_TOKENS: Final = 300
+"""What an answer is charged of limits until it is there, unless it may only be shorter."""
+
+LONGEST_US: Final = 7_200_000_000
+"""After so long a reservation is settled whatever has become of its generation; the longest that an
+attempt may take is a quarter of an hour."""
+
+Refused = Callable[[RelayError, Asked], object]
+TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """What is needed of the configuration."""
+
+    sets_max_tokens: bool = True
+    """An answer without a limit gets one where a budget needs it; else it is refused."""
+    default_max_tokens: int = 4096
+
+
+class Admission:
+    """The `Ledger` of a relay with a store.
+
+    Args:
+        gate: who asks, and what he may ask for.
+        tag_budgets: of an organisation's id and tags.
+        limits: None where there are none.
+        visits: for sessions and what is handed through; None lets them be.
+        on_refused: is told of every refusal.
+        now_us: wall clock, microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: LedgerStore,
+        instance_id: str,
+        prices: PriceSheet,
+        settings: AdmissionSettings,
+        gate: Gate,
+        now_us: Callable[[], int],
+        tag_budgets: TagBudgets | None = None,
+        limits: LimitDesk | None = None,
+        visits: Visits | None = None,
+        on_refused: Refused | None = None,
+    ) -> None:
+        self._store = store
+        self._instance_id = instance_id
+        self.prices = prices
+        self.settings = settings
+        self._gate = gate
+        self._now_us = now_us
+        self._tag_budgets = tag_budgets
+        self._limits = limits
+        self._visits = visits
+        self.is_open = True
+        """Whether the store has begun; until then nothing is admitted."""
+        self._on_refused = on_refused
+
+    async def enter(self, tenant: str, key_id: str) -> Leave:
+        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+
+    async def hand_through(self, visit: Visit) -> VisitEntry | None:
+        if not self.is_open:
+            raise _no_accounts()
+        return None if self._visits is None else await self._visits.hand_through(visit)
+
+    async def admit(self, asked: Asked) -> Admitted:
+        try:
+            return await self._admit(asked, self._now_us())
+        except RelayError as error:
+            if self._on_refused is not None:
+                self._on_refused(error, asked)
+            raise
+
+    async def _admit(self, asked: Asked, now_us: int) -> Admitted:
+        if not self.is_open:
+            raise _no_accounts()
+        request, route, view = granted(self._gate, asked.catalog, asked.request)
+        found: tuple[Hold, ...] = ()
+        max_cost_micro: int | None = None
+        if view is not None:
+            max_cost_micro = view.scopes.max_cost_micro
+            found = self._holds(view, request, now_us)
+        amounts = [0]
+        is_bounded = bool(found) or max_cost_micro is not None
+        if max_cost_micro is not None or any(hold.cap_micro is not None for hold in found):
+            request = self._with_limit(request)
+        if is_bounded:
+            most = bound(
+                request,
+                self.settings.default_max_tokens,
+                models=[target.model for target in (*route.candidates, *route.fallbacks)],
+            )
+        else:  # nothing is put aside: what a crash would be charged is estimated
+            most = Bound(
+                asked.prompt_tokens * BYTES_PER_TOKEN,
+                output_bound(request, self.settings.default_max_tokens),
+                frozenset(),
+            )
+        bound_of = partial(_bound_micro, self.prices, most, request.service_tier)
+        if is_bounded:
+            amounts = self._amounts(route, request, bound_of)
+        if max_cost_micro is not None:
+            _check_cost(amounts[-1], max_cost_micro)
+            if amounts[0] > max_cost_micro:
+                amounts = amounts[-1:]
+                request = _unhedged(request)
+        grant = await self._grant(asked, request, view)
+        opened = self._opened(asked, route, request, view, found, now_us)
+        if self._store.notes_first:
+            opened = replace(opened, first=_first(route, bound_of))
+        reserved_micro, ticket = 0, 0
+        if found:
+            reserved_micro = await self._reserve(opened, amounts, grant)
+            if reserved_micro < amounts[0]:
+                request = _unhedged(request)
+        else:
+            ticket = self._open(opened, grant)
+        entry = Entry(
+            opened.id,
+            store=self._store,
+            prices=self.prices,
+            holds=found,
+            reserved_micro=reserved_micro,
+            bound_of=bound_of,
+            ticket=ticket,
+            first=opened.first,
+            grant=grant,
+            desk=self._limits,
+            output_tokens=_expected_output(request),
+            service_tier=request.service_tier,
+            now_us=self._now_us,
+        )
+        return Admitted(request, route, entry)
+
+    # --- what it may --------------------------------------------------------------------------
+
+    def _holds(self, view: KeyView, request: GenerateRequest, now_us: int) -> tuple[Hold, ...]:
+        budgets = view.budgets
+        if self._tag_budgets is not None and request.policy.tags:
+            budgets += self._tag_budgets(view.organisation_id, request.policy.tags)
+        return holds(budgets, now_us) if budgets else ()
+
+    async def _grant(
+        self, asked: Asked, request: GenerateRequest, view: KeyView | None
+    ) -> Grant | None:
+        """
+        Raises:
+            LimitReached, StoreDown
+        """
+        if self._limits is None:
+            return None
+        return await self._limits.generation(
+            payer_of(view, request.policy.tenant),
+            request.asked_as or request.model,
+            asked.prompt_tokens,
+            _expected_output(request),
+        )
+
+    # --- what it may cost ---------------------------------------------------------------------
+
+    def _with_limit(self, request: GenerateRequest) -> GenerateRequest:
+        """
+        Raises:
+            InvalidRequest: its answer has no limit, and must have one.
+        """
+        if request.sampling.max_output_tokens is not None or request.embedding is not None:
+            return request
+        if not self.settings.sets_max_tokens:
+            raise InvalidRequest(
+                "a budget applies, so the request must limit its answer (max_tokens)",
+                field="max_tokens",
+            )
+        most = self.settings.default_max_tokens
+        return replace(request, sampling=replace(request.sampling, max_output_tokens=most))
+
+    def _amounts(
+        self, route: Route, request: GenerateRequest, bound_of: Callable[[Target], int | None]
+    ) -> list[int]:
+        """Micro-dollars to put aside: for all attempts that may run at once, and for one alone.
+
+        Raises:
+            InvalidRequest: a target has no price.
+        """
+        one_micro = 0
+        for target in (*route.candidates, *route.fallbacks):
+            bound_micro = bound_of(target)
+            if bound_micro is None:
+                raise InvalidRequest(
+                    f"{target.name} has no price, and a budget applies: its row needs `prices`",
+                    field="model",
+                )
+            one_micro = max(one_micro, bound_micro)
+        at_once = _at_once(route, request)
+        return [one_micro * at_once, one_micro] if at_once > 1 else [one_micro]
+
+    # --- the account --------------------------------------------------------------------------
+
+    def _open(self, opened: OpenedGeneration, grant: Grant | None) -> Ticket:
+        """Without a budget nothing is waited for."""
+        try:
+            return self._store.open(opened)
+        except StoreUnavailable as error:
+            if grant is not None:
+                grant.undo(self._now_us())
+            raise _no_accounts() from error
+
+    async def _reserve(
+        self, opened: OpenedGeneration, amounts: list[int], grant: Grant | None
+    ) -> int:
+        """What was put aside, of `amounts`.
+
+        Raises:
+            BudgetExceeded, StoreDown
+        """
+        is_kept = False
+        try:
+            reserved_micro = await self._store.reserve(opened, amounts)
+            is_kept = True
+        except BudgetSpent as spent:
+            raise _over_budget(spent, amounts[-1]) from spent
+        except StoreUnavailable as error:
+            self._void(opened)
+            raise _no_accounts() from error
+        except BaseException:
+            self._void(opened)  # cancelled, as a rule; it may be written all the same
+            raise
+        finally:
+            if not is_kept and grant is not None:
+                grant.undo(self._now_us())
+        return reserved_micro
+
+    def _void(self, opened: OpenedGeneration) -> None:
+        """Nothing was sent: whatever was put aside is given back."""
+        try:
+            self._store.settle(_voided(opened, self._now_us()), opened.holds)
+        except StoreUnavailable:
+            return  # if it was written, a sweep finds it without an attempt
+
+    def _opened(
+        self,
+        asked: Asked,
+        route: Route,
+        request: GenerateRequest,
+        view: KeyView | None,
+        found: tuple[Hold, ...],
+        now_us: int,
+    ) -> OpenedGeneration:
+        policy = request.policy
+        return OpenedGeneration(
+            id=asked.generation_id,
+            instance_id=self._instance_id,
+            organisation_id="" if view is None else view.organisation_id,
+            team_id=policy.tenant if view is None else view.team_id,
+            key_id="" if view is None else view.key_id,
+            alias=route.alias,
+            surface=asked.surface,
+            tags=orjson.dumps(policy.tags).decode() if policy.tags else "[]",
+            labels=orjson.dumps(dict(policy.labels)).decode() if policy.labels else "{}",
+            session_id=policy.session_id,
+            turn_id=policy.turn_id,
+            trace_id=policy.traceparent[3:35],
+            admitted_at_us=now_us,
+            lease_until_us=now_us + LONGEST_US,
+            holds=found,
+        )
+
+
+def _first(route: Route, bound_of: Callable[[Target], int | None]) -> OpenedAttempt:
+    """Whom it will be asked of first, where it goes by the order of the alias; another is written
+    over it."""
+    target = route.candidates[0]
+    provider = target.endpoint.provider
+    return OpenedAttempt(0, provider, target.model, "primary", -1, bound_of(target))
+
+
+def _unhedged(request: GenerateRequest) -> GenerateRequest:
+    if request.policy.hedge.mode == "off":
+        return request
+    return replace(request, policy=replace(request.policy, hedge=_NO_HEDGE))
+
+
+def _at_once(route: Route, request: GenerateRequest) -> int:
+    """How many attempts may run beside each other."""
+    wish = request.policy.hedge
+    if route.hedge.mode != "active" or wish.mode == "off":
+        return 1
+    most = route.hedge.max_attempts
+    return most if wish.max_attempts is None else max(1, min(most, wish.max_attempts))
+
+
+def _expected_output(request: GenerateRequest) -> int:
+    if request.embedding is not None:
+        return 0
+    most = request.sampling.max_output_tokens
+    return EXPECTED_OUTPUT_TOKENS if most is None else min(most, EXPECTED_OUTPUT_TOKENS)
+
+
+def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Target) -> int | None:
+    price = prices.price_of(target.endpoint.provider, target.model, service_tier)
+    if price is None:
+        return None
+    return price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
+
+
+def _check_cost(most_micro: int, allowed_micro: int) -> None:
+    if most_micro > allowed_micro:
+        raise PermissionDenied(
+            f"the request may cost {_usd(most_micro)}, and its key allows {_usd(allowed_micro)}"
+            " for one: ask for a shorter answer (max_tokens), or another model",
+            metadata={"field": "max_tokens"},
+        )
+
+
+def _over_budget(spent: BudgetSpent, least_micro: int) -> BudgetExceeded:
+    budget_id = spent.hold.budget_id
+    return BudgetExceeded(
+        f"the budget {budget_id} has {_usd(max(0, spent.left_micro))} left, and the request may"
+        f" cost {_usd(least_micro)}",
+        metadata={"budget": budget_id},
+    )
+
+
+def _no_accounts() -> StoreDown:
+    return StoreDown("the accounts cannot be written now", retry_after_s=1.0)
+
+
+def _voided(opened: OpenedGeneration, now_us: int) -> SettledGeneration:
+    return SettledGeneration(
+        id=opened.id,
+        state="void",
+        settled_micro=0,
+        ended_at_us=now_us,
+        reason="",
+        provider="",
+        model="",
+        is_usage_final=True,
+        ttft_us=None,
+        wall_us=0,
+        phases="{}",
+        attempts=(),
+    )
+
+
+def _usd(micro: int) -> str:
+    return f"${micro / 1e6:.6f}"

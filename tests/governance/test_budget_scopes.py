@@ -1,0 +1,63 @@
+"""Which budgets count, and in which period."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.governance.budget_scopes import BudgetRow, holds, needs_price
+from relay.store.base import Hold
+from tests.fakes.properties import examples
+
+NOW_US = int(datetime(2026, 5, 31, 22, 30, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def budget(budget_id: str, **fields: Any) -> BudgetRow:
+    usual = BudgetRow(budget_id, "key", "key_1", "org_1", "day", "UTC", 100, True, (), False)
+    return usual._replace(**fields)
+
+
+def second(month: int, day: int, hour: int = 0) -> int:
+    return int(datetime(2026, month, day, hour, tzinfo=UTC).timestamp())
+
+
+def test_each_budget_has_a_hold_of_its_own_period() -> None:
+    found = holds(
+        [
+            budget("c", period="total", is_hard=False),
+            budget("a", period="month", time_zone="Europe/Berlin", scope="team"),
+            budget("b"),
+        ],
+        NOW_US,
+    )
+    assert found == (
+        Hold("a", second(5, 31, 22), 100),  # it is June in Berlin
+        Hold("b", second(5, 31), 100),
+        Hold("c", 0, None),
+    )
+
+
+def test_archived_ones_are_left_out_and_double_ones_count_once() -> None:
+    tag = budget("t", scope="tag", scope_id="batch")
+    assert [hold.budget_id for hold in holds([tag, budget("x", archived=True), tag], NOW_US)] == [
+        "t"
+    ]
+
+
+def test_soft_budgets_need_no_price() -> None:
+    assert not needs_price(holds([budget("a", is_hard=False)], NOW_US))
+    assert needs_price(holds([budget("a", is_hard=False), budget("b")], NOW_US))
+    assert not needs_price(())
+
+
+@examples(50)
+@given(ids=st.lists(st.text("abc", min_size=1, max_size=3)), order=st.randoms())
+def test_all_take_their_rows_in_one_order(ids: list[str], order: random.Random) -> None:
+    rows = [budget(one) for one in ids]
+    order.shuffle(rows)
+    found = [hold.budget_id for hold in holds(rows, NOW_US)]
+    assert found == sorted(set(ids))
