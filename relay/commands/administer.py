@@ -58,6 +58,8 @@ Generations = Annotated[int | None, typer.Option(min=1, help="generations at onc
 Sessions = Annotated[int | None, typer.Option(min=1, help="sessions at once")]
 Expires = Annotated[str | None, typer.Option(help="after so long, 30d or 12h; never without it")]
 
+_PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+"""SQLAlchemy's names of columns are a kind of text that orjson does not take for one."""
 DEFAULT_ORGANISATION = "default"
 
 
@@ -119,7 +121,7 @@ def _moment(at_us: object) -> str:
 
 def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(orjson.dumps([_plain(row) for row in rows], option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps([_plain(row) for row in rows], option=_PRETTY).decode())
         return
     table = Table(box=None, pad_edge=False)
     for column in columns:
@@ -144,8 +146,7 @@ _JSON = ("scopes", "limits", "tags", "alert_percents")
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """Without what is of the database alone; JSON kept as text is JSON again."""
-    # SQLAlchemy's names are a kind of text that orjson does not take.
-    shown = {str(name): value for name, value in row.items() if name not in ("changed", "mac")}
+    shown = {name: value for name, value in row.items() if name not in ("changed", "mac")}
     for name in _JSON:
         if isinstance(shown.get(name), str):
             shown[name] = json.loads(shown[name])
@@ -158,7 +159,7 @@ def _made(made: keys.MadeKey, what: str, *, quiet: bool, as_json: bool) -> None:
         typer.echo(made.secret)
     elif as_json:
         shown = {**_plain(made.row), "secret": made.secret}
-        typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps(shown, option=_PRETTY).decode())
     else:
         typer.echo(f"{what} {made.row['id']}; its secret, shown this once:", err=True)
         typer.echo(made.secret)
@@ -366,7 +367,7 @@ def show_key(config: ConfigPath, name: Name) -> None:
     """One key with its credentials and certificates, as JSON."""
     with _office(config) as (desk, actor):
         row = _plain(keys.show_key(desk, actor, name))
-        typer.echo(orjson.dumps(row, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps(row, option=_PRETTY).decode())
 
 
 @keys_app.command("change")
