@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, case, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from relay.administration.faults import Conflict, Denied, Invalid, NotFound
 from relay.administration.reach import within
@@ -18,6 +18,7 @@ from relay.governance.audit_chain import Hide, entry
 from relay.governance.pepper import Pepper
 from relay.store import schema
 from relay.store.audit_store import AuditStore
+from relay.store.base import StoreUnavailable
 from relay.store.engine import reading, writing
 
 MAX_NAME: Final = 128
@@ -107,9 +108,12 @@ class Desk:
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """A transaction that reads; raises StoreUnavailable."""
-        with reading(self.engine) as connection:
-            yield connection
+        """A transaction that reads; raises StoreUnavailable, also while there are no tables."""
+        try:
+            with reading(self.engine) as connection:
+                yield connection
+        except (OperationalError, ProgrammingError) as error:
+            raise StoreUnavailable(f"it cannot be read: {type(error.orig).__name__}") from None
 
 
 def _next(connection: Connection) -> int:
