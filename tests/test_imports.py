@@ -75,6 +75,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_syslog",
         "governance.pepper",
     },
+    "administering": LEAVES | {"administration", "auditing", "config", "governance"},
     "administration": LEAVES | {"governance", "store"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "administering": {"administration", "auditing", "config", "governance.access"},
@@ -233,6 +234,8 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "administering",
+        "administration",
         "governance",
         "store",
         "auditing",
