@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import structlog
 
+from relay.admin_office import AdminOffice, mounts_of
 from relay.config import Config, ConfigError, load
 from relay.frontends.admin_app import AdminApp, Asgi, Readiness
 from relay.hints.hub import HintHub
@@ -34,6 +35,7 @@ class AdminPort:
         self._doors = doors
         self._reaper = Reaper()
         self._server: HttpServer | None = None
+        self._office: AdminOffice | None = None
 
     @classmethod
     async def open(
@@ -68,7 +70,12 @@ class AdminPort:
         return port
 
     async def _start(self, config: Config, mounts: Mapping[str, Asgi] | None) -> None:
-        app = AdminApp(lambda: Readiness(*self._supervisor.readiness()), self._state, mounts)
+        self._office = AdminOffice.open(config, None, self._state)
+        app = AdminApp(
+            lambda: Readiness(*self._supervisor.readiness()),
+            self._state,
+            {**mounts_of(self._office), **(mounts or {})},
+        )
         self._server = await HttpServer.start(
             config.server.admin,
             app,
@@ -92,6 +99,8 @@ class AdminPort:
         server, self._server = self._server, None
         if server is not None:
             await server.aclose()
+        if self._office is not None:
+            await self._office.aclose()
         await self._doors.aclose()
         await self._reaper.aclose()
         await self._hub.aclose()

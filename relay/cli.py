@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from relay import __version__, logs
+from relay.commands.administer import APPS as ADMINISTRATION
 from relay.commands.audit import app as audit_app
 from relay.commands.chat import ChatError
 from relay.commands.chat import chat as run_chat
@@ -51,6 +52,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(audit_app, name="audit")
+for _name, _app in ADMINISTRATION.items():
+    app.add_typer(_app, name=_name)
 app.add_typer(store_app, name="store")
 _out = Console()
 _err = Console(stderr=True)

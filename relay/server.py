@@ -26,6 +26,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from relay.accounts import Accounts
+from relay.admin_office import AdminOffice, mounts_of
 from relay.auditing import described
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.dispatch import Services
@@ -156,6 +157,7 @@ class Worker:
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
+        self._office: AdminOffice | None = None
         self._hints: HintDesk | None = None
         self._doors: Doors | None = None
         self.on_stop: Callable[[], None] | None = None
@@ -223,7 +225,8 @@ class Worker:
             "http",
         )
         if self._is_alone:
-            admin = AdminApp(self._readiness, self._shown)
+            self._office = AdminOffice.open(self._config, accounts.trail, self._shown)
+            admin = AdminApp(self._readiness, self._shown, mounts_of(self._office))
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
         if self._link is not None:
@@ -486,6 +489,8 @@ class Worker:
             server.close()
         await asyncio.gather(*(server.aclose() for server in self._http_servers))
         self._http_servers.clear()
+        if self._office is not None:
+            await self._office.aclose()
         if self._hints is not None:
             await self._hints.aclose()
         if self._upkeep is not None:

@@ -77,6 +77,17 @@ MAY_USE: dict[str, set[str]] = {
     },
     "administration": LEAVES | {"governance", "store"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
+    "administering": {"administration", "auditing", "config", "governance.access"},
+    "admin_office": {
+        "administering",
+        "auditing",
+        "config",
+        "frontends.admin",
+        "frontends.admin_app",
+        "governance.access",
+        "governance.audit_trail",
+        "store.engine",
+    },
     "auditing": LEAVES | {"config", "governance", "store"},
     "config_warnings": {"config", "prices"},
     # downstream: which certificate a listener shows, and who its clients are by theirs
@@ -143,6 +154,18 @@ MAY_USE: dict[str, set[str]] = {
         "redaction",
         "transport.base",
         "tls.names",
+        "administration",
+        "governance.alerts",
+        "governance.audit_actions",
+        "governance.audit_trail",
+        "governance.budget_scopes",
+        "governance.failure_throttle",
+        "governance.limits",
+        "governance.money",
+        "governance.pepper",
+        "governance.periods",
+        "store.audit_store",
+        "store.base",
         # Both ends of a WebSocket that is handed through; the one that a client opened is no
         # provider's, but the same bounds hold for it.
         "transport.websocket",
@@ -161,10 +184,19 @@ MAY_USE: dict[str, set[str]] = {
     },
     "http_server": {"config", "frontends.http_protocol", "tls.door"},
     "admin_port": LEAVES
-    | {"config", "frontends.admin_app", "hints.hub", "http_server", "supervisor", "tls"},
+    | {
+        "admin_office",
+        "config",
+        "frontends.admin_app",
+        "hints.hub",
+        "http_server",
+        "supervisor",
+        "tls",
+    },
     "server": LEAVES
     | {
         "accounts",
+        "admin_office",
         "auditing",
         "frontends",
         "dispatch",
@@ -201,6 +233,8 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "administering",
+        "administration",
         "governance",
         "store",
         "auditing",

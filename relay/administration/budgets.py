@@ -9,7 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from relay.administration.desk import Desk, add_row, found, new_id, one, set_row
-from relay.administration.faults import Invalid
+from relay.administration.faults import Conflict, Denied, Invalid, NotFound
+from relay.administration.reach import ALL, Page, within
 from relay.administration.roles import Actor
 from relay.administration.teams import Row
 from relay.governance import periods
@@ -76,8 +77,10 @@ def create_budget(
         raise Invalid(str(error), "period" if "period" in str(error) else "time_zone") from None
     kept = _kept({"limit_micro": None, "is_hard": True, "alert_percents": (), **values})
     with desk.look() as connection:
-        scope_id, organisation_id, team_id = _place(connection, scope, name, organisation)
+        place = _place(connection, scope, name, organisation, actor)
+    scope_id, organisation_id, team_id = place
     actor.require("budget.write", organisation_id, team_id)
+    _require_below(actor, scope)
     row = {
         "id": new_id("bud"),
         "scope": scope,
@@ -90,12 +93,38 @@ def create_budget(
     }
     with desk.change(actor, "budget.created", row["id"], organisation_id) as change:
         change.detail.update({n: v for n, v in row.items() if n != "created_at_us"})
+        _require_new(change.connection, row)
         add_row(change, schema.budgets, **row)
     return row
 
 
+def _require_below(actor: Actor, scope: str) -> None:
+    """
+    Raises:
+        Denied: the budget is of what the actor himself is bound to: who is above sets it.
+    """
+    bound = "team" if actor.team_id else "organisation" if actor.organisation_id else ""
+    if scope == bound:
+        raise Denied(f"a budget of the {bound} that you are bound to is set by who is above you")
+
+
+def _require_new(connection: Connection, row: Row) -> None:
+    """
+    Raises:
+        Conflict: there is one of the same thing and period, that would be meant by a change.
+    """
+    table = schema.budgets
+    same = ("scope", "scope_id", "organisation_id", "period", "time_zone", "is_hard")
+    query = select(table.c.id).where(table.c.archived_at_us.is_(None))
+    for name in same:
+        query = query.where(table.c[name].is_not_distinct_from(row[name]))
+    found_id = connection.scalar(query.limit(1))
+    if found_id is not None:
+        raise Conflict(f"there is {found_id} of the same scope and period: change that", "scope_id")
+
+
 def _place(
-    connection: Connection, scope: str, name: str, organisation: str
+    connection: Connection, scope: str, name: str, organisation: str, actor: Actor
 ) -> tuple[str, str, str]:
     """What it is of, and the organisation and team that has."""
     if scope == "tag":
@@ -103,9 +132,11 @@ def _place(
             raise Invalid("a tag has 1 to 128 characters", "scope_id")
         if not organisation:
             return name, "", ""
-        above = found(connection, schema.organisations, "organisation", organisation)
+        above = found(connection, schema.organisations, "organisation", organisation, actor)
         return name, above["id"], ""
-    row = found(connection, _TABLES[scope], scope, name)
+    row = found(connection, _TABLES[scope], scope, name, actor)
+    if row.get("archived_at_us", row.get("revoked_at_us")) is not None:
+        raise Conflict(f"the {scope} is archived or revoked", "scope_id")
     if scope == "organisation":
         return row["id"], row["id"], ""
     if scope == "team":
@@ -122,17 +153,21 @@ def _team_of(connection: Connection, row: Mapping[str, Any]) -> str:
     return ""
 
 
-def budgets(desk: Desk, actor: Actor) -> list[Row]:
+def budgets(desk: Desk, actor: Actor, page: Page = ALL, only: str = "") -> list[Row]:
     """Those that the actor sees, with `settled_micro` and `reserved_micro` of the present period,
-    and when it began and ends (seconds since 1970)."""
-    if not actor.may("budget.read"):
-        actor.require("budget.read", actor.organisation_id, actor.team_id)
+    and when it began and ends (seconds since 1970).
+
+    Args:
+        only: id of the only one.
+    """
+    actor.require("budget.read", actor.organisation_id, actor.team_id)
     table, counters = schema.budgets, schema.budget_periods
+    query = page.of(select(table).where(*within(actor, table)), table)
+    if only:
+        query = query.where(table.c.id == only)
     shown: list[Row] = []
     with desk.look() as connection:
-        for row in connection.execute(select(table).order_by(table.c.created_at_us)).mappings():
-            if not actor.sees(row["organisation_id"] or "", _team_of(connection, row)):
-                continue
+        for row in [dict(found_row) for found_row in connection.execute(query).mappings()]:
             start_s, end_s = periods.bounds_s(row["period"], row["time_zone"], desk.now_us())
             spent = connection.execute(
                 select(counters.c.settled_micro, counters.c.reserved_micro).where(
@@ -149,6 +184,14 @@ def budgets(desk: Desk, actor: Actor) -> list[Row]:
                 }
             )
     return shown
+
+
+def show_budget(desk: Desk, actor: Actor, budget_id: str) -> Row:
+    """One, as `budgets` shows it; raises NotFound."""
+    shown = budgets(desk, actor, only=budget_id)
+    if not shown:
+        raise NotFound("there is no such budget", "budget")
+    return shown[0]
 
 
 def change_budget(desk: Desk, actor: Actor, budget_id: str, **values: Any) -> None:
@@ -172,8 +215,11 @@ def archive_budget(desk: Desk, actor: Actor, budget_id: str) -> None:
 
 def _require(desk: Desk, actor: Actor, budget_id: str) -> str:
     with desk.look() as connection:
-        row = one(connection, schema.budgets, "budget", id=budget_id)
+        row = one(connection, schema.budgets, "budget", actor, id=budget_id)
         team_id = _team_of(connection, row)
     organisation_id = row["organisation_id"] or ""
     actor.require("budget.write", organisation_id, team_id)
+    _require_below(actor, row["scope"])
+    if row["archived_at_us"] is not None:
+        raise Conflict("the budget is archived: make another one", "budget")
     return organisation_id

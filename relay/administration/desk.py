@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Engine, Table, case, insert, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from relay.administration.faults import Conflict, Invalid, NotFound
+from relay.administration.faults import Conflict, Denied, Invalid, NotFound
+from relay.administration.reach import within
 from relay.administration.roles import Actor
 from relay.governance.audit_chain import Hide, entry
 from relay.governance.pepper import Pepper
 from relay.store import schema
 from relay.store.audit_store import AuditStore
+from relay.store.base import StoreUnavailable
 from relay.store.engine import reading, writing
 
 MAX_NAME: Final = 128
@@ -68,11 +70,13 @@ class Desk:
 
         Raises:
             Conflict: a name is taken.
+            Denied: the actor was revoked meanwhile.
             StoreUnavailable
         """
         try:
             with writing(self.engine) as connection:
                 change = Change(connection, _next(connection), {})
+                self._still(connection, actor)
                 yield change
                 if self._audit is not None:
                     told = entry(
@@ -88,11 +92,28 @@ class Desk:
         except IntegrityError:
             raise Conflict("another one has this name, or it was changed meanwhile") from None
 
+    def _still(self, connection: Connection, actor: Actor) -> None:
+        """See, under the lock of all changes, that whoever acts may still do so."""
+        if not actor.credential_id:
+            return
+        table = schema.administrators
+        is_his = table.c.id == actor.credential_id
+        row = connection.execute(
+            select(table.c.revoked_at_us, table.c.expires_at_us).where(is_his)
+        ).first()
+        ends_us = None if row is None else row.expires_at_us
+        is_over = ends_us is not None and ends_us <= self.now_us()
+        if row is None or row.revoked_at_us is not None or is_over:
+            raise Denied("your token was revoked meanwhile")
+
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """A transaction that reads; raises StoreUnavailable."""
-        with reading(self.engine) as connection:
-            yield connection
+        """A transaction that reads; raises StoreUnavailable, also while there are no tables."""
+        try:
+            with reading(self.engine) as connection:
+                yield connection
+        except (OperationalError, ProgrammingError) as error:
+            raise StoreUnavailable(f"it cannot be read: {type(error.orig).__name__}") from None
 
 
 def _next(connection: Connection) -> int:
@@ -122,30 +143,38 @@ def checked_name(name: object, field: str = "name") -> str:
     return name
 
 
-def one(connection: Connection, table: Table, what: str, **wanted: Any) -> Mapping[str, Any]:
+def one(
+    connection: Connection, table: Table, what: str, actor: Actor | None = None, **wanted: Any
+) -> dict[str, Any]:
     """The row with these values.
+
+    Args:
+        actor: sees what is his alone; None for everything.
 
     Raises:
         NotFound
     """
-    query = select(table)
+    query = select(table).where(*([] if actor is None else within(actor, table)))
     for name, value in wanted.items():
         query = query.where(table.c[name] == value)
     row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(f"there is no such {what}", what)
-    return row
+    return dict(row)
 
 
-def found(connection: Connection, table: Table, what: str, name_or_id: str) -> Mapping[str, Any]:
-    """By its id, or by its name where only one that lives has it.
+def found(
+    connection: Connection, table: Table, what: str, name_or_id: str, actor: Actor
+) -> dict[str, Any]:
+    """Of what the actor sees by its id, or by its name where only one that lives has it.
 
     Raises:
         NotFound
         Conflict: several have the name: the id says which.
     """
     query = select(table).where((table.c.id == name_or_id) | (table.c.name == name_or_id))
-    rows = connection.execute(query.limit(20)).mappings().all()
+    query = query.where(*within(actor, table)).order_by(_is_not(table, name_or_id))
+    rows = [dict(row) for row in connection.execute(query.limit(20)).mappings()]
     exact = [row for row in rows if row["id"] == name_or_id]
     ended = "revoked_at_us" if "revoked_at_us" in table.c else "archived_at_us"
     live = [row for row in rows if row[ended] is None]
@@ -155,6 +184,30 @@ def found(connection: Connection, table: Table, what: str, name_or_id: str) -> M
         if several:
             raise Conflict(f"several have the name {name_or_id!r}: name the id", what)
     raise NotFound(f"there is no {what} {name_or_id!r}", what)
+
+
+def _is_not(table: Table, id_: str) -> Any:
+    """An order in which the row of an id comes first."""
+    return case((table.c.id == id_, 0), else_=1)
+
+
+def require_free(change: Change, table: Table, name: str, *, but: str = "", **among: Any) -> None:
+    """See that no other that lives has a name. Changes wait for one another, so this holds.
+
+    Args:
+        but: id of the one that is to have it.
+        among: columns that the others share with it.
+
+    Raises:
+        Conflict
+    """
+    query = select(table.c.id).where(
+        table.c.name == name, table.c.revoked_at_us.is_(None), table.c.id != but
+    )
+    for column, value in among.items():
+        query = query.where(table.c[column] == value)
+    if change.connection.execute(query.limit(1)).first() is not None:
+        raise Conflict(f"another one has the name {name!r}", "name")
 
 
 def set_row(change: Change, table: Table, id_: str, **values: Any) -> None:

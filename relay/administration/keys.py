@@ -16,12 +16,16 @@ from relay.administration.desk import (
     checked_name,
     found,
     new_id,
+    one,
+    require_free,
     set_row,
 )
 from relay.administration.faults import Conflict, Invalid, NotFound
+from relay.administration.reach import ALL, Page, within
 from relay.administration.roles import Actor
 from relay.administration.teams import Row, limits_of
 from relay.governance import token_text
+from relay.governance.roll import canonical_name
 from relay.governance.scopes import BadScopes, Scopes
 from relay.store import schema
 
@@ -53,10 +57,10 @@ def _scopes(given: object) -> str:
 def _tags(given: object) -> str:
     if given is None:
         return "[]"
-    is_list = isinstance(given, list | tuple) and len(given) <= MAX_TAGS
-    if not is_list or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in given):
+    texts = list(given) if isinstance(given, list | tuple) else [None]
+    if len(texts) > MAX_TAGS or not all(isinstance(t, str) and 0 < len(t) <= 255 for t in texts):
         raise Invalid(f"tags must be a list of at most {MAX_TAGS} texts", "tags")
-    return json.dumps(list(given))
+    return json.dumps(texts)
 
 
 def _expiry(given: object, now_us: int) -> int | None:
@@ -103,10 +107,11 @@ def create_key(desk: Desk, actor: Actor, team: str, **values: Any) -> MadeKey:
     now_us = desk.now_us()
     kept = _kept({"name": None, **values}, now_us)
     with desk.look() as connection:
-        above = found(connection, schema.teams, "team", team)
+        above = found(connection, schema.teams, "team", team, actor)
+        top = one(connection, schema.organisations, "organisation", id=above["organisation_id"])
     actor.require("key.write", above["organisation_id"], above["id"])
-    if above["archived_at_us"] is not None:
-        raise Conflict(f"the team {above['name']!r} is archived", "team")
+    if above["archived_at_us"] is not None or top["archived_at_us"] is not None:
+        raise Conflict(f"the team {above['name']!r}, or its organisation, is archived", "team")
     row = {
         "id": new_id("key"),
         "team_id": above["id"],
@@ -120,6 +125,7 @@ def create_key(desk: Desk, actor: Actor, team: str, **values: Any) -> MadeKey:
     }
     with desk.change(actor, "key.created", row["id"], above["organisation_id"]) as change:
         change.detail.update({name: row[name] for name in FIELDS}, team=above["id"])
+        require_free(change, schema.keys, kept["name"], team_id=above["id"])
         add_row(change, schema.keys, **row)
         minted = _credential(desk, change, row["id"])
     return MadeKey(row, minted.text)
@@ -144,7 +150,7 @@ def _credential(desk: Desk, change: Change, key_id: str) -> token_text.Minted:
 def _found(desk: Desk, actor: Actor, key: str, permission: str) -> Row:
     """A key with its `organisation_id`, by its id or its name."""
     with desk.look() as connection:
-        row = dict(found(connection, schema.keys, "key", key))
+        row = found(connection, schema.keys, "key", key, actor)
         above = connection.execute(
             select(schema.teams.c.organisation_id).where(schema.teams.c.id == row["team_id"])
         ).scalar_one()
@@ -160,26 +166,24 @@ def show_key(desk: Desk, actor: Actor, key: str) -> Row:
     columns = [column for column in table.c if column not in hidden]
     with desk.look() as connection:
         query = select(*columns).where(table.c.key_id == row["id"]).order_by(table.c.created_at_us)
-        row["credentials"] = [dict(one) for one in connection.execute(query).mappings()]
+        row["credentials"] = [dict(each) for each in connection.execute(query).mappings()]
         query = select(certificates.c.subject, certificates.c.revoked_at_us)
         query = query.where(certificates.c.key_id == row["id"])
-        row["certificates"] = [dict(one) for one in connection.execute(query).mappings()]
+        row["certificates"] = [dict(each) for each in connection.execute(query).mappings()]
     return row
 
 
-def keys(desk: Desk, actor: Actor, team: str = "") -> list[Row]:
+def keys(desk: Desk, actor: Actor, team: str = "", page: Page = ALL) -> list[Row]:
     """Those that the actor sees; of one team, or of all."""
-    if not actor.may("key.read"):
-        actor.require("key.read", actor.organisation_id, actor.team_id)
+    actor.require("key.read", actor.organisation_id, actor.team_id)
     table, above = schema.keys, schema.teams
     query = select(table, above.c.organisation_id).join(above, table.c.team_id == above.c.id)
+    query = page.of(query.where(*within(actor, table)), table)
     with desk.look() as connection:
         if team:
-            row = found(connection, above, "team", team)
+            row = found(connection, above, "team", team, actor)
             query = query.where(table.c.team_id == row["id"])
-        query = query.order_by(table.c.created_at_us, table.c.id)
-        rows = [dict(one) for one in connection.execute(query).mappings()]
-    return [row for row in rows if actor.sees(row["organisation_id"], row["team_id"])]
+        return [dict(each) for each in connection.execute(query).mappings()]
 
 
 def change_key(desk: Desk, actor: Actor, key: str, **values: Any) -> None:
@@ -189,9 +193,25 @@ def change_key(desk: Desk, actor: Actor, key: str, **values: Any) -> None:
     """
     kept = _kept(values, desk.now_us())
     row = _found(desk, actor, key, "key.write")
+    if row["revoked_at_us"] is not None:
+        raise Conflict("the key is revoked: make another one", "key")
     with desk.change(actor, "key.changed", row["id"], row["organisation_id"]) as change:
         change.detail.update(kept)
+        if "name" in kept:
+            among = {"team_id": row["team_id"]}
+            require_free(change, schema.keys, kept["name"], but=row["id"], **among)
         set_row(change, schema.keys, row["id"], **kept)
+
+
+def overlap_us(now_us: int, overlap_s: object) -> int:
+    """Until when the secret before is good.
+
+    Raises:
+        Invalid: no whole number of seconds from 0 to 90 days.
+    """
+    if type(overlap_s) is not int or not 0 <= overlap_s <= 90 * 86_400:
+        raise Invalid("overlap_s must be whole seconds, 0 to 90 days", "overlap_s")
+    return now_us + overlap_s * 1_000_000
 
 
 def rotate_key(
@@ -202,12 +222,10 @@ def rotate_key(
     Raises:
         Conflict: it is revoked.
     """
-    if not 0 <= overlap_s <= 90 * 86_400:
-        raise Invalid("overlap_s must be 0 to 90 days", "overlap_s")
+    until_us = overlap_us(desk.now_us(), overlap_s)
     row = _found(desk, actor, key, "key.write")
     if row["revoked_at_us"] is not None:
         raise Conflict("the key is revoked: make another one", "key")
-    until_us = desk.now_us() + overlap_s * 1_000_000
     table = schema.credentials
     with desk.change(actor, "key.rotated", row["id"], row["organisation_id"]) as change:
         change.detail["overlap_s"] = overlap_s
@@ -215,7 +233,11 @@ def rotate_key(
             update(table)
             .where(table.c.key_id == row["id"], table.c.revoked_at_us.is_(None))
             .where(table.c.expires_at_us.is_(None) | (table.c.expires_at_us > until_us))
-            .values(expires_at_us=until_us, changed=change.number)
+            # Revoked holds at once, whatever the clocks of the workers say; an end does not.
+            .values(
+                **({"expires_at_us": until_us} if overlap_s else {"revoked_at_us": until_us}),
+                changed=change.number,
+            )
         )
         minted = _credential(desk, change, row["id"])
     return MadeKey(row, minted.text)
@@ -230,23 +252,30 @@ def revoke_key(desk: Desk, actor: Actor, key: str) -> None:
 
 def bind_certificate(desk: Desk, actor: Actor, key: str, subject: str) -> None:
     """Let client certificates with this name (`DNS:...`, `URI:...`) stand for the key."""
-    kind, colon, rest = subject.partition(":")
-    if kind not in ("DNS", "URI", "EMAIL", "CN") or not colon or not rest or len(subject) > 255:
+    subject = canonical_name(subject)
+    kind, _, rest = subject.partition(":")
+    is_plain = len(subject) <= 255 and subject.isprintable()
+    if kind not in ("DNS", "URI", "EMAIL", "CN") or not rest or not is_plain:
         raise Invalid("subject must be DNS:..., URI:..., EMAIL:... or CN:...", "subject")
-    row = _found(desk, actor, key, "key.write")
+    row = _found(desk, actor, key, "certificate.write")
+    if row["revoked_at_us"] is not None:
+        raise Conflict("the key is revoked: make another one", "key")
+    table = schema.certificates
     with desk.change(actor, "certificate.bound", row["id"], row["organisation_id"]) as change:
         change.detail["subject"] = subject
-        add_row(
-            change,
-            schema.certificates,
-            subject=subject,
-            key_id=row["id"],
-            created_at_us=desk.now_us(),
+        values = {"key_id": row["id"], "created_at_us": desk.now_us(), "revoked_at_us": None}
+        again = change.connection.execute(  # one that stands for no key any more
+            update(table)
+            .where(table.c.subject == subject, table.c.revoked_at_us.is_not(None))
+            .values(**values, changed=change.number)
         )
+        if again.rowcount == 0:
+            add_row(change, table, subject=subject, **values)
 
 
 def unbind_certificate(desk: Desk, actor: Actor, key: str, subject: str) -> None:
     """It stands for the key no more."""
+    subject = canonical_name(subject)
     row = _found(desk, actor, key, "key.write")
     table = schema.certificates
     with desk.change(actor, "certificate.unbound", row["id"], row["organisation_id"]) as change:
@@ -254,6 +283,7 @@ def unbind_certificate(desk: Desk, actor: Actor, key: str, subject: str) -> None
         done = change.connection.execute(
             update(table)
             .where(table.c.subject == subject, table.c.key_id == row["id"])
+            .where(table.c.revoked_at_us.is_(None))
             .values(revoked_at_us=desk.now_us(), changed=change.number)
         )
         if done.rowcount != 1:

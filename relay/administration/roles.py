@@ -21,6 +21,8 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     "team.read": frozenset(ROLES),
     "key.write": frozenset({OWNER, ADMIN}),
     "key.read": frozenset(ROLES),
+    "detail.read": frozenset({OWNER, ADMIN, BILLING, AUDITOR}),
+    "certificate.write": frozenset({OWNER, ADMIN}),
     "budget.write": frozenset({OWNER, ADMIN, BILLING}),
     "budget.read": frozenset(ROLES),
     "usage.read": frozenset(ROLES),
@@ -29,11 +31,20 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     "state.read": frozenset({OWNER, ADMIN, AUDITOR, VIEWER}),
     "administrator.write": frozenset({OWNER, ADMIN}),
     "administrator.read": frozenset({OWNER, ADMIN, AUDITOR}),
+    "self.read": frozenset(ROLES),
+    "self.rotate": frozenset(ROLES),
 }
-"""What is not here nobody may do."""
+"""What is not here nobody may do. Of organisations, teams and keys `*.read` shows names; what they
+may ask for, and what is known of their secrets, takes `detail.read` beside it."""
 
-OF_THE_WHOLE: Final = frozenset({"organisation.write", "audit.read", "state.read"})
-"""What is never of one organisation alone: whoever is bound to one may not."""
+OF_THE_WHOLE: Final = frozenset(
+    {"organisation.write", "audit.read", "state.read", "certificate.write"}
+)
+"""What is never of one organisation alone: whoever is bound to one may not. Certificates are among
+it since only who runs the relay knows whose a name is: whoever binds another's has his calls."""
+
+OF_AN_ORGANISATION: Final = frozenset({"team.write"})
+"""What whoever is bound to one team may not: what holds for himself is set above him."""
 
 _BELOW: Final = {
     OWNER: frozenset(ROLES),
@@ -52,10 +63,16 @@ class Actor:
     organisation_id: str = ""
     """The only one that he has; "" for all."""
     team_id: str = ""
+    credential_id: str = ""
+    """Of his token; "" for whoever has the machine."""
+    expires_at_us: int | None = None
+    """When his token ends."""
 
     def may(self, permission: str) -> bool:
         """By the role and what it is bound to; of which object, `require` asks."""
         if self.role not in PERMISSIONS.get(permission, frozenset()):
+            return False
+        if self.team_id and permission in OF_AN_ORGANISATION:
             return False
         return not (self.organisation_id and permission in OF_THE_WHOLE)
 
@@ -79,15 +96,21 @@ class Actor:
             return False
         return not (self.team_id and team_id != self.team_id)
 
-    def require_grant(self, role: str, organisation_id: str, team_id: str) -> None:
+    def require_grant(
+        self, role: str, organisation_id: str, team_id: str, expires_at_us: int | None = None
+    ) -> None:
         """
         Raises:
-            Denied: an administrator of this role and part would have more than this one.
+            Denied: an administrator of this role and part, until then, would have more than this
+                one.
         """
         if role not in _BELOW.get(self.role, frozenset()):
             raise Denied(f"the role {self.role} may not make an administrator who is {role}")
         if not self.sees(organisation_id, team_id):
             raise Denied("an administrator is bound to no more than whoever makes him")
+        mine = self.expires_at_us
+        if mine is not None and (expires_at_us is None or expires_at_us > mine):
+            raise Denied("an administrator's token ends no later than that of whoever makes him")
 
 
 OPERATOR: Final = OWNER

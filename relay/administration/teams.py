@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from relay.administration.desk import Desk, add_row, checked_name, found, new_id, set_row
 from relay.administration.faults import Conflict, Invalid
+from relay.administration.reach import ALL, Page, within
 from relay.administration.roles import Actor
 from relay.governance.limits import Limits
 from relay.store import schema
@@ -50,15 +51,20 @@ def create_organisation(desk: Desk, actor: Actor, name: str, limits: object = No
     return row
 
 
-def organisations(desk: Desk, actor: Actor) -> list[Row]:
+def organisations(desk: Desk, actor: Actor, page: Page = ALL) -> list[Row]:
     """Those that the actor sees, archived ones too."""
+    actor.require("organisation.read", actor.organisation_id, actor.team_id)
     table = schema.organisations
+    query = page.of(select(table).where(*within(actor, table)), table)
     with desk.look() as connection:
-        rows = connection.execute(select(table).order_by(table.c.name)).mappings().all()
-    if not actor.may("organisation.read"):
-        actor.require("organisation.read", actor.organisation_id, actor.team_id)
-    seen = [dict(row) for row in rows]
-    return [row for row in seen if actor.organisation_id in ("", row["id"])]
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def show_organisation(desk: Desk, actor: Actor, organisation: str) -> Row:
+    """One, by its id or name."""
+    actor.require("organisation.read", actor.organisation_id, actor.team_id)
+    with desk.look() as connection:
+        return found(connection, schema.organisations, "organisation", organisation, actor)
 
 
 def change_organisation(desk: Desk, actor: Actor, organisation: str, **values: Any) -> None:
@@ -84,8 +90,8 @@ def create_team(
     checked_name(name)
     kept, id_ = limits_of(limits), new_id("team")
     with desk.look() as connection:
-        above = found(connection, schema.organisations, "organisation", organisation)
-    actor.require("team.write", above["id"], "" if not actor.team_id else id_)
+        above = found(connection, schema.organisations, "organisation", organisation, actor)
+    actor.require("team.write", above["id"], actor.team_id)
     if above["archived_at_us"] is not None:
         raise Conflict(f"the organisation {above['name']!r} is archived", "organisation")
     with desk.change(actor, "team.created", id_, above["id"]) as change:
@@ -101,18 +107,23 @@ def create_team(
     return row
 
 
-def teams(desk: Desk, actor: Actor, organisation: str = "") -> list[Row]:
+def teams(desk: Desk, actor: Actor, organisation: str = "", page: Page = ALL) -> list[Row]:
     """Those that the actor sees; of one organisation, or of all."""
-    if not actor.may("team.read"):
-        actor.require("team.read", actor.organisation_id, actor.team_id)
+    actor.require("team.read", actor.organisation_id, actor.team_id)
     table = schema.teams
+    query = page.of(select(table).where(*within(actor, table)), table)
     with desk.look() as connection:
-        query = select(table).order_by(table.c.name)
         if organisation:
-            above = found(connection, schema.organisations, "organisation", organisation)
+            above = found(connection, schema.organisations, "organisation", organisation, actor)
             query = query.where(table.c.organisation_id == above["id"])
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-    return [row for row in rows if actor.sees(row["organisation_id"], row["id"])]
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def show_team(desk: Desk, actor: Actor, team: str) -> Row:
+    """One, by its id or name."""
+    actor.require("team.read", actor.organisation_id, actor.team_id)
+    with desk.look() as connection:
+        return found(connection, schema.teams, "team", team, actor)
 
 
 def change_team(desk: Desk, actor: Actor, team: str, **values: Any) -> None:
@@ -147,7 +158,7 @@ def _change(desk: Desk, actor: Actor, what: str, name: str, values: dict[str, An
         else:
             raise Invalid(f"{field} is not known; there are name, limits", field)
     with desk.look() as connection:
-        row = found(connection, _TABLES[what], what, name)
+        row = found(connection, _TABLES[what], what, name, actor)
     actor.require(f"{what}.write", *_place(what, row))
     with desk.change(actor, f"{what}.changed", row["id"], _place(what, row)[0]) as change:
         change.detail.update(kept)
@@ -156,7 +167,7 @@ def _change(desk: Desk, actor: Actor, what: str, name: str, values: dict[str, An
 
 def _archive(desk: Desk, actor: Actor, what: str, name: str) -> None:
     with desk.look() as connection:
-        row = found(connection, _TABLES[what], what, name)
+        row = found(connection, _TABLES[what], what, name, actor)
     actor.require(f"{what}.write", *_place(what, row))
     with desk.change(actor, f"{what}.archived", row["id"], _place(what, row)[0]) as change:
         set_row(change, _TABLES[what], row["id"], archived_at_us=desk.now_us())

@@ -28,3 +28,15 @@ def moment_us(text: str, now_us: int) -> int:
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
     return round(found.timestamp() * 1_000_000)
+
+
+def length_s(text: str) -> float:
+    """Seconds of `90s`, `30m`, `24h`, `7d`, `2w`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found = _AGO.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no length of time such as 30d or 12h")
+    return float(int(found[1]) * _UNIT_S[found[2]])

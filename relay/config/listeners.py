@@ -152,7 +152,8 @@ class ServerConfig(Model):
 
         Args:
             of_all: `tls` of the whole file.
-            has_keys: whether callers of gRPC and HTTP need a key (`auth`).
+            has_keys: whether callers of gRPC and HTTP need a key, and administrators a token
+                (`auth`).
         """
         found: list[str] = []
         for name, listener in self.listeners.items():
@@ -162,10 +163,12 @@ class ServerConfig(Model):
             path = f"server.{name}"
             reachable = f"{path}.address {listener.address} is reachable from outside"
             if name == "admin":
-                if tls is None or not tls.requires_clients:
+                if tls is None or not (tls.requires_clients or has_keys):
                     found.append(
-                        f"{reachable}, where it takes mTLS: bind to a loopback address, or give"
-                        f" {path}.tls a client_ca_file with client_certificates: required"
+                        f"{reachable}, where it takes TLS and tokens of administrators (auth), or"
+                        f" mTLS: bind to a loopback address, or give {path} `tls`, and the file"
+                        f" `auth`; or {path}.tls a client_ca_file with client_certificates:"
+                        " required"
                     )
                 continue
             missing: list[str] = []

@@ -226,12 +226,19 @@ def read_rows(
     *,
     newest_first: bool = False,
     limit: int | None = None,
+    before: int | None = None,
 ) -> Iterator[Row]:
     """Entries by their number, a few thousand in memory at a time. On SQLite columns hold what
-    somebody has put in them, whatever their type."""
+    somebody has put in them, whatever their type.
+
+    Args:
+        before: only those with a smaller number.
+    """
     columns = [_raw(column.name) for column in audit.c]
     order = audit.c.seq.desc() if newest_first else audit.c.seq
     query = select(*columns).where(*selection.conditions()).order_by(order).limit(limit)
+    if before is not None:
+        query = query.where(audit.c.seq < before)
     options = {"yield_per": _ROWS_A_FETCH}
     for some in connection.execute(query, execution_options=options).partitions():
         for row in some:

@@ -239,20 +239,25 @@ def test_callers_come_from_outside_with_tls_and_keys_only(
     assert ("(auth)" in line) == (not has_keys)
 
 
-def test_admin_comes_from_outside_with_required_certificates_only(files: TlsFiles) -> None:
-    def lines(**admin: Any) -> list[str]:
-        return exposed(files, {"admin": {"address": OUTSIDE, **admin}}, has_keys=True)
+def test_admin_comes_from_outside_with_certificates_or_tokens_only(files: TlsFiles) -> None:
+    def lines(*, has_keys: bool, **admin: Any) -> list[str]:
+        return exposed(files, {"admin": {"address": OUTSIDE, **admin}}, has_keys=has_keys)
 
-    for refused in (
-        {},
+    plain: tuple[dict[str, Any], ...] = ({}, {"proxy_terminates_tls": True})
+    some: tuple[dict[str, Any], ...] = (
         {"tls": files.settings()},
         {"tls": files.settings(clients="optional")},
-        {"proxy_terminates_tls": True},
-    ):
-        (line,) = lines(**refused)
+    )
+    for refused in (*plain, *some):
+        (line,) = lines(has_keys=False, **refused)
         assert line.startswith("server.admin.address 0.0.0.0:1 is reachable from outside")
         assert "client_ca_file" in line
-    assert lines(tls=files.settings(clients="required")) == []
+        assert "`auth`" in line
+    for refused in plain:
+        assert lines(has_keys=True, **refused)
+    for allowed in some:
+        assert lines(has_keys=True, **allowed) == []
+    assert lines(has_keys=False, tls=files.settings(clients="required")) == []
 
 
 def test_sockets_of_this_machine_need_nothing(files: TlsFiles) -> None:

@@ -414,7 +414,7 @@ async def test_database_that_hangs_keeps_nobody(monkeypatch: pytest.MonkeyPatch)
     for number in range(10_000):
         trail.note("config.loaded", at_us=number, actor="relay")
     took_s = time.perf_counter() - began_s
-    assert took_s < 1.0
+    assert took_s < 5.0  # it hangs for ten
     assert trail.describe()["lost"] == 9900
     await trail.aclose()
     goes_on.set()

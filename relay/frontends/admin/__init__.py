@@ -1,0 +1,1 @@
+"""The administration's HTTP API, on the admin listener."""
