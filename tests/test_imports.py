@@ -78,7 +78,6 @@ MAY_USE: dict[str, set[str]] = {
     "administering": LEAVES | {"administration", "auditing", "config", "governance"},
     "administration": LEAVES | {"governance", "store"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
-    "administering": {"administration", "auditing", "config", "governance.access"},
     "admin_office": {
         "administering",
         "auditing",
