@@ -75,7 +75,6 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_syslog",
         "governance.pepper",
     },
-    "administering": LEAVES | {"administration", "auditing", "config", "governance"},
     "administration": LEAVES | {"governance", "store"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "admin_office": {

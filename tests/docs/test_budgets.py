@@ -17,7 +17,7 @@ from relay.governance.alerts import Crossing, payload
 from relay.governance.webhook import sign
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = [page for page in (DOCS / "governance.md", DOCS / "parts" / "budgets.md") if page.is_file()]
+PAGES = [page for page in (DOCS / "governance.md", DOCS / "budgets.md") if page.is_file()]
 SECRET = b"canary-webhook-0123456789abcdefgh"
 
 
