@@ -83,7 +83,6 @@ MAY_USE: dict[str, set[str]] = {
     },
     "administration": LEAVES | {"governance", "store"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
-    "administering": {"administration", "auditing", "config", "governance.access"},
     "admin_office": {
         "administering",
         "auditing",
