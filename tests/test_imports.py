@@ -82,6 +82,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.pepper",
     },
     "administration": LEAVES | {"governance", "store"},
+    "administering": {"administration", "auditing", "config", "governance.access"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "admin_office": {
         "administering",

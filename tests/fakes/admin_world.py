@@ -4,7 +4,7 @@ administration's API over them."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class World:
                 "administrator_id": clerk.row["id"],
             }
         own = self.places["own"]
-        bound: dict[str, Mapping[str, str]] = {
+        bound: dict[str, dict[str, Any]] = {
             "whole": {},
             "organisation": {"organisation": own["organisation_id"]},
             "team": {"team": own["team_id"]},
