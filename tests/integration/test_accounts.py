@@ -82,6 +82,7 @@ async def accounts(
     document = {
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}", "sync_ms": 50},
+        "audit": {"anchor": str(tmp_path / "audit.anchor")},
         "budgets": {"default_max_tokens": 100},
         "providers": {
             "lab": provider(upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True)

@@ -81,6 +81,7 @@ async def test_killed_at_any_instant(
     document: dict[str, Any] = {
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}"},
+        "audit": {"anchor": str(tmp_path / "audit.anchor")},
         "providers": {"lab": provider(upstream.url, ca_file=ca_file, prices=prices)},
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m1"}]}},
     }
