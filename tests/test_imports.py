@@ -69,8 +69,6 @@ MAY_USE: dict[str, set[str]] = {
         "config.store",
         "governance.alerts",
         "governance.audit_chain",
-        "governance.invoice",
-        "governance.money",
         "governance.periods",
     },
     "target_news": {"resilience.breaker", "target_state"},
@@ -84,8 +82,8 @@ MAY_USE: dict[str, set[str]] = {
         "governance.pepper",
     },
     "administration": LEAVES | {"governance", "store"},
-    "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "administering": {"administration", "auditing", "config", "governance.access"},
+    "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "admin_office": {
         "administering",
         "auditing",

@@ -88,7 +88,8 @@ class RelayProcess:
             timeout_s = START_TIMEOUT_S if is_alone else WORKERS_TIMEOUT_S
             line = await self.logged("serving", timeout_s=timeout_s)
         except BaseException:
-            self._process.kill()
+            if self._process.returncode is None:
+                self._process.kill()
             await self._process.wait()
             await asyncio.gather(*self._readers)
             raise

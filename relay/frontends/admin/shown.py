@@ -24,7 +24,8 @@ _DETAILS: Final = frozenset(
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """Without what is the store's alone; JSON that is kept as text is JSON again."""
-    found = {name: value for name, value in row.items() if name not in _NOT_SHOWN}
+    # `str`: SQLAlchemy names columns by a kind of its own, which is no key of JSON.
+    found = {str(name): value for name, value in row.items() if name not in _NOT_SHOWN}
     for name in _AS_JSON:
         if isinstance(found.get(name), str):
             found[name] = orjson.loads(found[name])
