@@ -19,8 +19,8 @@ from relay.administering import desk_of
 from relay.auditing import trail_of
 from relay.config import Config
 from relay.frontends.admin.api import OPENAPI, AdminApi
-from relay.frontends.admin.route import Route
-from relay.frontends.admin.routes import BASE, ROUTES
+from relay.frontends.admin.route import BASE, Route
+from relay.frontends.admin.routes import ROUTES
 from relay.frontends.admin_app import Asgi, State
 from relay.governance.access import peppers_of
 from relay.governance.audit_trail import AuditTrail, Trail

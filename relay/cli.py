@@ -38,6 +38,7 @@ from relay.commands.demo import demo as run_demo
 from relay.commands.replay import ReplayError
 from relay.commands.replay import replay as run_replay
 from relay.commands.store import app as store_app
+from relay.commands.usage import app as usage_app
 from relay.config import ConfigError, json_schema
 from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
 from relay.emulator.main import run as run_emulator
@@ -55,6 +56,7 @@ app.add_typer(audit_app, name="audit")
 for _name, _app in ADMINISTRATION.items():
     app.add_typer(_app, name=_name)
 app.add_typer(store_app, name="store")
+app.add_typer(usage_app, name="usage")
 _out = Console()
 _err = Console(stderr=True)
 

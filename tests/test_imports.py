@@ -69,6 +69,8 @@ MAY_USE: dict[str, set[str]] = {
         "config.store",
         "governance.alerts",
         "governance.audit_chain",
+        "governance.invoice",
+        "governance.money",
         "governance.periods",
     },
     "target_news": {"resilience.breaker", "target_state"},
@@ -172,6 +174,9 @@ MAY_USE: dict[str, set[str]] = {
         "governance.periods",
         "store.audit_store",
         "store.base",
+        "store.usage_fields",
+        "store.usage_files",
+        "store.usage_query",
         # Both ends of a WebSocket that is handed through; the one that a client opened is no
         # provider's, but the same bounds hold for it.
         "transport.websocket",

@@ -27,6 +27,7 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     "budget.read": frozenset(ROLES),
     "usage.read": frozenset(ROLES),
     "usage.export": frozenset({OWNER, ADMIN, BILLING, AUDITOR}),
+    "usage.delete": frozenset({OWNER}),
     "audit.read": frozenset({OWNER, AUDITOR}),
     "state.read": frozenset({OWNER, ADMIN, AUDITOR, VIEWER}),
     "administrator.write": frozenset({OWNER, ADMIN}),

@@ -83,13 +83,14 @@ def checked(name: str, *, is_filter: bool = False) -> str:
     Raises:
         UsageError
     """
+    field_name = "where" if is_filter else "by"
     if name.startswith("label:"):
         if not 0 < len(name) - 6 <= MAX_LABEL or "\0" in name:
-            raise UsageError(f"label:NAME has a name of 1 to {MAX_LABEL} characters")
+            raise UsageError(f"{field_name}: label:NAME has a name of 1 to {MAX_LABEL} characters")
         return name
     known = DIMENSIONS[: -len(TIMES)] if is_filter else DIMENSIONS
     if name not in known or name == "label:NAME":
-        raise UsageError(f"{name[:64]!r} is none of {', '.join(known)}")
+        raise UsageError(f"{field_name}: {name[:64]!r} is none of {', '.join(known)}")
     return name
 
 

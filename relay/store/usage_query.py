@@ -145,6 +145,18 @@ def ask(connection: Connection, query: UsageQuery) -> UsageReport:
     )
 
 
+def as_data(report: UsageReport) -> dict[str, Any]:
+    """For programs: JSON values."""
+    return {
+        "groups": [
+            {"by": dict(group.by), "names": dict(group.names), **group.sums}
+            for group in report.groups
+        ],
+        "total": dict(report.total),
+        "has_more": report.has_more,
+    }
+
+
 def _checked(query: UsageQuery) -> tuple[str, ...]:
     by = tuple(checked(name) for name in query.by)
     if len(by) > MAX_BY or len(set(by)) != len(by):

@@ -14,6 +14,7 @@ from relay.administration.roles import Actor
 
 Schema = dict[str, Any]
 
+BASE: Final = "/admin/v1"
 _PART: Final = "([0-9A-Za-z_]{1,64})"
 NOTHING: Final[Mapping[str, Schema]] = {}
 

@@ -11,11 +11,10 @@ from relay.administration.faults import Invalid
 from relay.administration.roles import PERMISSIONS, Actor
 from relay.frontends.admin import schemas
 from relay.frontends.admin.audit_list import audit_list
-from relay.frontends.admin.route import Asked, Route, Schema
+from relay.frontends.admin.route import BASE, Asked, Route, Schema
 from relay.frontends.admin.shown import made, named, page_asked, page_shown, shown
+from relay.frontends.admin.usage_routes import USAGE_ROUTES
 from relay.governance.money import micro_from_dollars
-
-BASE: Final = "/admin/v1"
 
 _Lister = Callable[..., list[dict[str, Any]]]
 _Shower = Callable[[Desk, Actor, str], dict[str, Any]]
@@ -462,4 +461,5 @@ ROUTES: Final[tuple[Route, ...]] = (
         outcome={"type": "string", "enum": ["done", "denied", "failed"]},
         **_PAGE,
     ),
+    *USAGE_ROUTES,
 )

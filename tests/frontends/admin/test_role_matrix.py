@@ -54,6 +54,9 @@ MATRIX: Final[dict[str, tuple[str, str]]] = {
     "POST /administrators": (CHANGES, "whole organisation team"),
     "POST /administrators/{administrator_id}/rotate": (CHANGES, "whole organisation team"),
     "POST /administrators/{administrator_id}/revoke": (CHANGES, "whole organisation team"),
+    "GET /usage": (ALL, "whole organisation team"),
+    "GET /usage/export": ("owner admin billing auditor", "whole organisation team"),
+    "POST /usage/forget": ("owner", "whole organisation team"),
     "GET /me": (ALL, "whole organisation team"),
     "POST /me/rotate": (ALL, "whole organisation team"),
     "GET /audit": ("owner auditor", "whole"),
@@ -132,7 +135,7 @@ async def test_a_route_by_everybody_everywhere(route: Route, world: World, tmp_p
             else:
                 expected = 204 if route.answer is None else route.status
                 assert told.status_code == expected, f"{case}: {told.text}"
-                if route.answer is not None:
+                if route.answer is not None and route.content_type == "application/json":
                     assert faults(route.answer, told.json()) == [], case
 
 
