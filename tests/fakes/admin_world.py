@@ -4,7 +4,7 @@ administration's API over them."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ PARTS = ("whole", "organisation", "team")
 class Clock:
     """Microseconds since 1970; every look is one later, so that rows have an order."""
 
-    def __init__(self) -> None:
-        self.now_us = NOW_US
+    def __init__(self, now_us: int = NOW_US + 3_600_000_000) -> None:
+        self.now_us = now_us
 
     def __call__(self) -> int:
         self.now_us += 1
@@ -71,7 +71,7 @@ class World:
         make_ready(url)
         engine = engine_for(url)
         try:
-            self._fill(desk_over(engine))
+            self._fill(desk_over(engine, Clock(NOW_US)))
         finally:
             engine.dispose()
 
@@ -101,7 +101,7 @@ class World:
                 "administrator_id": clerk.row["id"],
             }
         own = self.places["own"]
-        bound: dict[str, Mapping[str, str]] = {
+        bound: dict[str, dict[str, Any]] = {
             "whole": {},
             "organisation": {"organisation": own["organisation_id"]},
             "team": {"team": own["team_id"]},
