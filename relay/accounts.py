@@ -34,6 +34,7 @@ from relay.governance.limit_desk import LimitDesk
 from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import PriceSheet
 from relay.governance.refusals import Refusals
+from relay.governance.retention_task import RetentionTask
 from relay.governance.tenant import Tenants
 from relay.governance.visits import Visits
 from relay.governance.webhook import Webhook
@@ -43,6 +44,7 @@ from relay.store.engine import engine_for, make_ready
 from relay.store.limit_store import LimitStore
 from relay.store.open_store import open_ledger, open_limits
 from relay.store.outbox_store import OutboxStore
+from relay.store.retention import Retention
 
 _log = structlog.get_logger("relay.accounts")
 
@@ -75,6 +77,7 @@ class Accounts:
         """Who keeps the directory of keys; None where none are needed."""
         self._trail: AuditTrail | None = None
         self._alerts: AlertTask | None = None
+        self._retention: RetentionTask | None = None
         self._store: LedgerStore | None = None
         self._limits: LimitStore | None = None
         self._desk: LimitDesk | None = None
@@ -148,6 +151,11 @@ class Accounts:
         if self.access is not None:
             self._alerts = _alerts(config, engine)
             self._alerts.start()
+        if (days := where.retention_days) is not None and not self._worker:
+            self._retention = RetentionTask(
+                lambda pause: Retention(engine, days, pause), self.trail, wall_us
+            )
+            self._retention.start()
 
     def reload(self, config: Config) -> None:
         """Prices, limits and budgets' rules of another configuration hold from now on; where the
@@ -210,7 +218,8 @@ class Accounts:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        for part in (self._alerts, self._store, self._limits, self.access, self._trail):
+        background = (self._retention, self._alerts)
+        for part in (*background, self._store, self._limits, self.access, self._trail):
             if part is not None:
                 await part.aclose()
         if self._engine is not None:

@@ -64,7 +64,13 @@ MAY_USE: dict[str, set[str]] = {
     "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
     "governance": LEAVES | {"config", "outcome", "prices", "redaction", "routing.catalog", "store"},
     "resilience": set(),
-    "store": {"config.limits", "config.store", "governance.alerts", "governance.audit_chain"},
+    "store": {
+        "config.limits",
+        "config.store",
+        "governance.alerts",
+        "governance.audit_chain",
+        "governance.periods",
+    },
     "target_news": {"resilience.breaker", "target_state"},
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
@@ -76,6 +82,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.pepper",
     },
     "administration": LEAVES | {"governance", "store"},
+    "administering": {"administration", "auditing", "config", "governance.access"},
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "admin_office": {
         "administering",

@@ -33,6 +33,14 @@ class StoreConfig(Model):
         True, description="writes down every generation and attempt; budgets need it"
     )
 
+    retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="generations older than that are deleted once a day; what budgets were charged"
+        " stays; null: nothing is deleted",
+    )
+
     _secrets = field_validator("url", "redis", mode="before")(expand_secret)
 
     @field_validator("url")

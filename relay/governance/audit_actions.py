@@ -35,6 +35,11 @@ UNPRICED_REFUSED: Final = "unpriced.refused"
 TOKENS_CAPPED: Final = "tokens.capped"
 """A budget set the greatest length of an answer."""
 
+USAGE_PURGED: Final = "usage.purged"
+"""Old accounts were deleted; by the relay itself, or by an administrator."""
+USAGE_FORGOTTEN: Final = "usage.forgotten"
+"""Labels, sessions, turns and traces were blanked, for somebody's request."""
+
 AUDIT_LOST: Final = "audit.lost"
 """Entries that could not be written; `detail` says how many of which action."""
 ANCHOR_REFUSED: Final = "anchor.refused"

@@ -1,4 +1,5 @@
-"""What the counters of budgets must be: sums over generations, which are the truth."""
+"""What the counters of budgets must be: sums over generations, which are the truth, and what is
+kept of those that were deleted (`relay.store.retention`)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection, case, func, select
 
-from relay.store.schema import budget_periods, generations
+from relay.store.schema import budget_periods, deleted_sums, generations
 
 
 class Difference(NamedTuple):
@@ -58,7 +59,8 @@ def differences(connection: Connection) -> list[Difference]:
 
 
 def sums(connection: Connection) -> _Sums:
-    """Settled, reserved and overrun of every budget in every period, by its generations."""
+    """Settled, reserved and overrun of every budget in every period, by its generations and those
+    that were deleted."""
     of = generations.c
     is_open = of.state == "open"
     beyond = of.settled_micro - of.reserved_micro
@@ -78,4 +80,11 @@ def sums(connection: Connection) -> _Sums:
             one = found[budget_id, period_start_s]
             for index, amount in enumerate(amounts):
                 one[index] += int(amount or 0)
+    kept = deleted_sums.c
+    for budget_id, period_start_s, settled_micro, overrun_micro in connection.execute(
+        select(kept.budget_id, kept.period_start_s, kept.settled_micro, kept.overrun_micro)
+    ):
+        one = found[budget_id, period_start_s]
+        one[0] += settled_micro
+        one[2] += overrun_micro
     return {key: (one[0], one[1], one[2]) for key, one in found.items()}

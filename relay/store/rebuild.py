@@ -26,7 +26,8 @@ def drifts(connection: Connection, *, kept_since_s: int = 0) -> list[Difference]
     Args:
         connection: in a transaction that shows one moment's state (`relay.store.engine.reading`).
         kept_since_s: of periods that began earlier, `total` among them, generations may have been
-            deleted, so that nothing can be said of them; 0 where none ever were.
+            deleted by other means than `relay.store.retention`, which keeps their sums, so that
+            nothing can be said of them; 0 where none ever were.
     """
     return [one for one in differences(connection) if one.period_start_s >= kept_since_s]
 

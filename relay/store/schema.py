@@ -172,8 +172,19 @@ budget_periods = Table(
     Column("alerted_percent", Integer, nullable=False, server_default="0"),
     CheckConstraint("reserved_micro >= 0", name="reserved"),
 )
-"""What was spent and is put aside of a budget in one period: always the sum over `generations`.
-`overrun_micro` is the part of what was spent that no reservation covered."""
+"""What was spent and is put aside of a budget in one period: always the sum over `generations`,
+with `deleted_sums`. `overrun_micro` is the part of what was spent that no reservation covered."""
+
+deleted_sums = Table(
+    "deleted_sums",
+    metadata,
+    Column("budget_id", String(32), primary_key=True),
+    Column("period_start_s", BigInteger, primary_key=True),
+    Column("settled_micro", BigInteger, nullable=False),
+    Column("overrun_micro", BigInteger, nullable=False),
+    Column("generations", BigInteger, nullable=False),
+)
+"""What generations that are deleted had of each: added in the transaction that deletes them."""
 
 instances = Table(
     "instances",

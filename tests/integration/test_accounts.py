@@ -82,6 +82,7 @@ async def accounts(
     document = {
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}", "sync_ms": 50},
+        "audit": {"anchor": str(tmp_path / "audit.anchor")},
         "budgets": {"default_max_tokens": 100},
         "providers": {
             "lab": provider(upstream.url, ca_file=ca_file, prices=PRICES, passthrough=True)
@@ -147,8 +148,8 @@ async def test_a_session_is_booked_by_generation(accounts: Accounts) -> None:
 async def test_hard_budget_stops_exactly(accounts: Accounts) -> None:
     rows = accounts.rows
     team_id = rows.team(rows.organisation())
+    budget_id = rows.budget("team", team_id, 10_000)  # before the key: whoever knows that knows it
     _, key = rows.key(team_id)
-    budget_id = rows.budget("team", team_id, 10_000)
     await accounts.known(key)
     answers = await asyncio.gather(*[chat(accounts, key) for _ in range(40)])
     statuses = [answer.status_code for answer in answers]
@@ -185,8 +186,8 @@ async def test_revoked_key_is_refused_within_a_second(accounts: Accounts) -> Non
 async def test_nothing_is_left_open(accounts: Accounts) -> None:
     rows = accounts.rows
     team_id = rows.team(rows.organisation())
-    _, key = rows.key(team_id)
     rows.budget("team", team_id, 1_000_000)
+    _, key = rows.key(team_id)
     await accounts.known(key)
     tasks = [asyncio.create_task(chat(accounts, key)) for _ in range(10)]
     await asyncio.sleep(0)

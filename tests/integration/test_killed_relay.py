@@ -74,13 +74,14 @@ async def test_killed_at_any_instant(
     engine = engine_for(url)
     rows = Rows(engine)
     team_id = rows.team(rows.organisation())
-    _, key = rows.key(team_id)
     budget_id = rows.budget("team", team_id, 10**12)
+    _, key = rows.key(team_id)
     upstream.default = answer_slowly
     prices = {"m1": {"input": 0.0, "output": float(OUTPUT_MICRO)}}
     document: dict[str, Any] = {
         "store": {"url": url},
         "auth": {"pepper": "${THE_PEPPER}"},
+        "audit": {"anchor": str(tmp_path / "audit.anchor")},
         "providers": {"lab": provider(upstream.url, ca_file=ca_file, prices=prices)},
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m1"}]}},
     }
