@@ -69,6 +69,8 @@ MAY_USE: dict[str, set[str]] = {
         "config.store",
         "governance.alerts",
         "governance.audit_chain",
+        "governance.invoice",
+        "governance.money",
         "governance.periods",
     },
     "target_news": {"resilience.breaker", "target_state"},
