@@ -177,8 +177,9 @@ class Accounts:
     async def _begin(self, store: LedgerStore, admission: Admission) -> None:
         """Take the lease; what cannot be reached now is tried again later, and nothing is admitted
         until then."""
+        where = place(self._worker, self._config.server.grpc.address)
         try:
-            await store.start(instance_id(), place(self._worker), wall_us(), self._lease_s)
+            await store.start(instance_id(), where, wall_us(), self._lease_s)
         except StoreUnavailable as error:
             if admission.is_open:
                 _log.error("accounts_unavailable", why=str(error))

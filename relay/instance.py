@@ -9,6 +9,7 @@ from typing import Final
 
 MAX_PLACE: Final = 128
 """Characters that the ledger has for it."""
+MAX_ADDRESS: Final = 64
 
 _made: tuple[int, str] = (0, "")
 
@@ -26,15 +27,17 @@ def instance_id() -> str:
     return name
 
 
-def place(worker: int | None) -> str:
-    """Where a worker runs: host name and its number there, such as `relay-7f9c/2`.
+def place(worker: int | None, address: str) -> str:
+    """Where a worker runs: host name, address and its number there, such as
+    `relay-7f9c/0.0.0.0:50051/2`.
 
     At most one process at a time is at a place, so who starts there knows that what an earlier one
-    left open is nobody's any more. That takes host names that differ, as those of machines, pods
-    and containers do.
+    left open is nobody's any more. The address tells relays of one machine apart, which may share
+    a database; host names of machines, pods and containers differ.
 
     Args:
         worker: number among those of one supervisor, from 0; None for the only one, which is 0 too.
+        address: that the relay listens at, as it is configured: `server.grpc.address`.
     """
-    suffix = f"/{worker or 0}"
+    suffix = f"/{address[-MAX_ADDRESS:]}/{worker or 0}"
     return socket.gethostname()[: MAX_PLACE - len(suffix)] + suffix

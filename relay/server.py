@@ -446,7 +446,7 @@ class Worker:
             action,
             at_us=time.time_ns() // 1000,
             actor=actions.RELAY,
-            subject=place(self._number),
+            subject=place(self._number, self._config.server.grpc.address),
             outcome=outcome,
             detail=detail,
         )

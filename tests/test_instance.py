@@ -40,12 +40,16 @@ def test_a_fork_is_another_process() -> None:
     assert theirs != mine == instance_id()
 
 
-def test_places_of_one_machine_differ_by_number() -> None:
-    assert place(None) == place(0) == f"{socket.gethostname()}/0"
-    assert place(3) == f"{socket.gethostname()}/3"
+def test_places_of_one_machine_differ_by_number_and_address() -> None:
+    host = socket.gethostname()
+    assert place(None, "127.0.0.1:1") == place(0, "127.0.0.1:1") == f"{host}/127.0.0.1:1/0"
+    assert place(3, "127.0.0.1:1") == f"{host}/127.0.0.1:1/3"
+    assert place(3, "127.0.0.2:1") == f"{host}/127.0.0.2:1/3"
 
 
-def test_a_long_host_name_leaves_room_for_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_names_leave_room_for_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "h" * 200)
-    assert place(63).endswith("h/63")
-    assert len(place(63)) == MAX_PLACE
+    told = place(63, "a" * 300 + ":50051")
+    assert told.startswith("h" * 40)
+    assert told.endswith("a:50051/63")
+    assert len(told) == MAX_PLACE

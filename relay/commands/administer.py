@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,7 @@ InputTpm = Annotated[int | None, typer.Option(min=1, help="tokens of prompts a m
 OutputTpm = Annotated[int | None, typer.Option(min=1, help="tokens of answers a minute")]
 Generations = Annotated[int | None, typer.Option(min=1, help="generations at once")]
 Sessions = Annotated[int | None, typer.Option(min=1, help="sessions at once")]
+Overlap = Annotated[str, typer.Option(help="how long the old secret is good; 0s: no more")]
 Expires = Annotated[str | None, typer.Option(help="after so long, 30d or 12h; never without it")]
 
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
@@ -101,6 +103,13 @@ def _expiry(desk: Desk, after: str | None) -> int | None:
         return desk.now_us() + round(length_s(after) * 1e6)
     except ValueError as error:
         raise Invalid(f"--expires: {error}", "expires") from None
+
+
+def _overlap_s(overlap: str) -> int:
+    try:
+        return round(length_s(overlap))
+    except ValueError as error:
+        raise Invalid(f"--overlap: {error}", "overlap") from None
 
 
 def _micro(usd: str) -> int:
@@ -291,7 +300,7 @@ Tags = Annotated[
 def create_key(
     config: ConfigPath,
     team: Annotated[str, typer.Option(help="id or name of its team")],
-    name: Annotated[str, typer.Option(help="for people")] = "key",
+    name: Annotated[str | None, typer.Option(help="for people; else one is made up")] = None,
     model: Models = None,
     model_tag: ModelTags = None,
     tag: Tags = None,
@@ -333,7 +342,7 @@ def create_key(
             desk,
             actor,
             team,
-            name=name,
+            name=f"key-{secrets.token_hex(3)}" if name is None else name,
             scopes=scopes,
             tags=tag or [],
             limits=limits,
@@ -391,19 +400,13 @@ def change_key(
 def rotate_key(
     config: ConfigPath,
     name: Name,
-    overlap: Annotated[str, typer.Option(help="how long the old secret is good; 0s: no more")] = (
-        "24h"
-    ),
+    overlap: Overlap = "24h",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Give it another secret, which is shown this once."""
     with _office(config) as (desk, actor):
-        try:
-            overlap_s = round(length_s(overlap))
-        except ValueError as error:
-            raise Invalid(f"--overlap: {error}", "overlap") from None
-        made = keys.rotate_key(desk, actor, name, overlap_s=overlap_s)
+        made = keys.rotate_key(desk, actor, name, overlap_s=_overlap_s(overlap))
         _made(made, "rotated key", quiet=quiet, as_json=as_json)
 
 
@@ -542,6 +545,20 @@ def list_administrators(config: ConfigPath, as_json: AsJson = False) -> None:
     columns = ("id", "name", "role", "organisation_id", "team_id", "expires_at_us", "revoked_at_us")
     with _office(config) as (desk, actor):
         _show(administrators.administrators(desk, actor), columns, as_json=as_json)
+
+
+@admins_app.command("rotate")
+def rotate_administrator(
+    config: ConfigPath,
+    name: Name,
+    overlap: Overlap = "24h",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make another token with the same rights and the same end, which is shown this once."""
+    with _office(config) as (desk, actor):
+        made = administrators.rotate_administrator(desk, actor, name, overlap_s=_overlap_s(overlap))
+        _made(made, "rotated administrator", quiet=quiet, as_json=as_json)
 
 
 @admins_app.command("revoke")

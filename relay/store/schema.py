@@ -195,7 +195,8 @@ instances = Table(
     Column("lease_until_us", BigInteger, nullable=False),
 )
 """Workers that run, each with its lease: what one leaves open is settled by the others after it.
-`place` is host and number of the worker: its successor there knows at once that it is gone."""
+`place` is host, address and number of the worker: its successor there knows at once that it is
+gone."""
 
 generations = Table(
     "generations",

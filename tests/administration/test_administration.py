@@ -40,6 +40,19 @@ class Clock:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     url = f"sqlite:///{tmp_path / 'relay.db'}"
     make_ready(url)
+    yield from desk_of(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """Over each database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("desk")
+    else:
+        yield from desk_of(request.getfixturevalue("postgres_url"))
+
+
+def desk_of(url: str) -> Iterator[Desk]:
     engine = engine_for(url)
     yield Desk(engine, audit=AuditStore(engine, KEY), pepper=PEPPER, now_us=Clock())
     engine.dispose()
@@ -53,7 +66,8 @@ def told(desk: Desk) -> list[tuple[str, str, dict[str, Any]]]:
         ]
 
 
-def test_a_key_from_organisation_to_revocation(desk: Desk) -> None:
+def test_a_key_from_organisation_to_revocation(any_desk: Desk) -> None:
+    desk = any_desk
     organisation = teams.create_organisation(desk, OWNER, "acme")
     team = teams.create_team(desk, OWNER, "acme", "voice", {"rpm": 60})
     made = keys.create_key(desk, OWNER, "voice", name="bot", scopes={"models": ["fast"]})
@@ -132,7 +146,8 @@ def test_a_wrong_key_names_its_field(desk: Desk, values: dict[str, Any], field: 
     assert keys.keys(desk, OWNER) == []
 
 
-def test_names_are_unique_where_they_are_looked_up(desk: Desk) -> None:
+def test_names_are_unique_where_they_are_looked_up(any_desk: Desk) -> None:
+    desk = any_desk
     teams.create_organisation(desk, OWNER, "acme")
     teams.create_organisation(desk, OWNER, "other")
     with pytest.raises(Conflict):
@@ -145,7 +160,8 @@ def test_names_are_unique_where_they_are_looked_up(desk: Desk) -> None:
         keys.create_key(desk, OWNER, "vice", name="k")
 
 
-def test_budgets_show_what_is_spent(desk: Desk) -> None:
+def test_budgets_show_what_is_spent(any_desk: Desk) -> None:
+    desk = any_desk
     teams.create_organisation(desk, OWNER, "acme")
     team = teams.create_team(desk, OWNER, "acme", "voice")
     row = budgets.create_budget(desk, OWNER, "team", "voice", period="total", limit_micro=5_000_000)
@@ -183,7 +199,8 @@ def test_a_wrong_budget_names_its_field(desk: Desk, more: dict[str, Any], field:
     assert raised.value.field == field
 
 
-def test_an_administrator_is_known_by_his_token(desk: Desk) -> None:
+def test_an_administrator_is_known_by_his_token(any_desk: Desk) -> None:
+    desk = any_desk
     teams.create_organisation(desk, OWNER, "acme")
     made = administrators.create_administrator(desk, OWNER, "ann", "admin", organisation="acme")
     peppers = Peppers(PEPPER)
@@ -201,7 +218,8 @@ def test_an_administrator_is_known_by_his_token(desk: Desk) -> None:
     assert administrators.identify(desk, peppers, made.secret) is None
 
 
-def test_others_do_not_exist_for_who_is_bound(desk: Desk) -> None:
+def test_others_do_not_exist_for_who_is_bound(any_desk: Desk) -> None:
+    desk = any_desk
     mine = teams.create_organisation(desk, OWNER, "mine")
     teams.create_organisation(desk, OWNER, "theirs")
     teams.create_team(desk, OWNER, "theirs", "their team")

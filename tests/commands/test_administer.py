@@ -95,3 +95,23 @@ def test_without_keys_there_is_nothing_to_administer(tmp_path: Path) -> None:
     ran = run(path, "orgs", "list")
     assert ran.exit_code == 1
     assert "there are no keys without it" in ran.stderr
+
+
+def test_keys_without_names_are_given_some(config: Path) -> None:
+    for _ in range(2):
+        good(config, "keys", "create", "--team", "voice", "--create", "--quiet")
+    first, second = json.loads(good(config, "keys", "list", "--json"))
+    assert first["name"] != second["name"]
+    again = run(config, "keys", "create", "--team", "voice", "--name", first["name"])
+    assert again.exit_code == 1
+    assert "another one has the name" in again.stderr
+
+
+def test_an_administrators_token_is_rotated(config: Path) -> None:
+    before = good(config, "admins", "create", "root", "--role", "owner", "--quiet").strip()
+    after = good(config, "admins", "rotate", "root", "--overlap", "0s", "--quiet").strip()
+    assert after.startswith("rta_")
+    assert after != before
+    old, new = json.loads(good(config, "admins", "list", "--json"))
+    assert old["revoked_at_us"] is not None
+    assert (new["name"], new["role"], new["revoked_at_us"]) == ("root", "owner", None)
