@@ -19,6 +19,7 @@ from relay.cli import app
 from relay.commands.store import dump_command, restore_command
 from relay.store import backup as backups
 from relay.store.engine import make_ready
+from relay.store.revisions import HEAD
 from relay.store.sqlite_ledger import SqliteLedger
 from tests.store.accounts import NOW_US, assert_sums, hold, opened, rows, settled
 
@@ -65,11 +66,11 @@ def test_tables_are_made_once(config: Path, file: Path) -> None:
     first = asked("migrate", config=config)
     assert (first.exit_code, first.stdout) == (
         0,
-        "the tables are at revision 1_0001 (before: none)\n",
+        f"the tables are at revision {HEAD} (before: none)\n",
     )
     again = asked("migrate", config=config)
-    assert again.stdout == "the tables are at revision 1_0001; there is nothing to do\n"
-    assert rows(file, "SELECT version_num FROM alembic_version") == [("1_0001",)]
+    assert again.stdout == f"the tables are at revision {HEAD}; there is nothing to do\n"
+    assert rows(file, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
 def test_tables_that_nobody_knows_are_left(config: Path, file: Path) -> None:
@@ -100,7 +101,7 @@ def test_what_is_sound_is_said(config: Path, file: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [
         "relay.db: pages, indices and references are sound",
-        "tables: revision 1_0001",
+        f"tables: revision {HEAD}",
         "generations: 2 settled",
         "budgets: every counter is the sum of its accounts",
     ]
