@@ -14,12 +14,13 @@ from sqlalchemy import Engine, delete, func, insert, select
 
 from relay.store import schema
 from relay.store.counters import sums
-from relay.store.engine import engine_for, migrate, reading, writing
+from relay.store.engine import _upgrade, engine_for, migrate, reading, writing
 from relay.store.rebuild import drifts, repair
 from relay.store.retention import DAY_US, Retention, counted_before, forget, purge
 from relay.store.usage_fields import Selection, UsageError
 from tests.fakes.properties import examples
 from tests.fakes.usage_rows import NOW_US, generation, write
+from tests.store.schema_match import assert_is_schema
 
 _TABLES = (schema.generations, schema.attempts, schema.budget_periods, schema.deleted_sums)
 
@@ -215,3 +216,21 @@ def test_what_was_forgotten_is_not_in_the_file(tmp_path: Path) -> None:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
     assert b"canary-" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_tables_of_before_are_brought_up_with_what_is_in_them(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if database == "sqlite":
+        url = f"sqlite:///{tmp_path / 'relay.db'}"
+    else:
+        url = request.getfixturevalue("empty_postgres_url")
+    engine = engine_for(url, pool_size=1)
+    with writing(engine) as connection:
+        _upgrade(connection, "1_0001")
+    write(engine, old(1, 9, holds=[["k", 0]]))
+    assert migrate(engine)
+    assert_is_schema(engine)
+    assert purge(engine, NOW_US, pause=nothing) == 1
+    engine.dispose()
