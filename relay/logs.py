@@ -1,6 +1,9 @@
 """Structured logs: one JSON object a line on standard error, so that standard output stays ours.
 
 What libraries log through `logging` (uvicorn, asyncio, grpc) takes the same shape, tracebacks too.
+An exception may tell what it was about, so secrets are taken out of tracebacks and of what
+libraries say (`hide_with`); nobody's local variables are shown. Our own lines have none to begin
+with.
 """
 
 from __future__ import annotations
@@ -8,13 +11,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
 
 Level = Literal["debug", "info", "warning"]
+Hide = Callable[[str], str]
+
+_hide: Hide = str
+_TRACEBACKS: Final = frozenset({"exception", "stack"})
 
 
 def configure(*, level: Level = "info") -> None:
@@ -25,6 +33,7 @@ def configure(*, level: Level = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _without_secrets,
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -40,21 +49,37 @@ def configure(*, level: Level = "info") -> None:
     )
 
 
+def hide_with(hide: Hide) -> None:
+    """Take secrets out of tracebacks from now on.
+
+    Args:
+        hide: of any thread; a text without the secrets that it had.
+    """
+    global _hide
+    _hide = hide
+
+
+def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in _TRACEBACKS.intersection(line):
+        line[name] = _hide(str(line[name]))
+    return line
+
+
 class JsonLines(logging.Formatter):
     """A record of the standard library as one JSON object, with the names that structlog uses."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Never with a line break: those of a traceback are within its string."""
         line: dict[str, object] = {
-            "event": record.getMessage(),
+            "event": _hide(record.getMessage()),
             "level": record.levelname.lower(),
             "logger": record.name,
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _hide(self.formatException(record.exc_info))
         if record.stack_info:
-            line["stack"] = record.stack_info
+            line["stack"] = _hide(record.stack_info)
         return _dumps(line).decode()
 
 

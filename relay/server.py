@@ -25,9 +25,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from relay import logs
 from relay.accounts import Accounts
 from relay.admin_office import AdminOffice, mounts_of
-from relay.auditing import described
+from relay.auditing import described, secrets_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.dispatch import Services
 from relay.errors import Draining
@@ -141,6 +142,8 @@ class Worker:
             ConfigError: the configuration names what does not exist.
         """
         self._config = self._started_config = config
+        self._secrets = secrets_of(config)
+        logs.hide_with(self._secrets.hide)
         self._reload_config = reload_config
         self._reuse_port = worker is not None
         self._is_alone = worker is None
@@ -422,6 +425,7 @@ class Worker:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
+        self._secrets.learn(secrets_in(config))
         self.accounts.trail.learn(secrets_in(config))
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)

@@ -19,7 +19,9 @@ from typing import NamedTuple, Self
 
 import structlog
 
+from relay import logs
 from relay.admin_port import AdminPort
+from relay.auditing import secrets_of
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import Emulator, emulated_config, start_emulator, why_emulated
@@ -123,6 +125,7 @@ async def _start_supervisor(
     """
     found = await _find(stack, path)
     config, server = found.config, found.config.server
+    logs.hide_with(secrets_of(config).hide)
     if 0 in (server.grpc.port, server.http.port):
         raise ConfigError("--workers needs fixed ports")
     if config.exposed:  # else one worker after another would die of it

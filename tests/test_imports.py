@@ -230,6 +230,7 @@ MAY_USE: dict[str, set[str]] = {
         "server",
         "supervisor",
         "emulated",
+        "auditing",
         "config",
         "config_warnings",
         "http_server",

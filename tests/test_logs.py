@@ -53,6 +53,36 @@ def test_text_that_is_no_unicode_is_written_too() -> None:
     assert "half a character" in orjson.loads(stream.getvalue())["event"]
 
 
+_TELLING = """
+import logging, sys, structlog
+from relay.governance.known_secrets import KnownSecrets
+from relay.logs import configure, hide_with
+
+def send(headers):
+    local = "of the function " + headers[9:]
+    raise ValueError(f"cannot send {headers}")
+
+configure()
+hide_with(KnownSecrets(["canary-0123456789"]).hide)
+try:
+    send("x-extra: canary-0123456789")
+except ValueError as error:
+    structlog.get_logger().error("bug", exc_info=error)
+    structlog.get_logger().exception("bug")
+    logging.getLogger("lib").error("it was %s", error, exc_info=error, stack_info=True)
+"""
+
+
+def test_tracebacks_hold_neither_secrets_nor_local_variables() -> None:
+    done = subprocess.run([sys.executable, "-c", _TELLING], capture_output=True, check=True)
+    lines = [orjson.loads(line) for line in done.stderr.splitlines()]
+    assert len(lines) == 3
+    assert all("ValueError: cannot send x-extra: ***" in line["exception"] for line in lines)
+    assert lines[2]["event"] == "it was cannot send x-extra: ***"
+    assert b"of the function canary" not in done.stderr
+    assert b"canary-0123" not in done.stderr
+
+
 _PROCESS = """
 import asyncio
 from relay.logs import configure

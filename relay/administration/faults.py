@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from relay.governance.known_secrets import KnownSecrets
+
+_TOKENS: Final = KnownSecrets()
+
 
 class Fault(Exception):
     """Nothing was changed.
 
     Args:
-        message: for whoever asked; holds no secret.
+        message: for whoever asked. What he took for a name may be a key: its secret is taken out.
         field: of the input that is wrong, or "".
     """
 
@@ -15,7 +21,7 @@ class Fault(Exception):
     http_status = 400
 
     def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
+        super().__init__(_TOKENS.hide(message))
         self.field = field
 
 

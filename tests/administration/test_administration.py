@@ -16,6 +16,7 @@ from relay.administration import administrators, budgets, keys, teams
 from relay.administration.desk import Desk
 from relay.administration.faults import Conflict, Denied, Fault, Invalid, NotFound
 from relay.administration.roles import PERMISSIONS, ROLES, Actor
+from relay.governance import token_text
 from relay.governance.audit_chain import AuditKey
 from relay.governance.audit_verify import Verifier
 from relay.governance.pepper import Pepper, Peppers
@@ -293,3 +294,10 @@ def test_the_table_of_roles_is_what_holds(role: str, permission: str) -> None:
             actor.require(permission)
     with pytest.raises(Denied):
         actor.require("nothing.known")
+
+
+def test_a_key_taken_for_a_name_is_not_told_again(desk: Desk) -> None:
+    token = token_text.mint("virtual key")
+    with pytest.raises(NotFound) as told:
+        keys.revoke_key(desk, OWNER, token.text)
+    assert str(told.value) == f"there is no key '{token.text.partition('.')[0]}.***'"

@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,16 +36,21 @@ class RelayProcess:
         document: dict[str, Any],
         *arguments: str,
         host: str = "127.0.0.1",
+        program: Sequence[str] = ("-m", "relay.cli"),
     ) -> None:
         """
         Args:
             directory: where the configuration file is written.
             document: the configuration; its ports are filled in.
             host: loopback address to listen at.
+            program: what Python runs as the `relay` command.
         """
         self.host = host
         self.path = directory / "relay.yaml"
         self._arguments = arguments
+        self._program = program
+        self.raw: list[str] = []
+        """Lines of both, as they came."""
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._changed = asyncio.Condition()
@@ -67,8 +72,7 @@ class RelayProcess:
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "relay.cli",
+            *self._program,
             "serve",
             "-c",
             str(self.path),
@@ -117,7 +121,9 @@ class RelayProcess:
 
     async def _read(self, stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
         while line := await stream.readline():
-            take(line.decode().rstrip())
+            text = line.decode().rstrip()
+            self.raw.append(text)
+            take(text)
             async with self._changed:
                 self._changed.notify_all()
 
