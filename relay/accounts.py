@@ -45,6 +45,8 @@ from relay.store.limit_store import LimitStore
 from relay.store.open_store import open_ledger, open_limits
 from relay.store.outbox_store import OutboxStore
 from relay.store.retention import Retention
+from relay.store.revisions import SchemaError
+from relay.store.sqlite_file import DamagedFile
 
 _log = structlog.get_logger("relay.accounts")
 
@@ -105,6 +107,8 @@ class Accounts:
         url = config.store.url.get_secret_value()
         try:
             await asyncio.to_thread(make_ready, url, config.store.migrate)
+        except (SchemaError, DamagedFile):  # of StoreUnavailable too, and nothing to wait for
+            raise
         except StoreUnavailable as error:
             _log.error("store_unavailable", why=str(error))
         self._engine = engine = engine_for(url)
@@ -176,10 +180,16 @@ class Accounts:
 
     async def _begin(self, store: LedgerStore, admission: Admission) -> None:
         """Take the lease; what cannot be reached now is tried again later, and nothing is admitted
-        until then."""
+        until then.
+
+        Raises:
+            SchemaError, DamagedFile
+        """
         where = place(self._worker, self._config.server.grpc.address)
         try:
             await store.start(instance_id(), where, wall_us(), self._lease_s)
+        except (SchemaError, DamagedFile):
+            raise
         except StoreUnavailable as error:
             if admission.is_open:
                 _log.error("accounts_unavailable", why=str(error))
@@ -193,7 +203,11 @@ class Accounts:
         while True:
             if not admission.is_open:
                 await asyncio.sleep(BEGIN_AGAIN_S)
-                await self._begin(store, admission)
+                try:
+                    await self._begin(store, admission)
+                except (SchemaError, DamagedFile) as error:
+                    # It came while we serve, and is not ours: somebody may yet put that right.
+                    _log.error("accounts_unusable", why=str(error))
                 continue
             try:
                 # First: one whose own lease has run out would sweep itself.

@@ -1,29 +1,92 @@
-"""What one worker puts together: old accounts are deleted by the first of a machine alone."""
+"""Accounts whose database is away, or not ours, when the worker starts."""
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
+import asyncio
+from typing import Any, cast
 
 import pytest
+import structlog
 
-from relay.accounts import Accounts
-from relay.config import parse
+from relay.accounts import BEGIN_AGAIN_S, Accounts
+from relay.config import Config
+from relay.governance.admission import Admission
+from relay.governance.ledger import NullLedger
 from relay.governance.tenant import Tenants
+from relay.store.base import StoreUnavailable
+from relay.store.revisions import SchemaError
+from tests.fakes.virtual_time import on_virtual_time, since_start_s
+
+
+class FakeStore:
+    """Begins when it has failed so often."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.begun_s: float | None = None
+        self.renewed = asyncio.Event()
+
+    async def start(self, *_: Any) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.begun_s = since_start_s()
+
+    async def renew(self, *_: Any) -> None:
+        self.renewed.set()
+
+    async def sweep(self, *_: Any) -> int:
+        return 0
+
+
+class FakeAdmission:
+    is_open = True
 
 
 @pytest.mark.parametrize(
-    ("worker", "days", "deletes"), [(None, 9, True), (0, 9, True), (1, 9, False), (0, None, False)]
+    "failures",
+    [
+        pytest.param([], id="there at once"),
+        pytest.param([StoreUnavailable("away")] * 3, id="away for three seconds"),
+        pytest.param(
+            [StoreUnavailable("away"), SchemaError("another version"), StoreUnavailable("away")],
+            id="of another version when it comes",
+        ),
+    ],
 )
-async def test_the_first_worker_deletes(
-    tmp_path: Path, worker: int | None, days: int | None, deletes: bool
-) -> None:
-    store = {"url": f"sqlite:///{tmp_path / 'relay.db'}", "retention_days": days}
-    accounts = Accounts(
-        parse({"store": store}, {}), worker=worker, tenants=Tenants(), clock=time.monotonic
-    )
-    try:
+def test_it_begins_when_it_can(failures: list[Exception]) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        accounts = Accounts(Config(), worker=None, tenants=Tenants("salt"), clock=loop.time)
+        store, admission = FakeStore(*failures), FakeAdmission()
+        with structlog.testing.capture_logs() as lines:
+            await accounts._begin(cast(Any, store), cast(Admission, admission))
+            assert admission.is_open is not bool(failures)
+            keeping = asyncio.create_task(
+                accounts._keep(cast(Any, store), cast(Admission, admission))
+            )
+            await store.renewed.wait()
+            keeping.cancel()
+            await asyncio.wait([keeping])
+        assert admission.is_open
+        assert store.begun_s == len(failures) * BEGIN_AGAIN_S
+        told = [line["event"] for line in lines]
+        assert told.count("accounts_unavailable") == bool(failures)
+        assert told.count("accounts_unusable") == sum(
+            isinstance(one, SchemaError) for one in failures
+        )
+
+    check()
+
+
+def test_without_a_store_anybody_may_and_nothing_is_booked() -> None:
+    @on_virtual_time
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        accounts = Accounts(Config(), worker=None, tenants=Tenants("salt"), clock=loop.time)
         await accounts.start()
-        assert (accounts._retention is not None) == deletes
-    finally:
+        assert isinstance(accounts.ledger, NullLedger)
+        assert not accounts.gate.needs_keys
         await accounts.aclose()
+
+    check()

@@ -132,14 +132,15 @@ def rotate_administrator(
     (0: no more). Everybody may do so with his own.
 
     Raises:
-        Denied: he has more than the actor. Conflict: he is revoked. NotFound, StoreUnavailable
+        Denied: he has more than the actor, or a token that ends later: with the new one in hand the
+            actor would outlive his own. Conflict: he is revoked. NotFound, StoreUnavailable
     """
     until_us = overlap_us(desk.now_us(), overlap_s)
     with desk.look() as connection:
         row = found(connection, schema.administrators, "administrator", administrator, actor)
     is_own = row["id"] == actor.credential_id and actor.may("self.rotate")
     if not is_own:
-        _require(actor, row)
+        _require(actor, row, row["expires_at_us"])
     kept = ("name", "role", "organisation_id", "team_id", "expires_at_us")
     minted = token_text.mint("administrator")
     above = row["organisation_id"] or ""
@@ -156,14 +157,17 @@ def rotate_administrator(
         return _add(desk, actor, change, minted, {name: row[name] for name in kept})
 
 
-def _require(actor: Actor, row: Row) -> None:
+def _require(actor: Actor, row: Row, until_us: int | None) -> None:
     """
+    Args:
+        until_us: the end of a token that the actor gets by it.
+
     Raises:
         Denied: he has more than the actor, or the actor may change nobody.
     """
     organisation_id, team_id = row["organisation_id"] or "", row["team_id"] or ""
     actor.require("administrator.write", organisation_id, team_id)
-    actor.require_grant(row["role"], organisation_id, team_id, actor.expires_at_us)
+    actor.require_grant(row["role"], organisation_id, team_id, until_us)
 
 
 def revoke_administrator(desk: Desk, actor: Actor, administrator: str) -> None:
@@ -171,7 +175,7 @@ def revoke_administrator(desk: Desk, actor: Actor, administrator: str) -> None:
     with desk.look() as connection:
         row = found(connection, schema.administrators, "administrator", administrator, actor)
     organisation_id = row["organisation_id"] or ""
-    _require(actor, row)
+    _require(actor, row, actor.expires_at_us)  # he gets none
     with desk.change(actor, "administrator.revoked", row["id"], organisation_id) as change:
         set_row(change, schema.administrators, row["id"], revoked_at_us=desk.now_us())
 

@@ -47,12 +47,6 @@ it since only who runs the relay knows whose a name is: whoever binds another's 
 OF_AN_ORGANISATION: Final = frozenset({"team.write"})
 """What whoever is bound to one team may not: what holds for himself is set above him."""
 
-_BELOW: Final = {
-    OWNER: frozenset(ROLES),
-    ADMIN: frozenset({ADMIN, BILLING, AUDITOR, VIEWER}),
-}
-"""Whom a role may make, bound no wider than itself."""
-
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -105,8 +99,13 @@ class Actor:
             Denied: an administrator of this role and part, until then, would have more than this
                 one.
         """
-        if role not in _BELOW.get(self.role, frozenset()):
-            raise Denied(f"the role {self.role} may not make an administrator who is {role}")
+        made = Actor("", role, organisation_id, team_id)
+        more = [one for one in PERMISSIONS if made.may(one) and not self.may(one)]
+        if more:
+            raise Denied(
+                f"the role {self.role} may not make an administrator who is {role}: he could do"
+                f" more ({', '.join(more)})"
+            )
         if not self.sees(organisation_id, team_id):
             raise Denied("an administrator is bound to no more than whoever makes him")
         mine = self.expires_at_us

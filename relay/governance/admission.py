@@ -36,6 +36,7 @@ from relay.governance.grants import granted
 from relay.governance.key_view import KeyView
 from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
 from relay.governance.limit_desk import LimitDesk, payer_of
+from relay.governance.money import dollars
 from relay.governance.price_sheet import PriceSheet
 from relay.governance.visits import Visits
 from relay.routing.catalog import Route, Target
@@ -361,8 +362,9 @@ def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Tar
 def _check_cost(most_micro: int, allowed_micro: int) -> None:
     if most_micro > allowed_micro:
         raise PermissionDenied(
-            f"the request may cost {_usd(most_micro)}, and its key allows {_usd(allowed_micro)}"
-            " for one: ask for a shorter answer (max_tokens), or another model",
+            f"the request may cost ${dollars(most_micro)}, and its key allows"
+            f" ${dollars(allowed_micro)} for one: ask for a shorter answer (max_tokens), or another"
+            " model",
             metadata={"field": "max_tokens"},
         )
 
@@ -370,8 +372,8 @@ def _check_cost(most_micro: int, allowed_micro: int) -> None:
 def _over_budget(spent: BudgetSpent, least_micro: int) -> BudgetExceeded:
     budget_id = spent.hold.budget_id
     return BudgetExceeded(
-        f"the budget {budget_id} has {_usd(max(0, spent.left_micro))} left, and the request may"
-        f" cost {_usd(least_micro)}",
+        f"the budget {budget_id} has ${dollars(max(0, spent.left_micro))} left, and the request may"
+        f" cost ${dollars(least_micro)}",
         metadata={"budget": budget_id},
     )
 
@@ -395,7 +397,3 @@ def _voided(opened: OpenedGeneration, now_us: int) -> SettledGeneration:
         phases="{}",
         attempts=(),
     )
-
-
-def _usd(micro: int) -> str:
-    return f"${micro / 1e6:.6f}"

@@ -36,6 +36,7 @@ from relay.store.base import (
     StoreUnavailable,
     Ticket,
 )
+from relay.timeline import PHASES
 
 _log = structlog.get_logger("relay.ledger")
 
@@ -342,15 +343,7 @@ def _seen(record: AttemptRecord) -> Usage:
     )
 
 
-_UNTIL_CONTENT: Final = (
-    "admission",
-    "route",
-    "race_wait",
-    "pool_wait",
-    "request_sent",
-    "response_headers",
-    "first_content",
-)
+_UNTIL_CONTENT: Final = PHASES[: PHASES.index("first_content") + 1]
 
 
 def _ttft_us(end: GenerationEnd) -> int | None:

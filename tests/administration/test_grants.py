@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -21,7 +22,7 @@ from relay.administration.administrators import (
     revoke_administrator,
     rotate_administrator,
 )
-from relay.administration.faults import Fault
+from relay.administration.faults import Denied, Fault
 from relay.administration.roles import PERMISSIONS, ROLES, Actor
 from relay.store import schema
 from relay.store.engine import engine_for, make_ready
@@ -165,5 +166,37 @@ class Grants(RuleBasedStateMachine):
         assert ids == {secret.removeprefix("rta_").partition(".")[0] for secret in self.makers}
 
 
+@pytest.mark.parametrize("overlap_s", [0, 3600])
+def test_who_ends_makes_no_token_that_does_not(tmp_path: Path, overlap_s: int) -> None:
+    """Found by the machine above: by changing another's token he would have outlived his own."""
+    url = f"sqlite:///{tmp_path / 'relay.db'}"
+    make_ready(url)
+    engine = engine_for(url)
+    clock = Clock()
+    desk = desk_over(engine, clock)
+    ends = create_administrator(
+        desk, OPERATOR, "ends", "owner", expires_at_us=clock.now_us + HOUR_US
+    )
+    stays = create_administrator(desk, OPERATOR, "stays", "owner")
+    actor = identify(desk, PEPPERS, ends.secret)
+    assert actor is not None
+    with pytest.raises(Denied, match="ends no later"):
+        rotate_administrator(desk, actor, stays.row["id"], overlap_s=overlap_s)
+    assert identify(desk, PEPPERS, stays.secret) is not None, "nothing was changed"
+    own = rotate_administrator(desk, actor, ends.row["id"], overlap_s=overlap_s)
+    assert own.row["expires_at_us"] == ends.row["expires_at_us"]
+    engine.dispose()
+
+
 TestGrants = Grants.TestCase
 TestGrants.settings = settings(examples(12, full=300), stateful_step_count=15)
+
+
+def test_a_role_is_given_by_who_may_do_all_that_it_may() -> None:
+    """The log of all organisations is the auditor's and not the admin's."""
+    with pytest.raises(Denied, match=r"audit\.read"):
+        Actor("admin:1", "admin").require_grant("auditor", "", "")
+    Actor("admin:1", "admin").require_grant("auditor", "org_1", "")  # who has it of none
+    with pytest.raises(Denied):
+        Actor("admin:1", "admin").require_grant("owner", "org_1", "")
+    Actor("admin:1", "admin", "org_1").require_grant("billing", "org_1", "team_1")

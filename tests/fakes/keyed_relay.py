@@ -22,6 +22,7 @@ def keyed(folder: Path, document: Document, **auth: Any) -> Document:
     return {
         "store": {"url": f"sqlite:///{folder / 'relay.db'}"},
         "auth": {"pepper": f"${{file:{pepper}}}", "sync_ms": SYNC_MS, **auth},
+        "audit": {"anchor": str(folder / "audit.anchor")},
         **document,
     }
 

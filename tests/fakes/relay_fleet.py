@@ -52,8 +52,8 @@ def shared(document: dict[str, Any], host: str = "127.0.0.1") -> Iterator[dict[s
 
 
 async def all_ready(relay: RelayProcess, workers: int) -> dict[int, int]:
-    """Wait until so many workers serve; their process ids by number, from its log: a relay with
-    `auth` tells its state to administrators alone.
+    """Wait until so many workers serve; their process ids by number. A relay with `auth` tells its
+    state to administrators alone: then they are what its log has told since it was last cleared.
 
     Raises:
         TimeoutError: they do not.
@@ -62,6 +62,10 @@ async def all_ready(relay: RelayProcess, workers: int) -> dict[int, int]:
         while True:
             told = (await admin.get("/readyz")).json()
             if told.get("ready") == workers:
+                state = await admin.get("/admin/state")
+                if state.status_code == 200:
+                    rows = state.json()["workers"]
+                    return {int(number): row["pid"] for number, row in rows.items()}
                 started = [one for one in relay.log if one.get("event") == "worker_started"]
                 return {int(one["worker"]): int(one["pid"]) for one in started}
             await asyncio.sleep(0.05)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from relay.http_server import StartError
 from relay.store.engine import engine_for, make_ready
 from tests.fakes.directory_rows import PEPPER, Rows
 from tests.fakes.h2_server import H2Server, answer, stream_chunks
@@ -95,6 +96,38 @@ async def accounts(
             yield Accounts(running, engine, path)
     finally:
         engine.dispose()
+
+
+@pytest.mark.parametrize("with_keys", [True, False])
+@pytest.mark.parametrize("content", ["damaged", "of another program"])
+async def test_refuses_to_start_over_a_database_that_is_not_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, with_keys: bool
+) -> None:
+    monkeypatch.setenv("THE_PEPPER", PEPPER)
+    path = tmp_path / "relay.db"
+    if content == "damaged":
+        path.write_bytes(b"SQLite format 3\0" + b"no page of any database" * 400)
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9f3c')")
+        connection.commit()
+        connection.close()
+    before = path.read_bytes()
+    document: dict[str, Any] = {"store": {"url": f"sqlite:///{path}"}}
+    if with_keys:
+        document["auth"] = {"pepper": "${THE_PEPPER}"}
+        document["audit"] = {"anchor": str(tmp_path / "audit.anchor")}
+    with pytest.raises(StartError, match="relay store restore"):
+        async with relay_under_test(document):
+            pass
+    if content == "damaged":
+        assert path.read_bytes() == before, "it is never made anew"
+    else:
+        connection = sqlite3.connect(path)
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        connection.close()
+        assert tables == [("alembic_version",)], "nothing of ours is put into it"
 
 
 async def chat(accounts: Accounts, key: str, **more: Any) -> Any:

@@ -235,6 +235,7 @@ async def _edge(folder: Path, store: dict[str, str], **fleet: Any) -> AsyncItera
 
 def _document(lab: MeteredLab, store: dict[str, str], pepper: Path) -> dict[str, Any]:
     first, second = ({"provider": name, "model": "m"} for name in ("lab", "other"))
+    patient = {"connect_ms": 30_000}  # two hundred come at one moment, on a busy machine
     hedge = {"mode": "active", "delay": 1, "max_extra_requests": 1.0, "max_extra_cost": 10.0}
     return {
         "store": store,
@@ -242,8 +243,8 @@ def _document(lab: MeteredLab, store: dict[str, str], pepper: Path) -> dict[str,
         "limits": {"redis_timeout_ms": 5000},
         "providers": {"lab": lab.row(), "other": lab.row()},
         "models": {
-            "fast": {"candidates": [first]},
-            "hedged": {"candidates": [first, second], "hedge": hedge},
+            "fast": {"candidates": [first], "timeouts": patient},
+            "hedged": {"candidates": [first, second], "hedge": hedge, "timeouts": patient},
         },
     }
 

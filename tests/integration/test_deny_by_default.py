@@ -56,6 +56,7 @@ async def relay(
         "server": {"grpc": {"reflection": True}, "http": {"responses_store": {}}},
         "store": {"url": f"sqlite:///{tmp_path / 'relay.db'}"},
         "auth": {"pepper": "${PEPPER}", "sync_ms": 50},
+        "audit": {"anchor": str(tmp_path / "audit.anchor")},
         "providers": {"lab": row},
         "models": {"fast": {"candidates": [{"provider": "lab", "model": "m"}]}},
     }
