@@ -195,9 +195,11 @@ async def _probe_one(
     transport: Transport, name: str, endpoint: Endpoint, mode: HttpMode
 ) -> ProbeResult:
     origin = endpoint.origin._replace(http=mode)
-    request = UpstreamRequest("GET", endpoint.probe_path, list(endpoint.headers), b"")
+    request = UpstreamRequest("GET", endpoint.probe_path, [], b"")
     times_ms: list[float] = []
     try:
+        headers = endpoint.signed("GET", endpoint.probe_path, [], b"", time.time())
+        request = request._replace(headers=headers)
         for _ in range(1 + WARM_REQUESTS):
             began_s = time.monotonic()
             async with asyncio.timeout(PROBE_TIMEOUT_S):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from relay.config.credentials import AnyCredentialConfig, CredentialConfig, StaticConfig
 from relay.config.model import Model
 from relay.config.references import expand, resolve_secret, surroundings
 from relay.transport.base import HttpMode
@@ -46,6 +47,10 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
+
+ServiceTier = Literal["", "default", "priority", "flex", "standard"]
+Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+"""A word of the operator's: `eu`, `us`, `global`, ... Zones are equal or strangers."""
 
 
 class WebSocketConfig(Model):
@@ -89,10 +94,39 @@ class PassthroughConfig(Model):
 class ProviderConfig(Model):
     """One account at one provider. A known name brings its wire, address and quirks along."""
 
+    door: str = Field(
+        "", description="row of the known providers that this is one of; default: its own name"
+    )
     wire: str
     base_url: str
+    resource: str | None = Field(None, description="of Azure: the resource's name")
+    project: str | None = Field(None, description="of Google Cloud: the project's id")
+    api_version: str | None = Field(None, description="of Azure's deployment paths")
+    region: str = Field("", description="part of addresses and signatures where the door has one")
+    data_zone: Zone | None = Field(
+        None,
+        description="where prompts may be processed, as agreed with the provider; never guessed"
+        " from the region; unset: unknown, which is in no zone",
+    )
+    retention: str = Field(
+        "unknown",
+        pattern=r"^(\d{1,5}d|unknown)$",
+        description="how long the provider keeps prompts, in days (`30d`); told, not enforced",
+    )
+    service_tier: ServiceTier = Field("", description="of requests that name none themselves")
+    same_as: dict[str, str] = Field(
+        default_factory=dict,
+        description="this provider's name of a model -> the class of `same_models` that it is of,"
+        " or a word of the operator's own",
+    )
     api_key: SecretStr | None = None
     api_keys: tuple[SecretStr, ...] = ()
+    spread_keys: bool = Field(
+        False, description="sessions are spread over `api_keys`; else the first serves"
+    )
+    credential: CredentialConfig | None = Field(
+        None, description="in the place of api_key: tokens and signatures that the relay renews"
+    )
     auth: AuthStyle = "bearer"
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="sent with every request; values may hold references"
@@ -202,6 +236,19 @@ class ProviderConfig(Model):
                 raise ValueError(f"the value of {called} has characters that no header may carry")
             headers[name.lower()] = SecretStr(text)
         return headers
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> ProviderConfig:
+        if self.credential is not None and self.keys:
+            raise ValueError("credential: there is an api_key as well; give one of the two")
+        return self
+
+    @property
+    def credentials(self) -> AnyCredentialConfig:
+        """How it is asked: `credential`, or the row's keys as one."""
+        if self.credential is not None:
+            return self.credential
+        return StaticConfig(api_keys=self.keys, spread_keys=self.spread_keys)
 
     @property
     def keys(self) -> tuple[SecretStr, ...]:
