@@ -6,6 +6,7 @@ once, so that what is behind needs neither an environment nor a folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -246,4 +247,11 @@ CredentialConfig = Annotated[
     StaticConfig | GoogleConfig | AzureEntraConfig | AwsSigV4Config,
     Field(discriminator="kind"),
 ]
+KINDS: Mapping[str, type[Model]] = {
+    "static": StaticConfig,
+    "google": GoogleConfig,
+    "azure_entra": AzureEntraConfig,
+    "aws_sigv4": AwsSigV4Config,
+}
+
 AnyCredentialConfig = StaticConfig | GoogleConfig | AzureEntraConfig | AwsSigV4Config

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from relay.config.credentials import AnyCredentialConfig, CredentialConfig, StaticConfig
+from relay.config.doors import text_of, zone_of_region
 from relay.config.model import Model
 from relay.config.references import expand, resolve_secret, surroundings
 from relay.transport.base import HttpMode
@@ -114,6 +115,9 @@ class ProviderConfig(Model):
         description="how long the provider keeps prompts, in days (`30d`); told, not enforced",
     )
     service_tier: ServiceTier = Field("", description="of requests that name none themselves")
+    service_tiers: tuple[ServiceTier, ...] = Field(
+        (), description="that can be asked for with a request, beside the usual one"
+    )
     same_as: dict[str, str] = Field(
         default_factory=dict,
         description="this provider's name of a model -> the class of `same_models` that it is of,"
@@ -163,6 +167,11 @@ class ProviderConfig(Model):
         description="hands through what the relay does not translate (files, images, sound, ...):"
         " true, or bounds",
     )
+
+    @field_validator("api_version", mode="before")
+    @classmethod
+    def _version(cls, value: object) -> object:
+        return text_of(value)
 
     @field_validator("passthrough", mode="before")
     @classmethod
@@ -241,6 +250,8 @@ class ProviderConfig(Model):
     def _one_credential(self) -> ProviderConfig:
         if self.credential is not None and self.keys:
             raise ValueError("credential: there is an api_key as well; give one of the two")
+        if self.credential is not None and self.credential.kind == "aws_sigv4" and not self.region:
+            raise ValueError("region: is required for signatures of AWS")
         return self
 
     @property
@@ -250,13 +261,17 @@ class ProviderConfig(Model):
             return self.credential
         return StaticConfig(api_keys=self.keys, spread_keys=self.spread_keys)
 
+    def zone_at(self, door: str) -> str:
+        """Where its models answer, save those whose names say otherwise; empty for unknown."""
+        return zone_of_region(door, self.region, self.data_zone)
+
     @property
     def keys(self) -> tuple[SecretStr, ...]:
         """All credentials of the row, `api_key` first."""
         return ((self.api_key,) if self.api_key else ()) + self.api_keys
 
 
-class PriceConfig(Model):
+class RatesConfig(Model):
     """US dollars per million tokens."""
 
     input: float = Field(ge=0, allow_inf_nan=False)
@@ -270,3 +285,11 @@ class PriceConfig(Model):
         description="of what is put into the provider's cache; default: as `input`",
     )
     output: float = Field(ge=0, allow_inf_nan=False)
+
+
+class PriceConfig(RatesConfig):
+    """Of a model, and of its service tiers where they cost otherwise."""
+
+    tiers: dict[ServiceTier, RatesConfig] = Field(
+        default_factory=dict, description="of requests at a service tier, such as `priority`"
+    )

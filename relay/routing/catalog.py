@@ -35,14 +35,16 @@ from relay.config import (
     PassthroughConfig,
     ProviderConfig,
     ProxyUrl,
+    RatesConfig,
     TimeoutsConfig,
 )
 from relay.config.doors import zone_of
+from relay.config.known import class_of
 from relay.content import GenerateRequest
 from relay.credentials.base import Call, Credential, Desk
 from relay.credentials.build import without_desk
 from relay.errors import MAX_SHOWN_CHARS, CredentialUnavailable, UnknownModel
-from relay.prices import Price, known_price
+from relay.prices import USUAL_TIERS, Price, known_price
 from relay.transport.base import Headers, Origin
 
 _DEFAULT_TIMEOUTS = TimeoutsConfig()
@@ -77,6 +79,8 @@ class Endpoint:
     probe_path: str
     prices: Mapping[str, Price]
     """By model, where the operator gives his own."""
+    tier_prices: Mapping[tuple[str, str], Price]
+    """By model and service tier, likewise."""
     cancel_billing: CancelBilling
     """What a cancelled stream costs."""
     rpm: int | None
@@ -97,12 +101,27 @@ class Endpoint:
     retention: str
     service_tier: str
     """Of requests that name none; empty for the provider's default."""
+    service_tiers: tuple[str, ...]
+    """That can be asked for with a request."""
     same_as: Mapping[str, str]
     """Its names of models -> the classes they are of, by the operator's word."""
 
     def price_of(self, model: str, tier: str = "") -> Price | None:
-        """What the operator says, else what is published, else None."""
-        return self.prices.get(model) or known_price(self.door, model)
+        """What the operator says, else what is published, else None.
+
+        A name of the operator's own (a deployment) costs what the model does that it is said to be.
+
+        Args:
+            tier: a service tier; the operator's price of a model stands for those alone that he
+                gives one of their own.
+        """
+        tier = "" if tier in USUAL_TIERS else tier
+        if model in self.prices:
+            return self.tier_prices.get((model, tier)) if tier else self.prices[model]
+        found = known_price(self.door, model, tier)
+        if found is None and model in self.same_as:
+            found = known_price(self.door, self.same_as[model], tier)
+        return found
 
     def signed(
         self,
@@ -183,7 +202,7 @@ class Target:
         put = object.__setattr__
         put(self, "place", place)
         put(self, "name", f"{place}#{tier}" if tier else place)
-        put(self, "same", endpoint.same_as.get(model, ""))
+        put(self, "same", class_of(endpoint.door, model, endpoint.same_as))
         put(self, "zone", zone_of(endpoint.door, endpoint.data_zone, model))
         put(self, "price", endpoint.price_of(model, tier))
 
@@ -455,13 +474,11 @@ def _endpoint(name: str, row: ProviderConfig, desk: Desk | None) -> Endpoint:
         warm_connections=row.warm_connections,
         max_streams=row.max_streams,
         probe_path=row.probe_path or f"{base_path}/models",
-        prices={
-            model: Price(
-                price.input,
-                price.input if price.cached_input is None else price.cached_input,
-                price.output,
-            )
+        prices={model: _price(rates) for model, rates in row.prices.items()},
+        tier_prices={
+            (model, tier): _price(rates)
             for model, price in row.prices.items()
+            for tier, rates in price.tiers.items()
         },
         cancel_billing=row.cancel_billing,
         rpm=row.rpm,
@@ -471,11 +488,17 @@ def _endpoint(name: str, row: ProviderConfig, desk: Desk | None) -> Endpoint:
         caches_prompts=row.caches_prompts,
         door=row.door or name,
         region=row.region,
-        data_zone=row.data_zone or "",
+        data_zone=row.zone_at(row.door or name),
         retention=row.retention,
         service_tier=row.service_tier,
+        service_tiers=row.service_tiers,
         same_as=row.same_as,
     )
+
+
+def _price(rates: RatesConfig) -> Price:
+    cached = rates.input if rates.cached_input is None else rates.cached_input
+    return Price(rates.input, cached, rates.output)
 
 
 def _digest_of(ca_file: str | None) -> str:
