@@ -28,7 +28,7 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import BudgetRow, holds
+from relay.governance.budget_scopes import BudgetRow, HoldMemo, holds
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
@@ -111,6 +111,7 @@ class Admission:
         self.is_open = True
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
+        self._hold_memo = HoldMemo()
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
         return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
@@ -162,9 +163,8 @@ class Admission:
                 amounts = amounts[-1:]
                 request = _unhedged(request)
         grant = await self._grant(asked, request, view)
-        opened = self._opened(asked, route, request, view, found, now_us)
-        if self._store.notes_first:
-            opened = replace(opened, first=_first(route, bound_of))
+        first = _first(route, bound_of) if self._store.notes_first else None
+        opened = self._opened(asked, route, request, view, found, first, now_us)
         reserved_micro, ticket = 0, 0
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
@@ -180,7 +180,7 @@ class Admission:
             reserved_micro=reserved_micro,
             bound_of=bound_of,
             ticket=ticket,
-            first=opened.first,
+            first=first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
@@ -194,8 +194,10 @@ class Admission:
     def _holds(self, view: KeyView, request: GenerateRequest, now_us: int) -> tuple[Hold, ...]:
         budgets = view.budgets
         if self._tag_budgets is not None and request.policy.tags:
-            budgets += self._tag_budgets(view.organisation_id, request.policy.tags)
-        return holds(budgets, now_us) if budgets else ()
+            of_tags = self._tag_budgets(view.organisation_id, request.policy.tags)
+            if of_tags:
+                return holds(budgets + of_tags, now_us)
+        return self._hold_memo.holds(budgets, now_us) if budgets else ()
 
     async def _grant(
         self, asked: Asked, request: GenerateRequest, view: KeyView | None
@@ -300,6 +302,7 @@ class Admission:
         request: GenerateRequest,
         view: KeyView | None,
         found: tuple[Hold, ...],
+        first: OpenedAttempt | None,
         now_us: int,
     ) -> OpenedGeneration:
         policy = request.policy
@@ -319,6 +322,7 @@ class Admission:
             admitted_at_us=now_us,
             lease_until_us=now_us + LONGEST_US,
             holds=found,
+            first=first,
         )
 
 
