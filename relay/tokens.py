@@ -7,6 +7,8 @@ by the usage that providers report comes with budgets; every number from here is
 
 from __future__ import annotations
 
+import msgspec
+
 from relay.content import FilePart, GenerateRequest, RefusalPart, TextPart, Usage
 
 BYTES_PER_TOKEN = 4
@@ -66,5 +68,20 @@ def estimate_usage(request: GenerateRequest, output_bytes: int) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
+        is_estimated=True,
+    )
+
+
+def at_least(usage: Usage, output_bytes: int) -> Usage:
+    """The account of an answer that broke off, as it was told before its end: a wire that counts
+    the prompt first and the answer last has said no more than a token of it by then."""
+    seen = -(-output_bytes // BYTES_PER_TOKEN)
+    more = seen - usage.completion_tokens
+    if more <= 0:
+        return usage
+    return msgspec.structs.replace(
+        usage,
+        completion_tokens=seen,
+        total_tokens=usage.total_tokens + more,
         is_estimated=True,
     )
