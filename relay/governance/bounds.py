@@ -182,7 +182,9 @@ def _is_object(body: Mapping[str, Any], name: str) -> bool:
 
 def _largest(bodies: Iterable[Mapping[str, Any]], name: str) -> int | None:
     found = [
-        math.ceil(value) for body in bodies if isinstance(value := body.get(name), int | float)
+        math.ceil(value)
+        for body in bodies
+        if isinstance(value := body.get(name), int | float) and not isinstance(value, bool)
     ]
     return max(found) if found else None
 

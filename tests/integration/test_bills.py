@@ -253,3 +253,30 @@ async def test_no_number_of_a_client_is_too_large_for_the_books(
         assert booked == [{"state": "settled", "settled_micro": 60}] * 4
         sums = there.ask("SELECT settled_micro, reserved_micro FROM budget_periods")
         assert sums in ([], [{"settled_micro": 240, "reserved_micro": 0}])
+
+
+async def test_a_connection_that_was_closed_meanwhile_costs_nothing(tmp_path: Path) -> None:
+    """The provider never saw what was sent over it."""
+    async with shop(tmp_path) as there:
+        answers = says(*GREETING)
+        has_closed = False
+
+        async def script(exchange: Exchange) -> None:
+            nonlocal has_closed
+            has_closed = not has_closed and len(exchange.connection.exchanges) > 1
+            if has_closed:
+                exchange.connection.abort()
+            else:
+                await answers(exchange)
+
+        there.server.routes[CHAT] = script
+        there.rows.budget("team", there.team_id, 20_000)
+        key = await there.key()
+        body = chat_body("lab/m1", max_tokens=1000)
+        for _ in range(3):
+            assert (await there.relay.chat(body, **key)).status_code == 200
+        attempts = there.ask("SELECT role, state, cost_micro FROM attempts ORDER BY role")
+        assert {one["role"] for one in attempts} == {"primary", "retry"}
+        assert {one["cost_micro"] for one in attempts if one["state"] == "free"} == {0}
+        assert {one["cost_micro"] for one in attempts if one["state"] == "actual"} == {60}
+        assert {one["state"] for one in attempts} == {"actual", "free"}
