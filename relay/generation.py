@@ -62,7 +62,7 @@ from relay.outcome import AttemptOutcome, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
-from relay.tokens import at_least, count_bytes, estimate_usage
+from relay.tokens import count_bytes, estimate_usage, mended
 
 _log = structlog.get_logger("relay.generation")
 
@@ -489,8 +489,8 @@ class Generation:
         is_final = usage is not None and error is None
         if usage is None and (attempt is not None or self._was_left_asking()):
             usage = estimate_usage(self.request, self._output_bytes)
-        elif usage is not None and not is_final:
-            usage = at_least(usage, self._output_bytes)
+        elif usage is not None and (usage.is_estimated or not is_final):
+            usage = mended(usage, self.request, self._output_bytes)
         if usage is not None and attempt is not None:
             attempt.spent(usage)
         finish, plan = self._finish, self._progress.plan

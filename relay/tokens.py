@@ -20,6 +20,8 @@ MOST_TIMES = 8
 """What bytes say, at most, is a prompt: of scripts and tokenizers unlike the usual."""
 UNSEEN_TOKENS = 50_000
 """Of a prompt's images, sound and provider-side additions, which bytes do not tell."""
+MOST_PROMPT_TOKENS = 100_000_000
+"""No model reads more in one prompt."""
 MOST_OUTPUT_TOKENS = 1_000_000
 """No model writes more in one answer."""
 
@@ -72,16 +74,24 @@ def estimate_usage(request: GenerateRequest, output_bytes: int) -> Usage:
     )
 
 
-def at_least(usage: Usage, output_bytes: int) -> Usage:
-    """The account of an answer that broke off, as it was told before its end: a wire that counts
-    the prompt first and the answer last has said no more than a token of it by then."""
-    seen = -(-output_bytes // BYTES_PER_TOKEN)
-    more = seen - usage.completion_tokens
-    if more <= 0:
+def mended(usage: Usage, request: GenerateRequest, output_bytes: int) -> Usage:
+    """The account of an answer that was told before its end, or not as it should be.
+
+    A wire that counts the prompt first and the answer last has said no more than a token of it when
+    it breaks off; counts that cannot be are told as nothing, or as a billion.
+    """
+    guess = estimate_usage(request, output_bytes)
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if not 0 < prompt <= MOST_PROMPT_TOKENS:
+        prompt = guess.prompt_tokens
+    if not guess.completion_tokens <= completion <= MOST_OUTPUT_TOKENS:
+        completion = guess.completion_tokens
+    if (prompt, completion) == (usage.prompt_tokens, usage.completion_tokens):
         return usage
     return msgspec.structs.replace(
         usage,
-        completion_tokens=seen,
-        total_tokens=usage.total_tokens + more,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
         is_estimated=True,
     )

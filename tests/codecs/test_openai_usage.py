@@ -40,7 +40,7 @@ def raw(prompt: Any, completion: Any, total: Any, **more: Any) -> dict[str, Any]
         (raw(9, 2, 11), (9, 2, 11, None, None, None)),
         (raw(0, 0, 0), (0, 0, 0, None, None, None)),
         ({"prompt_tokens": 9, "completion_tokens": 2}, (9, 2, 11, None, None, None)),
-        ({"total_tokens": 11}, (0, 0, 11, None, None, None)),
+        ({"total_tokens": 11}, (11, 0, 11, None, None, None)),
         (raw(9.0, 2.0, 11.0), (9, 2, 11, None, None, None)),
         (
             raw(

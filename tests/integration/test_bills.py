@@ -280,3 +280,30 @@ async def test_a_connection_that_was_closed_meanwhile_costs_nothing(tmp_path: Pa
         assert {one["cost_micro"] for one in attempts if one["state"] == "free"} == {0}
         assert {one["cost_micro"] for one in attempts if one["state"] == "actual"} == {60}
         assert {one["state"] for one in attempts} == {"actual", "free"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "tokens", "state"),
+    [
+        (usage(-5, -7), (6, 4), "estimated"),
+        (usage(10**12, 10**12), (6, 4), "estimated"),
+        (usage(0, 0), (0, 0), "actual"),
+        ({"total_tokens": 30}, (30, 4), "estimated"),
+        ({"total_tokens": 30, "prompt_tokens": 20}, (20, 10), "actual"),
+        ({"total_tokens": 30, "completion_tokens": 10}, (20, 10), "actual"),
+        ({"completion_tokens": 10}, (6, 10), "estimated"),
+        ({"prompt_tokens": 1e300, "completion_tokens": 10}, (6, 10), "estimated"),
+    ],
+)
+async def test_counts_that_cannot_be(
+    tmp_path: Path, counts: dict[str, Any], tokens: tuple[int, int], state: str
+) -> None:
+    async with shop(tmp_path) as there:
+        said = (chunk({"content": "hello you there"}), chunk(finish="stop"))
+        there.server.routes[CHAT] = says(*said, chunk(usage=counts), DONE)
+        there.rows.budget("team", there.team_id, 1_000_000)
+        key = await there.key()
+        assert (await there.relay.chat(chat_body("lab/m1"), **key)).status_code == 200
+        attempt = await there.attempt()
+        assert (attempt["prompt_tokens"], attempt["output_tokens"]) == tokens
+        assert (attempt["state"], attempt["cost_micro"]) == (state, tokens[0] + 10 * tokens[1])
