@@ -7,7 +7,7 @@ generation, whose one attempt says `unpriced`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -29,6 +29,8 @@ from relay.store.base import (
 
 _log = structlog.get_logger("relay.ledger")
 
+TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
+
 LONGEST_US: Final = 24 * 3600 * 1_000_000
 """After so long a row that is still open is settled; the longest that is handed through is two
 hours, unless the operator says otherwise."""
@@ -45,12 +47,18 @@ class Visits:
         gate: Gate,
         desk: LimitDesk,
         now_us: Callable[[], int],
+        tag_budgets: TagBudgets | None = None,
     ) -> None:
+        """
+        Args:
+            tag_budgets: of an organisation's id and tags.
+        """
         self._store = store
         self._instance_id = instance_id
         self._gate = gate
         self._desk = desk
         self._now_us = now_us
+        self._tag_budgets = tag_budgets
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
         """See `Ledger.enter`."""
@@ -64,6 +72,8 @@ class Visits:
         view = self._gate.view(visit.key_id)
         now_us = self._now_us()
         budgets: tuple[BudgetRow, ...] = () if view is None else view.budgets
+        if view is not None and view.tags and self._tag_budgets is not None:
+            budgets += self._tag_budgets(view.organisation_id, view.tags)
         if budgets and holds(budgets, now_us):
             raise PermissionDenied(
                 "what is handed through to a provider has no price, and a budget applies to this"
