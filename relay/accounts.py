@@ -132,6 +132,7 @@ class Accounts:
         self._desk = LimitDesk(self._limits, _book(config), wall_us)
         self._store = store = open_ledger(where)
         refusals = Refusals(self.trail, wall_us)
+        tag_budgets = None if self.access is None else self.access.directory.tag_budgets
         self.ledger = self._admission = Admission(
             store=store,
             instance_id=instance_id(),
@@ -139,7 +140,7 @@ class Accounts:
             settings=_settings(config),
             gate=self.gate,
             now_us=wall_us,
-            tag_budgets=None if self.access is None else self.access.directory.tag_budgets,
+            tag_budgets=tag_budgets,
             limits=self._desk,
             visits=Visits(
                 store=store,
@@ -147,6 +148,7 @@ class Accounts:
                 gate=self.gate,
                 desk=self._desk,
                 now_us=wall_us,
+                tag_budgets=tag_budgets,
             ),
             on_refused=refusals.tell if self._trail is not None else None,
         )
