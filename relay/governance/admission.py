@@ -34,7 +34,17 @@ from relay.governance.entry import Entry
 from relay.governance.gate import Gate
 from relay.governance.grants import granted
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
+from relay.governance.ledger import (
+    Admitted,
+    Asked,
+    Leave,
+    OnRefused,
+    Refused,
+    Unpriced,
+    Visit,
+    VisitEntry,
+    nothing,
+)
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import PriceSheet
@@ -60,7 +70,6 @@ LONGEST_US: Final = 7_200_000_000
 """After so long a reservation is settled whatever has become of its generation; the longest that an
 attempt may take is a quarter of an hour."""
 
-Refused = Callable[[RelayError, Asked], object]
 TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
 
 
@@ -97,7 +106,7 @@ class Admission:
         tag_budgets: TagBudgets | None = None,
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
-        on_refused: Refused | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -112,20 +121,32 @@ class Admission:
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
 
+    def refused(self, error: RelayError, what: Refused) -> None:
+        if self._on_refused is not None:
+            self._on_refused(error, what)
+
     async def enter(self, tenant: str, key_id: str) -> Leave:
-        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        try:
+            return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        except RelayError as error:
+            self.refused(error, Refused("", "session", tenant, key_id, ""))
+            raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        if not self.is_open:
-            raise _no_accounts()
-        return None if self._visits is None else await self._visits.hand_through(visit)
+        request_id, tenant, key_id, provider, surface, _ = visit
+        try:
+            if not self.is_open:
+                raise _no_accounts()
+            return None if self._visits is None else await self._visits.hand_through(visit)
+        except RelayError as error:
+            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            raise
 
     async def admit(self, asked: Asked) -> Admitted:
         try:
             return await self._admit(asked, self._now_us())
         except RelayError as error:
-            if self._on_refused is not None:
-                self._on_refused(error, asked)
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
@@ -242,7 +263,7 @@ class Admission:
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
             if bound_micro is None:
-                raise InvalidRequest(
+                raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )

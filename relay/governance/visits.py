@@ -13,12 +13,12 @@ from typing import Final
 import orjson
 import structlog
 
-from relay.errors import PermissionDenied, RelayError, StoreDown
+from relay.errors import RelayError, StoreDown
 from relay.governance.budget_scopes import BudgetRow, holds
 from relay.governance.charges import Grant
 from relay.governance.gate import Gate
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Leave, Visit, nothing
+from relay.governance.ledger import Leave, UnpricedVisit, Visit, nothing
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.store.base import (
     ClosedAttempt,
@@ -78,7 +78,7 @@ class Visits:
         if view is not None and view.tags and self._tag_budgets is not None:
             budgets += self._tag_budgets(view.organisation_id, view.tags)
         if budgets and holds(budgets, now_us):
-            raise PermissionDenied(
+            raise UnpricedVisit(
                 "what is handed through to a provider has no price, and a budget applies to this"
                 " key: it may not use it"
             )
