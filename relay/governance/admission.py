@@ -28,13 +28,23 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import BudgetRow, HoldMemo, holds, needs_price
+from relay.governance.budget_scopes import HoldMemo, holds, needs_price
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
 from relay.governance.grants import granted
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
+from relay.governance.ledger import (
+    Admitted,
+    Asked,
+    Leave,
+    OnRefused,
+    Refused,
+    Unpriced,
+    Visit,
+    VisitEntry,
+    nothing,
+)
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import PriceSheet
@@ -63,8 +73,6 @@ tokens, and what thousands of such requests put aside must still fit a column.""
 LONGEST_US: Final = 7_200_000_000
 """After so long a reservation is settled whatever has become of its generation; the longest that an
 attempt may take is a quarter of an hour."""
-
-Refused = Callable[[RelayError, Asked], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class Admission:
         tag_budgets: TagBudgets | None = None,
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
-        on_refused: Refused | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -116,20 +124,32 @@ class Admission:
         self._on_refused = on_refused
         self._hold_memo = HoldMemo()
 
+    def refused(self, error: RelayError, what: Refused) -> None:
+        if self._on_refused is not None:
+            self._on_refused(error, what)
+
     async def enter(self, tenant: str, key_id: str) -> Leave:
-        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        try:
+            return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        except RelayError as error:
+            self.refused(error, Refused("", "session", tenant, key_id, ""))
+            raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        if not self.is_open:
-            raise _no_accounts()
-        return None if self._visits is None else await self._visits.hand_through(visit)
+        request_id, tenant, key_id, provider, surface, _ = visit
+        try:
+            if not self.is_open:
+                raise _no_accounts()
+            return None if self._visits is None else await self._visits.hand_through(visit)
+        except RelayError as error:
+            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            raise
 
     async def admit(self, asked: Asked) -> Admitted:
         try:
             return await self._admit(asked, self._now_us())
         except RelayError as error:
-            if self._on_refused is not None:
-                self._on_refused(error, asked)
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
@@ -253,7 +273,7 @@ class Admission:
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
             if bound_micro is None and is_hard:
-                raise InvalidRequest(
+                raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )
