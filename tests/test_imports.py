@@ -121,7 +121,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "redaction",
     },
-    "target_state": LEAVES | {"resilience", "routing.catalog", "routing.choose"},
+    "target_state": LEAVES
+    | {"credentials.base", "resilience", "routing.catalog", "routing.choose"},
     # The race knows attempts by a protocol of its own, so that it can be run over simulated ones.
     "race": LEAVES | {"routing.plan"},
     "hedge_counters": LEAVES,
