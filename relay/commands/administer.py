@@ -8,7 +8,6 @@ on a line of standard output with `--quiet`, so that `KEY=$(relay keys create ..
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import secrets
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from relay.administration.faults import Conflict, Fault, Invalid
 from relay.administration.roles import OPERATOR, ROLES, Actor
 from relay.commands.audit_view import printable
 from relay.commands.moments import length_s
+from relay.commands.own_acts import user
 from relay.config import ConfigError, StoreConfig, load
 from relay.governance.money import dollars, micro_from_dollars
 from relay.store.base import StoreUnavailable
@@ -74,23 +74,16 @@ def _office(path: Path) -> Iterator[tuple[Desk, Actor]]:
         config = load(path)
         store = config.store or StoreConfig()
         url = store.url.get_secret_value()
-        engine = engine_for(url)
+        engine = engine_for(url, durability=store.durability)
         try:
             desk = desk_of(config, engine)
             make_ready(url, store.migrate)
-            yield desk, Actor(f"cli:{_user()}", OPERATOR)
+            yield desk, Actor(f"cli:{user()}", OPERATOR)
         finally:
             engine.dispose()
     except (ConfigError, Fault, StoreUnavailable, SchemaError, DamagedFile) as error:
         typer.echo(f"relay: {error}", err=True)
         raise typer.Exit(1) from None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return "unknown"
 
 
 def _limits(**given: int | None) -> dict[str, int] | None:

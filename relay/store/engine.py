@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -28,43 +29,59 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from relay.store.base import StoreUnavailable
 from relay.store.postgres_address import for_sqlalchemy
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
-from relay.store.sqlite_file import BUSY_S, DamagedFile, is_damage, prepare, require_sound
+from relay.store.sqlite_file import (
+    BUSY_S,
+    DamagedFile,
+    Durability,
+    is_damage,
+    prepare,
+    require_sound,
+)
 
 CONNECT_S: Final = 5
 MIGRATE_WAIT_S: Final = 60
 """How long a migration of another worker is waited for."""
 
 _WRITES: Final = "relay_writes"
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
 _STOP_WRITERS: Final = "LOCK TABLE budget_periods, generations, attempts, instances"
 """In the order of `postgres_functions`: relays of the old version go on writing until here, and one
 that held a row of the one table while it wants the other would be a deadlock."""
 _MIGRATION_LOCK: Final = 0x7274_7265_6C61_79  # "rtrelay"; PostgreSQL's advisory locks are numbers
 
 
-def engine_for(url: str, *, pool_size: int = 5) -> Engine:
+def engine_for(url: str, *, pool_size: int = 5, durability: Durability = "process") -> Engine:
     """An engine of `sqlite:///FILE` or `postgresql://...`; it connects when it is first asked.
 
     Every SQLite connection keeps the rules of `relay.store.sqlite_file`, foreign keys included.
+
+    Args:
+        durability: what a commit is safe against, on SQLite.
 
     Raises:
         ValueError: neither of them; the message does not quote it.
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={"connect_timeout": CONNECT_S},
         )
+        event.listen(engine, "connect", _made_durable)
+        return engine
     engine = create_engine(
         parsed.set(drivername="sqlite+pysqlite"),
         pool_size=pool_size,
         hide_parameters=True,
         connect_args={"timeout": BUSY_S},
     )
-    event.listen(engine, "connect", _opened)
+    event.listen(engine, "connect", partial(_opened, durability))
     event.listen(engine, "begin", _begun)
     return engine
 
@@ -80,9 +97,15 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _opened(connection: sqlite3.Connection, _: object) -> None:
+def _made_durable(connection: Any, _: object) -> None:
+    """What is acknowledged is on the disk, also where the server's default is otherwise."""
+    connection.execute(_DURABLE)
+    connection.commit()
+
+
+def _opened(durability: Durability, connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # `_begun` says BEGIN, so that it can be the right one
-    prepare(connection)
+    prepare(connection, durability)
 
 
 def _begun(connection: Connection) -> None:

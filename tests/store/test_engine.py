@@ -32,7 +32,7 @@ from relay.store.engine import (
     writing,
 )
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
-from relay.store.sqlite_file import DamagedFile
+from relay.store.sqlite_file import DamagedFile, Durability
 from tests.store.schema_match import assert_is_schema
 
 ORGANISATION = {"id": "org_1", "name": "one", "created_at_us": 1, "changed": 1}
@@ -422,3 +422,15 @@ def test_migrations_come_with_the_package() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root
     ).stdout.split()
     assert {"relay.store.migrations", "relay.store.migrations.versions"} <= set(found)
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+def test_commits_are_as_safe_as_is_said(
+    file: Path, durability: Durability, synchronous: int
+) -> None:
+    engine = engine_for(url_of(file), durability=durability)
+    try:
+        with writing(engine) as connection:
+            assert connection.scalar(text("PRAGMA synchronous")) == synchronous
+    finally:
+        engine.dispose()
