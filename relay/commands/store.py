@@ -30,7 +30,15 @@ from relay.store import schema
 from relay.store.backup import back_up, problems_of, put_back
 from relay.store.base import StoreUnavailable
 from relay.store.counters import differences
-from relay.store.engine import engine_for, migrate, reading, revision_of, told, writing
+from relay.store.engine import (
+    engine_for,
+    migrate,
+    reading,
+    require_ours,
+    revision_of,
+    told,
+    writing,
+)
 from relay.store.rebuild import repair
 from relay.store.revisions import HEAD, require_usable
 from relay.store.sqlite_file import require_sound
@@ -98,6 +106,7 @@ def migrate_command(config: ConfigPath) -> None:
     try:
         if (file := _file(url)) is not None:
             require_sound(file)
+            require_ours(file)
         before = revision_of(engine)
         if migrate(engine):
             _note(loaded, url, actions.STORE_MIGRATED, {"from": before or "", "to": HEAD})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -34,6 +34,7 @@ from relay.store.sqlite_file import (
     DamagedFile,
     Durability,
     is_damage,
+    look_into,
     prepare,
     require_sound,
 )
@@ -239,6 +240,41 @@ def _upgrade(connection: Connection, to: str) -> None:
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
+_BEFORE_REVISIONS: Final = {"learned"}
+"""Of ours, in files that are older than our revisions."""
+
+
+def require_ours(path: Path) -> None:
+    """See that an SQLite file is ours or empty, before anything of it is changed, were it only its
+    journal's mode.
+
+    Raises:
+        SchemaError: it is another program's, or of a later era.
+        DamagedFile, StoreUnavailable: it cannot be read.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with closing(look_into(path)) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = sorted({name for (name,) in rows if not name.startswith("sqlite_")})
+            found = None
+            if "alembic_version" in tables:
+                found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise DamagedFile(path, str(error)) from None
+        raise StoreUnavailable(f"{path.name}: {error}") from error
+    if found is not None:
+        if standing(found[0]) is Standing.FOREIGN:
+            require_usable(found[0])
+    elif others := [name for name in tables if name not in {*_BEFORE_REVISIONS, "alembic_version"}]:
+        raise SchemaError(
+            f"{path.name} has tables of another program ({', '.join(others[:3])}) and none of the"
+            " relay's; name a file of its own in store.url"
+        )
+
+
 def make_ready(url: str, migrations: Literal["auto", "never"] = "auto") -> None:
     """What a worker does with its database before it serves: a damaged file is refused, and the
     tables are brought up where that may be done.
@@ -249,7 +285,8 @@ def make_ready(url: str, migrations: Literal["auto", "never"] = "auto") -> None:
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
-        require_sound(Path(str(parsed.database)))
+        require_sound(path := Path(str(parsed.database)))
+        require_ours(path)
     engine = engine_for(url, pool_size=1)
     try:
         current = standing(revision_of(engine))

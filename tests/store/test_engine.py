@@ -434,3 +434,35 @@ def test_commits_are_as_safe_as_is_said(
             assert connection.scalar(text("PRAGMA synchronous")) == synchronous
     finally:
         engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["CREATE TABLE users (id INTEGER)"], "another program (users)"),
+        (
+            [
+                "CREATE TABLE alembic_version (version_num TEXT)",
+                "INSERT INTO alembic_version VALUES ('9f3c')",
+            ],
+            "'9f3c'",
+        ),
+    ],
+)
+def test_another_programs_file_stays_as_it_is(
+    file: Path, statements: list[str], words: str
+) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        for one in statements:
+            database.execute(one)
+    before = file.read_bytes()
+    with pytest.raises(SchemaError) as refused:
+        make_ready(url_of(file))
+    assert words in str(refused.value)
+    assert file.read_bytes() == before
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_of_what_was_learnt_is_ours(file: Path) -> None:
+    learned.save(file, 0, {}, 1.0)
+    make_ready(url_of(file))
