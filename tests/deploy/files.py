@@ -17,6 +17,8 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CLOSE_S = 10
 """A worker takes no longer to close listeners, accounts and connections once nothing runs."""
 
+STATE = "/var/lib/rtrelay"
+"""The one folder that may be written to."""
 _FOLDERS = ("/run/secrets", "/run/credentials/rtrelay.service")
 _VALUES = {
     "postgres_url": "postgresql://relay:canary@postgres:5432/relay",
@@ -65,8 +67,10 @@ def configuration(name: str, directory: Path) -> Config:
     text = (DEPLOY / name).read_text("utf-8")
     for folder in _FOLDERS:
         text = text.replace(folder, str(directory))
+    state = directory / "state"
+    state.mkdir()
     path = directory / "relay.yaml"
-    path.write_text(text)
+    path.write_text(text.replace(STATE, str(state)))
     return load(path)
 
 
