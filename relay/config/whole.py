@@ -103,11 +103,6 @@ class Config(Model):
         is_counted = self.store is not None and self.store.ledger
         if self.limits is not None and not is_counted:
             raise ValueError("limits: they are held with the accounts; add `store` with its ledger")
-        if self.auth is not None and not is_counted:
-            raise ValueError(
-                "store.ledger: limits, budgets and greatest costs of keys are held with the"
-                " accounts; with `auth` it stays true"
-            )
         return self
 
     @model_validator(mode="after")

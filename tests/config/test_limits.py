@@ -8,6 +8,7 @@ import pytest
 
 from relay.config import ConfigError, parse
 from relay.config.limits import MAX_LIMIT, CallerLimits, LimitsConfig
+from relay.config_warnings import warnings
 from relay.governance import limits as governed
 
 PROVIDER = {"wire": "openai_chat", "base_url": "http://127.0.0.1:1/v1", "models": ["small"]}
@@ -93,7 +94,7 @@ def test_without_accounts_it_would_hold_nothing() -> None:
             parse({**REST, "store": store, "limits": {"key": {"rpm": 1}}})
 
 
-def test_keys_without_accounts_would_have_no_limits() -> None:
+def test_keys_without_accounts_have_no_limits_and_it_is_said() -> None:
     document = {"store": {"ledger": False}, "auth": {"pepper": "${PEPPER}"}}
-    with pytest.raises(ConfigError, match=r"store\.ledger: limits, budgets"):
-        parse(document, {"PEPPER": "pepper-of-the-tests-0123456789abcdef"})
+    config = parse(document, {"PEPPER": "pepper-of-the-tests-0123456789abcdef"})
+    assert any(line.startswith("store.ledger is false") for line in warnings(config))
