@@ -22,7 +22,7 @@ from relay.governance.budget_scopes import needs_price
 from relay.governance.charges import Grant, rate_state
 from relay.governance.ledger import RateState
 from relay.governance.limit_desk import LimitDesk
-from relay.governance.price_sheet import PriceSheet
+from relay.governance.price_sheet import FAST, STANDARD, PriceSheet
 from relay.governance.sheet_price import SheetPrice
 from relay.governance.usage_kinds import cost_micro as usage_cost_micro
 from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
@@ -56,6 +56,7 @@ class _Attempt(NamedTuple):
     bound_micro: int | None
     price: SheetPrice | None
     """As it was at its start: it holds to the end, whatever the hour or a reload changes."""
+    tier: str
     began_s: float
     """Since 1970, of that price."""
 
@@ -78,9 +79,9 @@ class Entry:
         "_output_tokens",
         "_prices",
         "_reserved_micro",
-        "_service_tier",
         "_store",
         "_ticket",
+        "_tier_of",
         "rate_state",
     )
 
@@ -98,7 +99,7 @@ class Entry:
         grant: Grant | None,
         desk: LimitDesk | None,
         output_tokens: int,
-        service_tier: str,
+        tier_of: Callable[[Target], str],
         now_us: Callable[[], int],
     ) -> None:
         """
@@ -109,7 +110,7 @@ class Entry:
             grant: what it took of limits, given back and corrected at the end.
             desk: for what its attempts take of their providers' limits.
             output_tokens: expected, for the same.
-            service_tier: as the request asks.
+            tier_of: the service tier that the request asks of a target.
         """
         self._id = generation_id
         self._store = store
@@ -124,7 +125,7 @@ class Entry:
         self._grant = grant
         self._desk = desk
         self._output_tokens = output_tokens
-        self._service_tier = service_tier
+        self._tier_of = tier_of
         self._grants: list[tuple[AttemptRecord, Grant]] = []
         self._now_us = now_us
         self._attempts: list[_Attempt] = []
@@ -196,8 +197,9 @@ class Entry:
     def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
         ordinal = len(self._attempts)
         now_s = self._now_us() / 1e6
-        price = self._prices.price_of(record.provider, record.model, self._service_tier, now_s)
-        self._attempts.append(_Attempt(record, bound_micro, price, now_s))
+        tier = self._tier_of(target)
+        price = self._prices.price_of(record.provider, record.model, tier, now_s)
+        self._attempts.append(_Attempt(record, bound_micro, price, tier, now_s))
         first = self._first
         if ordinal == 0 and _is_of(first, record):
             return  # it is there; when it started is told at its end
@@ -272,11 +274,10 @@ class Entry:
 
     def _closed(self, ordinal: int, attempt: _Attempt, end: GenerationEnd) -> ClosedAttempt:
         record, price = attempt.record, attempt.price
-        if record.is_winner and end.service_tier not in ("", self._service_tier):
+        told = end.service_tier if record.is_winner else ""
+        if told not in ("", attempt.tier) and (attempt.tier, told) != (FAST, STANDARD):
             # Which tier it was is the provider's to say: it was asked for any, or had no room.
-            price = self._prices.price_of(
-                record.provider, record.model, end.service_tier, attempt.began_s
-            )
+            price = self._prices.price_of(record.provider, record.model, told, attempt.began_s)
             attempt = attempt._replace(price=price)
         usage = end.usage if record.is_winner else None
         state, cost_micro, upper_micro = _cost(attempt, usage, end)
@@ -319,7 +320,7 @@ def _cost(
     attempt: _Attempt, usage: Usage | None, end: GenerationEnd
 ) -> tuple[str, int | None, int | None]:
     """State, likely cost and the most it can be."""
-    record, bound_micro, price, _ = attempt
+    record, bound_micro, price, _, _ = attempt
     if record.is_free and not record.is_winner:
         return "free", 0, 0
     if price is None:

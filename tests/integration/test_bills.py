@@ -89,6 +89,7 @@ async def shop(folder: Path, **document: Any) -> AsyncIterator[Shop]:
         rows: dict[str, Any] = {
             "lab": provider(server.url, prices=PRICES, passthrough=True),
             "openai": provider(server.url),
+            "anthropic": provider(server.url, wire="anthropic_messages", base_url=server.url),
             "claude": provider(
                 server.url, wire="anthropic_messages", base_url=server.url, prices=PRICES
             ),
@@ -183,6 +184,31 @@ async def test_the_tier_is_the_one_that_the_answer_tells(
         )
         key = await there.key()
         answer = await there.relay.chat(chat_body("openai/gpt-5.1", service_tier=asked), **key)
+        assert answer.status_code == 200, answer.text
+        attempt = await there.attempt()
+        assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
+
+
+@pytest.mark.parametrize(
+    ("speed", "cost_micro"), [("fast", 10 * 10 + 7 * 50), ("", 10 * 5 + 7 * 25)]
+)
+async def test_a_fast_answer_of_claude_costs_more(
+    tmp_path: Path, speed: str, cost_micro: int
+) -> None:
+    async with shop(tmp_path) as there:
+        counts = {"input_tokens": 10, "output_tokens": 7, "service_tier": "standard"}
+        said = (
+            wire.start(**counts),
+            wire.text(0, "hi"),
+            wire.ending("end_turn", counts),
+            wire.STOP,
+        )
+        there.server.routes[MESSAGES] = says(*said)
+        there.rows.budget("team", there.team_id, 1_000_000)
+        key = await there.key()
+        more = {"speed": speed} if speed else {}
+        body = {**chat_body("anthropic/claude-opus-4-8"), "max_tokens": 100, **more}
+        answer = await there.relay.http.post(MESSAGES, json=body, headers=key)
         assert answer.status_code == 200, answer.text
         attempt = await there.attempt()
         assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
