@@ -185,6 +185,7 @@ class Admission:
             prices=self.prices,
             holds=found,
             reserved_micro=reserved_micro,
+            most_micro=max_cost_micro,
             bound_of=bound_of,
             ticket=ticket,
             first=opened.first,

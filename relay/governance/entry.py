@@ -75,6 +75,7 @@ class Entry:
         "_holds",
         "_id",
         "_is_settled",
+        "_most_micro",
         "_now_us",
         "_output_tokens",
         "_prices",
@@ -93,6 +94,7 @@ class Entry:
         prices: PriceSheet,
         holds: Sequence[Hold],
         reserved_micro: int,
+        most_micro: int | None,
         bound_of: BoundOf,
         ticket: Ticket,
         first: OpenedAttempt | None,
@@ -105,6 +107,7 @@ class Entry:
         """
         Args:
             reserved_micro: what was put aside in each of `holds`.
+            most_micro: what all attempts together may cost at most, by the key's scopes.
             ticket: of the generation's row.
             first: the attempt that was written with it.
             grant: what it took of limits, given back and corrected at the end.
@@ -117,6 +120,7 @@ class Entry:
         self._prices = prices
         self._holds = holds
         self._reserved_micro = reserved_micro
+        self._most_micro = most_micro
         self._asking_micro = 0
         """Of attempts that wait for more to be put aside for them."""
         self._bound_of = bound_of
@@ -134,11 +138,13 @@ class Entry:
 
     def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
         bound_micro = self._bound_of(target)
+        needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
+        if self._most_micro is not None and needed_micro > self._most_micro:
+            raise BudgetExceeded("what the key allows for one request covers no further attempt")
         if self._holds:
             if bound_micro is None and needs_price(self._holds):
                 # It was there at admission, and is no more.
                 raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
-            needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
             missing_micro = max(0, needed_micro - self._reserved_micro)
         else:
             missing_micro = 0

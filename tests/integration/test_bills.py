@@ -333,3 +333,29 @@ async def test_counts_that_cannot_be(
         attempt = await there.attempt()
         assert (attempt["prompt_tokens"], attempt["output_tokens"]) == tokens
         assert (attempt["state"], attempt["cost_micro"]) == (state, tokens[0] + 10 * tokens[1])
+
+
+@pytest.mark.parametrize(("most_micro", "attempts"), [(1500, 1), (4000, 2)])
+async def test_a_failover_keeps_to_what_a_key_allows_for_a_request(
+    tmp_path: Path, most_micro: int, attempts: int
+) -> None:
+    async with shop(
+        tmp_path,
+        models={
+            "fast": {
+                "candidates": [{"provider": "lab", "model": "m1"}],
+                "fallbacks": [{"provider": "claude", "model": "m1"}],
+            }
+        },
+    ) as there:
+
+        async def breaks(exchange: Exchange) -> None:
+            """May have cost something."""
+            await exchange.head(200, ("content-type", "text/event-stream"))
+            exchange.connection.abort()
+
+        there.server.routes[CHAT] = there.server.routes[MESSAGES] = breaks
+        key = await there.key(scopes={"max_cost_micro": most_micro})
+        answer = await there.relay.chat(chat_body(max_tokens=16), **key)
+        assert answer.status_code >= 500
+        assert len(there.bodies()) == attempts
