@@ -228,7 +228,7 @@ def _further(data: bytes, field: str, allowance: Allowance) -> Mapping[str, Any]
     for name in extra.keys() & READ_HERE - _DECIDED_HERE:
         if extra[name] is not None:
             raise InvalidRequest(
-                f"{field}: {name} has a field of its own in the prompt", field=f"{field}.{name}"
+                f"{field}.{name} has a field of its own in the prompt", field=f"{field}.{name}"
             )
     return {name: value for name, value in extra.items() if name not in NEVER_SENT_ON}
 

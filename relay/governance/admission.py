@@ -28,13 +28,23 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import holds, needs_price
+from relay.governance.budget_scopes import HoldMemo, holds, needs_price
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
 from relay.governance.grants import granted
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
+from relay.governance.ledger import (
+    Admitted,
+    Asked,
+    Leave,
+    OnRefused,
+    Refused,
+    Unpriced,
+    Visit,
+    VisitEntry,
+    nothing,
+)
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import FAST, PriceSheet
@@ -65,8 +75,6 @@ tokens, and what thousands of such requests put aside must still fit a column.""
 LONGEST_US: Final = 7_200_000_000
 """After so long a reservation is settled whatever has become of its generation; the longest that an
 attempt may take is a quarter of an hour."""
-
-Refused = Callable[[RelayError, Asked], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Admission:
         tag_budgets: TagBudgets | None = None,
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
-        on_refused: Refused | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -116,21 +124,34 @@ class Admission:
         self.is_open = True
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
+        self._hold_memo = HoldMemo()
+
+    def refused(self, error: RelayError, what: Refused) -> None:
+        if self._on_refused is not None:
+            self._on_refused(error, what)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
-        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        try:
+            return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        except RelayError as error:
+            self.refused(error, Refused("", "session", tenant, key_id, ""))
+            raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        if not self.is_open:
-            raise _no_accounts()
-        return None if self._visits is None else await self._visits.hand_through(visit)
+        request_id, tenant, key_id, provider, surface, _ = visit
+        try:
+            if not self.is_open:
+                raise _no_accounts()
+            return None if self._visits is None else await self._visits.hand_through(visit)
+        except RelayError as error:
+            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            raise
 
     async def admit(self, asked: Asked) -> Admitted:
         try:
             return await self._admit(asked, self._now_us())
         except RelayError as error:
-            if self._on_refused is not None:
-                self._on_refused(error, asked)
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
@@ -169,9 +190,8 @@ class Admission:
                 amounts = amounts[-1:]
                 request = _unhedged(request)
         grant = await self._grant(asked, request, view)
-        opened = self._opened(asked, route, request, view, found, now_us)
-        if self._store.notes_first:
-            opened = replace(opened, first=_first(route, bound_of))
+        first = _first(route, bound_of) if self._store.notes_first else None
+        opened = self._opened(asked, route, request, view, found, first, now_us)
         reserved_micro, ticket = 0, 0
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
@@ -188,7 +208,7 @@ class Admission:
             most_micro=max_cost_micro,
             bound_of=bound_of,
             ticket=ticket,
-            first=opened.first,
+            first=first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
@@ -202,8 +222,10 @@ class Admission:
     def _holds(self, view: KeyView, request: GenerateRequest, now_us: int) -> tuple[Hold, ...]:
         budgets = view.budgets
         if self._tag_budgets is not None and request.policy.tags:
-            budgets += self._tag_budgets(view.organisation_id, request.policy.tags)
-        return holds(budgets, now_us) if budgets else ()
+            of_tags = self._tag_budgets(view.organisation_id, request.policy.tags)
+            if of_tags:
+                return holds(budgets + of_tags, now_us)
+        return self._hold_memo.holds(budgets, now_us) if budgets else ()
 
     async def _grant(
         self, asked: Asked, request: GenerateRequest, view: KeyView | None
@@ -255,7 +277,7 @@ class Admission:
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
             if bound_micro is None and is_hard:
-                raise InvalidRequest(
+                raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )
@@ -313,6 +335,7 @@ class Admission:
         request: GenerateRequest,
         view: KeyView | None,
         found: tuple[Hold, ...],
+        first: OpenedAttempt | None,
         now_us: int,
     ) -> OpenedGeneration:
         policy = request.policy
@@ -332,6 +355,7 @@ class Admission:
             admitted_at_us=now_us,
             lease_until_us=now_us + LONGEST_US,
             holds=found,
+            first=first,
         )
 
 

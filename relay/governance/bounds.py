@@ -130,6 +130,10 @@ def output_bound(request: GenerateRequest, default: int) -> int:
     if request.embedding is not None:
         return 0
     bodies = _bodies(request)
+    if not bodies and not request.tools:  # nearly all of them
+        asked, most = request.sampling, request.sampling.max_output_tokens
+        answer = max(default if most is None else most, LEAST_OUTPUT_TOKENS)
+        return (answer + max(0, request.reasoning.budget_tokens or 0)) * max(1, asked.choices or 1)
     config = [body["generationConfig"] for body in bodies if _is_object(body, "generationConfig")]
     limit = request.sampling.max_output_tokens
     if limit is None:
