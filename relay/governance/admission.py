@@ -32,7 +32,7 @@ from relay.governance.budget_scopes import HoldMemo, holds, needs_price
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
-from relay.governance.grants import granted
+from relay.governance.grants import check_other_models, granted
 from relay.governance.key_view import KeyView
 from relay.governance.ledger import (
     Admitted,
@@ -167,6 +167,7 @@ class Admission:
         is_bounded = bool(found) or max_cost_micro is not None
         is_hard = max_cost_micro is not None or needs_price(found)
         if is_hard:
+            check_other_models(request)  # once more for budgets of tags
             request = self._with_limit(request)
         if is_bounded:
             most = bound(

@@ -226,7 +226,7 @@ async def test_further_fields_do_not_say_otherwise(tmp_path: Path, name: str) ->
             await call.send(start=start("g1", "lab/m1", prompt=asked))
             ended = await call.ended("g1")
         assert ended.end is not None
-        assert f"extra_json: {name} has a field of its own" in ended.end.error.message
+        assert f"extra_json.{name} has a field of its own" in ended.end.error.message
         assert not there.bodies()
 
 
@@ -242,15 +242,16 @@ async def test_what_other_hosts_go_by_is_put_aside(tmp_path: Path, more: dict[st
         assert answer.json()["error"]["code"] == "budget_exceeded"
 
 
-async def test_other_models_are_not_asked_for_beside(tmp_path: Path) -> None:
+async def test_under_a_tag_s_budget_no_other_models_are_named(tmp_path: Path) -> None:
     async with shop(tmp_path) as there:
         there.server.routes[CHAT] = says(*GREETING)
-        key = await there.key(scopes={"models": ["lab/m1"]})
-        body = chat_body("lab/m1", models=["dear/model"], metadata={"a": "b"})
+        there.rows.budget("tag", "voice", 1_000_000)
+        key = await there.key(tags=["voice"])
+        body = chat_body("lab/m1")
         assert (await there.relay.chat(body, **key)).status_code == 200
-        (sent,) = there.bodies()
-        assert "models" not in sent
-        assert sent["metadata"] == {"a": "b"}
+        answer = await there.relay.chat({**body, "models": ["dear/model"]}, **key)
+        assert answer.status_code == 403, answer.text
+        assert len(there.bodies()) == 1
 
 
 async def test_a_tag_s_budget_holds_for_what_is_handed_through(tmp_path: Path) -> None:
