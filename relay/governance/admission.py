@@ -32,7 +32,7 @@ from relay.governance.budget_scopes import HoldMemo, holds, needs_price
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
-from relay.governance.grants import granted
+from relay.governance.grants import check_other_models, granted
 from relay.governance.key_view import KeyView
 from relay.governance.ledger import (
     Admitted,
@@ -47,7 +47,7 @@ from relay.governance.ledger import (
 )
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
-from relay.governance.price_sheet import PriceSheet
+from relay.governance.price_sheet import FAST, PriceSheet
 from relay.governance.visits import TagBudgets, Visits
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
@@ -62,6 +62,8 @@ from relay.store.base import (
 )
 from relay.tokens import BYTES_PER_TOKEN
 
+_SPEED_WIRE: Final = "anthropic_messages"
+"""Where fast answers are asked for by `speed`."""
 _NO_HEDGE: Final = HedgeWish(mode="off")
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
@@ -165,6 +167,7 @@ class Admission:
         is_bounded = bool(found) or max_cost_micro is not None
         is_hard = max_cost_micro is not None or needs_price(found)
         if is_hard:
+            check_other_models(request)  # once more for budgets of tags
             request = self._with_limit(request)
         if is_bounded:
             most = bound(
@@ -178,7 +181,8 @@ class Admission:
                 output_bound(request, self.settings.default_max_tokens),
                 frozenset(),
             )
-        bound_of = partial(_bound_micro, self.prices, most, request.service_tier)
+        tier_of = partial(_tier, request)
+        bound_of = partial(_bound_micro, self.prices, most, tier_of)
         if is_bounded:
             amounts = self._amounts(route, request, bound_of, is_hard=is_hard)
         if max_cost_micro is not None:
@@ -202,13 +206,14 @@ class Admission:
             prices=self.prices,
             holds=found,
             reserved_micro=reserved_micro,
+            most_micro=max_cost_micro,
             bound_of=bound_of,
             ticket=ticket,
             first=first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
-            service_tier=request.service_tier,
+            tier_of=tier_of,
             now_us=self._now_us,
         )
         return Admitted(request, route, entry)
@@ -385,8 +390,18 @@ def _expected_output(request: GenerateRequest) -> int:
     return EXPECTED_OUTPUT_TOKENS if most is None else min(most, EXPECTED_OUTPUT_TOKENS)
 
 
-def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Target) -> int | None:
-    price = prices.price_of(target.endpoint.provider, target.model, service_tier)
+def _tier(request: GenerateRequest, target: Target) -> str:
+    """The service tier that is asked of a target, as prices know it."""
+    wire = target.endpoint.wire
+    if wire == _SPEED_WIRE and request.extra_on(wire).get("speed") == "fast":
+        return FAST
+    return request.service_tier
+
+
+def _bound_micro(
+    prices: PriceSheet, most: Bound, tier_of: Callable[[Target], str], target: Target
+) -> int | None:
+    price = prices.price_of(target.endpoint.provider, target.model, tier_of(target))
     if price is None:
         return None
     bound_micro = price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
