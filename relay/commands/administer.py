@@ -27,6 +27,7 @@ from relay.administration.desk import Desk
 from relay.administration.faults import Conflict, Fault, Invalid
 from relay.administration.roles import OPERATOR, ROLES, Actor
 from relay.commands.moments import length_s
+from relay.commands.whole_table import print_whole
 from relay.config import ConfigError, StoreConfig, load
 from relay.governance.money import dollars, micro_from_dollars
 from relay.store.base import StoreUnavailable
@@ -137,7 +138,7 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
         table.add_column(column.removesuffix("_us").removesuffix("_micro"))
     for row in rows:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
-    _out.print(table)
+    print_whole(_out, table)
 
 
 def _cell(column: str, value: object) -> str:
