@@ -30,6 +30,7 @@ from relay.commands.audit_view import printable
 from relay.commands.limit_options import with_limits
 from relay.commands.moments import length_s
 from relay.commands.own_acts import user
+from relay.commands.whole_table import print_whole
 from relay.config import ConfigError, StoreConfig, load
 from relay.governance.money import dollars, micro_from_dollars
 from relay.store.base import StoreUnavailable
@@ -126,7 +127,7 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
     for row in rows:
         cells = (_cell(column, row.get(column)) for column in columns)
         table.add_row(*(escape(printable(cell)) for cell in cells))
-    _out.print(table)
+    print_whole(_out, table)
 
 
 def _cell(column: str, value: object) -> str:

@@ -28,7 +28,7 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import HoldMemo, holds, needs_price
+from relay.governance.budget_scopes import HoldMemo, holds, has_hard
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
@@ -165,8 +165,7 @@ class Admission:
             found = self._holds(view, request, now_us)
         amounts = [0]
         is_bounded = bool(found) or max_cost_micro is not None
-        is_hard = max_cost_micro is not None or needs_price(found)
-        if is_hard:
+        if max_cost_micro is not None or has_hard(found):
             check_other_models(request)  # once more for budgets of tags
             request = self._with_limit(request)
         if is_bounded:
@@ -184,7 +183,7 @@ class Admission:
         tier_of = partial(_tier, request)
         bound_of = partial(_bound_micro, self.prices, most, tier_of)
         if is_bounded:
-            amounts = self._amounts(route, request, bound_of, is_hard=is_hard)
+            amounts = self._amounts(route, request, bound_of)
         if max_cost_micro is not None:
             _check_cost(amounts[-1], max_cost_micro)
             if amounts[0] > max_cost_micro:
@@ -262,27 +261,23 @@ class Admission:
         return replace(request, sampling=replace(request.sampling, max_output_tokens=most))
 
     def _amounts(
-        self,
-        route: Route,
-        request: GenerateRequest,
-        bound_of: Callable[[Target], int | None],
-        *,
-        is_hard: bool,
+        self, route: Route, request: GenerateRequest, bound_of: Callable[[Target], int | None]
     ) -> list[int]:
         """Micro-dollars to put aside: for all attempts that may run at once, and for one alone.
 
         Raises:
-            InvalidRequest: a target has no price, and something must not be exceeded.
+            Unpriced: a target has no price, and what is spent would be counted wrongly without it:
+                for a soft budget too.
         """
         one_micro = 0
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
-            if bound_micro is None and is_hard:
+            if bound_micro is None:
                 raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )
-            one_micro = max(one_micro, bound_micro or 0)
+            one_micro = max(one_micro, bound_micro)
         at_once = _at_once(route, request)
         return [one_micro * at_once, one_micro] if at_once > 1 else [one_micro]
 

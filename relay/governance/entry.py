@@ -18,7 +18,6 @@ import structlog
 
 from relay.content import Usage
 from relay.errors import BudgetExceeded, StoreDown
-from relay.governance.budget_scopes import needs_price
 from relay.governance.charges import Grant, rate_state
 from relay.governance.ledger import RateState
 from relay.governance.limit_desk import LimitDesk
@@ -142,7 +141,7 @@ class Entry:
         if self._most_micro is not None and needed_micro > self._most_micro:
             raise BudgetExceeded("what the key allows for one request covers no further attempt")
         if self._holds:
-            if bound_micro is None and needs_price(self._holds):
+            if bound_micro is None:
                 # It was there at admission, and is no more.
                 raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
             missing_micro = max(0, needed_micro - self._reserved_micro)
