@@ -80,6 +80,8 @@ install-dev: $(VENV)/.installed-dev $(PROTO_VENV)/.installed
 run: install ## install what is needed and start the relay (provider keys from the environment, else the emulator)
 	@$(BIN)/relay serve $(ARGS)
 
+# Some hundred processes are started, and every worker reads every test: compiled once, not each time.
+test nightly: export PYTHONDONTWRITEBYTECODE :=
 test: install-dev ## all tests that need nothing but Python (some 5 minutes)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)

@@ -115,13 +115,12 @@ class Scene:
             self.canaries.search("a process's arguments", line)
 
     async def watch(self) -> None:
-        """Look at the arguments of all processes, until cancelled."""
-        own = os.getpid()
+        """Look at the arguments of all processes that are started, until cancelled."""
+        before = _processes()
         while True:
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                if path.parent.name != str(own):
-                    with contextlib.suppress(OSError):
-                        self.commands.add(path.read_bytes())
+            for pid in _processes() - before:
+                with contextlib.suppress(OSError):
+                    self.commands.add(Path(f"/proc/{pid}/cmdline").read_bytes())
             await asyncio.sleep(0.05)
 
     async def command(self, *words: str, tells: bool = True) -> str:
@@ -142,6 +141,10 @@ class Scene:
         """Run one as a process, whose arguments can be seen."""
         ran = await relay_command(*words)
         self.tell(f"relay {words[:2]}", ran.output + ran.errors)
+
+
+def _processes() -> set[str]:
+    return {name for name in os.listdir("/proc") if name.isdecimal()}
 
 
 async def echoing(exchange: Exchange) -> None:
