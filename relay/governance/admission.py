@@ -28,7 +28,7 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import HoldMemo, holds, has_hard
+from relay.governance.budget_scopes import HoldMemo, has_hard, holds
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate

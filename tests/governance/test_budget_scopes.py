@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.governance.budget_scopes import BudgetRow, HoldMemo, holds, has_hard
+from relay.governance.budget_scopes import BudgetRow, HoldMemo, has_hard, holds
 from relay.store.base import Hold
 from tests.fakes.properties import examples
 
