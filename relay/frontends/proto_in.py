@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 from google.protobuf.message import DecodeError
@@ -48,6 +48,7 @@ from relay.frontends.body_fields import NEVER_SENT_ON
 from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.chat_body import (
     MAX_CHOICES,
+    READ_HERE,
     SAMPLING_RANGES,
     check_depth,
     decode_json,
@@ -211,34 +212,24 @@ def _of_prompt(
         user=prompt.user,
         prompt_cache_key=prompt.prompt_cache_key,
         want_reasoning=want_reasoning,
-        extra=_extra(prompt.extra_json, f"{path}.extra_json", allowance),
+        extra=_further(prompt.extra_json, f"{path}.extra_json", allowance),
         policy=policy,
     )
 
 
-_BOUNDS: Final = {
-    "n": "sampling.choices",
-    "max_tokens": "sampling.max_output_tokens",
-    "max_completion_tokens": "sampling.max_output_tokens",
-    "service_tier": "service_tier",
-}
-"""Fields of a chat body that say how much an answer can cost, and which of ours is read for it."""
+_DECIDED_HERE = frozenset({"model", "messages", "stream", "stream_options"})
+"""Never sent on, whatever is said of them."""
 
 
-def _extra(document: bytes, path: str, allowance: Allowance) -> Mapping[str, Any]:
-    """Fields of the body that the contract has no word for.
-
-    Raises:
-        InvalidRequest: one of them says what the cost depends on past the field that is read for
-            it, or it is no object.
-    """
-    extra = _json_object(document, path, allowance)
-    for name, own in _BOUNDS.items():
-        if name in extra:
-            field = f"{path}.{name}"
-            raise InvalidRequest(f"{field} has a field of its own: {own}", field=field)
-    if NEVER_SENT_ON.isdisjoint(extra):
-        return extra
+def _further(data: bytes, field: str, allowance: Allowance) -> Mapping[str, Any]:
+    """Further fields of a chat body. What has a field of its own must stand there: scopes, limits
+    and budgets go by that."""
+    extra = _json_object(data, field, allowance)
+    for name in extra.keys() & READ_HERE - _DECIDED_HERE:
+        if extra[name] is not None:
+            raise InvalidRequest(
+                f"{field}.{name} has a field of its own in the prompt", field=f"{field}.{name}"
+            )
     return {name: value for name, value in extra.items() if name not in NEVER_SENT_ON}
 
 

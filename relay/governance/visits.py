@@ -56,6 +56,9 @@ class Visits:
         now_us: Callable[[], int],
         tag_budgets: TagBudgets | None = None,
     ) -> None:
+        """
+        Args:
+        """
         self._store = store
         self._instance_id = instance_id
         self._gate = gate
