@@ -153,21 +153,22 @@ async def test_an_answer_that_is_left_costs_what_has_come_of_it(tmp_path: Path) 
     assert (attempt["state"], attempt["cost_micro"]) == ("estimated", 5010)
 
 
-@pytest.mark.parametrize("is_hard", [False, True])
-async def test_without_a_price_it_runs_as_long_as_nothing_must_stop(
-    tmp_path: Path, is_hard: bool
-) -> None:
+@pytest.mark.parametrize("budget", ["none", "soft", "hard"])
+async def test_without_a_price_it_runs_where_nothing_counts_it(tmp_path: Path, budget: str) -> None:
     async with shop(tmp_path) as there:
         there.server.routes[CHAT] = says(*GREETING)
-        there.rows.budget("team", there.team_id, 1_000_000, is_hard=int(is_hard))
+        if budget != "none":
+            there.rows.budget("team", there.team_id, 1_000_000, is_hard=int(budget == "hard"))
         key = await there.key()
         answer = await there.relay.chat(chat_body("lab/of-no-price"), **key)
-        assert answer.status_code == (400 if is_hard else 200), answer.text
-        if is_hard:
-            assert "has no price" in answer.text
-        else:
+        if budget == "none":
+            assert answer.status_code == 200, answer.text
             attempt = await there.attempt()
             assert (attempt["state"], attempt["cost_micro"]) == ("unpriced", None)
+        else:
+            assert answer.status_code == 400, answer.text
+            assert "has no price" in answer.text
+            assert CHAT not in {one.path for one in there.server.exchanges}
 
 
 @pytest.mark.parametrize(
