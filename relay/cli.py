@@ -233,7 +233,10 @@ def chat(
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="PEM: its key")] = None,
 ) -> None:
-    """Talk to a running relay over gRPC; Ctrl-C interrupts an answer."""
+    """Talk to a running relay over gRPC; Ctrl-C interrupts an answer.
+
+    Where the relay asks for keys, put one into the environment variable RTRELAY_KEY.
+    """
     way = ClientTls(tls, ca_file, cert_file, key_file)
     talk = run_chat(_out, address, model, message, with_timeline=timeline, tls=way)
     try:

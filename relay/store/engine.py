@@ -285,7 +285,10 @@ def make_ready(url: str, migrations: Literal["auto", "never"] = "auto") -> None:
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
-        require_sound(path := Path(str(parsed.database)))
+        path = Path(str(parsed.database))
+        if not path.parent.is_dir():
+            raise StoreUnavailable(f"store.url: there is no folder {path.parent} for {path.name}")
+        require_sound(path)
         require_ours(path)
     engine = engine_for(url, pool_size=1)
     try:

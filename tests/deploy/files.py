@@ -20,6 +20,7 @@ CLOSE_S = 10
 STATE = "/var/lib/rtrelay"
 """The one folder that may be written to."""
 _FOLDERS = ("/run/secrets", "/run/credentials/rtrelay.service")
+STATE_FOLDER = "/var/lib/rtrelay"
 _VALUES = {
     "postgres_url": "postgresql://relay:canary@postgres:5432/relay",
     "redis_url": "redis://:canary@redis:6379/0",
@@ -65,7 +66,7 @@ def configuration(name: str, directory: Path) -> Config:
     for secret in secret_names(name):
         (directory / secret).write_text(_VALUES.get(secret, "canary-of-a-provider"))
     text = (DEPLOY / name).read_text("utf-8")
-    for folder in _FOLDERS:
+    for folder in (*_FOLDERS, STATE_FOLDER):
         text = text.replace(folder, str(directory))
     state = directory / "state"
     state.mkdir()

@@ -401,7 +401,9 @@ def test_a_file_that_is_gone_while_its_wal_is_there_is_not_made_anew(
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="unable to open"):
+    with pytest.raises(
+        StoreUnavailable, match=r"store\.url: there is no folder .*/none for relay.db"
+    ):
         make_ready(url_of(tmp_path / "none" / "relay.db"))
 
 
