@@ -119,7 +119,7 @@ node: $(NODE_VENV)/.installed ## a Node from PyPI into .venv-node, where the mac
 	@node --version
 
 corpus: install-dev ## every recorded exchange against the codecs: a table, and what differs
-	$(BIN)/python -m tests.corpus.table
+	RELAY_FULL=1 $(BIN)/python -m tests.corpus.table
 
 lint: install-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

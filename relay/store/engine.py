@@ -12,9 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -229,6 +226,11 @@ def migrate(engine: Engine) -> bool:
 
 
 def _upgrade(connection: Connection, to: str) -> None:
+    # Here: most starts find tables that are as they should be, and need none of it.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
