@@ -27,7 +27,7 @@ def test_it_is_taken(name: str, tmp_path: Path) -> None:
     assert config.store is not None
     assert config.server.admin.is_loopback
     assert config.audit is not None
-    assert config.audit.anchor == str(tmp_path / "state" / "audit.anchor"), "the rest is read-only"
+    assert config.audit.anchor == str(tmp_path / "audit.anchor"), "the rest is read-only"
     assert "canary" not in repr(config)
 
 
