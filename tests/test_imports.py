@@ -443,8 +443,8 @@ MAY_BE_LATE = {
     ("hints.hub", "relay.hints.redis_bus"),
     ("server", "relay.hints.redis_bus"),
 }
-"""What takes a tenth of a second to import, and is needed alone where tables must be brought up, where
-there is Redis, or where AWS's own search for keys is asked for."""
+"""What takes a tenth of a second to import, and is needed alone where tables must be brought up,
+where there is Redis, or where AWS's own search for keys is asked for."""
 
 
 def test_imports_stand_at_the_top() -> None:

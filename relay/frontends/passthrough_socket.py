@@ -359,7 +359,7 @@ class SocketExchange:
         try:
             scopes = scopes_of(gate, caller_of(self._scope).key_id)
             scopes.check_passthrough()
-            # Keys that are held to data zones have it; a change of those holds for what is open too.
+            # Of keys that are held to data zones; a change of those holds for what is open too.
             if (check_zone := getattr(scopes, "check_zone", None)) is not None:
                 check_zone(self._endpoint.provider, self._endpoint.data_zone)
         except (Unauthenticated, PermissionDenied) as error:
