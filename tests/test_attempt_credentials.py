@@ -332,6 +332,22 @@ async def test_a_target_without_a_token_is_asked_last(mode: str) -> None:
     await scenario.settled()
 
 
+@on_virtual_time
+@pytest.mark.parametrize("out_s", [0.0, 5.0])
+async def test_a_target_without_a_token_is_never_hedged_to(out_s: float) -> None:
+    tokens = Tokens("a-token")
+    tokens.out_s = out_s
+    slow = FakeEndpoint(chunks=answer("Hello", first_s=3.0))
+    more = {"hedge": {"mode": "active", "delay": 100, "max_extra_requests": 1.0}}
+    scenario = scene({"b": HELLO, "a": slow}, tokens, alias_more=more)
+    route = scenario.services.catalog.routes["fast"]
+    object.__setattr__(route, "candidates", route.candidates[::-1])
+    _, end = await scenario.generate()
+    assert end.error is None
+    assert [record.provider for record in end.attempts] == ["a", "a" if out_s else "b"]
+    await scenario.settled()
+
+
 # --- what is seen of them -------------------------------------------------------------------
 
 
