@@ -1,15 +1,20 @@
 """A fuzz target for the reading half of each codec.
 
-    python -m tests.fuzz.target WIRE [libFuzzer options] [directory for new inputs] [seeds ...]
+    python -m tests.fuzz.target TARGET [libFuzzer options] [directory for new inputs] [seeds ...]
 
 The input is a body; recordings are seeds as they are. Status and cuts are drawn from the body's
 checksum, so that an input alone says what happens. Held to: nothing is raised, the events keep what
 `relay.content` promises of them, a body cut anywhere says the same as whole, and what is held of it
 stays within its caps.
+
+Targets are wires, and Bedrock's frames around Claude's events. Where events come in frames an
+input whose first byte is not 0 is put into them, line by line, a line's first byte saying which: no
+fuzzer finds their checksums by itself.
 """
 
 from __future__ import annotations
 
+import base64
 import random
 import sys
 import zlib
@@ -20,36 +25,80 @@ with atheris.instrument_imports(include=["relay"]):
     from relay.codecs.registry import BUILDERS
 
 import itertools
+from typing import Any
 
+from tests.codecs.aws_frames import frame
 from tests.fakes.collect import Collected, collect, run
 
 STATUSES = (200, 200, 200, 200, 206, 302, 400, 429, 500)
 MAX_CUTS = 8
 
 
-def read(wire: str, pieces: list[bytes], status: int) -> Collected:
-    """What the wire's codec makes of a body in pieces."""
-    return collect(run(BUILDERS[wire]({}, "p")(), pieces, status=status))
+TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{wire: (wire, {}) for wire in BUILDERS},
+    "bedrock_messages": ("anthropic_messages", {"framing": "aws_event_stream"}),
+}
+"""Wire and quirks by name."""
+
+FRAMES: dict[str, tuple[str, ...]] = {
+    "bedrock_messages": ("chunk", "throttlingException", "initial-response"),
+    "bedrock_converse": (
+        "messageStart",
+        "contentBlockStart",
+        "contentBlockDelta",
+        "contentBlockStop",
+        "messageStop",
+        "metadata",
+        "throttlingException",
+        "brandNew",
+    ),
+}
+"""Of targets whose events come in frames, by the first byte of a line."""
 
 
-def check(wire: str, body: bytes) -> None:
+def framed(target: str, body: bytes) -> bytes:
+    """An input as a body: in frames where the target has them, unless it begins with 0."""
+    names = FRAMES.get(target)
+    if names is None or not body or body[0] == 0:
+        return body
+    made = b""
+    for line in body.split(b"\n"):
+        if line:
+            name = names[line[0] % len(names)]
+            is_failure = name.endswith("Exception")
+            payload = line[1:]
+            if name == "chunk":
+                payload = b'{"bytes":"%b","p":"ab"}' % base64.b64encode(payload)
+            kind = ":exception-type" if is_failure else ":event-type"
+            made += frame(kind, payload, name, message="exception" if is_failure else "event")
+    return made
+
+
+def read(target: str, pieces: list[bytes], status: int) -> Collected:
+    """What the target's codec makes of a body in pieces."""
+    wire, quirks = TARGETS[target]
+    return collect(run(BUILDERS[wire](quirks, "p")(), pieces, status=status))
+
+
+def check(target: str, given: bytes) -> None:
     """One input.
 
     Raises:
         AssertionError: a promise is broken. Any other exception is one as well.
     """
-    draw = random.Random(zlib.crc32(body))
+    body = framed(target, given)
+    draw = random.Random(zlib.crc32(given))
     status = draw.choice(STATUSES)
-    whole = read(wire, [body], status)
+    whole = read(target, [body], status)
     cuts = sorted(draw.randrange(len(body) + 1) for _ in range(draw.randrange(MAX_CUTS)))
     borders = [0, *cuts, len(body)]
     pieces = [body[at:to] for at, to in itertools.pairwise(borders)]
-    assert read(wire, pieces, status) == whole, f"status {status}, cut at {cuts}"
+    assert read(target, pieces, status) == whole, f"status {status}, cut at {cuts}"
 
 
 def main() -> None:
-    wire = sys.argv.pop(1)
-    atheris.Setup(sys.argv, lambda body: check(wire, body))
+    target = sys.argv.pop(1)
+    atheris.Setup(sys.argv, lambda body: check(target, body))
     atheris.Fuzz()
 
 
