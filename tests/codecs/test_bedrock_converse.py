@@ -124,9 +124,10 @@ def test_text_is_handed_on_at_once_and_the_end_is_known() -> None:
     for word in ("a", "b", "c"):
         assert codec.feed(delta(0, text=word)) == [TextDelta(word)]
     codec.feed(stop(0) + ending())
-    assert not codec.is_finished
+    ends = [codec.is_finished]
     assert len(codec.feed(metadata() + exception("throttlingException"))) == 1
-    assert codec.is_finished
+    ends.append(codec.is_finished)
+    assert ends == [False, True]
     assert codec.feed(b"anything") == ()
     assert codec.end() == ()
 
@@ -135,9 +136,9 @@ def test_counts_that_come_first() -> None:
     codec = asked()
     codec.decode_headers(200, HEADERS)
     codec.feed(START + text(0, "a") + metadata())
-    assert not codec.is_finished
+    ends = [codec.is_finished]
     codec.feed(ending())
-    assert codec.is_finished
+    assert [*ends, codec.is_finished] == [False, True]
 
 
 def test_empty_text_and_unknown_things_are_passed_over() -> None:

@@ -343,10 +343,10 @@ def test_one_call_at_a_time() -> None:
     body = encode(tools=(F,), prefers_one_call=True)
     assert body["additionalModelRequestFields"] == one
     for model, choice in ((NOVA, None), (CLAUDE, ToolChoice(ToolChoiceMode.REQUIRED))):
-        asked = {"tools": (F,), "tool_choice": choice, "model": model}
+        asked: dict[str, Any] = {"tools": (F,), "tool_choice": choice, "model": model}
         assert refused(parallel_tool_calls=False, **asked) == "parallel_tool_calls: false"
-        for may in ({"prefers_one_call": True}, {"parallel_tool_calls": True}):
-            assert "additionalModelRequestFields" not in encode(**asked, **may)
+        for may in ("prefers_one_call", "parallel_tool_calls"):
+            assert "additionalModelRequestFields" not in encode(**{**asked, may: True})
     assert encode(parallel_tool_calls=False).keys() == encode().keys()
 
 
@@ -480,7 +480,7 @@ def test_manual_thinking_waits_for_a_signed_turn() -> None:
     signed = replace(CALL, extra={"reasoning_details": [{**SIGNED, **ANTHROPIC}]})
     body = encode(HELLO, signed, RESULT, model=OLDER, tools=(F,), reasoning=ReasoningOptions("low"))
     assert body["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
-    forced = {"tools": (F,), "tool_choice": ToolChoice(ToolChoiceMode.REQUIRED)}
+    forced: dict[str, Any] = {"tools": (F,), "tool_choice": ToolChoice(ToolChoiceMode.REQUIRED)}
     body = encode(reasoning=ReasoningOptions("low"), **forced)
     assert "additionalModelRequestFields" not in body
 
@@ -569,8 +569,8 @@ def test_marks_where_a_model_takes_none_are_left_out() -> None:
 
 
 def test_marks_that_are_placed_for_the_client() -> None:
-    said = (Message(Role.SYSTEM, (TextPart("Be brief."),)), HELLO)
-    said += (Message(Role.ASSISTANT, (TextPart("a"),)), HELLO) * 2
+    turns = (Message(Role.ASSISTANT, (TextPart("a"),)), HELLO)
+    said = (Message(Role.SYSTEM, (TextPart("Be brief."),)), HELLO, *turns, *turns)
     body = encode(*said, tools=(F,), policy=Policy(prompt_cache="auto"))
     assert body["system"] == [{"text": "Be brief."}, POINT]
     assert body["toolConfig"]["tools"] == [SPEC, POINT]

@@ -14,7 +14,6 @@ fuzzer finds their checksums by itself.
 
 from __future__ import annotations
 
-import base64
 import random
 import sys
 import zlib
@@ -27,8 +26,8 @@ with atheris.instrument_imports(include=["relay"]):
 import itertools
 from typing import Any
 
-from tests.codecs.aws_frames import frame
 from tests.fakes.collect import Collected, collect, run
+from tests.fuzz.frames import framed
 
 STATUSES = (200, 200, 200, 200, 206, 302, 400, 429, 500)
 MAX_CUTS = 8
@@ -39,39 +38,6 @@ TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
     "bedrock_messages": ("anthropic_messages", {"framing": "aws_event_stream"}),
 }
 """Wire and quirks by name."""
-
-FRAMES: dict[str, tuple[str, ...]] = {
-    "bedrock_messages": ("chunk", "throttlingException", "initial-response"),
-    "bedrock_converse": (
-        "messageStart",
-        "contentBlockStart",
-        "contentBlockDelta",
-        "contentBlockStop",
-        "messageStop",
-        "metadata",
-        "throttlingException",
-        "brandNew",
-    ),
-}
-"""Of targets whose events come in frames, by the first byte of a line."""
-
-
-def framed(target: str, body: bytes) -> bytes:
-    """An input as a body: in frames where the target has them, unless it begins with 0."""
-    names = FRAMES.get(target)
-    if names is None or not body or body[0] == 0:
-        return body
-    made = b""
-    for line in body.split(b"\n"):
-        if line:
-            name = names[line[0] % len(names)]
-            is_failure = name.endswith("Exception")
-            payload = line[1:]
-            if name == "chunk":
-                payload = b'{"bytes":"%b","p":"ab"}' % base64.b64encode(payload)
-            kind = ":exception-type" if is_failure else ":event-type"
-            made += frame(kind, payload, name, message="exception" if is_failure else "event")
-    return made
 
 
 def read(target: str, pieces: list[bytes], status: int) -> Collected:

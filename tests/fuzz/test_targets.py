@@ -19,6 +19,7 @@ from relay.codecs.registry import BUILDERS
 from relay.sse import SseParser
 from tests.codecs import anthropic_text, converse_text
 from tests.corpus.wires import WIRES
+from tests.fuzz.frames import FRAMES
 
 IS_LONG = os.environ.get("RELAY_FULL") == "1"
 SECONDS = 600 if IS_LONG else 2
@@ -47,15 +48,14 @@ NOVA = (
     + converse_text.ending("tool_use")
     + converse_text.metadata()
 )
-OF_NOVA = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop")
-OF_NOVA += ("messageStop", "metadata")
 
 
 def lines_of_frames() -> dict[str, bytes]:
     """Seeds of Bedrock, of which there are no recordings, as its targets take them."""
     claude = b"\n".join(b"\x03" + data for _, data in SseParser().feed(CLAUDE))
     nova = b"\n".join(
-        bytes([OF_NOVA.index(name) + 8]) + data for name, data in AwsEventParser().feed(NOVA)
+        bytes([FRAMES["bedrock_converse"].index(name) + 8]) + data
+        for name, data in AwsEventParser().feed(NOVA)
     )
     return {"bedrock_messages": claude, "bedrock_converse": nova}
 
