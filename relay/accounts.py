@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 
 from relay.auditing import trail_of
 from relay.config import Config, LimitsConfig, StoreConfig
+from relay.config.budgets import AlertsConfig
 from relay.config.limits import RateLimits
 from relay.deadline import Clock
 from relay.governance import audit_actions as actions
@@ -29,7 +30,7 @@ from relay.governance.alert_task import AlertSettings, AlertTask
 from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
 from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.ledger import Ledger, NullLedger
+from relay.governance.ledger import Ledger, NullLedger, OnRefused
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import PriceSheet
@@ -111,7 +112,7 @@ class Accounts:
             raise
         except StoreUnavailable as error:
             _log.error("store_unavailable", why=str(error))
-        self._engine = engine = engine_for(url)
+        self._engine = engine = engine_for(url, durability=config.store.durability)
         if config.audit is not None:
             self._trail = trail_of(config, engine, anchors=not self._worker)
             self._trail.start()
@@ -120,18 +121,21 @@ class Accounts:
             await self.access.start()
             self.gate = gate = self.access.gate
             gate.on_denied = self._denied
-            self.ledger = NullLedger(gate)
+        on_refused = None if self._trail is None else Refusals(self._trail, wall_us).tell
+        self.ledger = NullLedger(self.gate, on_refused)
         if config.store.ledger:
-            await self._start_books(config, config.store, engine)
+            await self._start_books(config, config.store, engine, on_refused)
 
-    async def _start_books(self, config: Config, where: StoreConfig, engine: Engine) -> None:
+    async def _start_books(
+        self, config: Config, where: StoreConfig, engine: Engine, on_refused: OnRefused | None
+    ) -> None:
         limits = config.limits or LimitsConfig()
         is_shared = self._worker is not None
         self._limits = open_limits(where, limits, instance_id(), is_shared=is_shared)
         await self._limits.start()
         self._desk = LimitDesk(self._limits, _book(config), wall_us)
         self._store = store = open_ledger(where)
-        refusals = Refusals(self.trail, wall_us)
+        tag_budgets = None if self.access is None else self.access.directory.tag_budgets
         self.ledger = self._admission = Admission(
             store=store,
             instance_id=instance_id(),
@@ -139,7 +143,7 @@ class Accounts:
             settings=_settings(config),
             gate=self.gate,
             now_us=wall_us,
-            tag_budgets=None if self.access is None else self.access.directory.tag_budgets,
+            tag_budgets=tag_budgets,
             limits=self._desk,
             visits=Visits(
                 store=store,
@@ -147,13 +151,14 @@ class Accounts:
                 gate=self.gate,
                 desk=self._desk,
                 now_us=wall_us,
+                tag_budgets=tag_budgets,
             ),
-            on_refused=refusals.tell if self._trail is not None else None,
+            on_refused=on_refused,
         )
         await self._begin(store, self._admission)
         self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")
         if self.access is not None:
-            self._alerts = _alerts(config, engine)
+            self._alerts = AlertTask(OutboxStore(engine), *_teller(config))
             self._alerts.start()
         if (days := where.retention_days) is not None and not self._worker:
             self._retention = RetentionTask(
@@ -162,13 +167,16 @@ class Accounts:
             self._retention.start()
 
     def reload(self, config: Config) -> None:
-        """Prices, limits and budgets' rules of another configuration hold from now on; where the
-        store is, and whether keys are needed, takes a restart."""
+        """Prices, limits, budgets' rules and where alerts go hold from now on as another
+        configuration says; where the store is, and whether keys are needed, takes a restart."""
         if self._desk is not None:
             self._desk.book = _book(config)
         if self._admission is not None:
             self._admission.prices = _prices(config)
             self._admission.settings = _settings(config)
+        if self._alerts is not None and _alerts_of(config) != _alerts_of(self._config):
+            self._alerts.take(*_teller(config))
+        self._config = config
 
     def _denied(self, address: str) -> None:
         self.trail.note(
@@ -269,15 +277,18 @@ def _settings(config: Config) -> AdmissionSettings:
     )
 
 
-def _alerts(config: Config, engine: Engine) -> AlertTask:
+def _alerts_of(config: Config) -> AlertsConfig | None:
+    return None if config.budgets is None else config.budgets.alerts
+
+
+def _teller(config: Config) -> tuple[Webhook | None, AlertSettings]:
     """Thresholds are logged in any case; they are told outside where the file says where."""
-    alerts = None if config.budgets is None else config.budgets.alerts
+    alerts = _alerts_of(config)
     if alerts is None:
-        return AlertTask(OutboxStore(engine), None)
+        return None, AlertSettings()
     webhook = Webhook(
         alerts.url.get_secret_value(),
         alerts.secret.get_secret_value(),
         timeout_s=alerts.timeout_ms / 1000,
     )
-    settings = AlertSettings(give_up_s=alerts.give_up_h * 3600)
-    return AlertTask(OutboxStore(engine), webhook, settings)
+    return webhook, AlertSettings(give_up_s=alerts.give_up_h * 3600)

@@ -46,7 +46,6 @@ from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
-from relay.hints.redis_bus import RedisBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
 from relay.reaper import Reaper
@@ -278,6 +277,9 @@ class Worker:
         if self._link is not None:  # and the supervisor passes them on
             desk.attach(PipeBus(self._link, desk.take))
         elif redis is not None:
+            # Here: relays without Redis are spared its client's imports.
+            from relay.hints.redis_bus import RedisBus
+
             bus = RedisBus(redis, instance_id(), desk.take)
             bus.start()
             desk.attach(bus)
@@ -329,7 +331,7 @@ class Worker:
         listener, door = self._config.server.grpc, self._door("grpc")
         checks: list[grpc.aio.ServerInterceptor] = []
         if door is not None and looks_at_calls(door):
-            checks.append(PeerCheck(partial(refusal, door)))
+            checks.append(PeerCheck(partial(refusal, door), self._certificate_denied))
         if services.gate.needs_keys:
             checks.append(KeyCheck(services.gate, (SERVICE, health.SERVICE_NAME)))
         server = grpc.aio.server(
@@ -453,6 +455,15 @@ class Worker:
             subject=place(self._number, self._config.server.grpc.address),
             outcome=outcome,
             detail=detail,
+        )
+
+    def _certificate_denied(self, address: str, why: str) -> None:
+        self.accounts.trail.note(
+            actions.CERTIFICATE_DENIED,
+            at_us=time.time_ns() // 1000,
+            actor=actions.address_actor(address),
+            outcome=actions.DENIED,
+            detail={"why": why},
         )
 
     async def drain(self) -> None:

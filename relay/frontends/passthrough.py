@@ -53,7 +53,7 @@ from relay.frontends.asgi import (
     read_body,
 )
 from relay.frontends.caller import caller_of
-from relay.frontends.cors import check_page
+from relay.frontends.cors import check_host, check_page
 from relay.frontends.passthrough_rules import (
     AREAS,
     PREFIX,
@@ -123,14 +123,16 @@ class Passthrough:
             ClientCancelled: it went away.
         """
         services = self._services
+        if not services.gate.needs_keys and WEBSOCKET not in scope:  # those name their origin
+            check_host(scope, self._origins)
         found = self.find(scope["path"])
         if found is None:
             raise UnknownModel(scope["path"], ())
         if services.is_draining:
             raise Draining("this relay is shutting down; connect again")
-        endpoint, limits, _ = found
+        endpoint, limits, rest = found
         budgets = read_policy(scope, {})[0].budgets
-        path = path_of(scope, endpoint)
+        path = path_of(scope, endpoint, rest)
         caller = caller_of(scope)
 
         def visit(surface: str) -> Visit:

@@ -12,7 +12,7 @@ hedges rather than not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -28,17 +28,27 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import BudgetRow, holds
+from relay.governance.budget_scopes import HoldMemo, has_hard, holds
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
-from relay.governance.grants import granted
+from relay.governance.grants import check_other_models, granted
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
+from relay.governance.ledger import (
+    Admitted,
+    Asked,
+    Leave,
+    OnRefused,
+    Refused,
+    Unpriced,
+    Visit,
+    VisitEntry,
+    nothing,
+)
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
-from relay.governance.price_sheet import PriceSheet
-from relay.governance.visits import Visits
+from relay.governance.price_sheet import FAST, PriceSheet
+from relay.governance.visits import TagBudgets, Visits
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
     BudgetSpent,
@@ -52,16 +62,19 @@ from relay.store.base import (
 )
 from relay.tokens import BYTES_PER_TOKEN
 
+_SPEED_WIRE: Final = "anthropic_messages"
+"""Where fast answers are asked for by `speed`."""
 _NO_HEDGE: Final = HedgeWish(mode="off")
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
 
+MOST_BOUND_MICRO: Final = 1 << 50
+"""What an attempt is reckoned to cost at most, a billion dollars: a client may write any number of
+tokens, and what thousands of such requests put aside must still fit a column."""
+
 LONGEST_US: Final = 7_200_000_000
 """After so long a reservation is settled whatever has become of its generation; the longest that an
 attempt may take is a quarter of an hour."""
-
-Refused = Callable[[RelayError, Asked], object]
-TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ class Admission:
         tag_budgets: TagBudgets | None = None,
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
-        on_refused: Refused | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -111,21 +124,34 @@ class Admission:
         self.is_open = True
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
+        self._hold_memo = HoldMemo()
+
+    def refused(self, error: RelayError, what: Refused) -> None:
+        if self._on_refused is not None:
+            self._on_refused(error, what)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
-        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        try:
+            return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        except RelayError as error:
+            self.refused(error, Refused("", "session", tenant, key_id, ""))
+            raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        if not self.is_open:
-            raise _no_accounts()
-        return None if self._visits is None else await self._visits.hand_through(visit)
+        request_id, tenant, key_id, provider, surface, _ = visit
+        try:
+            if not self.is_open:
+                raise _no_accounts()
+            return None if self._visits is None else await self._visits.hand_through(visit)
+        except RelayError as error:
+            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            raise
 
     async def admit(self, asked: Asked) -> Admitted:
         try:
             return await self._admit(asked, self._now_us())
         except RelayError as error:
-            if self._on_refused is not None:
-                self._on_refused(error, asked)
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
@@ -139,7 +165,8 @@ class Admission:
             found = self._holds(view, request, now_us)
         amounts = [0]
         is_bounded = bool(found) or max_cost_micro is not None
-        if max_cost_micro is not None or any(hold.cap_micro is not None for hold in found):
+        if max_cost_micro is not None or has_hard(found):
+            check_other_models(request)  # once more for budgets of tags
             request = self._with_limit(request)
         if is_bounded:
             most = bound(
@@ -153,7 +180,8 @@ class Admission:
                 output_bound(request, self.settings.default_max_tokens),
                 frozenset(),
             )
-        bound_of = partial(_bound_micro, self.prices, most, request.service_tier)
+        tier_of = partial(_tier, request)
+        bound_of = partial(_bound_micro, self.prices, most, tier_of)
         if is_bounded:
             amounts = self._amounts(route, request, bound_of)
         if max_cost_micro is not None:
@@ -162,9 +190,8 @@ class Admission:
                 amounts = amounts[-1:]
                 request = _unhedged(request)
         grant = await self._grant(asked, request, view)
-        opened = self._opened(asked, route, request, view, found, now_us)
-        if self._store.notes_first:
-            opened = replace(opened, first=_first(route, bound_of))
+        first = _first(route, bound_of) if self._store.notes_first else None
+        opened = self._opened(asked, route, request, view, found, first, now_us)
         reserved_micro, ticket = 0, 0
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
@@ -178,13 +205,14 @@ class Admission:
             prices=self.prices,
             holds=found,
             reserved_micro=reserved_micro,
+            most_micro=max_cost_micro,
             bound_of=bound_of,
             ticket=ticket,
-            first=opened.first,
+            first=first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
-            service_tier=request.service_tier,
+            tier_of=tier_of,
             now_us=self._now_us,
         )
         return Admitted(request, route, entry)
@@ -194,8 +222,10 @@ class Admission:
     def _holds(self, view: KeyView, request: GenerateRequest, now_us: int) -> tuple[Hold, ...]:
         budgets = view.budgets
         if self._tag_budgets is not None and request.policy.tags:
-            budgets += self._tag_budgets(view.organisation_id, request.policy.tags)
-        return holds(budgets, now_us) if budgets else ()
+            of_tags = self._tag_budgets(view.organisation_id, request.policy.tags)
+            if of_tags:
+                return holds(budgets + of_tags, now_us)
+        return self._hold_memo.holds(budgets, now_us) if budgets else ()
 
     async def _grant(
         self, asked: Asked, request: GenerateRequest, view: KeyView | None
@@ -236,13 +266,14 @@ class Admission:
         """Micro-dollars to put aside: for all attempts that may run at once, and for one alone.
 
         Raises:
-            InvalidRequest: a target has no price.
+            Unpriced: a target has no price, and what is spent would be counted wrongly without it:
+                for a soft budget too.
         """
         one_micro = 0
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
             if bound_micro is None:
-                raise InvalidRequest(
+                raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )
@@ -300,6 +331,7 @@ class Admission:
         request: GenerateRequest,
         view: KeyView | None,
         found: tuple[Hold, ...],
+        first: OpenedAttempt | None,
         now_us: int,
     ) -> OpenedGeneration:
         policy = request.policy
@@ -319,6 +351,7 @@ class Admission:
             admitted_at_us=now_us,
             lease_until_us=now_us + LONGEST_US,
             holds=found,
+            first=first,
         )
 
 
@@ -352,11 +385,22 @@ def _expected_output(request: GenerateRequest) -> int:
     return EXPECTED_OUTPUT_TOKENS if most is None else min(most, EXPECTED_OUTPUT_TOKENS)
 
 
-def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Target) -> int | None:
-    price = prices.price_of(target.endpoint.provider, target.model, service_tier)
+def _tier(request: GenerateRequest, target: Target) -> str:
+    """The service tier that is asked of a target, as prices know it."""
+    wire = target.endpoint.wire
+    if wire == _SPEED_WIRE and request.extra_on(wire).get("speed") == "fast":
+        return FAST
+    return request.service_tier
+
+
+def _bound_micro(
+    prices: PriceSheet, most: Bound, tier_of: Callable[[Target], str], target: Target
+) -> int | None:
+    price = prices.price_of(target.endpoint.provider, target.model, tier_of(target))
     if price is None:
         return None
-    return price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
+    bound_micro = price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
+    return min(bound_micro, MOST_BOUND_MICRO)
 
 
 def _check_cost(most_micro: int, allowed_micro: int) -> None:

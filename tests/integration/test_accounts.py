@@ -178,7 +178,7 @@ async def test_a_session_is_booked_by_generation(accounts: Accounts) -> None:
     assert booked == [{"key_id": key_id, "surface": "converse", "state": "settled"}] * 2
 
 
-async def test_hard_budget_stops_exactly(accounts: Accounts) -> None:
+async def test_hard_budget_stops_exactly(accounts: Accounts, upstream: H2Server) -> None:
     rows = accounts.rows
     team_id = rows.team(rows.organisation())
     budget_id = rows.budget("team", team_id, 10_000)  # before the key: whoever knows that knows it
@@ -190,6 +190,7 @@ async def test_hard_budget_stops_exactly(accounts: Accounts) -> None:
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "budget_exceeded"
     assert refused.headers["x-should-retry"] == "false"
+    assert len(upstream.requests(CHAT)) == statuses.count(200), "what is refused asks nobody"
     (period,) = accounts.ask("SELECT * FROM budget_periods")
     assert period["budget_id"] == budget_id
     assert period["reserved_micro"] == 0
@@ -265,3 +266,24 @@ async def test_sessions_and_what_is_handed_through_have_limits_and_rows(
     async with asyncio.timeout(2):
         while not await is_refused():
             await asyncio.sleep(0.01)
+
+
+async def test_a_budget_of_a_key_s_tag_holds_for_what_is_handed_through(
+    accounts: Accounts, upstream: H2Server
+) -> None:
+    rows, scopes = accounts.rows, {"passthrough": True}
+    team_id = rows.team(rows.organisation())
+    _, free = rows.key(team_id, scopes=scopes, tags=["free"])
+    _, bound = rows.key(team_id, scopes=scopes, tags=["bound"])
+    rows.budget("tag", "bound", 1_000_000)
+    await accounts.known(free)
+    await accounts.known(bound)
+    upstream.routes["/v1/files"] = answer(200, b"{}")
+    statuses = [
+        (await accounts.relay.http.get("/v1/files", headers={"x-api-key": key})).status_code
+        for key in (free, bound)
+    ]
+    assert statuses == [200, 403]
+    assert len(upstream.requests("/v1/files")) == 1
+    sql = "SELECT tags FROM generations"
+    await eventually(lambda: accounts.ask(sql) == [{"tags": '["free"]'}])
