@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from relay.config.providers import ProviderConfig
-from relay.credentials import static
+from relay.credentials import entra, google_default, static
 from relay.credentials.base import Call, Credential, CredentialState
 from relay.errors import CredentialUnavailable
 from relay.transport.base import Headers
 
 BUILDERS: Mapping[str, Callable[[Any, ProviderConfig], Credential]] = {
     "static": static.build,
+    "google": google_default.build,
+    "azure_entra": entra.build,
 }
 """Kind -> its builder, called with the kind's own configuration and the row that it is of; raises
 ValueError for what cannot be used, without secrets in the text."""
