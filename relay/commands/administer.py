@@ -294,6 +294,10 @@ Models = Annotated[
 ModelTags = Annotated[
     list[str] | None, typer.Option("--model-tag", help="aliases with this tag; repeatable")
 ]
+Zones = Annotated[
+    list[str] | None,
+    typer.Option("--zone", help="data zone that its prompts may go to; repeatable, none: anywhere"),
+]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", help="put on each of its requests; repeatable")
 ]
@@ -307,6 +311,7 @@ def create_key(
     model: Models = None,
     model_tag: ModelTags = None,
     tag: Tags = None,
+    zone: Zones = None,
     hedge: Annotated[bool, typer.Option(help="may ask several providers at once")] = True,
     passthrough: Annotated[bool, typer.Option(help="may use what is handed through")] = False,
     max_usd: Annotated[str | None, typer.Option(help="one request may cost at most")] = None,
@@ -329,6 +334,7 @@ def create_key(
     """Make a key. Its secret is shown this once."""
     scopes: dict[str, Any] = {"models": model or [], "model_tags": model_tag or []}
     scopes |= {"may_hedge": hedge, "passthrough": passthrough}
+    scopes["zones"] = zone or None
     limits = _limits(
         rpm=rpm,
         input_tpm=input_tpm,

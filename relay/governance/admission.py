@@ -270,7 +270,8 @@ class Admission:
             InvalidRequest: a target has no price, and something must not be exceeded.
         """
         one_micro = 0
-        for target in (*route.candidates, *route.fallbacks):
+        hedges = () if request.service_tier else route.escalated.values()
+        for target in (*route.candidates, *route.fallbacks, *hedges):
             bound_micro = bound_of(target)
             if bound_micro is None and is_hard:
                 raise Unpriced(
@@ -386,7 +387,8 @@ def _expected_output(request: GenerateRequest) -> int:
 
 
 def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Target) -> int | None:
-    price = prices.price_of(target.endpoint.provider, target.model, service_tier)
+    tier = target.tier_for(service_tier)
+    price = prices.price_of(target.endpoint.provider, target.model, tier)
     if price is None:
         return None
     bound_micro = price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
