@@ -207,13 +207,17 @@ class Target:
         put(self, "zone", zone_of(endpoint.door, endpoint.data_zone, model))
         put(self, "price", endpoint.price_of(model, tier))
 
-    def tier_for(self, asked: str) -> str:
-        """The service tier of a request there.
-
-        Args:
-            asked: by the request itself; empty for none.
-        """
+    def tier_of(self, asked: str) -> str:
+        """The service tier that a request gets here which asks for this one; empty for none."""
         return self.service_tier or asked or self.endpoint.service_tier
+
+    def asked(self, request: GenerateRequest) -> GenerateRequest:
+        """The request as it is put here: at the tier of the target, or of the endpoint. The same
+        object where that changes nothing."""
+        tier = self.tier_of(request.service_tier)
+        if tier == request.service_tier:
+            return request
+        return dataclasses.replace(request, service_tier=tier)
 
 
 _NONE_ESCALATED: Mapping[str, Target] = {}
@@ -228,7 +232,7 @@ def escalated(candidates: Iterable[Target], settings: EscalateConfig) -> Mapping
     found: dict[str, Target] = {}
     for target in candidates:
         endpoint = target.endpoint
-        if tier not in endpoint.service_tiers or target.tier_for("") == tier:
+        if tier not in endpoint.service_tiers or target.tier_of("") == tier:
             continue
         dearer = Target(endpoint, target.model, tier)
         price, usual = dearer.price, target.price
