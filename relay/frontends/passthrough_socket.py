@@ -352,16 +352,14 @@ class SocketExchange:
 
     def _look_at_key(self) -> None:
         """A WebSocket may last for hours, and has no generations that would ask: one whose key was
-        revoked is ended here."""
+        revoked, or held to other data zones, is ended here."""
         gate = self._services.gate
         if not gate.needs_keys:
             return
         try:
             scopes = scopes_of(gate, caller_of(self._scope).key_id)
             scopes.check_passthrough()
-            # Of keys that are held to data zones; a change of those holds for what is open too.
-            if (check_zone := getattr(scopes, "check_zone", None)) is not None:
-                check_zone(self._endpoint.provider, self._endpoint.data_zone)
+            scopes.check_zone(self._endpoint.provider, self._endpoint.data_zone)
         except (Unauthenticated, PermissionDenied) as error:
             self._deadline.cancel(error)
             return
