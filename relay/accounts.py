@@ -32,7 +32,7 @@ from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import Ledger, NullLedger
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.limits import KeyLimits, Limits
-from relay.governance.price_sheet import PriceSheet
+from relay.governance.price_sheet import Listed, PriceSheet
 from relay.governance.refusals import Refusals
 from relay.governance.retention_task import RetentionTask
 from relay.governance.tenant import Tenants
@@ -257,7 +257,11 @@ def _limits(given: RateLimits) -> Limits:
 
 
 def _prices(config: Config) -> PriceSheet:
-    return PriceSheet({name: row.prices for name, row in config.providers.items() if row.prices})
+    rows = config.providers
+    return PriceSheet(
+        {name: row.prices for name, row in rows.items() if row.prices},
+        {name: Listed(row.door or name, row.same_as) for name, row in rows.items()},
+    )
 
 
 def _settings(config: Config) -> AdmissionSettings:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
@@ -246,14 +247,13 @@ class Attempt:
             forced=self._is_forced,
         )
         encoded = codec.encode_request(self._request, self.target.model)
+        path = endpoint.base_path + encoded.path
+        headers = endpoint.signed(
+            "POST", path, [*encoded.headers, _USER_AGENT], encoded.body, time.time()
+        )
         self._stream = stream = await self._transport.open(
             endpoint.origin,
-            UpstreamRequest(
-                "POST",
-                endpoint.base_path + encoded.path,
-                [*encoded.headers, _USER_AGENT, *endpoint.headers],
-                encoded.body,
-            ),
+            UpstreamRequest("POST", path, headers, encoded.body),
             connect_timeout_s=self.timeouts.connect_s,
             mark=self._mark,
             used=self._used,
@@ -559,7 +559,7 @@ class Attempt:
         self._fail(error)
 
     def _fail(self, error: RelayError) -> None:
-        redact(error, self.target.endpoint.headers)
+        redact(error, self.target.endpoint.secrets())
         if not self._is_over:
             self._is_over = True
             is_overload = error.reason in _OVERLOADED

@@ -6,9 +6,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from relay.config import TIMEOUT_CLASSES_MS, AliasConfig, CandidateConfig, Config, tls_warnings
+from relay.config import (
+    TIMEOUT_CLASSES_MS,
+    AliasConfig,
+    CandidateConfig,
+    Config,
+    EscalateConfig,
+    ProviderConfig,
+    class_of,
+    same_models,
+    tls_warnings,
+    zone_of,
+)
+from relay.config.model import near
 from relay.config.pem_files import now
-from relay.prices import known_price
+from relay.prices import USUAL_TIERS, known_price
 
 
 def warnings(config: Config) -> list[str]:
@@ -18,6 +30,7 @@ def warnings(config: Config) -> list[str]:
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":
             found += _of_hedge(f"{path}.hedge", row, config)
+        found += _of_zones(path, row, config)
         if row.choose.mode != "ordered" and row.choose.sort != "configured":
             found.append(
                 f"{path}.choose.sort is {row.choose.sort}, which only `mode: ordered` looks at;"
@@ -26,6 +39,12 @@ def warnings(config: Config) -> list[str]:
     for name, provider in config.providers.items():
         if len(provider.keys) > 1:
             found.append(f"providers.{name}: several keys are given, this version uses the first")
+        if (tier := provider.service_tier) and not _has_tier(provider, tier):
+            known = ", ".join(provider.service_tiers) or "none"
+            found.append(
+                f"providers.{name}.service_tier is {tier}, which it is not known to have: {known}"
+            )
+    found += _classes_of_one(config)
     found += _prices_of_nobody(config)
     if config.audit is not None and config.audit.anchor is None:
         found.append(
@@ -71,6 +90,91 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
             f" there, only max_extra_requests does; give prices in {rows}"
         )
 
+    if others := _other_models(candidates, config):
+        yield (
+            f"{path} is {hedge.mode}, but its candidates are not one model: {others}; a hedge may"
+            " be answered by another than the one first asked (`same_as` says which are the same)"
+        )
+    if hedge.escalate.tier is not None:
+        yield from _of_escalation(f"{path}.escalate", hedge.escalate, candidates, config)
+
+
+def _of_zones(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
+    """Targets that an alias lists and never asks."""
+    if row.zones is None:
+        return
+    for kind in ("candidates", "fallbacks"):
+        for index, target in enumerate(getattr(row, kind)):
+            zone = _zone_of(target, config)
+            if zone in row.zones:
+                continue
+            where = (
+                f"is in {zone}"
+                if zone
+                else f"is in no known zone (providers.{target.provider}.data_zone is not given)"
+            )
+            yield (
+                f"{path}.{kind}[{index}]: {target.provider}/{target.model} {where}, and `zones` are"
+                f" {', '.join(row.zones)}: it is never asked"
+            )
+
+
+def _zone_of(target: CandidateConfig, config: Config) -> str:
+    row, door = _row_of(target, config)
+    return zone_of(door, row.zone_at(door), target.model)
+
+
+def _class_of(target: CandidateConfig, config: Config) -> str:
+    row, door = _row_of(target, config)
+    return class_of(door, target.model, row.same_as)
+
+
+def _row_of(target: CandidateConfig, config: Config) -> tuple[ProviderConfig, str]:
+    row = config.providers[target.provider]
+    return row, row.door or target.provider
+
+
+def _other_models(candidates: list[CandidateConfig], config: Config) -> str:
+    """The classes of candidates that are not all of one; empty where none has any, since there
+    nothing is known."""
+    classes = {f"{c.provider}/{c.model}": _class_of(c, config) for c in candidates}
+    if len(set(classes.values())) < 2:
+        return ""
+    return ", ".join(f"{name} ({known or 'no class'})" for name, known in classes.items())
+
+
+def _of_escalation(
+    path: str, escalate: EscalateConfig, candidates: list[CandidateConfig], config: Config
+) -> Iterator[str]:
+    tier = escalate.tier or ""
+    for target in candidates:
+        row, _ = _row_of(target, config)
+        name = f"{target.provider}/{target.model}"
+        if not _has_tier(row, tier):
+            yield f"{path}: {target.provider} is not known to have a tier {tier}; it is not asked"
+        elif not _has_price(target, config, tier):
+            yield (
+                f"{path}: no price is known of {name} at tier {tier}, so it is not asked; give"
+                f" providers.{target.provider}.prices.{target.model}.tiers.{tier}"
+            )
+
+
+def _has_tier(row: ProviderConfig, tier: str) -> bool:
+    return tier in USUAL_TIERS or tier in row.service_tiers
+
+
+def _classes_of_one(config: Config) -> Iterator[str]:
+    """Words of `same_as` that no other name has: most likely a slip of the pen."""
+    told = [word for row in config.providers.values() for word in row.same_as.values()]
+    for name, row in config.providers.items():
+        for model, word in row.same_as.items():
+            if word in same_models() or told.count(word) > 1:
+                continue
+            yield (
+                f"providers.{name}.same_as.{model}: nothing else is the same as {word!r}"
+                f"{near(word, {*same_models(), *told} - {word})}"
+            )
+
 
 def _first_token_ms(row: AliasConfig) -> tuple[int, str]:
     """The shortest limit that a request of this alias may have, and where it is from."""
@@ -81,9 +185,13 @@ def _first_token_ms(row: AliasConfig) -> tuple[int, str]:
     return TIMEOUT_CLASSES_MS[name]["first_token_ms"], f"class {name}"
 
 
-def _has_price(target: CandidateConfig, config: Config) -> bool:
-    prices = config.providers[target.provider].prices
-    return target.model in prices or known_price(target.provider, target.model) is not None
+def _has_price(target: CandidateConfig, config: Config, tier: str = "") -> bool:
+    """As `Endpoint.price_of` finds one."""
+    row, door = _row_of(target, config)
+    if target.model in row.prices:
+        return not tier or tier in row.prices[target.model].tiers
+    names = (target.model, row.same_as.get(target.model))
+    return any(name is not None and known_price(door, name, tier) is not None for name in names)
 
 
 def _prices_of_nobody(config: Config) -> Iterator[str]:

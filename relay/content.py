@@ -286,6 +286,8 @@ class Policy:
     """Who pays: a team's id; where there are no keys a name of the bearer, or empty."""
     key_id: str = ""
     """Of the key that asks; empty where there are no keys."""
+    zones: frozenset[str] | None = None
+    """Data zones that it may be sent to, by the caller's key and the alias; None for anywhere."""
     traceparent: str = ""
     """W3C trace context that the generation belongs to: valid, or empty."""
     prompt_cache: PromptCache = ""

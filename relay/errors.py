@@ -10,6 +10,7 @@
     |- DeadlineExceeded         the generation's own budget, whichever layer noticed
     |- UpstreamError            the provider, or the way to it
     |  |- ConnectError, TlsFailed, ConnectTimeout
+    |  |- CredentialUnavailable nothing to show it now; nothing was sent
     |  |- StreamRefused, StreamReset
     |  |- FirstTokenTimeout, StreamStalled, AttemptTimeout
     |  |- UpstreamStatus        the provider answered with an error (see `reason`)
@@ -427,6 +428,15 @@ class ConnectError(UpstreamError):
     """Refused, unreachable, name not resolved."""
 
     reason = Reason.UPSTREAM_UNREACHABLE
+    retry = Retry.SAFE
+
+
+class CredentialUnavailable(UpstreamError):
+    """We have nothing to show the provider now: a token that could not be fetched, a key refused.
+
+    `retry_after_s` says when it is tried again."""
+
+    reason = Reason.UPSTREAM_MISCONFIGURED
     retry = Retry.SAFE
 
 

@@ -1,12 +1,13 @@
 """What a request costs at a target: rates per token, from the genai-prices data or the operator.
 
-Money is counted in micro-dollars (1e-6 USD). Rates are those of the base tier: policy compares
+Money is counted in micro-dollars (1e-6 USD). Rates are those of short prompts: policy compares
 targets with them and bounds what hedges may cost; it books no invoices. An unknown price is None,
 and nobody may take it for a bargain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -15,7 +16,14 @@ from genai_prices.data_snapshot import get_snapshot
 
 PROVIDER_IDS: Final = {
     "anthropic": "anthropic",
+    "azure": "azure",
+    "azure_deployments": "azure",
+    "bedrock": "aws",
+    "bedrock_mantle": "aws",
+    "bedrock_messages": "aws",
+    "bedrock_openai": "aws",
     "deepseek": "deepseek",
+    "foundry_anthropic": "azure",
     "gemini": "google",
     "groq": "groq",
     "mistral": "mistral",
@@ -23,10 +31,17 @@ PROVIDER_IDS: Final = {
     "openrouter": "openrouter",
     "perplexity": "perplexity",
     "together": "together",
+    "vertex": "google",
+    "vertex_anthropic": "google",
+    "vertex_express": "google",
     "xai": "x-ai",
     "zai": "zai",
 }
-"""Our row's name -> the name in the data. Other rows have prices if the operator says so."""
+"""A door, which is a row of `providers.yaml` -> the name in the data. Other rows have prices if the
+operator says so."""
+
+USUAL_TIERS: Final = frozenset({"", "auto", "default", "standard"})
+"""Words for no tier of its own."""
 
 _PROBE_TOKENS: Final = 1000
 """Small enough to be in every base tier."""
@@ -97,26 +112,50 @@ class Price(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def known_price(provider: str, model: str) -> Price | None:
-    """The published price of a model at a provider of this row name; None if it is not known."""
-    provider_id = PROVIDER_IDS.get(provider)
+def known_price(door: str, model: str, tier: str = "") -> Price | None:
+    """The published price of a model at a door; None if it is not known.
+
+    Args:
+        tier: a service tier. None where the data has no price of its own for it: the usual price
+            would be a bargain that nobody offers.
+    """
+    provider_id = PROVIDER_IDS.get(door)
     if provider_id is None:
         return None
+    tier = "" if tier in USUAL_TIERS else tier
+    context = None
+    if tier:
+        if not _has_tier(provider_id, model, tier):
+            return None
+        context = {"service_tier": tier}
     try:
-        fresh = _rate(provider_id, model, input_tokens=_PROBE_TOKENS)
+        fresh = _rate(provider_id, model, context, input_tokens=_PROBE_TOKENS)
         cached = _rate(
-            provider_id, model, input_tokens=_PROBE_TOKENS, cache_read_tokens=_PROBE_TOKENS
+            provider_id, model, context, input_tokens=_PROBE_TOKENS, cache_read_tokens=_PROBE_TOKENS
         )
-        output = _rate(provider_id, model, output_tokens=_PROBE_TOKENS)
+        output = _rate(provider_id, model, context, output_tokens=_PROBE_TOKENS)
     except (LookupError, ValueError):  # no such model; a model that is not paid by tokens
         return None
     return Price(fresh, cached, output)
 
 
+def _has_tier(provider_id: str, model: str, tier: str) -> bool:
+    """Whether the provider's own list prices this tier: those of a model that another provider's
+    list lent (OpenAI's at Azure) are that provider's."""
+    try:
+        owner, found = get_snapshot().find_provider_model(model, None, provider_id, None)
+    except LookupError:
+        return False
+    is_own = any(found is one for one in owner.models)
+    return is_own and any(
+        variant.when.get("service_tier") == tier for variant in found.price_variants or ()
+    )
+
+
 @lru_cache(maxsize=4096)
-def context_window(provider: str, model: str) -> int | None:
+def context_window(door: str, model: str) -> int | None:
     """Tokens of prompt and answer that a model takes, as published; None if it is not known."""
-    provider_id = PROVIDER_IDS.get(provider)
+    provider_id = PROVIDER_IDS.get(door)
     if provider_id is None:
         return None
     try:
@@ -126,8 +165,11 @@ def context_window(provider: str, model: str) -> int | None:
     return found.context_window
 
 
-def _rate(provider_id: str, model: str, **tokens: int) -> float:
+def _rate(provider_id: str, model: str, context: Mapping[str, str] | None, **tokens: int) -> float:
     priced = genai_prices.calc_price(
-        genai_prices.Usage(**tokens), model_ref=model, provider_id=provider_id
+        genai_prices.Usage(**tokens),
+        model_ref=model,
+        provider_id=provider_id,
+        price_context=context,
     )
     return float(priced.total_price) * 1e6 / _PROBE_TOKENS

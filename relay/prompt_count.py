@@ -9,6 +9,7 @@ the prompt itself is heard.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final, NamedTuple
 
 from relay.codecs.base import CountsTokens
@@ -58,7 +59,7 @@ async def count_prompt(services: Services, request: GenerateRequest) -> PromptCo
     except TimeoutError:
         tokens = None
     except RelayError as error:
-        redact(error, target.endpoint.headers)
+        redact(error, target.endpoint.secrets())
         if error.source is Source.DOWNSTREAM or error.reason in _HEARD:
             raise
         tokens = None
@@ -78,14 +79,11 @@ async def _ask(services: Services, request: GenerateRequest, target: Target) -> 
     if not isinstance(codec, CountsTokens):
         return None
     encoded = codec.encode_count(request, target.model)
+    path = endpoint.base_path + encoded.path
+    headers = endpoint.signed("POST", path, encoded.headers, encoded.body, time.time())
     stream = await services.transport.open(
         endpoint.origin,
-        UpstreamRequest(
-            "POST",
-            endpoint.base_path + encoded.path,
-            [*encoded.headers, *endpoint.headers],
-            encoded.body,
-        ),
+        UpstreamRequest("POST", path, headers, encoded.body),
         connect_timeout_s=MOST_S,
     )
     try:

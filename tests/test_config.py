@@ -538,7 +538,8 @@ def test_providers_are_a_mapping(rows: object) -> None:
 
 
 def test_every_known_row_that_can_be_spoken_makes_an_endpoint() -> None:
-    rows = {name: None for name, row in known_providers().items() if row["wire"] == "openai_chat"}
+    fields = {"resource": "r", "region": "us-east-1", "api_version": "v"}  # of doors
+    rows = {name: fields for name, row in known_providers().items() if row["wire"] == "openai_chat"}
     catalog = Catalog(parse({"providers": rows}))
     assert set(catalog.endpoints) == set(rows)
 
@@ -775,7 +776,8 @@ def test_a_price_that_is_not_known_is_warned_of(mode: str) -> None:
 
 def test_published_prices_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    listed = [{"provider": "openai", "model": model} for model in ("gpt-4o", "gpt-4o-mini")]
+    models = ("gpt-4o-mini-2024-07-18", "gpt-4o-mini")
+    listed = [{"provider": "openai", "model": model} for model in models]
     document = {
         "providers": {"openai": {"api_key": "${OPENAI_API_KEY}"}},
         "models": {"fast": {"candidates": listed, "hedge": {"mode": "active"}}},

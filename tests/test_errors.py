@@ -51,6 +51,7 @@ def test_only_what_reached_nobody_is_safe_to_try_again() -> None:
         "BreakerOpen",
         "ConnectError",
         "ConnectTimeout",
+        "CredentialUnavailable",
         "Draining",
         "NoCandidates",
         "PoolExhausted",

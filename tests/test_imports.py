@@ -61,7 +61,17 @@ MAY_USE: dict[str, set[str]] = {
     # an endpoint holds an origin and a way to make a codec, and nothing of what is behind them.
     "codecs": LEAVES,
     "transport": LEAVES,
-    "routing": LEAVES | {"config", "codecs.base", "codecs.registry", "transport.base"},
+    # A credential makes headers out of what it has; what it is made of is the configuration's.
+    "credentials": LEAVES | {"config", "transport.base"},
+    "routing": LEAVES
+    | {
+        "config",
+        "codecs.base",
+        "codecs.registry",
+        "credentials.base",
+        "credentials.build",
+        "transport.base",
+    },
     "governance": LEAVES | {"config", "outcome", "prices", "redaction", "routing.catalog", "store"},
     "resilience": set(),
     "store": {

@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
+from relay.commands.doors_view import places_table, providers_table, same_models_table
 from relay.commands.listeners_view import listeners_table
+from relay.commands.table import table as _table
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
@@ -80,38 +82,27 @@ def find(path: Path | None, environment: Mapping[str, str]) -> Found:
     return Found(config, Catalog(config), note, is_emulated)
 
 
-def _table(title: str, *headers: str) -> Table:
-    """Cells that are too wide go on in the next line: nobody can ask for a name cut short."""
-    return Table(*(Column(header, overflow="fold") for header in headers), title=title)
-
-
 def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
-    """Listeners, providers, aliases with their targets in order, their limits and their hedging;
-    warnings."""
+    """Listeners, providers, aliases with their targets in order, their zones, limits and hedging;
+    which targets are the same model; warnings."""
     console.print(listeners_table(config))
-    providers = _table("providers", "provider", "wire", "address", "http", "warm", "keys")
-    for name, endpoint in catalog.endpoints.items():
-        row = config.providers[name]
-        providers.add_row(
-            name,
-            endpoint.wire,
-            escape(row.base_url),
-            row.http,
-            str(row.warm_connections),
-            str(len(row.keys)),
-        )
-    console.print(providers)
+    console.print(providers_table(config, catalog))
+    if (places := places_table(config, catalog)) is not None:
+        console.print(places)
     limits = "limits: connect / first token / silence / total"
-    models = _table("models", "model", "candidates, then fallbacks", limits)
+    models = _table("models", "model", "candidates, then fallbacks", "zones", limits)
     for alias, route in catalog.routes.items():
         targets = [target.name for target in route.candidates]
         targets += [f"{target.name} (fallback)" for target in route.fallbacks]
-        models.add_row(alias, escape("\n".join(targets)), "\n".join(_limits(route)))
+        zones = "any" if route.zones is None else ", ".join(sorted(route.zones))
+        models.add_row(alias, escape("\n".join(targets)), zones, "\n".join(_limits(route)))
     if catalog.routes:
         console.print(models)
         console.print(_hedging(catalog))
     else:
         console.print("no aliases: clients ask for PROVIDER/MODEL")
+    if (same := same_models_table(config, catalog)) is not None:
+        console.print(same)
     listed = [name for name in catalog.names() if name not in catalog.routes]
     if listed:
         console.print(f"also by name: {escape(', '.join(listed))}", highlight=False)
@@ -195,9 +186,11 @@ async def _probe_one(
     transport: Transport, name: str, endpoint: Endpoint, mode: HttpMode
 ) -> ProbeResult:
     origin = endpoint.origin._replace(http=mode)
-    request = UpstreamRequest("GET", endpoint.probe_path, list(endpoint.headers), b"")
+    request = UpstreamRequest("GET", endpoint.probe_path, [], b"")
     times_ms: list[float] = []
     try:
+        headers = endpoint.signed("GET", endpoint.probe_path, [], b"", time.time())
+        request = request._replace(headers=headers)
         for _ in range(1 + WARM_REQUESTS):
             began_s = time.monotonic()
             async with asyncio.timeout(PROBE_TIMEOUT_S):

@@ -18,6 +18,7 @@ from relay.config.aliases import (
     AliasConfig,
     CandidateConfig,
     ChooseConfig,
+    EscalateConfig,
     HedgeConfig,
     TimeoutsConfig,
 )
@@ -25,7 +26,8 @@ from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
 from relay.config.contents import changed_paths, fingerprint_of, secrets_in
-from relay.config.known import known_providers
+from relay.config.doors import SameModel, zone_of
+from relay.config.known import class_of, known_providers, same_models
 from relay.config.limits import CallerLimits, LimitsConfig, RateLimits
 from relay.config.listeners import (
     AdminListener,
@@ -53,6 +55,7 @@ from relay.config.providers import (
     PriceConfig,
     ProviderConfig,
     ProxyUrl,
+    RatesConfig,
     WebSocketConfig,
 )
 from relay.config.schema import json_schema
@@ -80,6 +83,7 @@ __all__ = [
     "ChooseConfig",
     "Config",
     "ConfigError",
+    "EscalateConfig",
     "GrpcListener",
     "HedgeConfig",
     "HttpListener",
@@ -91,7 +95,9 @@ __all__ = [
     "ProviderConfig",
     "ProxyUrl",
     "RateLimits",
+    "RatesConfig",
     "ResponsesStoreConfig",
+    "SameModel",
     "ServerConfig",
     "StoreConfig",
     "TimeoutsConfig",
@@ -99,6 +105,7 @@ __all__ = [
     "TransportConfig",
     "WebSocketConfig",
     "changed_paths",
+    "class_of",
     "fingerprint_of",
     "from_environment",
     "is_like",
@@ -107,7 +114,9 @@ __all__ = [
     "known_providers",
     "load",
     "parse",
+    "same_models",
     "secrets_in",
     "tls_warnings",
     "unspoken_keys",
+    "zone_of",
 ]

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from relay.config.model import Model
+from relay.config.providers import Zone
 
 
 class TimeoutsConfig(Model):
@@ -65,6 +66,15 @@ def _as_said(value: object, handler: ValidatorFunctionWrapHandler, wanted: str) 
     raise ValueError(wanted)
 
 
+class EscalateConfig(Model):
+    """A second attempt may ask the first's own model at a dearer service tier."""
+
+    tier: Literal["priority"] | None = Field(None, description="unset: never")
+    max_price_ratio: float = Field(
+        2.0, ge=1, le=20, allow_inf_nan=False, description="of the tier's price to the base one's"
+    )
+
+
 class HedgeConfig(Model):
     """When a second attempt is started beside a slow one, and what that may cost."""
 
@@ -92,6 +102,17 @@ class HedgeConfig(Model):
     tenant_max_extra_cost: float | None = Field(
         None, ge=0, le=10, description="the same, of what its own requests cost"
     )
+    escalate: EscalateConfig = EscalateConfig()
+    keep_second_warm: Literal["off", "auto"] = Field(
+        "off",
+        description="auto: a session's prefix is sent to the second target too, where that is"
+        " cheaper than the cold prompts of the hedges expected",
+    )
+
+    @field_validator("keep_second_warm", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads `off` so
 
     @field_validator("delay", mode="wrap")
     @classmethod
@@ -136,6 +157,12 @@ class AliasConfig(Model):
     """A name that clients ask for, and who may answer to it."""
 
     tags: tuple[str, ...] = ()
+    zones: tuple[Zone, ...] | None = Field(
+        None,
+        min_length=1,
+        description="data zones that requests may go to; targets elsewhere, or in an unknown zone,"
+        " are never asked; unset: anywhere",
+    )
     candidates: tuple[CandidateConfig, ...] = Field(min_length=1)
     fallbacks: tuple[CandidateConfig, ...] = ()
     timeouts: TimeoutsConfig = TimeoutsConfig()

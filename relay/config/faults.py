@@ -8,13 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from relay.config.credentials import KINDS
 from relay.config.whole import Config
 
 
 def describe(fault: Any) -> str:
     """One line for one fault: path, what is wrong, the nearest known name for an unknown key."""
     path = ""
-    for part in fault["loc"]:
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _of_kind(fault)
+    for part in _without_tags(fault["loc"]):
         path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
@@ -28,11 +31,28 @@ def describe(fault: Any) -> str:
     return f"{path}: {message}" if path else message
 
 
+def _of_kind(fault: Any) -> str:
+    """Of a section whose fields depend on its `kind`."""
+    path = ".".join(str(part) for part in fault["loc"])
+    words = "is required" if fault["type"] == "union_tag_not_found" else "is not known"
+    return f"{path}.kind: {words}: {' or '.join(', '.join(KINDS).rsplit(', ', 1))}"
+
+
+def _without_tags(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The path as the file has it: the kind of a credential is no key around its fields."""
+    return tuple(
+        part
+        for index, part in enumerate(path)
+        if not (part in KINDS and index > 0 and path[index - 1] == "credential")
+    )
+
+
 _PLAIN_WORDS: Mapping[str, str] = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
     "float_parsing": "must be a number",
@@ -46,6 +66,9 @@ def _known_keys(path: tuple[Any, ...]) -> list[str]:
     """The keys of the model at a path of the file."""
     model: Any = Config
     for part in path:
+        if part in KINDS and "credential" in model.model_fields:
+            model = KINDS[part]
+            continue
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         if annotation is None:
             continue  # a name inside a mapping, or an index: the model stays

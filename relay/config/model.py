@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -9,6 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message names every field at fault."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, to be put behind a fault; empty where nothing is near."""
+    found = difflib.get_close_matches(name, [*known], 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Model(BaseModel):

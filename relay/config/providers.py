@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from relay.config.credentials import AnyCredentialConfig, CredentialConfig, StaticConfig
+from relay.config.doors import text_of, zone_of_region
 from relay.config.model import Model
 from relay.config.references import expand, resolve_secret, surroundings
 from relay.transport.base import HttpMode
@@ -46,6 +48,10 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
+
+ServiceTier = Literal["", "default", "priority", "flex", "standard"]
+Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+"""A word of the operator's: `eu`, `us`, `global`, ... Zones are equal or strangers."""
 
 
 class WebSocketConfig(Model):
@@ -89,10 +95,42 @@ class PassthroughConfig(Model):
 class ProviderConfig(Model):
     """One account at one provider. A known name brings its wire, address and quirks along."""
 
+    door: str = Field(
+        "", description="row of the known providers that this is one of; default: its own name"
+    )
     wire: str
     base_url: str
+    resource: str | None = Field(None, description="of Azure: the resource's name")
+    project: str | None = Field(None, description="of Google Cloud: the project's id")
+    api_version: str | None = Field(None, description="of Azure's deployment paths")
+    region: str = Field("", description="part of addresses and signatures where the door has one")
+    data_zone: Zone | None = Field(
+        None,
+        description="where prompts may be processed, as agreed with the provider; never guessed"
+        " from the region; unset: unknown, which is in no zone",
+    )
+    retention: str = Field(
+        "unknown",
+        pattern=r"^(\d{1,5}d|unknown)$",
+        description="how long the provider keeps prompts, in days (`30d`); told, not enforced",
+    )
+    service_tier: ServiceTier = Field("", description="of requests that name none themselves")
+    service_tiers: tuple[ServiceTier, ...] = Field(
+        (), description="that can be asked for with a request, beside the usual one"
+    )
+    same_as: dict[str, str] = Field(
+        default_factory=dict,
+        description="this provider's name of a model -> the class of `same_models` that it is of,"
+        " or a word of the operator's own",
+    )
     api_key: SecretStr | None = None
     api_keys: tuple[SecretStr, ...] = ()
+    spread_keys: bool = Field(
+        False, description="sessions are spread over `api_keys`; else the first serves"
+    )
+    credential: CredentialConfig | None = Field(
+        None, description="in the place of api_key: tokens and signatures that the relay renews"
+    )
     auth: AuthStyle = "bearer"
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="sent with every request; values may hold references"
@@ -129,6 +167,11 @@ class ProviderConfig(Model):
         description="hands through what the relay does not translate (files, images, sound, ...):"
         " true, or bounds",
     )
+
+    @field_validator("api_version", mode="before")
+    @classmethod
+    def _version(cls, value: object) -> object:
+        return text_of(value)
 
     @field_validator("passthrough", mode="before")
     @classmethod
@@ -203,13 +246,32 @@ class ProviderConfig(Model):
             headers[name.lower()] = SecretStr(text)
         return headers
 
+    @model_validator(mode="after")
+    def _one_credential(self) -> ProviderConfig:
+        if self.credential is not None and self.keys:
+            raise ValueError("credential: there is an api_key as well; give one of the two")
+        if self.credential is not None and self.credential.kind == "aws_sigv4" and not self.region:
+            raise ValueError("region: is required for signatures of AWS")
+        return self
+
+    @property
+    def credentials(self) -> AnyCredentialConfig:
+        """How it is asked: `credential`, or the row's keys as one."""
+        if self.credential is not None:
+            return self.credential
+        return StaticConfig(api_keys=self.keys, spread_keys=self.spread_keys)
+
+    def zone_at(self, door: str) -> str:
+        """Where its models answer, save those whose names say otherwise; empty for unknown."""
+        return zone_of_region(door, self.region, self.data_zone)
+
     @property
     def keys(self) -> tuple[SecretStr, ...]:
         """All credentials of the row, `api_key` first."""
         return ((self.api_key,) if self.api_key else ()) + self.api_keys
 
 
-class PriceConfig(Model):
+class RatesConfig(Model):
     """US dollars per million tokens."""
 
     input: float = Field(ge=0, allow_inf_nan=False)
@@ -223,3 +285,11 @@ class PriceConfig(Model):
         description="of what is put into the provider's cache; default: as `input`",
     )
     output: float = Field(ge=0, allow_inf_nan=False)
+
+
+class PriceConfig(RatesConfig):
+    """Of a model, and of its service tiers where they cost otherwise."""
+
+    tiers: dict[ServiceTier, RatesConfig] = Field(
+        default_factory=dict, description="of requests at a service tier, such as `priority`"
+    )

@@ -20,7 +20,17 @@ def json_schema() -> dict[str, Any]:
     del known["required"]
     schema["$defs"]["KnownProviderConfig"] = known
     either = [{"$ref": "#/$defs/KnownProviderConfig"}, {"type": "null"}]
-    schema["properties"]["providers"]["properties"] = {
-        name: {"anyOf": either} for name in known_providers()
+    providers = schema["properties"]["providers"]
+    providers["properties"] = {name: {"anyOf": either} for name in known_providers()}
+    # Under any name, where the row says of which door it is.
+    schema["$defs"]["DoorConfig"] = {
+        **known,
+        "title": "DoorConfig",
+        "properties": {**known["properties"], "door": {"enum": [*known_providers()]}},
+        "required": ["door"],
+    }
+    of_any_name = ("ProviderConfig", "DoorConfig")
+    providers["additionalProperties"] = {
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in of_any_name]
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

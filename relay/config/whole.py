@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -15,7 +13,7 @@ from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
-from relay.config.model import Model
+from relay.config.model import Model, near
 from relay.config.providers import ProviderConfig
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
@@ -84,7 +82,7 @@ class Config(Model):
             for kind in ("candidates", "fallbacks"):
                 for index, candidate in enumerate(getattr(row, kind)):
                     if candidate.provider not in self.providers:
-                        hint = _near(candidate.provider, self.providers)
+                        hint = near(candidate.provider, self.providers)
                         raise ValueError(
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
@@ -105,7 +103,7 @@ class Config(Model):
         for name in self.limits.providers:
             if name not in self.providers:
                 raise ValueError(
-                    f"limits.providers: there is no provider {name!r}{_near(name, self.providers)}"
+                    f"limits.providers: there is no provider {name!r}{near(name, self.providers)}"
                 )
         listed = {model for row in self.providers.values() for model in row.models}
         for name in self.limits.models:
@@ -113,7 +111,7 @@ class Config(Model):
             if name in self.models or name in listed or (slash and provider in self.providers):
                 continue
             raise ValueError(
-                f"limits.models: nobody can ask for {name!r}{_near(name, {*self.models, *listed})}"
+                f"limits.models: nobody can ask for {name!r}{near(name, {*self.models, *listed})}"
             )
         return self
 
@@ -174,8 +172,3 @@ def _changed(mine: object, theirs: object, path: str) -> list[str]:
             for found in _changed(getattr(mine, name), getattr(theirs, name), f"{path}.{name}")
         ]
     return [] if mine == theirs else [path]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, [*known], 1)
-    return f"; did you mean {near[0]!r}?" if near else ""

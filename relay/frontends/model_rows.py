@@ -30,7 +30,7 @@ def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
         "x_relay": {
             "tags": list(route.tags),
             "embeddings": any(target.endpoint.has_embeddings for target in targets),
-            "context_window": context_window(first.endpoint.provider, first.model),
+            "context_window": context_window(first.endpoint.door, first.model),
             "targets": [
                 {**_target(target), "fallback": target in route.fallbacks} for target in targets
             ],

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Collection
 from typing import Final
 
@@ -234,14 +235,13 @@ class _Exchange:
 
     async def _exchange(self, path: str, body: bytes, watchdog: Watchdog) -> None:
         endpoint, clock = self._endpoint, self._services.clock
+        method = self._scope["method"]
+        headers = endpoint.signed(
+            method, path, request_headers(self._scope["headers"]), body, time.time()
+        )
         stream = await self._services.transport.open(
             endpoint.origin,
-            UpstreamRequest(
-                self._scope["method"],
-                path,
-                [*request_headers(self._scope["headers"]), *endpoint.headers],
-                body,
-            ),
+            UpstreamRequest(method, path, headers, body),
             connect_timeout_s=self._limits.connect_ms / 1000,
         )
         try:
@@ -277,7 +277,7 @@ class _Exchange:
         watchdog.enter(_BODY, self._services.clock())
         async for chunk in stream.chunks():
             body += chunk[: MAX_ERROR_BYTES - len(body)]
-        text = without(body.decode("utf-8", "replace"), forms_of(self._endpoint.headers)).encode()
+        text = without(body.decode("utf-8", "replace"), forms_of(self._endpoint.secrets())).encode()
         self._answer_bytes = len(text)
         await self._head(stream.status, stream.headers, [("content-length", str(len(text)))])
         await self._send({"type": "http.response.body", "body": text})

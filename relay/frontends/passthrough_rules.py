@@ -143,7 +143,7 @@ def request_headers(headers: RawHeaders) -> Headers:
 def answer_headers(headers: Headers, endpoint: Endpoint, request_id: str) -> RawHeaders:
     """Those of the provider that go to the client, and ours; none that frame a body. Where one
     quotes our credentials they are masked."""
-    secrets = forms_of(endpoint.headers)
+    secrets = forms_of(endpoint.secrets())
     found = [
         (name.encode("latin-1"), without(value, secrets).encode("latin-1"))
         for name, value in headers

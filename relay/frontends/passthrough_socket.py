@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -120,7 +121,7 @@ class SocketExchange:
         self._send = send
         self._request_id = request_id
         self._deadline = Deadline()
-        self._secrets = forms_of(endpoint.headers)
+        self._secrets = forms_of(endpoint.secrets())
         self._watchdog: Watchdog
         self._client: ServerSocket | None = None
         """Once the client's connection is a WebSocket."""
@@ -202,7 +203,9 @@ class SocketExchange:
             return await dial(
                 endpoint.origin,
                 path,
-                [*request_headers(self._scope["headers"]), *endpoint.headers],
+                endpoint.signed(
+                    "GET", path, request_headers(self._scope["headers"]), b"", time.time()
+                ),
                 subprotocols_of(offer.subprotocols),
                 self._limits,
                 connect_timeout_s=self._connect_s,

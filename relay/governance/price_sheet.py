@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from relay.governance.money import pico_of
 from relay.governance.published_prices import (
@@ -26,8 +26,8 @@ _MOST_HELD: Final = 4096
 _MOST_NAME_CHARS: Final = 255
 
 
-class OwnPrice(Protocol):
-    """A price as the configuration has it, in dollars per million tokens."""
+class OwnRates(Protocol):
+    """Rates as the configuration has them, in dollars per million tokens."""
 
     @property
     def input(self) -> float: ...
@@ -46,21 +46,44 @@ class OwnPrice(Protocol):
     def output(self) -> float: ...
 
 
+class OwnPrice(OwnRates, Protocol):
+    """Of a model, and of its service tiers where they cost otherwise."""
+
+    @property
+    def tiers(self) -> Mapping[Any, OwnRates]: ...
+
+
+class Listed(NamedTuple):
+    """Under which names the published data has a row of the configuration."""
+
+    door: str
+    same_as: Mapping[str, str] = {}
+    """The row's names of models -> names that have a price where its own have none."""
+
+
 class PriceSheet:
     """Every price, by row of the configuration and model.
 
     Args:
-        own: the operator's prices by provider and model; they stand for all service tiers.
+        own: the operator's prices by provider and model; each stands for all service tiers but
+            those that it has a price for.
+        listed: by provider, under which names the data has it; each under its own if None.
     """
 
-    __slots__ = ("_held", "_own", "version")
+    __slots__ = ("_held", "_listed", "_own", "version")
 
-    def __init__(self, own: Mapping[str, Mapping[str, OwnPrice]] | None = None) -> None:
-        self._own = {
-            (provider, model): _configured(price)
-            for provider, prices in (own or {}).items()
-            for model, price in prices.items()
-        }
+    def __init__(
+        self,
+        own: Mapping[str, Mapping[str, OwnPrice]] | None = None,
+        listed: Mapping[str, Listed] | None = None,
+    ) -> None:
+        self._own: dict[tuple[str, str, str], SheetPrice] = {}
+        for provider, prices in (own or {}).items():
+            for model, price in prices.items():
+                self._own[provider, model, ""] = _configured(price)
+                for tier, rates in price.tiers.items():
+                    self._own[provider, model, tier] = _configured(rates)
+        self._listed = listed or {}
         self._held: dict[tuple[str, str, str], Published] = {}
         self.version = EDITION if not self._own else f"{EDITION}, {self._own_version()}"
         """Of the sheet as a whole; each price has its own."""
@@ -77,9 +100,9 @@ class PriceSheet:
             service_tier: as the answer says, else as the request does.
             now_s: seconds since 1970, of the request; now if None.
         """
-        mine = self._own.get((provider, model))
+        mine = self._own.get((provider, model, ""))
         if mine is not None:
-            return mine
+            return self._own.get((provider, model, service_tier), mine)
         if service_tier and service_tier not in SERVICE_TIERS:
             service_tier = ""
         key = (provider, model, service_tier)
@@ -92,15 +115,24 @@ class PriceSheet:
             return None
         if len(self._held) >= _MOST_HELD:
             self._held.clear()
-        held = self._held[key] = published(provider, model, service_tier, now_s)
+        held = self._held[key] = self._published(provider, model, service_tier, now_s)
         return held.price
+
+    def _published(self, provider: str, model: str, service_tier: str, now_s: float) -> Published:
+        listed = self._listed.get(provider)
+        if listed is None:
+            return published(provider, model, service_tier, now_s)
+        found = published(listed.door, model, service_tier, now_s)
+        if found.price is None and model in listed.same_as:
+            found = published(listed.door, listed.same_as[model], service_tier, now_s)
+        return found
 
     def _own_version(self) -> str:
         text = repr(sorted((key, price.version) for key, price in self._own.items()))
         return f"configured {_short_hash(text)}"
 
 
-def _configured(price: OwnPrice) -> SheetPrice:
+def _configured(price: OwnRates) -> SheetPrice:
     """
     Raises:
         ValueError: it is no finite number of at least 0.

@@ -12,9 +12,10 @@ reload makes a new one. Resolution of a client's `model`, in this order:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,11 +35,16 @@ from relay.config import (
     PassthroughConfig,
     ProviderConfig,
     ProxyUrl,
+    RatesConfig,
     TimeoutsConfig,
 )
+from relay.config.doors import zone_of
+from relay.config.known import class_of
 from relay.content import GenerateRequest
-from relay.errors import MAX_SHOWN_CHARS, UnknownModel
-from relay.prices import Price, known_price
+from relay.credentials.base import Call, Credential, Desk
+from relay.credentials.build import without_desk
+from relay.errors import MAX_SHOWN_CHARS, CredentialUnavailable, UnknownModel
+from relay.prices import USUAL_TIERS, Price, known_price
 from relay.transport.base import Headers, Origin
 
 _DEFAULT_TIMEOUTS = TimeoutsConfig()
@@ -49,16 +55,13 @@ _AS_LISTED = ChooseConfig()
 MAX_NEAREST = 3
 """How many names a client is told that asked for an unknown one."""
 
-_AUTH_HEADER = {
-    "x-api-key": "x-api-key",
-    "api-key": "api-key",
-    "x-goog-api-key": "x-goog-api-key",
-}
+MAX_WITHIN = 64
+"""Sets of zones for which a route keeps what is left of it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
-    """Provider, address and credential: who is asked. Holds a secret, so it prints no fields."""
+    """Provider, address and credential: who is asked. Holds secrets, so it prints no fields."""
 
     provider: str
     wire: str
@@ -66,7 +69,8 @@ class Endpoint:
     base_path: str
     """Path of the `base_url`, put before the codec's path; no `/` at its end."""
     headers: Headers
-    """Sent with every request: the credential and the row's own headers."""
+    """The row's own, sent with every request; the credential is not among them."""
+    credential: Credential
     make_codec: CodecFactory
     make_embedder: CodecFactory
     """For requests that want vectors; where the wire has none it refuses them by name."""
@@ -75,6 +79,8 @@ class Endpoint:
     probe_path: str
     prices: Mapping[str, Price]
     """By model, where the operator gives his own."""
+    tier_prices: Mapping[tuple[str, str], Price]
+    """By model and service tier, likewise."""
     cancel_billing: CancelBilling
     """What a cancelled stream costs."""
     rpm: int | None
@@ -87,9 +93,71 @@ class Endpoint:
     caches_prompts: bool
     """Whether sending the beginning of a prompt ahead makes the prompt cheaper and faster."""
 
-    def price_of(self, model: str) -> Price | None:
-        """What the operator says, else what is published, else None."""
-        return self.prices.get(model) or known_price(self.provider, model)
+    door: str
+    """The row of the known providers that it is of; its own name for any other."""
+    region: str
+    data_zone: str
+    """Where prompts are processed, by the operator's word; empty for unknown."""
+    retention: str
+    service_tier: str
+    """Of requests that name none; empty for the provider's default."""
+    service_tiers: tuple[str, ...]
+    """That can be asked for with a request."""
+    same_as: Mapping[str, str]
+    """Its names of models -> the classes they are of, by the operator's word."""
+
+    def price_of(self, model: str, tier: str = "") -> Price | None:
+        """What the operator says, else what is published, else None.
+
+        A name of the operator's own (a deployment) costs what the model does that it is said to be.
+
+        Args:
+            tier: a service tier; the operator's price of a model stands for those alone that he
+                gives one of their own.
+        """
+        tier = "" if tier in USUAL_TIERS else tier
+        if model in self.prices:
+            return self.tier_prices.get((model, tier)) if tier else self.prices[model]
+        found = known_price(self.door, model, tier)
+        if found is None and model in self.same_as:
+            found = known_price(self.door, self.same_as[model], tier)
+        return found
+
+    def signed(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        wall_s: float,
+        session: str = "",
+    ) -> Headers:
+        """All headers of a request: these, the row's own, and the credential.
+
+        Args:
+            path: as it is sent, the base path included.
+            wall_s: seconds since 1970.
+            session: see `Call`.
+
+        Raises:
+            CredentialUnavailable: there is none now; names the provider.
+        """
+        sent = [*headers, *self.headers]
+        try:
+            sent += self.credential.headers(
+                Call(method, self.origin, path, sent, body, session), wall_s
+            )
+        except CredentialUnavailable as error:
+            raise CredentialUnavailable(
+                f"providers.{self.provider}: {error.public_message}",
+                retry_after_s=error.retry_after_s,
+                metadata={"provider": self.provider, **error.metadata},
+            ) from error
+        return sent
+
+    def secrets(self) -> Headers:
+        """What must be masked in what the provider says: for `redact` and `forms_of`."""
+        return [*self.headers, *(("", value) for value in self.credential.secrets())]
 
     def codec_for(self, request: GenerateRequest) -> Codec:
         """A codec for one attempt."""
@@ -115,14 +183,28 @@ class Target:
 
     endpoint: Endpoint
     model: str
+    service_tier: str = ""
+    """Asked for whatever the request names; empty: the request's, else the endpoint's."""
     name: str = field(init=False, compare=False)
-    """`provider/model`, for people and metrics."""
+    """`provider/model`, and `#tier` where it has one of its own: for people and metrics."""
+    place: str = field(init=False, compare=False)
+    """`provider/model`: where a prompt cache is, and whose prior a tier takes."""
+    same: str = field(init=False, compare=False)
+    """The class of models that are the same one elsewhere; empty for none."""
+    zone: str = field(init=False, compare=False)
+    """Where prompts are processed; empty for unknown."""
     price: Price | None = field(init=False, compare=False)
     """See `Endpoint.price_of`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", f"{self.endpoint.provider}/{self.model}")
-        object.__setattr__(self, "price", self.endpoint.price_of(self.model))
+        endpoint, model, tier = self.endpoint, self.model, self.service_tier
+        place = f"{endpoint.provider}/{model}"
+        put = object.__setattr__
+        put(self, "place", place)
+        put(self, "name", f"{place}#{tier}" if tier else place)
+        put(self, "same", class_of(endpoint.door, model, endpoint.same_as))
+        put(self, "zone", zone_of(endpoint.door, endpoint.data_zone, model))
+        put(self, "price", endpoint.price_of(model, tier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +233,39 @@ class Route:
     choose: ChooseConfig = _AS_LISTED
     is_alias: bool = True
     """The operator wrote it; else `provider/model`, or a model's own name, as a caller did."""
+    zones: frozenset[str] | None = None
+    """All that its targets are in; None for anywhere."""
+    _narrowed: dict[frozenset[str], Route | None] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def within(self, zones: frozenset[str] | None) -> Route | None:
+        """What is left of it in these zones (and its own): targets elsewhere, or in an unknown
+        zone, are gone. Where only fallbacks are left, they are its candidates.
+
+        Returns:
+            The same object for the same zones, so that what is kept by route stays; None where
+            nothing is left.
+        """
+        if zones is None or zones == self.zones:
+            return self
+        if zones in self._narrowed:
+            return self._narrowed[zones]
+        allowed = zones if self.zones is None else zones & self.zones
+        candidates = tuple(target for target in self.candidates if target.zone in allowed)
+        fallbacks = tuple(target for target in self.fallbacks if target.zone in allowed)
+        route = None
+        if candidates or fallbacks:
+            route = dataclasses.replace(
+                self,
+                candidates=candidates or fallbacks,
+                fallbacks=fallbacks if candidates else (),
+                zones=allowed,
+            )
+        if len(self._narrowed) >= MAX_WITHIN:
+            self._narrowed.clear()
+        self._narrowed[zones] = route
+        return route
 
     def timeouts_for(self, request: GenerateRequest) -> Timeouts:
         """Limits of each attempt at this route, by its class and what the request asks."""
@@ -197,12 +312,18 @@ class Catalog:
     """Every endpoint and alias of one configuration.
 
     Raises:
-        ConfigError: a wire that does not exist, or a quirk that its codec does not know.
+        ConfigError: a wire that does not exist, a quirk that its codec does not know, a credential
+            that cannot be used, an alias whose zones leave no candidate.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, desk: Desk | None = None) -> None:
+        """
+        Args:
+            desk: who keeps credentials that must be fetched. None: nobody does, so that only keys
+                of the configuration serve, and all others wait.
+        """
         self.endpoints: dict[str, Endpoint] = {
-            name: _endpoint(name, row) for name, row in config.providers.items()
+            name: _endpoint(name, row, desk) for name, row in config.providers.items()
         }
         self._routes: dict[str, Route] = {
             alias: self._route(alias, row) for alias, row in config.models.items()
@@ -231,14 +352,20 @@ class Catalog:
     def _route(self, alias: str, row: AliasConfig) -> Route:
         candidates = {c: self._target(c.provider, c.model) for c in row.candidates}
         fallbacks = {c: self._target(c.provider, c.model) for c in row.fallbacks}
+        zones = None if row.zones is None else frozenset(row.zones)
         return Route(
             alias=alias,
-            candidates=tuple(candidates.values()),
-            fallbacks=tuple(target for c, target in fallbacks.items() if c not in candidates),
+            candidates=_inside(candidates.values(), zones, alias),
+            fallbacks=tuple(
+                target
+                for c, target in fallbacks.items()
+                if c not in candidates and _is_inside(target, zones)
+            ),
             timeouts=row.timeouts,
             tags=row.tags,
             hedge=row.hedge,
             choose=row.choose,
+            zones=zones,
         )
 
     def _target(self, provider: str, model: str) -> Target:
@@ -287,7 +414,27 @@ class Catalog:
         return self._routes
 
 
-def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
+def _is_inside(target: Target, zones: frozenset[str] | None) -> bool:
+    return zones is None or target.zone in zones
+
+
+def _inside(
+    targets: Iterable[Target], zones: frozenset[str] | None, alias: str
+) -> tuple[Target, ...]:
+    """
+    Raises:
+        ConfigError: none is.
+    """
+    found = tuple(target for target in targets if _is_inside(target, zones))
+    if not found:
+        known = ", ".join(f"{target.name} ({target.zone or 'unknown'})" for target in targets)
+        raise ConfigError(
+            f"models.{alias}.zones: no candidate is in {', '.join(sorted(zones or ()))}: {known}"
+        )
+    return found
+
+
+def _endpoint(name: str, row: ProviderConfig, desk: Desk | None) -> Endpoint:
     builder = BUILDERS.get(row.wire)
     if builder is None:
         known = ", ".join(sorted(BUILDERS))
@@ -310,33 +457,28 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         egress_proxy=ProxyUrl(row.egress_proxy.get_secret_value()) if row.egress_proxy else None,
         ca_digest=_digest_of(row.ca_file),
     )
-    headers: Headers = [(key, value.get_secret_value()) for key, value in row.headers.items()]
-    if row.keys and row.auth != "none":
-        # The first key serves; several keys and their quarantine come with credentials of doors.
-        secret = row.keys[0].get_secret_value()
-        if row.auth == "bearer":
-            headers.append(("authorization", f"Bearer {secret}"))
-        else:
-            headers.append((_AUTH_HEADER[row.auth], secret))
+    try:
+        credential = without_desk(row) if desk is None else desk.of(row)
+    except ValueError as error:
+        raise ConfigError(f"providers.{name}.{error}") from error
     base_path = url.path.rstrip("/")
     return Endpoint(
         provider=name,
         wire=row.wire,
         origin=origin,
         base_path=base_path,
-        headers=headers,
+        headers=[(key, value.get_secret_value()) for key, value in row.headers.items()],
+        credential=credential,
         make_codec=make_codec,
         make_embedder=make_embedder,
         warm_connections=row.warm_connections,
         max_streams=row.max_streams,
         probe_path=row.probe_path or f"{base_path}/models",
-        prices={
-            model: Price(
-                price.input,
-                price.input if price.cached_input is None else price.cached_input,
-                price.output,
-            )
+        prices={model: _price(rates) for model, rates in row.prices.items()},
+        tier_prices={
+            (model, tier): _price(rates)
             for model, price in row.prices.items()
+            for tier, rates in price.tiers.items()
         },
         cancel_billing=row.cancel_billing,
         rpm=row.rpm,
@@ -344,7 +486,19 @@ def _endpoint(name: str, row: ProviderConfig) -> Endpoint:
         models=row.models,
         passthrough=row.passthrough,
         caches_prompts=row.caches_prompts,
+        door=row.door or name,
+        region=row.region,
+        data_zone=row.zone_at(row.door or name),
+        retention=row.retention,
+        service_tier=row.service_tier,
+        service_tiers=row.service_tiers,
+        same_as=row.same_as,
     )
+
+
+def _price(rates: RatesConfig) -> Price:
+    cached = rates.input if rates.cached_input is None else rates.cached_input
+    return Price(rates.input, cached, rates.output)
 
 
 def _digest_of(ca_file: str | None) -> str:

@@ -100,7 +100,7 @@ def test_long_names_are_not_cut(tmp_path: Path) -> None:
     document = {"providers": {"lab": LAB}, "models": {"fast": alias}}
     text = shown(tmp_path, document, width=60)
     assert "…" not in text
-    cells = [line.split("│")[2] for line in text.splitlines() if line.count("│") == 4]
+    cells = [line.split("│")[2] for line in text.splitlines() if line.count("│") == 5]
     assert f"lab/{name}" in "".join(cell.strip() for cell in cells)
 
 

@@ -59,7 +59,7 @@ from relay.frontends.http_app import HttpApp
 until_first_content, find = Attempt._until_first_content, HttpApp._find
 
 async def crashing(self):
-    headers = self.target.endpoint.headers
+    headers = self.target.endpoint.secrets()
     if self.target.model == "crash":
         raise RuntimeError(f"what was sent: {headers}")
     await until_first_content(self)

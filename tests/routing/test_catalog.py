@@ -200,7 +200,10 @@ def test_credential_goes_where_the_provider_wants_it(
     found = endpoint(
         monkeypatch, auth=auth, api_keys=["${KEY_1}", "${KEY_2}"], headers={"X-Title": "t"}
     )
-    assert found.headers == [("x-title", "t"), *([header] if header else [])]
+    sent = found.signed("POST", "/v1/x", [("accept", "*/*")], b"{}", 0.0)
+    assert sent == [("accept", "*/*"), ("x-title", "t"), *([header] if header else [])]
+    assert found.headers == [("x-title", "t")]
+    assert found.secrets()[1:] == ([] if header is None else [("", "sk-first"), ("", "sk-second")])
 
 
 def test_endpoint_prints_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""How the relay shows a provider who asks: one small file a kind, refreshed beside requests."""
