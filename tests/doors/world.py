@@ -102,6 +102,12 @@ class World:
 
     # --- a relay ----------------------------------------------------------------------------
 
+    def secret(self, value: str) -> str:
+        """A reference to a value, as configurations have them."""
+        path = self.directory / f"secret-{next(self._numbers)}"
+        path.write_text(value, encoding="utf-8")
+        return f"${{file:{path}}}"
+
     def start_relay(self, document: Mapping[str, object]) -> Relay:
         """A relay that serves until the world ends."""
         path = self.directory / f"relay-{next(self._numbers)}.yaml"
