@@ -29,7 +29,7 @@ from relay.governance.alert_task import AlertSettings, AlertTask
 from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
 from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.ledger import Ledger, NullLedger
+from relay.governance.ledger import Ledger, NullLedger, OnRefused
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import Listed, PriceSheet
@@ -120,18 +120,21 @@ class Accounts:
             await self.access.start()
             self.gate = gate = self.access.gate
             gate.on_denied = self._denied
-            self.ledger = NullLedger(gate)
+        on_refused = None if self._trail is None else Refusals(self._trail, wall_us).tell
+        self.ledger = NullLedger(self.gate, on_refused)
         if config.store.ledger:
-            await self._start_books(config, config.store, engine)
+            await self._start_books(config, config.store, engine, on_refused)
 
-    async def _start_books(self, config: Config, where: StoreConfig, engine: Engine) -> None:
+    async def _start_books(
+        self, config: Config, where: StoreConfig, engine: Engine, on_refused: OnRefused | None
+    ) -> None:
         limits = config.limits or LimitsConfig()
         is_shared = self._worker is not None
         self._limits = open_limits(where, limits, instance_id(), is_shared=is_shared)
         await self._limits.start()
         self._desk = LimitDesk(self._limits, _book(config), wall_us)
         self._store = store = open_ledger(where)
-        refusals = Refusals(self.trail, wall_us)
+        tag_budgets = None if self.access is None else self.access.directory.tag_budgets
         self.ledger = self._admission = Admission(
             store=store,
             instance_id=instance_id(),
@@ -139,7 +142,7 @@ class Accounts:
             settings=_settings(config),
             gate=self.gate,
             now_us=wall_us,
-            tag_budgets=None if self.access is None else self.access.directory.tag_budgets,
+            tag_budgets=tag_budgets,
             limits=self._desk,
             visits=Visits(
                 store=store,
@@ -147,8 +150,9 @@ class Accounts:
                 gate=self.gate,
                 desk=self._desk,
                 now_us=wall_us,
+                tag_budgets=tag_budgets,
             ),
-            on_refused=refusals.tell if self._trail is not None else None,
+            on_refused=on_refused,
         )
         await self._begin(store, self._admission)
         self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")

@@ -69,6 +69,9 @@ TAIL_GRACE_S = 1.0
 """How long the last frames of a finished response may take before the stream is reset: over
 HTTP/2 they are one empty DATA frame, over HTTP/1.1 reading them keeps the connection usable."""
 
+STALE_WITHIN_S = 1.0
+"""After so long without a reset somebody was at the other end of a connection that had served."""
+
 MAX_PRELUDE_BYTES = 16 * 1024 * 1024
 """What is held of an answer that has not begun: provider fields beside long reasoning, some hundred
 bytes a token, are the most that is known."""
@@ -639,8 +642,15 @@ class Attempt:
             # What had come before it lost, and about what came until the provider knew.
             record.tokens_seen = _count_tokens(self.prelude) + LOSER_OUTPUT_TOKENS
         record.prompt_tokens = self._state.prompt_tokens(self._estimated_prompt_tokens)
-        record.is_free = "request_sent" not in at_s or (
-            outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING)
+        record.is_free = (
+            "request_sent" not in at_s
+            or (outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING))
+            or (
+                # Over a stale connection nobody has seen it.
+                _is_free_to_retry(error)
+                and record.role is not AttemptRole.RETRY
+                and self._clock() - at_s["request_sent"] < STALE_WITHIN_S
+            )
         )
         if price is None:
             return

@@ -15,7 +15,8 @@ from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.ledger import Asked, Ledger, LedgerEntry
+from relay.governance.grants import Grant, granted
+from relay.governance.ledger import Asked, Ledger, LedgerEntry, Refused
 from relay.outcome import AttemptRecord, AttemptRole
 from relay.planner import Planner
 from relay.race import run_race
@@ -118,6 +119,20 @@ class Progress:
     """The account, from its admission on; whoever ends the generation settles it."""
     request: GenerateRequest | None = None
     """As it was admitted, which may be less than was asked for."""
+
+
+def look(services: Services, request: GenerateRequest, request_id: str, surface: str) -> Grant:
+    """What is allowed of a request that is not admitted, or not yet; a refusal is told to the audit
+    log, as one of an admission is.
+
+    Raises:
+        RelayError: as `relay.governance.grants.granted`.
+    """
+    try:
+        return granted(services.gate, services.catalog, request)
+    except RelayError as error:
+        services.ledger.refused(error, Refused.of(request, request_id, surface))
+        raise
 
 
 async def commit(

@@ -62,7 +62,7 @@ from relay.outcome import AttemptOutcome, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
-from relay.tokens import count_bytes, estimate_usage
+from relay.tokens import count_bytes, estimate_usage, mended
 
 _log = structlog.get_logger("relay.generation")
 
@@ -489,6 +489,8 @@ class Generation:
         is_final = usage is not None and error is None
         if usage is None and (attempt is not None or self._was_left_asking()):
             usage = estimate_usage(self.request, self._output_bytes)
+        elif usage is not None and (usage.is_estimated or not is_final):
+            usage = mended(usage, self.request, self._output_bytes)
         if usage is not None and attempt is not None:
             attempt.spent(usage)
         finish, plan = self._finish, self._progress.plan
@@ -507,6 +509,7 @@ class Generation:
             response_id=self.info.response_id if self.info else "",
             has_output=self._has_output,
             hedge=plan.hedge if plan is not None else None,
+            service_tier=self.info.service_tier if self.info else "",
             cancel_us=cancel_us,
         )
         try:

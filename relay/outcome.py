@@ -134,6 +134,8 @@ class GenerationEnd:
     """Whether any event was handed to the frontend."""
     hedge: HedgeRecord | None = None
     """None where there was no plan."""
+    service_tier: str = ""
+    """As the answer says, empty where it does not."""
     cancel_us: int | None = None
     """Of one that a frame of the client cancelled: from reading the frame to the upstream being
     given up; None for other ends."""

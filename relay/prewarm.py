@@ -17,10 +17,9 @@ from dataclasses import replace
 import structlog
 
 from relay.content import GenerateRequest
-from relay.dispatch import Services
+from relay.dispatch import Services, look
 from relay.errors import CancelReason, ClientCancelled, RelayError
 from relay.generation import Generation
-from relay.governance.grants import granted
 from relay.routing.catalog import Target
 
 _log = structlog.get_logger("relay.prewarm")
@@ -78,7 +77,7 @@ class Prewarm:
             PermissionDenied, Unauthenticated, StoreDown: the key does not go so far.
         """
         services = self._services
-        return services.planner.first(granted(services.gate, services.catalog, request).route)
+        return services.planner.first(look(services, request, self._request_id, "prewarm").route)
 
     async def _run(self, generation: Generation) -> None:
         async with generation:

@@ -14,9 +14,8 @@ from typing import Final, NamedTuple
 
 from relay.codecs.base import CountsTokens
 from relay.content import GenerateRequest
-from relay.dispatch import Services
+from relay.dispatch import Services, look
 from relay.errors import Draining, Reason, RelayError, Source
-from relay.governance.grants import granted
 from relay.redaction import redact
 from relay.routing.catalog import Target
 from relay.tokens import estimate_prompt_tokens
@@ -39,8 +38,13 @@ class PromptCount(NamedTuple):
     """Whose tokens they are."""
 
 
-async def count_prompt(services: Services, request: GenerateRequest) -> PromptCount:
+async def count_prompt(
+    services: Services, request: GenerateRequest, request_id: str
+) -> PromptCount:
     """
+    Args:
+        request_id: the relay's own.
+
     Raises:
         UnknownModel: no target has this name.
         PermissionDenied, Unauthenticated, StoreDown: as `relay.governance.grants.granted`.
@@ -52,7 +56,7 @@ async def count_prompt(services: Services, request: GenerateRequest) -> PromptCo
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    target = granted(services.gate, services.catalog, request).route.candidates[0]
+    target = look(services, request, request_id, "count_tokens").route.candidates[0]
     try:
         async with asyncio.timeout(MOST_S):
             tokens = await _ask(services, request, target)

@@ -329,7 +329,7 @@ class Worker:
         listener, door = self._config.server.grpc, self._door("grpc")
         checks: list[grpc.aio.ServerInterceptor] = []
         if door is not None and looks_at_calls(door):
-            checks.append(PeerCheck(partial(refusal, door)))
+            checks.append(PeerCheck(partial(refusal, door), self._certificate_denied))
         if services.gate.needs_keys:
             checks.append(KeyCheck(services.gate, (SERVICE, health.SERVICE_NAME)))
         server = grpc.aio.server(
@@ -453,6 +453,15 @@ class Worker:
             subject=place(self._number, self._config.server.grpc.address),
             outcome=outcome,
             detail=detail,
+        )
+
+    def _certificate_denied(self, address: str, why: str) -> None:
+        self.accounts.trail.note(
+            actions.CERTIFICATE_DENIED,
+            at_us=time.time_ns() // 1000,
+            actor=actions.address_actor(address),
+            outcome=actions.DENIED,
+            detail={"why": why},
         )
 
     async def drain(self) -> None:

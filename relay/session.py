@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from relay.content import Events, GenerateRequest
-from relay.dispatch import Services
+from relay.dispatch import Services, look
 from relay.errors import (
     CancelReason,
     ClientCancelled,
@@ -27,7 +27,6 @@ from relay.errors import (
     TooManyGenerations,
 )
 from relay.generation import Generation
-from relay.governance.grants import granted
 from relay.outbox import Lane, Outbox
 from relay.outcome import GenerationEnd, refused
 from relay.prewarm import Prewarm
@@ -50,9 +49,15 @@ class GenerationFrames(Protocol):
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes: ...
 
 
-def check_acceptable(services: Services, request: GenerateRequest) -> None:
+def check_acceptable(
+    services: Services, request: GenerateRequest, request_id: str, surface: str
+) -> None:
     """What can be told of a request without waiting, before it is said to have `started`. The
     generation looks again: much may change while it is being admitted.
+
+    Args:
+        request_id: the relay's own, and `surface` the frontend: for the audit log, which is told of
+            what is refused.
 
     Raises:
         Draining: this worker takes nothing new.
@@ -61,7 +66,7 @@ def check_acceptable(services: Services, request: GenerateRequest) -> None:
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    granted(services.gate, services.catalog, request)
+    look(services, request, request_id, surface)
 
 
 def log_refusal(error: RelayError, request_id: str) -> None:
@@ -130,7 +135,7 @@ class Session:
             return
         try:
             request = make_request()
-            check_acceptable(self._services, request)
+            check_acceptable(self._services, request, request_id, "converse")
         except RelayError as refusal:
             self._refuse(lane, frames, refusal, request_id)
             return

@@ -7,6 +7,8 @@ by the usage that providers report comes with budgets; every number from here is
 
 from __future__ import annotations
 
+import msgspec
+
 from relay.content import FilePart, GenerateRequest, RefusalPart, TextPart, Usage
 
 BYTES_PER_TOKEN = 4
@@ -18,6 +20,8 @@ MOST_TIMES = 8
 """What bytes say, at most, is a prompt: of scripts and tokenizers unlike the usual."""
 UNSEEN_TOKENS = 50_000
 """Of a prompt's images, sound and provider-side additions, which bytes do not tell."""
+MOST_PROMPT_TOKENS = 100_000_000
+"""No model reads more in one prompt."""
 MOST_OUTPUT_TOKENS = 1_000_000
 """No model writes more in one answer."""
 
@@ -63,6 +67,29 @@ def estimate_usage(request: GenerateRequest, output_bytes: int) -> Usage:
     prompt = estimate_prompt_tokens(request)
     completion = -(-output_bytes // BYTES_PER_TOKEN)
     return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        is_estimated=True,
+    )
+
+
+def mended(usage: Usage, request: GenerateRequest, output_bytes: int) -> Usage:
+    """The account of an answer that was told before its end, or not as it should be.
+
+    A wire that counts the prompt first and the answer last has said no more than a token of it when
+    it breaks off; counts that cannot be are told as nothing, or as a billion.
+    """
+    guess = estimate_usage(request, output_bytes)
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if not 0 < prompt <= MOST_PROMPT_TOKENS:
+        prompt = guess.prompt_tokens
+    if not guess.completion_tokens <= completion <= MOST_OUTPUT_TOKENS:
+        completion = guess.completion_tokens
+    if (prompt, completion) == (usage.prompt_tokens, usage.completion_tokens):
+        return usage
+    return msgspec.structs.replace(
+        usage,
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,

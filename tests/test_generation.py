@@ -381,6 +381,20 @@ def test_failure_after_output_is_told_and_never_hidden(
 
 
 @on_virtual_time
+async def test_an_answer_that_breaks_off_costs_no_less_than_what_has_come() -> None:
+    """Of wires that count the prompt first and the answer last."""
+    chunks = [(0.0, USAGE), (0.0, chunk({"content": "word " * 100}))]
+    scenario = Scenario({"a": FakeEndpoint(chunks=chunks)})
+    _, end = await scenario.generate()
+    assert end.error is not None
+    assert end.usage is not None
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (5, 125)
+    assert (end.usage.total_tokens, end.usage.is_estimated) == (130, True)
+    assert not end.is_usage_final
+    await scenario.settled()
+
+
+@on_virtual_time
 async def test_usage_told_before_a_failure_is_kept_but_not_final() -> None:
     chunks = [(0.0, WORDS[0]), (0.0, USAGE)]
     scenario = Scenario({"a": FakeEndpoint(chunks=chunks)})

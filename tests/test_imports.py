@@ -148,13 +148,12 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "dispatch",
         "codecs.base",
-        "governance.grants",
         "redaction",
         "routing.catalog",
         "transport.base",
     },
-    "prewarm": LEAVES | {"generation", "governance.grants", "dispatch", "routing.catalog"},
-    "session": LEAVES | {"generation", "governance.grants", "dispatch", "outbox", "prewarm"},
+    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
+    "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
     | {
         "session",

@@ -41,6 +41,8 @@ _PHASES = '{"admitted_us":12,"planned_us":80,"asked_us":190,"first_us":301245,"e
 class NullStore:
     """Of what the coroutines themselves cost."""
 
+    notes_first = True
+
     async def reserve(self, opened: OpenedGeneration, amounts: tuple[int, ...]) -> int:
         return amounts[0]
 

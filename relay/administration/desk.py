@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from relay.store.base import StoreUnavailable
 from relay.store.engine import reading, writing
 
 MAX_NAME: Final = 128
-_NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?")
 
 
 class Change(NamedTuple):
@@ -138,7 +136,9 @@ def checked_name(name: object, field: str = "name") -> str:
     Raises:
         Invalid: no text of 1 to 128 printable characters.
     """
-    if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.fullmatch(name):
+    # Nothing that does something to a terminal, or to the order in which a line is read (C1, bidi).
+    is_plain = isinstance(name, str) and name.isprintable() and name == name.strip()
+    if not isinstance(name, str) or not is_plain or not 0 < len(name) <= MAX_NAME:
         raise Invalid(f"{field} must be 1 to {MAX_NAME} printable characters", field)
     return name
 

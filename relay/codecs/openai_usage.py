@@ -20,7 +20,8 @@ _RESPONSES_NAMES: Final[Mapping[str, str]] = {
 def normalise(counts: Mapping[str, Any], raw: Mapping[str, Any] | None = None) -> Usage | None:
     """Counts from a `usage` object, None when it holds none.
 
-    A negative or absurd count is clamped, and the result then marked as estimated.
+    A negative or absurd count is clamped, and the result then marked as estimated; so is one of
+    which a part is not told.
 
     Args:
         counts: by the names of chat completions.
@@ -42,6 +43,13 @@ def normalise(counts: Mapping[str, Any], raw: Mapping[str, Any] | None = None) -
     if isinstance(completion_details, dict):
         reasoning = token_count(completion_details.get("reasoning_tokens"))
 
+    is_whole = prompt is not None and (completion is not None or total is not None)
+    if total is not None:  # a part that is left out is what the others leave
+        if prompt is None:
+            prompt = total - (completion or 0)
+            is_whole = completion is not None
+        elif completion is None:
+            completion = total - prompt
     prompt, completion = prompt or 0, completion or 0
     if reasoning and total == prompt + completion + reasoning:
         # xAI counts reasoning beside the completion: 291 + 26 + 196 = 513.
@@ -54,6 +62,7 @@ def normalise(counts: Mapping[str, Any], raw: Mapping[str, Any] | None = None) -
         cache_write=cache_write,
         reasoning=reasoning,
         raw=counts if raw is None else raw,
+        is_whole=is_whole,
     )
 
 

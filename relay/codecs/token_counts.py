@@ -31,6 +31,7 @@ def usage_of(
     cache_write: int | None,
     reasoning: int | None,
     raw: Mapping[str, Any],
+    is_whole: bool = True,
 ) -> Usage:
     """The event of some counts, normalised already; negative and absurd ones are clamped, and the
     result is then marked as estimated.
@@ -38,6 +39,7 @@ def usage_of(
     Args:
         total: None for the sum of `prompt` and `completion`.
         raw: the provider's own object.
+        is_whole: whether it told all of them; else the result is an estimate too.
     """
     if total is None:
         total = prompt + completion
@@ -50,6 +52,6 @@ def usage_of(
         clamped[3],
         clamped[4],
         clamped[5],
-        clamped != counts,
+        not is_whole or clamped != counts,
         lenient_json.dumps(raw),
     )

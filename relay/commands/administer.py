@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from relay.administering import desk_of
@@ -26,6 +27,7 @@ from relay.administration import administrators, budgets, keys, teams
 from relay.administration.desk import Desk
 from relay.administration.faults import Conflict, Fault, Invalid
 from relay.administration.roles import OPERATOR, ROLES, Actor
+from relay.commands.audit_view import printable
 from relay.commands.moments import length_s
 from relay.config import ConfigError, StoreConfig, load
 from relay.governance.money import dollars, micro_from_dollars
@@ -136,7 +138,8 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
     for column in columns:
         table.add_column(column.removesuffix("_us").removesuffix("_micro"))
     for row in rows:
-        table.add_row(*(_cell(column, row.get(column)) for column in columns))
+        cells = (_cell(column, row.get(column)) for column in columns)
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     _out.print(table)
 
 

@@ -98,7 +98,7 @@ def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
     peer = ""
     if gate.needs_keys:  # both cost more than all the rest
         names = names_of(context.auth_context())
-        peer = _address(context.peer())
+        peer = address_of_peer(context.peer())
     identity = gate.identify(_bearer(found), names, peer)
     return Caller(identity.tenant, traceparent, identity.key_id)
 
@@ -119,7 +119,7 @@ def _without_scheme(value: str) -> str:
     return rest.strip() if scheme.lower() == _SCHEME else value.strip()
 
 
-def _address(peer: str) -> str:
+def address_of_peer(peer: str) -> str:
     """Without the port: of `ipv4:127.0.0.1:5`, `ipv6:[::1]:5` or `ipv6:%5B::1%5D:5`, `unix:...`."""
     kind, _, rest = peer.partition(":")
     if kind not in ("ipv4", "ipv6"):

@@ -56,7 +56,7 @@ MAX_DEPTH = 64
 
 KnownPart = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 
-_READ_HERE = frozenset(
+READ_HERE = frozenset(
     {
         "model",
         "messages",
@@ -84,7 +84,7 @@ _READ_HERE = frozenset(
         "stream_options",
     }
 )
-
+"""Top-level fields that are no further ones."""
 
 _MESSAGE_KEYS = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content"}
@@ -161,7 +161,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     extra = {
         key: value
         for key, value in body.items()
-        if key not in _READ_HERE and key not in NEVER_SENT_ON and value is not None
+        if key not in READ_HERE and key not in NEVER_SENT_ON and value is not None
     }
     if options := _stream_options(body.get("stream_options")):
         extra["stream_options"] = options

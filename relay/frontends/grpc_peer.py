@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from relay.errors import Unauthenticated
+from relay.frontends.caller import address_of_peer
 from relay.frontends.grpc_status import to_trailers
 
 AuthContext = Mapping[str, Iterable[bytes]]
@@ -63,17 +64,24 @@ class RpcCheck(grpc.aio.ServerInterceptor):
 class PeerCheck(RpcCheck):
     """See the module."""
 
-    def __init__(self, refusal: Callable[[AuthContext], str]) -> None:
+    def __init__(
+        self,
+        refusal: Callable[[AuthContext], str],
+        on_refused: Callable[[str, str], object] = lambda _, __: None,
+    ) -> None:
         """
         Args:
             refusal: why an RPC with this auth context is not taken, in words for its client; ""
                 where it is.
+            on_refused: told of each, with the client's address and why.
         """
         super().__init__()
         self._refusal = refusal
+        self._on_refused = on_refused
 
     async def check(self, context: Any) -> None:
         if why := self._refusal(context.auth_context()):
+            self._on_refused(address_of_peer(context.peer()), why)
             details, status = to_trailers(Unauthenticated(why))
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,

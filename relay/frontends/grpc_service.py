@@ -178,7 +178,7 @@ class RelayService:
         try:
             _refuse_session_features(start)
             wanted = to_generate_request(start, None, caller)
-            check_acceptable(services, wanted)
+            check_acceptable(services, wanted, request_id, "generate")
         except RelayError as error:
             log_refusal(error, request_id)
             await context.write(frames.end(refused(error), None))

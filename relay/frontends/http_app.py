@@ -57,6 +57,7 @@ from relay.frontends.surfaces.embeddings import EmbeddingsApi
 from relay.frontends.surfaces.messages import Messages
 from relay.frontends.surfaces.responses import Responses
 from relay.governance.grants import allows, route_of, scopes_of
+from relay.governance.ledger import Refused
 from relay.governance.scopes import Scopes
 
 _log = structlog.get_logger("relay.http")
@@ -148,7 +149,7 @@ class HttpApp:
             handler = self._open.get(scope["path"]) if scope["method"] in _READS else None
             if handler is None:
                 scope[CALLER] = caller_of_scope(self._services.gate, scope)
-                handler = self._find(scope)
+                handler = self._find(scope, request_id)
             await handler(scope, receive, send, request_id)
         except ClientCancelled:
             pass  # nobody is there to read an answer
@@ -164,7 +165,7 @@ class HttpApp:
                 # Half an answer must not look like a whole one.
                 await send({"type": ABORT})
 
-    def _find(self, scope: Scope) -> Handler:
+    def _find(self, scope: Scope, request_id: str) -> Handler:
         path, method = scope["path"], scope["method"]
         if path.startswith(_DEPLOYMENTS):
             path = _of_deployment(scope)
@@ -176,7 +177,11 @@ class HttpApp:
             methods = self._below.get(next(below, ""))
         if methods is None and is_handed_through(path):
             # Before it is looked for: which rows there are is not everybody's to know.
-            self._scopes(scope).check_passthrough()
+            try:
+                self._scopes(scope).check_passthrough()
+            except RelayError as error:
+                self._refused(error, scope, request_id, "passthrough", path)
+                raise
             if self._passthrough.find(path) is not None:
                 methods = dict.fromkeys(METHODS, self._passthrough)
                 if handler := methods.get(method):
@@ -222,10 +227,22 @@ class HttpApp:
             UnknownModel, PermissionDenied: a request for it would fail the same way.
         """
         name, catalog = scope["path"][len(_MODELS) + 1 :], self._services.catalog
-        row = model_row(catalog, route_of(self._scopes(scope), catalog, name), self._started_at_s)
+        try:
+            route = route_of(self._scopes(scope), catalog, name)
+        except RelayError as error:
+            self._refused(error, scope, request_id, "models", name)
+            raise
+        row = model_row(catalog, route, self._started_at_s)
         if is_of_anthropic(scope):
             row = anthropic_row(name, self._started_at_s)
         await self._answer(send, row, request_id)
+
+    def _refused(
+        self, error: RelayError, scope: Scope, request_id: str, surface: str, subject: str
+    ) -> None:
+        caller = caller_of(scope)
+        what = Refused(request_id, surface, caller.tenant, caller.key_id, subject)
+        self._services.ledger.refused(error, what)
 
     def _scopes(self, scope: Scope) -> Scopes:
         return scopes_of(self._services.gate, caller_of(scope).key_id)

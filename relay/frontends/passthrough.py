@@ -129,9 +129,9 @@ class Passthrough:
             raise UnknownModel(scope["path"], ())
         if services.is_draining:
             raise Draining("this relay is shutting down; connect again")
-        endpoint, limits, _ = found
+        endpoint, limits, rest = found
         budgets = read_policy(scope, {})[0].budgets
-        path = path_of(scope, endpoint)
+        path = path_of(scope, endpoint, rest)
         caller = caller_of(scope)
 
         def visit(surface: str) -> Visit:

@@ -107,8 +107,12 @@ def checked(rest: str) -> str:
     return rest
 
 
-def path_of(scope: Scope, endpoint: Endpoint) -> str:
+def path_of(scope: Scope, endpoint: Endpoint, rest: str) -> str:
     """As the client has encoded it, behind the row's base path, with its query, without keys there.
+
+    Args:
+        rest: what was `checked`, decoded. Just as many segments of the encoded path go out, so what
+            is sent is what was looked at, however the part before it was spelt.
 
     Raises:
         InvalidRequest: it is not one to be sent on.
@@ -117,10 +121,7 @@ def path_of(scope: Scope, endpoint: Endpoint) -> str:
     text = raw.decode("latin-1").partition("?")[0]
     if "%2f" in text.lower() or "%5c" in text.lower() or "%2e" in text.lower():
         raise InvalidRequest("the path may not hold encoded slashes or dots")
-    if text.startswith(PREFIX):
-        text = text[len(PREFIX) :].partition("/")[2]
-    else:
-        text = text.removeprefix("/v1/")
+    text = "/".join(text.split("/")[-(rest.count("/") + 1) :])
     query: bytes = scope.get("query_string", b"")
     kept = [part for part in query.decode("latin-1").split("&") if not _is_credential(part)]
     tail = f"?{'&'.join(kept)}" if kept != [""] and kept else ""

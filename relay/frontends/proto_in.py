@@ -44,9 +44,11 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest, RequestTooLarge
+from relay.frontends.body_fields import NEVER_SENT_ON
 from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.chat_body import (
     MAX_CHOICES,
+    READ_HERE,
     SAMPLING_RANGES,
     check_depth,
     decode_json,
@@ -210,9 +212,25 @@ def _of_prompt(
         user=prompt.user,
         prompt_cache_key=prompt.prompt_cache_key,
         want_reasoning=want_reasoning,
-        extra=_json_object(prompt.extra_json, f"{path}.extra_json", allowance),
+        extra=_further(prompt.extra_json, f"{path}.extra_json", allowance),
         policy=policy,
     )
+
+
+_DECIDED_HERE = frozenset({"model", "messages", "stream", "stream_options"})
+"""Never sent on, whatever is said of them."""
+
+
+def _further(data: bytes, field: str, allowance: Allowance) -> Mapping[str, Any]:
+    """Further fields of a chat body. What has a field of its own must stand there: scopes, limits
+    and budgets go by that."""
+    extra = _json_object(data, field, allowance)
+    for name in extra.keys() & READ_HERE - _DECIDED_HERE:
+        if extra[name] is not None:
+            raise InvalidRequest(
+                f"{field}.{name} has a field of its own in the prompt", field=f"{field}.{name}"
+            )
+    return {name: value for name, value in extra.items() if name not in NEVER_SENT_ON}
 
 
 def _with_reasoning(request: GenerateRequest, want_reasoning: bool) -> GenerateRequest:

@@ -12,7 +12,7 @@ hedges rather than not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -28,17 +28,27 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import BudgetRow, holds
+from relay.governance.budget_scopes import HoldMemo, holds, needs_price
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
 from relay.governance.grants import granted
 from relay.governance.key_view import KeyView
-from relay.governance.ledger import Admitted, Asked, Leave, Visit, VisitEntry, nothing
+from relay.governance.ledger import (
+    Admitted,
+    Asked,
+    Leave,
+    OnRefused,
+    Refused,
+    Unpriced,
+    Visit,
+    VisitEntry,
+    nothing,
+)
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import PriceSheet
-from relay.governance.visits import Visits
+from relay.governance.visits import TagBudgets, Visits
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
     BudgetSpent,
@@ -56,12 +66,13 @@ _NO_HEDGE: Final = HedgeWish(mode="off")
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
 
+MOST_BOUND_MICRO: Final = 1 << 50
+"""What an attempt is reckoned to cost at most, a billion dollars: a client may write any number of
+tokens, and what thousands of such requests put aside must still fit a column."""
+
 LONGEST_US: Final = 7_200_000_000
 """After so long a reservation is settled whatever has become of its generation; the longest that an
 attempt may take is a quarter of an hour."""
-
-Refused = Callable[[RelayError, Asked], object]
-TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class Admission:
         tag_budgets: TagBudgets | None = None,
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
-        on_refused: Refused | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -111,21 +122,34 @@ class Admission:
         self.is_open = True
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
+        self._hold_memo = HoldMemo()
+
+    def refused(self, error: RelayError, what: Refused) -> None:
+        if self._on_refused is not None:
+            self._on_refused(error, what)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
-        return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        try:
+            return nothing if self._visits is None else await self._visits.enter(tenant, key_id)
+        except RelayError as error:
+            self.refused(error, Refused("", "session", tenant, key_id, ""))
+            raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        if not self.is_open:
-            raise _no_accounts()
-        return None if self._visits is None else await self._visits.hand_through(visit)
+        request_id, tenant, key_id, provider, surface, _ = visit
+        try:
+            if not self.is_open:
+                raise _no_accounts()
+            return None if self._visits is None else await self._visits.hand_through(visit)
+        except RelayError as error:
+            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            raise
 
     async def admit(self, asked: Asked) -> Admitted:
         try:
             return await self._admit(asked, self._now_us())
         except RelayError as error:
-            if self._on_refused is not None:
-                self._on_refused(error, asked)
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
 
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
@@ -139,7 +163,8 @@ class Admission:
             found = self._holds(view, request, now_us)
         amounts = [0]
         is_bounded = bool(found) or max_cost_micro is not None
-        if max_cost_micro is not None or any(hold.cap_micro is not None for hold in found):
+        is_hard = max_cost_micro is not None or needs_price(found)
+        if is_hard:
             request = self._with_limit(request)
         if is_bounded:
             most = bound(
@@ -155,16 +180,15 @@ class Admission:
             )
         bound_of = partial(_bound_micro, self.prices, most, request.service_tier)
         if is_bounded:
-            amounts = self._amounts(route, request, bound_of)
+            amounts = self._amounts(route, request, bound_of, is_hard=is_hard)
         if max_cost_micro is not None:
             _check_cost(amounts[-1], max_cost_micro)
             if amounts[0] > max_cost_micro:
                 amounts = amounts[-1:]
                 request = _unhedged(request)
         grant = await self._grant(asked, request, view)
-        opened = self._opened(asked, route, request, view, found, now_us)
-        if self._store.notes_first:
-            opened = replace(opened, first=_first(route, bound_of))
+        first = _first(route, bound_of) if self._store.notes_first else None
+        opened = self._opened(asked, route, request, view, found, first, now_us)
         reserved_micro, ticket = 0, 0
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
@@ -180,7 +204,7 @@ class Admission:
             reserved_micro=reserved_micro,
             bound_of=bound_of,
             ticket=ticket,
-            first=opened.first,
+            first=first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
@@ -194,8 +218,10 @@ class Admission:
     def _holds(self, view: KeyView, request: GenerateRequest, now_us: int) -> tuple[Hold, ...]:
         budgets = view.budgets
         if self._tag_budgets is not None and request.policy.tags:
-            budgets += self._tag_budgets(view.organisation_id, request.policy.tags)
-        return holds(budgets, now_us) if budgets else ()
+            of_tags = self._tag_budgets(view.organisation_id, request.policy.tags)
+            if of_tags:
+                return holds(budgets + of_tags, now_us)
+        return self._hold_memo.holds(budgets, now_us) if budgets else ()
 
     async def _grant(
         self, asked: Asked, request: GenerateRequest, view: KeyView | None
@@ -231,22 +257,27 @@ class Admission:
         return replace(request, sampling=replace(request.sampling, max_output_tokens=most))
 
     def _amounts(
-        self, route: Route, request: GenerateRequest, bound_of: Callable[[Target], int | None]
+        self,
+        route: Route,
+        request: GenerateRequest,
+        bound_of: Callable[[Target], int | None],
+        *,
+        is_hard: bool,
     ) -> list[int]:
         """Micro-dollars to put aside: for all attempts that may run at once, and for one alone.
 
         Raises:
-            InvalidRequest: a target has no price.
+            InvalidRequest: a target has no price, and something must not be exceeded.
         """
         one_micro = 0
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
-            if bound_micro is None:
-                raise InvalidRequest(
+            if bound_micro is None and is_hard:
+                raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )
-            one_micro = max(one_micro, bound_micro)
+            one_micro = max(one_micro, bound_micro or 0)
         at_once = _at_once(route, request)
         return [one_micro * at_once, one_micro] if at_once > 1 else [one_micro]
 
@@ -300,6 +331,7 @@ class Admission:
         request: GenerateRequest,
         view: KeyView | None,
         found: tuple[Hold, ...],
+        first: OpenedAttempt | None,
         now_us: int,
     ) -> OpenedGeneration:
         policy = request.policy
@@ -319,6 +351,7 @@ class Admission:
             admitted_at_us=now_us,
             lease_until_us=now_us + LONGEST_US,
             holds=found,
+            first=first,
         )
 
 
@@ -356,7 +389,8 @@ def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Tar
     price = prices.price_of(target.endpoint.provider, target.model, service_tier)
     if price is None:
         return None
-    return price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
+    bound_micro = price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)
+    return min(bound_micro, MOST_BOUND_MICRO)
 
 
 def _check_cost(most_micro: int, allowed_micro: int) -> None:

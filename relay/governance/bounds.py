@@ -15,8 +15,9 @@ in room near a budget's limit, for as long as the request runs. **The stated bou
 - What the provider has and we do not see (an earlier response, a conversation, cached content) is
   200,000 tokens; each tool that the provider runs itself 50,000, for what it brings in.
 - The answer is `max_output_tokens`, but 16 where that is less, and the budget of its reasoning
-  beside it where the client set one, for each of its choices; four times that where the provider
-  runs tools itself, since each of its steps may be as long. Vectors have none.
+  beside it where the client set one, for each of its choices; a limit or a number of choices that
+  stands in the body by another host's name counts where it is more; four times that where the
+  provider runs tools itself, since each of its steps may be as long. Vectors have none.
 
 What exceeds it all the same (a provider's searches, its hidden prompts) is booked in full, and the
 part that no reservation covered is written down as overrun.
@@ -24,6 +25,7 @@ part that no reservation covered is written down as overrun.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -68,6 +70,19 @@ _SEARCH_FIELDS: Final = frozenset(
 _IMAGE_TYPES: Final = frozenset({"image", "image_url", "input_image"})
 _FILE_TYPES: Final = frozenset({"document", "file", "input_file"})
 _AUDIO_TYPES: Final = frozenset({"audio", "input_audio"})
+_LIMIT_FIELDS: Final = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "max_gen_len",
+    "max_tokens_to_sample",
+    "min_tokens",
+    "n_predict",
+    "num_predict",
+)
+_CHOICE_FIELDS: Final = ("n", "best_of", "num_return_sequences")
+"""Of a body: what some host or other goes by, beside the limit that we set or before it."""
 _NUMBER_TOKENS: Final = 24
 _KEY_TOKENS: Final = 6
 """Quotes, colon and comma."""
@@ -115,12 +130,19 @@ def output_bound(request: GenerateRequest, default: int) -> int:
     if request.embedding is not None:
         return 0
     bodies = _bodies(request)
+    if not bodies and not request.tools:  # nearly all of them
+        asked, most = request.sampling, request.sampling.max_output_tokens
+        answer = max(default if most is None else most, LEAST_OUTPUT_TOKENS)
+        return (answer + max(0, request.reasoning.budget_tokens or 0)) * max(1, asked.choices or 1)
     config = [body["generationConfig"] for body in bodies if _is_object(body, "generationConfig")]
     limit = request.sampling.max_output_tokens
     if limit is None:
         limit = _largest(config, "maxOutputTokens")
     choices = request.sampling.choices or _largest(config, "candidateCount") or 1
     answer = max(default if limit is None else limit, LEAST_OUTPUT_TOKENS)
+    if bodies:
+        answer = max(answer, *(_largest(bodies, name) or 0 for name in _LIMIT_FIELDS))
+        choices = max(choices, *(_largest(bodies, name) or 0 for name in _CHOICE_FIELDS))
     answer += _reasoning_budget(request, bodies, config)
     if _runs_tools(request, bodies):
         answer *= PROVIDER_STEPS
@@ -163,7 +185,11 @@ def _is_object(body: Mapping[str, Any], name: str) -> bool:
 
 
 def _largest(bodies: Iterable[Mapping[str, Any]], name: str) -> int | None:
-    found = [value for body in bodies if type(value := body.get(name)) is int]
+    found = [
+        math.ceil(value)
+        for body in bodies
+        if isinstance(value := body.get(name), int | float) and not isinstance(value, bool)
+    ]
     return max(found) if found else None
 
 

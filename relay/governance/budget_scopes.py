@@ -38,6 +38,9 @@ class BudgetRow(NamedTuple):
     archived: bool
 
 
+_MOST_KNOWN: Final = 4096
+
+
 def holds(budgets: Iterable[BudgetRow], now_us: int) -> tuple[Hold, ...]:
     """What a reservation made now counts against: one hold a budget, in the order of their ids.
 
@@ -57,6 +60,42 @@ def holds(budgets: Iterable[BudgetRow], now_us: int) -> tuple[Hold, ...]:
         )
         for budget_id, budget in sorted(live.items())
     )
+
+
+class HoldMemo:
+    """`holds` of budgets that were asked for before: the rows of a key are one object until one of
+    them changes, and what is held of them is the same until a period ends."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Known] = {}
+
+    def holds(self, budgets: tuple[BudgetRow, ...], now_us: int) -> tuple[Hold, ...]:
+        """See `holds`."""
+        known = self._known.get(id(budgets))
+        if (
+            known is not None
+            and known.budgets is budgets
+            and known.from_us <= now_us < known.until_us
+        ):
+            return known.holds
+        found = holds(budgets, now_us)
+        bounds = [periods.bounds_s(one.period, one.time_zone, now_us) for one in budgets]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[id(budgets)] = _Known(
+            budgets,  # kept, so that no other object gets its id
+            found,
+            max((start_s for start_s, _ in bounds), default=0) * 1_000_000,
+            min((end_s for _, end_s in bounds), default=0) * 1_000_000,
+        )
+        return found
+
+
+class _Known(NamedTuple):
+    budgets: tuple[BudgetRow, ...]
+    holds: tuple[Hold, ...]
+    from_us: int
+    until_us: int
 
 
 def needs_price(found: Iterable[Hold]) -> bool:

@@ -18,6 +18,7 @@ import structlog
 
 from relay.content import Usage
 from relay.errors import BudgetExceeded, StoreDown
+from relay.governance.budget_scopes import needs_price
 from relay.governance.charges import Grant, rate_state
 from relay.governance.ledger import RateState
 from relay.governance.limit_desk import LimitDesk
@@ -55,6 +56,8 @@ class _Attempt(NamedTuple):
     bound_micro: int | None
     price: SheetPrice | None
     """As it was at its start: it holds to the end, whatever the hour or a reload changes."""
+    began_s: float
+    """Since 1970, of that price."""
 
 
 class Entry:
@@ -131,9 +134,10 @@ class Entry:
     def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
         bound_micro = self._bound_of(target)
         if self._holds:
-            if bound_micro is None:  # a price that was there at admission, and is no more
+            if bound_micro is None and needs_price(self._holds):
+                # It was there at admission, and is no more.
                 raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
-            needed_micro = self._committed_micro() + self._asking_micro + bound_micro
+            needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
             missing_micro = max(0, needed_micro - self._reserved_micro)
         else:
             missing_micro = 0
@@ -191,8 +195,9 @@ class Entry:
 
     def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
         ordinal = len(self._attempts)
-        price = self._prices.price_of(record.provider, record.model, self._service_tier)
-        self._attempts.append(_Attempt(record, bound_micro, price))
+        now_s = self._now_us() / 1e6
+        price = self._prices.price_of(record.provider, record.model, self._service_tier, now_s)
+        self._attempts.append(_Attempt(record, bound_micro, price, now_s))
         first = self._first
         if ordinal == 0 and _is_of(first, record):
             return  # it is there; when it started is told at its end
@@ -267,6 +272,12 @@ class Entry:
 
     def _closed(self, ordinal: int, attempt: _Attempt, end: GenerationEnd) -> ClosedAttempt:
         record, price = attempt.record, attempt.price
+        if record.is_winner and end.service_tier not in ("", self._service_tier):
+            # Which tier it was is the provider's to say: it was asked for any, or had no room.
+            price = self._prices.price_of(
+                record.provider, record.model, end.service_tier, attempt.began_s
+            )
+            attempt = attempt._replace(price=price)
         usage = end.usage if record.is_winner else None
         state, cost_micro, upper_micro = _cost(attempt, usage, end)
         if usage is None:
@@ -308,7 +319,7 @@ def _cost(
     attempt: _Attempt, usage: Usage | None, end: GenerationEnd
 ) -> tuple[str, int | None, int | None]:
     """State, likely cost and the most it can be."""
-    record, bound_micro, price = attempt
+    record, bound_micro, price, _ = attempt
     if record.is_free and not record.is_winner:
         return "free", 0, 0
     if price is None:

@@ -10,14 +10,18 @@ within the list that nothing has is 404.)
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.content import GenerateRequest, HedgeWish
-from relay.errors import UnknownModel
+from relay.errors import PermissionDenied, UnknownModel
 from relay.governance.gate import Gate
 from relay.governance.key_view import KeyView
 from relay.governance.scopes import EVERYTHING, Scopes
 from relay.routing.catalog import Catalog, Route
+
+_OTHER_MODELS: Final = ("models", "fallbacks", "preset")
+"""Fields of a body by which hosts of many models (OpenRouter, LiteLLM) take another one than the
+request's `model`."""
 
 
 def scopes_of(gate: Gate, key_id: str) -> Scopes:
@@ -92,7 +96,26 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
         route = catalog.resolve(request.model)
     else:
         route = route_of(scopes, catalog, request.model)
+    _check_other_models(view, request)
     return Grant(_as_granted(view, request), route, view)
+
+
+def _check_other_models(view: KeyView, request: GenerateRequest) -> None:
+    """
+    Raises:
+        PermissionDenied: the provider might ask another model than the one that was allowed, and
+            that the cost was told of.
+    """
+    scopes = view.scopes
+    if scopes.is_for_every_model and scopes.max_cost_micro is None and not view.budgets:
+        return
+    for body in (request.extra, *request.native.values()):
+        for name in _OTHER_MODELS:
+            if name in body:
+                raise PermissionDenied(
+                    f"this key may not name other models beside the request's own ({name})",
+                    metadata={"field": name},
+                )
 
 
 def _as_granted(view: KeyView, request: GenerateRequest) -> GenerateRequest:

@@ -62,6 +62,8 @@ may be named anew."""
 
 MAX_ERRORS: Final = 100
 _MOST: Final = Decimal(10) ** 12
+_THOUSANDS: Final = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+"""The only commas that are read: with others a number may be ten or a thousand times another."""
 _DATED: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
 
 
@@ -247,11 +249,11 @@ def _day(text: str, where: ZoneInfo | None) -> date:
 
 
 def _micro(text: str) -> int:
-    plain = text.replace("$", "").replace("USD", "").replace(",", "").strip()
+    plain = text.replace("$", "").replace("USD", "").strip()
     if plain.startswith("(") and plain.endswith(")"):  # how accountants write what is below 0
         plain = f"-{plain[1:-1]}"
     try:
-        amount = Decimal(plain)
+        amount = Decimal(_joined(plain))
     except InvalidOperation:
         raise InvoiceError(f"amount: {text[:40]!r} is no amount of dollars") from None
     if not amount.is_finite() or abs(amount) > _MOST:
@@ -259,10 +261,14 @@ def _micro(text: str) -> int:
     return int((amount * MICRO).to_integral_value(ROUND_HALF_UP))
 
 
+def _joined(text: str) -> str:
+    """Without the commas between thousands."""
+    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+
+
 def _count(name: str, text: str) -> int:
-    plain = text.replace(",", "").replace("_", "")
     try:
-        number = Decimal(plain)
+        number = Decimal(_joined(text))
     except InvalidOperation:
         raise InvoiceError(f"{name}: {text[:40]!r} is no whole number") from None
     if not number.is_finite() or number != int(number) or not 0 <= number <= _MOST * 1000:

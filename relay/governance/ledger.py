@@ -12,10 +12,10 @@ The path knows these protocols only; `relay.governance.admission` fills them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from relay.content import GenerateRequest
-from relay.errors import RelayError
+from relay.errors import InvalidRequest, PermissionDenied, RelayError
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import granted
 from relay.outcome import AttemptRecord, GenerationEnd
@@ -34,6 +34,36 @@ class Asked(NamedTuple):
     """The frontend it came by."""
     prompt_tokens: int
     """Estimated from bytes."""
+
+
+class Refused(NamedTuple):
+    """What was refused to whom, for the audit log."""
+
+    request_id: str
+    """The relay's own."""
+    surface: str
+    tenant: str
+    key_id: str
+    subject: str
+    """The model, by the name that it was asked for by, or the provider."""
+
+    @classmethod
+    def of(cls, request: GenerateRequest, request_id: str, surface: str) -> Self:
+        """Of a generation, or what would have been one."""
+        policy, subject = request.policy, request.asked_as or request.model
+        return cls(request_id, surface, policy.tenant, policy.key_id, subject)
+
+
+OnRefused = Callable[[RelayError, Refused], object]
+"""Told of a refusal; never waits, never raises."""
+
+
+class Unpriced(InvalidRequest):
+    """A budget applies, and nobody knows what the model costs."""
+
+
+class UnpricedVisit(PermissionDenied):
+    """A budget applies, and what is handed through has no price."""
 
 
 class RateState(NamedTuple):
@@ -149,6 +179,11 @@ class Ledger(Protocol):
         """
         ...
 
+    def refused(self, error: RelayError, what: Refused) -> None:
+        """Tell the audit log of what was refused before it came here; never waits, never raises.
+        What this ledger itself refuses it tells by itself."""
+        ...
+
     async def admit(self, asked: Asked) -> Admitted:
         """Decide, and reserve what the generation may cost.
 
@@ -166,13 +201,23 @@ class NullLedger:
 
     Args:
         gate: whose keys they are; None where there are none.
+        on_refused: is told of every refusal.
     """
 
-    def __init__(self, gate: Gate | None = None) -> None:
+    def __init__(self, gate: Gate | None = None, on_refused: OnRefused | None = None) -> None:
         self._gate = gate or OpenGate()
+        self._on_refused = on_refused
+
+    def refused(self, error: RelayError, what: Refused) -> None:
+        if self._on_refused is not None:
+            self._on_refused(error, what)
 
     async def admit(self, asked: Asked) -> Admitted:
-        grant = granted(self._gate, asked.catalog, asked.request)
+        try:
+            grant = granted(self._gate, asked.catalog, asked.request)
+        except RelayError as error:
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
+            raise
         return Admitted(grant.request, grant.route, None)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:

@@ -1,4 +1,4 @@
-"""Which refusals of an admission the audit log is told, and in which words."""
+"""Which refusals of what callers ask for the audit log is told, and in which words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from relay.errors import Reason, RelayError
 from relay.governance import audit_actions as actions
 from relay.governance.audit_trail import Trail
-from relay.governance.ledger import Asked
+from relay.governance.ledger import Refused, Unpriced, UnpricedVisit
 
 _ACTIONS: Final = {
     Reason.UNAUTHENTICATED: actions.KEY_DENIED,
@@ -27,23 +27,24 @@ class Refusals:
         self._trail = trail
         self._now_us = now_us
 
-    def tell(self, error: RelayError, asked: Asked) -> None:
+    def tell(self, error: RelayError, what: Refused) -> None:
         """Never waits, never raises."""
         action = _ACTIONS.get(error.reason)
+        if isinstance(error, Unpriced | UnpricedVisit):
+            action = actions.UNPRICED_REFUSED
         if action is None:
             return
         if error.metadata.get("field") == "max_tokens":
             action = actions.COST_DENIED
-        policy = asked.request.policy
         self._trail.note(
             action,
             at_us=self._now_us(),
-            actor=actions.key_actor(policy.key_id) if policy.key_id else policy.tenant,
-            subject=asked.request.asked_as or asked.request.model,
+            actor=actions.key_actor(what.key_id) if what.key_id else what.tenant,
+            subject=what.subject,
             outcome=actions.DENIED,
             detail={
-                "id": asked.generation_id,
-                "surface": asked.surface,
+                "id": what.request_id,
+                "surface": what.surface,
                 "why": error.public_message,
             },
         )

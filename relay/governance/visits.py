@@ -7,16 +7,18 @@ generation, whose one attempt says `unpriced`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
+import orjson
 import structlog
 
-from relay.errors import PermissionDenied, RelayError, StoreDown
+from relay.errors import RelayError, StoreDown
 from relay.governance.budget_scopes import BudgetRow, holds
 from relay.governance.charges import Grant
 from relay.governance.gate import Gate
-from relay.governance.ledger import Leave, Visit, nothing
+from relay.governance.key_view import KeyView
+from relay.governance.ledger import Leave, UnpricedVisit, Visit, nothing
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.store.base import (
     ClosedAttempt,
@@ -34,8 +36,15 @@ LONGEST_US: Final = 24 * 3600 * 1_000_000
 hours, unless the operator says otherwise."""
 
 
+TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
+
+
 class Visits:
-    """Of one worker."""
+    """Of one worker.
+
+    Args:
+        tag_budgets: of an organisation's id and tags; None where there are none.
+    """
 
     def __init__(
         self,
@@ -45,12 +54,17 @@ class Visits:
         gate: Gate,
         desk: LimitDesk,
         now_us: Callable[[], int],
+        tag_budgets: TagBudgets | None = None,
     ) -> None:
+        """
+        Args:
+        """
         self._store = store
         self._instance_id = instance_id
         self._gate = gate
         self._desk = desk
         self._now_us = now_us
+        self._tag_budgets = tag_budgets
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
         """See `Ledger.enter`."""
@@ -64,8 +78,10 @@ class Visits:
         view = self._gate.view(visit.key_id)
         now_us = self._now_us()
         budgets: tuple[BudgetRow, ...] = () if view is None else view.budgets
+        if view is not None and view.tags and self._tag_budgets is not None:
+            budgets += self._tag_budgets(view.organisation_id, view.tags)
         if budgets and holds(budgets, now_us):
-            raise PermissionDenied(
+            raise UnpricedVisit(
                 "what is handed through to a provider has no price, and a budget applies to this"
                 " key: it may not use it"
             )
@@ -77,23 +93,23 @@ class Visits:
             found = self._desk.attempt(visit.provider, 0, 0)
             if found is not None:
                 grants.append(found if isinstance(found, Grant) else await found)
-            self._open(visit, "" if view is None else view.organisation_id, now_us)
+            self._open(visit, view, now_us)
         except BaseException:
             for taken in grants:
                 taken.undo(self._now_us())
             raise
         return HandedThrough(visit, self._store, grants, self._now_us)
 
-    def _open(self, visit: Visit, organisation_id: str, now_us: int) -> None:
+    def _open(self, visit: Visit, view: KeyView | None, now_us: int) -> None:
         opened = OpenedGeneration(
             id=visit.request_id,
             instance_id=self._instance_id,
-            organisation_id=organisation_id,
+            organisation_id="" if view is None else view.organisation_id,
             team_id=visit.tenant,
             key_id=visit.key_id,
             alias=visit.provider,
             surface=visit.surface,
-            tags="[]",
+            tags=orjson.dumps(view.tags).decode() if view is not None and view.tags else "[]",
             labels="{}",
             session_id="",
             turn_id="",

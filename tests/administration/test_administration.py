@@ -301,3 +301,18 @@ def test_a_key_taken_for_a_name_is_not_told_again(desk: Desk) -> None:
     with pytest.raises(NotFound) as told:
         keys.revoke_key(desk, OWNER, token.text)
     assert str(told.value) == f"there is no key '{token.text.partition('.')[0]}.***'"
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a\n", "a\x1b[2J", "a\x9b2J", "a\u202eb", "a\u2028b", "\udc80"]
+)
+def test_names_do_nothing_to_a_terminal(desk: Desk, name: str) -> None:
+    with pytest.raises(Invalid, match="printable"):
+        teams.create_organisation(desk, OWNER, name)
+    assert told(desk) == []
+
+
+def test_names_of_any_script(desk: Desk) -> None:
+    for name in ("Zürich 2", "東京", "a" * 128, "☎ calls"):
+        teams.create_organisation(desk, OWNER, name)
+    assert len(told(desk)) == 4

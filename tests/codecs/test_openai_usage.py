@@ -40,7 +40,8 @@ def raw(prompt: Any, completion: Any, total: Any, **more: Any) -> dict[str, Any]
         (raw(9, 2, 11), (9, 2, 11, None, None, None)),
         (raw(0, 0, 0), (0, 0, 0, None, None, None)),
         ({"prompt_tokens": 9, "completion_tokens": 2}, (9, 2, 11, None, None, None)),
-        ({"total_tokens": 11}, (0, 0, 11, None, None, None)),
+        ({"prompt_tokens": 9, "total_tokens": 11}, (9, 2, 11, None, None, None)),
+        ({"completion_tokens": 2, "total_tokens": 11}, (9, 2, 11, None, None, None)),
         (raw(9.0, 2.0, 11.0), (9, 2, 11, None, None, None)),
         (
             raw(
@@ -66,6 +67,14 @@ def test_normalised(given: dict[str, Any], expected: tuple[int | None, ...]) -> 
     usage = normalise(given)
     assert usage is not None
     assert not usage.is_estimated
+
+
+@pytest.mark.parametrize("given", [{"total_tokens": 11}, {"completion_tokens": 11}])
+def test_a_part_that_nothing_tells_makes_it_an_estimate(given: dict[str, Any]) -> None:
+    usage = normalise(given)
+    assert usage is not None
+    assert usage.is_estimated
+    assert usage.total_tokens == 11
 
 
 @pytest.mark.parametrize("given", [{}, {"prompt_tokens": None}, {"cost": 1}, raw("1", True, [])])

@@ -115,3 +115,13 @@ def test_an_administrators_token_is_rotated(config: Path) -> None:
     old, new = json.loads(good(config, "admins", "list", "--json"))
     assert old["revoked_at_us"] is not None
     assert (new["name"], new["role"], new["revoked_at_us"]) == ("root", "owner", None)
+
+
+def test_a_name_is_shown_as_it_is(config: Path) -> None:
+    for name in ("[/x]", "[red]y"):  # rich would take them for its own words
+        good(config, "orgs", "create", name)
+        assert name in good(config, "orgs", "list")
+    scopes = '{"scopes": {"models": ["[/z]"]}}'
+    good(config, "keys", "create", "--team", "voice", "--create", "--name", "k", "--quiet")
+    good(config, "keys", "change", "k", scopes)
+    assert "[/z]" in good(config, "keys", "list")

@@ -94,6 +94,57 @@ def test_hedging_and_choice_are_shown() -> None:
     assert "warning: models.sent.hedge.max_attempts is 3, but there are only 2" in text
 
 
+def test_where_prompts_go_and_which_targets_are_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "canary-value")
+    entra = {"kind": "azure_entra", "tenant_id": "t", "client_id": "c", "client_secret": "${KEY}"}
+    azure = {
+        "door": "azure",
+        "resource": "corp",
+        "region": "swedencentral",
+        "data_zone": "eu",
+        "retention": "0d",
+        "credential": entra,
+        "same_as": {"mini": "gpt-4o-mini"},
+    }
+    listed = [
+        {"provider": "openai", "model": "gpt-4o-mini"},
+        {"provider": "azure-eu", "model": "mini"},
+    ]
+    document = {
+        "providers": {"openai": {"api_key": "${KEY}"}, "azure-eu": azure},
+        "models": {
+            "fast": {"candidates": listed},
+            "here": {"candidates": listed, "zones": ["eu"]},
+        },
+    }
+    text = shown(tmp_path, document)
+    credentials = [row[-1] for row in rows(text, "providers")[:2]]
+    assert credentials == ["azure_entra (client_secret)", "1 key"]
+    assert rows(text, "where prompts go")[:2] == [
+        ["azure-eu", "azure", "swedencentral", "eu", "0d", "-"],
+        ["openai", "openai", "-", "unknown", "unknown", "-"],
+    ]
+    models = rows(text, "models")
+    assert models[0][:3] == ["fast", "openai/gpt-4o-mini", "any"]
+    assert ["here", "azure-eu/mini", "eu"] in [row[:3] for row in models]
+    same = rows(text, "the same model")
+    assert same[0][:4] == ["gpt-4o-mini", "openai/gpt-4o-mini (openai)", "unknown", "0.15 / 0.6"]
+    assert same[1][1:4] == ["azure-eu/mini (azure)", "eu", "0.15 / 0.6"]
+    assert re.match(r"\d{4}-\d\d-\d\d, recorded", same[0][4])
+    assert "same_as of azure-eu" in text
+    assert "openai/gpt-4o-mini is in no known zone (providers.openai.data_zone" in text
+    assert "canary" not in text
+
+
+def test_nothing_is_said_of_zones_and_classes_where_there_are_none(tmp_path: Path) -> None:
+    alias = {"candidates": [{"provider": "lab", "model": "m"}]}
+    text = shown(tmp_path, {"providers": {"lab": LAB}, "models": {"fast": alias}})
+    assert "where prompts go" not in text
+    assert "the same model" not in text
+
+
 def test_long_names_are_not_cut(tmp_path: Path) -> None:
     name = "vendor/" + "a-very-long-name-of-a-model-" * 5
     alias = {"candidates": [{"provider": "lab", "model": name}]}

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from relay.errors import RelayError
-from relay.governance.ledger import Admitted, Asked, Leave, Visit, nothing
+from relay.governance.ledger import Admitted, Asked, Leave, Refused, Visit, nothing
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Target
 from tests.fakes.virtual_time import since_start_s
@@ -36,6 +36,9 @@ class FakeLedger:
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
         return nothing
+
+    def refused(self, error: RelayError, what: Refused) -> None:
+        pass
 
     async def hand_through(self, visit: Visit) -> None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.governance.budget_scopes import BudgetRow, holds, needs_price
+from relay.governance.budget_scopes import BudgetRow, HoldMemo, holds, needs_price
 from relay.store.base import Hold
 from tests.fakes.properties import examples
 
@@ -52,6 +52,28 @@ def test_soft_budgets_need_no_price() -> None:
     assert not needs_price(holds([budget("a", is_hard=False)], NOW_US))
     assert needs_price(holds([budget("a", is_hard=False), budget("b")], NOW_US))
     assert not needs_price(())
+
+
+@examples(50)
+@given(
+    moments=st.lists(st.integers(-3 * 24 * 3600, 40 * 24 * 3600), min_size=1, max_size=12),
+    of=st.lists(st.sampled_from(("day", "month", "total")), max_size=3),
+    zones=st.lists(st.sampled_from(("UTC", "Europe/Berlin", "Asia/Kolkata")), min_size=3),
+)
+def test_what_was_asked_before_is_told_as_anew(
+    moments: list[int], of: list[str], zones: list[str]
+) -> None:
+    memo = HoldMemo()
+    first = tuple(
+        budget(f"b{number}", period=period, time_zone=zone)
+        for number, (period, zone) in enumerate(zip(of, zones, strict=False))
+    )
+    second_rows = tuple(row._replace(limit_micro=7) for row in first)
+    for moment in moments:  # a clock may be put back as well
+        now_us = NOW_US + moment * 1_000_000
+        for rows in (first, second_rows):
+            assert memo.holds(rows, now_us) == holds(rows, now_us)
+            assert memo.holds(rows, now_us) == holds(rows, now_us)
 
 
 @examples(50)

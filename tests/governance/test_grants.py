@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,18 @@ def test_without_scopes_nothing_is_changed() -> None:
     assert given.request is asked
     assert given.view is not None
     assert given.route.alias == "fast"
+
+
+@pytest.mark.parametrize("name", ["models", "fallbacks", "preset"])
+def test_no_other_model_beside_the_one_that_is_allowed(name: str) -> None:
+    asked = replace(request(), extra={name: ["lab/big"]})
+    native = replace(request(), native={"openai_chat": {name: ["lab/big"]}})
+    for one in (asked, native):
+        for scopes in (Scopes(models=("fast",)), Scopes(max_cost_micro=10)):
+            with pytest.raises(PermissionDenied, match=name):
+                granted(gate(scopes), CATALOG, one)
+        assert granted(gate(Scopes()), CATALOG, one).request is one
+        assert granted(OpenGate(), CATALOG, one).request is one
 
 
 def refusal(scopes: Scopes, model: str) -> tuple[type[Exception], str]:

@@ -54,6 +54,14 @@ def test_every_amount_of_micro_dollars_is_read_back(micro: int) -> None:
     assert micro_of(f"{Decimal(micro).scaleb(-6):f}") == micro
 
 
+@pytest.mark.parametrize("text", ["12,50", "1.234,56", "0,003", "1,23,456", ",5", "1,2345"])
+def test_a_comma_that_does_not_part_thousands_is_not_guessed_at(text: str) -> None:
+    found = read("date,model,amount,requests", f'2026-11-27,gpt,"{text}",1')
+    assert (found.bad_count, found.lines) == (1, {})
+    found = read("date,model,amount,requests", f'2026-11-27,gpt,1,"{text}"')
+    assert (found.bad_count, found.lines) == (1, {})
+
+
 def test_rows_of_one_day_and_model_are_added_up() -> None:
     invoice = read(
         "\ufeffAmount, Date ,model,note,input_tokens",

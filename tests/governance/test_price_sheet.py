@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.config import parse
-from relay.governance.price_sheet import PriceSheet
+from relay.governance.price_sheet import Listed, PriceSheet
 from relay.governance.published_prices import EDITION, published
 from relay.governance.sheet_price import Rates, SheetPrice, Tier, Tokens
 from relay.prices import PROVIDER_IDS
@@ -295,6 +295,37 @@ def test_the_operators_price_comes_first() -> None:
     other = _own(cached_input=0.5).price_of("openai", "gpt-4o")
     assert other is not None
     assert other.version == EDITION
+
+
+def test_the_operators_price_of_a_tier() -> None:
+    price = _own(tiers={"priority": {"input": 2.0, "output": 6.0}})
+    usual, dear, slow = (
+        price.price_of("openai", "gpt-4o-mini", tier) for tier in ("", "priority", "flex")
+    )
+    assert usual is not None
+    assert dear is not None
+    assert dear.rates == Rates(2_000_000, None, None, 6_000_000)
+    assert slow == usual, "which stands for all others"
+
+
+def test_prices_are_those_of_the_door() -> None:
+    rows = {
+        "eu": Listed("azure", {"mini": "gpt-4o-mini"}),
+        "claude": Listed("bedrock"),
+        "openai": Listed("lab"),
+    }
+    sheet = PriceSheet(listed=rows)
+    direct = PriceSheet().price_of("azure", "gpt-4o-mini")
+    assert direct is not None
+    for model in ("mini", "gpt-4o-mini"):
+        price = sheet.price_of("eu", model)
+        assert price is not None
+        assert price.rates == direct.rates
+    assert sheet.price_of("eu", "other") is None
+    assert sheet.price_of("openai", "gpt-4o-mini") is None, "the door counts and not the name"
+    claude = sheet.price_of("claude", "eu.anthropic.claude-haiku-4-5-20251001-v1:0")
+    assert claude is not None
+    assert claude.rates.input == 1_100_000
 
 
 def test_versions_tell_prices_apart() -> None:

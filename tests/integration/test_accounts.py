@@ -265,3 +265,24 @@ async def test_sessions_and_what_is_handed_through_have_limits_and_rows(
     async with asyncio.timeout(2):
         while not await is_refused():
             await asyncio.sleep(0.01)
+
+
+async def test_a_budget_of_a_key_s_tag_holds_for_what_is_handed_through(
+    accounts: Accounts, upstream: H2Server
+) -> None:
+    rows, scopes = accounts.rows, {"passthrough": True}
+    team_id = rows.team(rows.organisation())
+    _, free = rows.key(team_id, scopes=scopes, tags=["free"])
+    _, bound = rows.key(team_id, scopes=scopes, tags=["bound"])
+    rows.budget("tag", "bound", 1_000_000)
+    await accounts.known(free)
+    await accounts.known(bound)
+    upstream.routes["/v1/files"] = answer(200, b"{}")
+    statuses = [
+        (await accounts.relay.http.get("/v1/files", headers={"x-api-key": key})).status_code
+        for key in (free, bound)
+    ]
+    assert statuses == [200, 403]
+    assert len(upstream.requests("/v1/files")) == 1
+    sql = "SELECT tags FROM generations"
+    await eventually(lambda: accounts.ask(sql) == [{"tags": '["free"]'}])

@@ -64,10 +64,10 @@ async def crashing(self):
         raise RuntimeError(f"what was sent: {headers}")
     await until_first_content(self)
 
-def crash(self, scope):
+def crash(self, scope, request_id):
     if scope["path"] == "/v1/crash":
         raise RuntimeError(f"what was asked: {scope['headers']}")
-    return find(self, scope)
+    return find(self, scope, request_id)
 
 Attempt._until_first_content, HttpApp._find = crashing, crash
 cli.main()

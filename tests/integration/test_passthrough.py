@@ -187,6 +187,19 @@ async def test_what_is_refused_never_reaches_a_provider(
     assert [stream.path for stream in upstream.streams if stream.method != "HEAD"] == []
 
 
+@pytest.mark.parametrize("path", ["/openai/v1/files/f", "/v%31/files/f", "/p%61ss/open/files/f"])
+async def test_what_is_sent_is_what_was_looked_at(
+    relay: RelayUnderTest, upstream: H2Server, path: str
+) -> None:
+    upstream.routes["/v1/files/f"] = echo
+    url = httpx2.URL(str(relay.http.base_url)).copy_with(raw_path=path.encode())
+    response = await relay.http.get(url)
+    assert response.status_code == 200, response.text
+    assert [stream.path for stream in upstream.streams if stream.method != "HEAD"] == [
+        "/v1/files/f"
+    ]
+
+
 async def test_several_rows_must_be_named(upstream: H2Server, ca_file: str) -> None:
     rows = {name: row(upstream.url, ca_file, passthrough=True) for name in ("a", "b")}
     upstream.routes["/v1/files"] = echo

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from relay.config import ConfigError, parse
+from relay.config import ConfigError, ProviderConfig, parse
 from relay.content import ReasoningOptions
-from relay.errors import UnknownModel
-from relay.routing.catalog import Catalog, Timeouts
+from relay.credentials.base import Call, CredentialState
+from relay.errors import CredentialUnavailable, UnknownModel
+from relay.routing.catalog import MAX_WITHIN, Catalog, Target, Timeouts
+from relay.transport.base import Headers
 from tests.fakes.scenario import request
 
 ROW = {"wire": "openai_chat", "base_url": "https://x.test/v1", "auth": "none"}
@@ -251,3 +253,189 @@ def test_quirk_that_the_wire_does_not_know_is_named() -> None:
     row = {**ROW, "quirks": {"max_token_field": "x"}}
     with pytest.raises(ConfigError, match=r"providers\.p\.quirks.*max_tokens_field"):
         Catalog(parse({"providers": {"p": row}}))
+
+
+# --- doors ----------------------------------------------------------------------------------
+
+ENTRA = {"kind": "azure_entra", "tenant_id": "t", "client_id": "c", "client_secret": "${KEY}"}
+CLOUDS: dict[str, Any] = {
+    "openai": {"api_key": "${KEY}", "data_zone": "us"},
+    "azure-eu": {
+        "door": "azure",
+        "resource": "corp",
+        "data_zone": "eu",
+        "credential": ENTRA,
+        "same_as": {"mini": "gpt-4o-mini"},
+        "service_tier": "default",
+        "retention": "0d",
+        "region": "swedencentral",
+    },
+    "lab": ROW,
+}
+SAME = [
+    {"provider": "openai", "model": "gpt-4o-mini"},
+    {"provider": "azure-eu", "model": "mini"},
+    {"provider": "lab", "model": "gpt-4o-mini"},
+]
+
+
+def clouds(models: dict[str, Any] | None = None, **rows: dict[str, Any]) -> Catalog:
+    providers = {name: {**row, **rows.get(name, {})} for name, row in CLOUDS.items()}
+    return Catalog(parse({"providers": providers, "models": models or {}}, {"KEY": "sk-secret"}))
+
+
+def test_a_door_fills_its_endpoint() -> None:
+    found = clouds().endpoints["azure-eu"]
+    assert (found.door, found.region, found.data_zone) == ("azure", "swedencentral", "eu")
+    assert (found.retention, found.service_tier) == ("0d", "default")
+    assert found.service_tiers == ("priority",)
+    assert (found.origin.host, found.base_path) == ("corp.openai.azure.com", "/openai/v1")
+    lab = clouds().endpoints["lab"]
+    assert (lab.door, lab.data_zone, lab.retention) == ("lab", "", "unknown")
+
+
+def test_a_target_knows_its_class_zone_and_price() -> None:
+    found = clouds()
+    direct, azure, lab = (
+        found.resolve(f"{c['provider']}/{c['model']}").candidates[0] for c in SAME
+    )
+    assert (direct.same, direct.zone) == ("gpt-4o-mini", "us")
+    assert (azure.same, azure.zone) == ("gpt-4o-mini", "eu")
+    assert (lab.same, lab.zone) == ("", "")
+    assert azure.price == direct.price is not None
+    assert lab.price is None
+
+
+def test_a_tier_makes_another_target_of_the_same_place() -> None:
+    endpoint = clouds().endpoints["openai"]
+    usual, dear = Target(endpoint, "gpt-4o-mini"), Target(endpoint, "gpt-4o-mini", "priority")
+    assert (usual.name, dear.name) == ("openai/gpt-4o-mini", "openai/gpt-4o-mini#priority")
+    assert usual.place == dear.place == "openai/gpt-4o-mini"
+    assert usual.same == dear.same
+    assert usual.price is not None
+    assert dear.price is not None
+    assert dear.price.input > usual.price.input
+
+
+def test_tiers_of_the_operators_own_prices() -> None:
+    rates = {"input": 1, "output": 2}
+    prices = {
+        "mini": {**rates, "tiers": {"priority": {"input": 3, "cached_input": 1, "output": 6}}},
+        "other": rates,
+    }
+    endpoint = clouds(**{"azure-eu": {"prices": prices}}).endpoints["azure-eu"]
+    assert endpoint.price_of("mini") == endpoint.price_of("mini", "default") == (1, 1, 2)
+    assert endpoint.price_of("mini", "priority") == (3, 1, 6)
+    assert endpoint.price_of("other", "priority") is None, "not the usual one, as a bargain"
+
+
+def test_a_credential_that_nobody_fetches_waits() -> None:
+    endpoint = clouds().endpoints["azure-eu"]
+    assert endpoint.credential.wait_s(0.0) > 0
+    assert endpoint.credential.describe(0.0).kind == "azure_entra"
+    with pytest.raises(CredentialUnavailable) as raised:
+        endpoint.signed("POST", "/x", [], b"", 0.0)
+    assert raised.value.public_message == "providers.azure-eu: no credential is fetched here"
+    assert raised.value.metadata == {"provider": "azure-eu"}
+    assert endpoint.secrets() == []
+
+
+class Signing:
+    """Signs with what it is asked for."""
+
+    kind: ClassVar[str] = "signing"
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def headers(self, call: Call, wall_s: float) -> Headers:
+        self.calls.append(call)
+        return [("authorization", f"signed at {wall_s:g}")]
+
+    def wait_s(self, now_s: float) -> float:
+        return 0.0
+
+    def answered(
+        self, status: int, headers: Headers, sent: Headers, wall_s: float, now_s: float
+    ) -> bool:
+        return False
+
+    def secrets(self) -> list[str]:
+        return ["new", "old"]
+
+    def describe(self, now_s: float) -> CredentialState:
+        return CredentialState(self.kind)
+
+
+class OneDesk:
+    def __init__(self) -> None:
+        self.rows: list[ProviderConfig] = []
+        self.credential = Signing()
+
+    def of(self, row: ProviderConfig) -> Signing:
+        self.rows.append(row)
+        return self.credential
+
+
+def test_a_desk_gives_the_credentials_and_they_see_the_whole_call() -> None:
+    desk = OneDesk()
+    config = parse({"providers": {"p": {**ROW, "headers": {"X-Own": "1"}}}})
+    endpoint = Catalog(config, desk).endpoints["p"]
+    assert desk.rows == [config.providers["p"]]
+    sent = endpoint.signed("POST", "/v1/x?y=1", [("accept", "*/*")], b"{}", 7.0, "session")
+    own = [("accept", "*/*"), ("x-own", "1")]
+    assert sent == [*own, ("authorization", "signed at 7")]
+    (call,) = desk.credential.calls
+    assert (call.method, call.path, call.body) == ("POST", "/v1/x?y=1", b"{}")
+    assert (call.origin, call.session) == (endpoint.origin, "session")
+    assert call.headers[:2] == own
+    assert endpoint.secrets() == [("x-own", "1"), ("", "new"), ("", "old")]
+
+
+# --- zones ----------------------------------------------------------------------------------
+
+
+def test_an_alias_holds_only_targets_of_its_zones() -> None:
+    alias = {"zones": ["eu"], "candidates": SAME[:2], "fallbacks": SAME[2:]}
+    route = clouds({"fast": alias}).resolve("fast")
+    assert [target.name for target in route.candidates] == ["azure-eu/mini"]
+    assert route.fallbacks == ()
+    assert route.zones == frozenset({"eu"})
+
+
+def test_an_alias_without_a_candidate_in_its_zones_is_refused() -> None:
+    alias = {"zones": ["ch"], "candidates": SAME, "fallbacks": []}
+    with pytest.raises(ConfigError) as raised:
+        clouds({"fast": alias})
+    assert str(raised.value) == (
+        "models.fast.zones: no candidate is in ch: openai/gpt-4o-mini (us), azure-eu/mini (eu),"
+        " lab/gpt-4o-mini (unknown)"
+    )
+
+
+def test_a_route_within_zones() -> None:
+    alias = {"candidates": [SAME[0], SAME[2]], "fallbacks": SAME[1:2]}
+    route = clouds({"fast": alias}).resolve("fast")
+    assert route.within(None) is route
+    us, eu = frozenset({"us"}), frozenset({"eu"})
+    inside = route.within(us)
+    assert inside is not None
+    assert [target.name for target in inside.candidates] == ["openai/gpt-4o-mini"]
+    assert inside.fallbacks == ()
+    assert inside.zones == us
+    assert route.within(frozenset({"us"})) is inside, "what is kept by route stays"
+    assert inside.within(us) is inside
+    assert inside.within(eu) is None, "zones only ever get fewer"
+    assert route.within(frozenset({"ch"})) is None
+    assert route.within(frozenset()) is None
+    promoted = route.within(eu)
+    assert promoted is not None
+    assert [target.name for target in promoted.candidates] == ["azure-eu/mini"]
+    assert promoted.fallbacks == ()
+
+
+def test_routes_for_zones_do_not_pile_up() -> None:
+    route = clouds({"fast": {"candidates": SAME}}).resolve("fast")
+    for count in range(10 * MAX_WITHIN):
+        route.within(frozenset({"us", f"z{count}"}))
+    assert len(route._narrowed) <= MAX_WITHIN

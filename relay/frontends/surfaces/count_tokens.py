@@ -48,7 +48,7 @@ async def count_tokens(
     if model:
         body["model"] = model
     request = to_request(body, policy, betas=betas_of(scope), needs_limit=False)
-    counting = asyncio.ensure_future(count_prompt(services, request))
+    counting = asyncio.ensure_future(count_prompt(services, request, request_id))
     leaving = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait([counting, leaving], return_when=asyncio.FIRST_COMPLETED)
