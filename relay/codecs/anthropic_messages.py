@@ -110,7 +110,7 @@ class AnthropicMessagesCodec(StreamedBody):
     def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
         """See `CountsTokens`."""
         path = self._quirks.count_path
-        if path is None:
+        if path == "":
             raise UnsupportedFeature("counting tokens", self._provider)
         return EncodedRequest(
             path=fill(path or f"{self._quirks.path}/count_tokens", model),

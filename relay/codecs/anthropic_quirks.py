@@ -43,8 +43,8 @@ class AnthropicQuirks:
 
     path: str = "/v1/messages"
     """After the base path; may hold `{model}` for the model's name (Bedrock, Vertex)."""
-    count_path: str | None = ""
-    """Where the tokens of a prompt are counted; empty for `/count_tokens` behind `path`, null where
+    count_path: str | None = None
+    """Where the tokens of a prompt are counted; null for `/count_tokens` behind `path`, empty where
     nobody counts."""
     model_in_body: bool = True
     """Whether the body of a message names the model; where the path does it must not."""
@@ -104,9 +104,13 @@ def is_among(model: str, parts: frozenset[str]) -> bool:
     return any(part.replace(".", "-") in name for part in parts)
 
 
+def _count_path(value: Any, where: str) -> str | None:
+    return value if value is None or value == "" else may_hold_model(value, where)
+
+
 _CHECKS: Final[Mapping[str, Check]] = {
     "path": may_hold_model,
-    "count_path": lambda value, where: value if value is None else may_hold_model(value, where),
+    "count_path": _count_path,
     "model_in_body": flag,
     "has_stream_field": flag,
     "framing": one_of(get_args(Framing)),

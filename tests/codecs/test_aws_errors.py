@@ -8,7 +8,7 @@ import pytest
 from relay.codecs import anthropic_errors, openai_errors
 from relay.codecs.aws_errors import read_error, read_frame
 from relay.errors import Reason, UpstreamStatus
-from tests.codecs.aws_frames import needs_botocore
+from tests.codecs.aws_frames import needs_botocore, service_model
 
 
 def decode(status: int, name: str, message: str, *headers: tuple[str, str]) -> UpstreamStatus:
@@ -67,9 +67,7 @@ def test_classes(status: int, name: str, message: str, reason: Reason) -> None:
 
 @needs_botocore
 def test_every_error_of_the_services_model_is_known() -> None:
-    from botocore.session import Session
-
-    model = Session().get_service_model("bedrock-runtime")
+    model = service_model()
     stream = model.operation_model("ConverseStream").output_shape.members["stream"]
     errors = {shape.name for shape in model.operation_model("ConverseStream").error_shapes}
     errors |= {shape.name for shape in model.operation_model("InvokeModel").error_shapes}

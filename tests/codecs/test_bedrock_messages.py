@@ -33,7 +33,7 @@ from tests.fakes.wire_corpus import Case
 
 BEDROCK = {
     "path": "/model/{model}/invoke-with-response-stream",
-    "count_path": None,
+    "count_path": "",
     "model_in_body": False,
     "has_stream_field": False,
     "framing": "aws_event_stream",
