@@ -249,7 +249,7 @@ class Attempt:
             cached_tokens=self._cached_tokens,
             forced=self._is_forced,
         )
-        encoded = codec.encode_request(self._request, self.target.model)
+        encoded = codec.encode_request(self.target.asked(self._request), self.target.model)
         path = endpoint.base_path + encoded.path
         headers = endpoint.signed(
             "POST", path, [*encoded.headers, _USER_AGENT], encoded.body, time.time()

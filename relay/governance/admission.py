@@ -386,7 +386,8 @@ def _expected_output(request: GenerateRequest) -> int:
 
 
 def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Target) -> int | None:
-    price = prices.price_of(target.endpoint.provider, target.model, service_tier)
+    tier = target.tier_of(service_tier)
+    price = prices.price_of(target.endpoint.provider, target.model, tier)
     if price is None:
         return None
     bound_micro = price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)

@@ -58,6 +58,8 @@ class _Attempt(NamedTuple):
     """As it was at its start: it holds to the end, whatever the hour or a reload changes."""
     began_s: float
     """Since 1970, of that price."""
+    tier: str
+    """The service tier that was asked for."""
 
 
 class Entry:
@@ -196,8 +198,9 @@ class Entry:
     def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
         ordinal = len(self._attempts)
         now_s = self._now_us() / 1e6
-        price = self._prices.price_of(record.provider, record.model, self._service_tier, now_s)
-        self._attempts.append(_Attempt(record, bound_micro, price, now_s))
+        tier = target.tier_of(self._service_tier)
+        price = self._prices.price_of(record.provider, record.model, tier, now_s)
+        self._attempts.append(_Attempt(record, bound_micro, price, now_s, tier))
         first = self._first
         if ordinal == 0 and _is_of(first, record):
             return  # it is there; when it started is told at its end
@@ -272,7 +275,7 @@ class Entry:
 
     def _closed(self, ordinal: int, attempt: _Attempt, end: GenerationEnd) -> ClosedAttempt:
         record, price = attempt.record, attempt.price
-        if record.is_winner and end.service_tier not in ("", self._service_tier):
+        if record.is_winner and end.service_tier not in ("", attempt.tier):
             # Which tier it was is the provider's to say: it was asked for any, or had no room.
             price = self._prices.price_of(
                 record.provider, record.model, end.service_tier, attempt.began_s
@@ -319,7 +322,7 @@ def _cost(
     attempt: _Attempt, usage: Usage | None, end: GenerationEnd
 ) -> tuple[str, int | None, int | None]:
     """State, likely cost and the most it can be."""
-    record, bound_micro, price, _ = attempt
+    record, bound_micro, price = attempt[:3]
     if record.is_free and not record.is_winner:
         return "free", 0, 0
     if price is None:

@@ -206,6 +206,18 @@ class Target:
         put(self, "zone", zone_of(endpoint.door, endpoint.data_zone, model))
         put(self, "price", endpoint.price_of(model, tier))
 
+    def tier_of(self, asked: str) -> str:
+        """The service tier that a request gets here which asks for this one; empty for none."""
+        return self.service_tier or asked or self.endpoint.service_tier
+
+    def asked(self, request: GenerateRequest) -> GenerateRequest:
+        """The request as it is put here: at the tier of the target, or of the endpoint. The same
+        object where that changes nothing."""
+        tier = self.tier_of(request.service_tier)
+        if tier == request.service_tier:
+            return request
+        return dataclasses.replace(request, service_tier=tier)
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

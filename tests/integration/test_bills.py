@@ -89,6 +89,7 @@ async def shop(folder: Path, **document: Any) -> AsyncIterator[Shop]:
         rows: dict[str, Any] = {
             "lab": provider(server.url, prices=PRICES, passthrough=True),
             "openai": provider(server.url),
+            "openai-fast": provider(server.url, door="openai", service_tier="priority"),
             "claude": provider(
                 server.url, wire="anthropic_messages", base_url=server.url, prices=PRICES
             ),
@@ -184,6 +185,24 @@ async def test_the_tier_is_the_one_that_the_answer_tells(
         key = await there.key()
         answer = await there.relay.chat(chat_body("openai/gpt-5.1", service_tier=asked), **key)
         assert answer.status_code == 200, answer.text
+        attempt = await there.attempt()
+        assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "cost_micro"),
+    [(None, "priority", 12_500), ("default", "default", 6250)],
+)
+async def test_the_tier_of_a_row_is_sent_and_booked(
+    tmp_path: Path, asked: str | None, sent: str, cost_micro: int
+) -> None:
+    async with shop(tmp_path) as there:
+        there.server.routes[CHAT] = says(*GREETING[:2], chunk(usage=usage(1000, 500)), DONE)
+        key = await there.key()
+        body = chat_body("openai-fast/gpt-5.1", **({"service_tier": asked} if asked else {}))
+        answer = await there.relay.chat(body, **key)
+        assert answer.status_code == 200, answer.text
+        assert [each["service_tier"] for each in there.bodies()] == [sent]
         attempt = await there.attempt()
         assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
 

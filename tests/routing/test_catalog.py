@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar
 
 import pytest
@@ -315,6 +316,19 @@ def test_a_tier_makes_another_target_of_the_same_place() -> None:
     assert usual.price is not None
     assert dear.price is not None
     assert dear.price.input > usual.price.input
+
+
+def test_a_tier_is_the_targets_then_the_requests_then_the_endpoints() -> None:
+    found = clouds()
+    plain = request()
+    fast = dataclasses.replace(plain, service_tier="flex")
+    openai, azure = found.endpoints["openai"], found.endpoints["azure-eu"]
+    assert Target(openai, "m").asked(plain) is plain
+    assert Target(openai, "m").asked(fast) is fast
+    assert Target(azure, "m").asked(plain).service_tier == "default"
+    assert Target(azure, "m").asked(fast) is fast
+    for asked in (plain, fast):
+        assert Target(azure, "m", "priority").asked(asked).service_tier == "priority"
 
 
 def test_tiers_of_the_operators_own_prices() -> None:
