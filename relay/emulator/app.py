@@ -139,7 +139,8 @@ class EmulatorApp:
     ) -> None:
         """What is no generation: token endpoints, and orders of tests."""
         headers = _headers(scope)
-        asked = question(scope.method, path, scope.query_string, headers, body)
+        base_url = f"{scope.scheme}://{headers['host']}"
+        asked = question(scope.method, path, scope.query_string, headers, body, base_url)
         if asked is not None:
             self._recorder.note(scope.method, path, scope.query_string, headers, body)
             reply = await self.cloud.answer(asked)

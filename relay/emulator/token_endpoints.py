@@ -47,6 +47,7 @@ _ROUTES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ("google_metadata", "GET", r"/computeMetadata/v1/(?P<what>.*)"),
         ("google_metadata", "GET", r"/(?P<what>)"),
         ("entra", "POST", r"/(?P<tenant>[^/]+)/oauth2/v2\.0/token"),
+        ("entra", "GET", r"/(?P<tenant>[^/]+)/v2\.0/\.well-known/openid-configuration"),
         ("azure_imds", "GET", r"/metadata/identity/oauth2/token"),
         ("app_service", "GET", r"/msi/token/?"),
         ("aws_imds", "PUT", r"/latest/api/token"),
@@ -76,10 +77,12 @@ class Question:
     query: Mapping[str, str]
     form: Mapping[str, str]
     headers: Mapping[str, str]
+    base_url: str
+    """Where it was asked."""
 
 
 def question(
-    method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, base_url: str
 ) -> Question | None:
     """The request as an endpoint's, or None if it is none of theirs."""
     named = ""
@@ -93,7 +96,9 @@ def question(
         if path == "/" and not named and not _is_root_question(method, headers):
             continue
         form = body.decode("utf-8", "replace") if method == "POST" else ""
-        return Question(endpoint, method, found.groupdict(), _first(query), _first(form), headers)
+        return Question(
+            endpoint, method, found.groupdict(), _first(query), _first(form), headers, base_url
+        )
     return None
 
 
@@ -128,6 +133,8 @@ class TokenEndpoints:
 
     async def answer(self, asked: Question) -> Reply:
         """Answer as the script says."""
+        if asked.endpoint == "entra" and asked.method == "GET":
+            return _entra_discovery(asked)
         manner = self._script.next_manner(asked.endpoint)
         if manner.delay_ms:
             await asyncio.sleep(manner.delay_ms / 1e3)
@@ -378,6 +385,19 @@ def _json(value: object, status: int = 200) -> Reply:
 
 def _oauth_error(status: int, error: str, description: str) -> Reply:
     return _json({"error": error, "error_description": description}, status)
+
+
+def _entra_discovery(asked: Question) -> Reply:
+    """What Microsoft's own library asks before its first token."""
+    base_url = f"{asked.base_url}/{asked.what['tenant']}"
+    return _json(
+        {
+            "issuer": f"{base_url}/v2.0",
+            "authorization_endpoint": f"{base_url}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{base_url}/oauth2/v2.0/token",
+            "jwks_uri": f"{base_url}/discovery/v2.0/keys",
+        }
+    )
 
 
 def _entra_error(status: int, error: str, code: int, text: str) -> Reply:

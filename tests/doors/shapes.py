@@ -65,9 +65,7 @@ def _headers(
         if name in TRANSPORT or name in allowed or name.startswith(TELEMETRY):
             continue
         one, other = sdk.get(name), relay.get(name)
-        if one is None or other is None:
-            found.append(f"{name}: {one} | {other}")
-        elif one != other and name not in free:
+        if one is None or other is None or (one != other and name not in free):
             found.append(f"{name}: {one} | {other}")
     return found
 

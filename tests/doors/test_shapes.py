@@ -202,7 +202,7 @@ def gemini_at(client: Callable[[World], Any]) -> Ask:
             system_instruction=SYSTEM,
             max_output_tokens=MAX_TOKENS,
             temperature=TEMPERATURE,
-            tools=vertex.tools(),
+            tools=[*vertex.tools()],
         )
         return list(made.models.generate_content_stream(model=model, contents=HELLO, config=config))
 
@@ -283,10 +283,9 @@ def any_version(path: str) -> str:
 
 VERSION_SAID = {"anthropic-version": "Anthropic's SDKs from 2.0 on say 2026-10-21"}
 TWO_KEYS = {"api-key": "Anthropic's SDK sends a key under both of its names"}
-EITHER_NAME = {
-    name: "Azure takes a key under either name; OpenAI's own client has but one"
-    for name in ("api-key", "authorization")
-}
+EITHER_NAME = dict.fromkeys(
+    ("api-key", "authorization"), "Azure takes a key under either name; OpenAI's client has but one"
+)
 
 CASES: dict[str, Case] = {
     "azure-chat": Case(

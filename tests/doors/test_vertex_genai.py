@@ -32,7 +32,7 @@ def options(world: World) -> types.HttpOptions:
 
 def by_token(world: World, token: str | None = None) -> genai.Client:
     """A client of a project."""
-    credentials = Credentials(token or world.token("google"))  # type: ignore[no-untyped-call]
+    credentials = Credentials(token or world.token("google"))
     return genai.Client(
         vertexai=True,
         project="p",

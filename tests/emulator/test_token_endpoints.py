@@ -118,6 +118,8 @@ def test_entra(lab: Lab) -> None:
     assert told["token_type"] == "Bearer"
     assert lab.azure(told["access_token"]) == 200
     assert lab.form("/tenant/oauth2/v2.0/token", FORM).status_code == 200
+    found = lab.get("/emulator/cloud/entra/tenant/v2.0/.well-known/openid-configuration").json()
+    assert found["token_endpoint"] == f"{lab.url}/tenant/oauth2/v2.0/token"
     other = lab.form(ENTRA, {**FORM, "scope": "https://management.azure.com/.default"}).json()
     assert lab.azure(other["access_token"]) == 401
     bad = lab.form(ENTRA, {**FORM, "client_secret": "bad-secret"})
