@@ -16,7 +16,7 @@
     |  |- UpstreamStatus        the provider answered with an error (see `reason`)
     |  |- RemoteProtocolError   bytes that break the format; StreamTruncated, EventTooLarge
     |  '- AllAttemptsFailed     every attempt failed; the causes are in `attempts`
-    '- InternalError            a bug in the relay; LocalProtocolError
+    '- InternalError            a bug in the relay; LocalProtocolError, OutsideZones
 
 `code` says what the client should make of it (numbers of `google.rpc.Code`), `reason` says
 exactly what happened (the names of `rtrelay.v1.ErrorReason`), `retry` says whether another
@@ -127,7 +127,8 @@ class Retry(enum.Enum):
     SAFE = "safe"
     """Nothing reached the model."""
     IF_REUSED = "if_reused"
-    """A stale pooled connection: one immediate try on a new one is free."""
+    """A stale pooled connection, or a credential that is another one by now: one immediate try is
+    free."""
     BEFORE_COMMIT = "before_commit"
     """Sent, but the client has seen nothing yet."""
     NO = "no"
@@ -565,6 +566,24 @@ class UpstreamStatus(UpstreamError):
         return _CODE_OF_UPSTREAM_REASON.get(self.reason, Code.UNAVAILABLE)
 
 
+_CREDENTIAL_STATUSES = frozenset({400, 401, 403})
+
+
+def is_credential_refused(error: RelayError, http_status: int) -> bool:
+    """Whether an answer refuses who asks, and not what is asked: then its credential is told.
+
+    A status alone does not say so: 403 is what a key's project may not do as well, and Gemini
+    answers 400 to a key that is none. Nor is an account that is used up any key's fault, but
+    another account's key serves.
+
+    Args:
+        http_status: of the answer's head.
+    """
+    if error.reason is Reason.UPSTREAM_MISCONFIGURED:
+        return http_status in _CREDENTIAL_STATUSES
+    return error.reason is Reason.UPSTREAM_QUOTA_EXHAUSTED and http_status >= 400
+
+
 class RemoteProtocolError(UpstreamError):
     """The provider's bytes break the format. The bytes themselves are not in the message."""
 
@@ -639,3 +658,9 @@ class InternalError(RelayError):
 
 class LocalProtocolError(InternalError):
     """We misused one of our own parts."""
+
+
+class OutsideZones(InternalError):
+    """A request was about to be sent out of its data zones; it was not. Others may be asked."""
+
+    retry = Retry.SAFE

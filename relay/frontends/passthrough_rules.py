@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_plus
@@ -141,10 +142,50 @@ def request_headers(headers: RawHeaders) -> Headers:
     ]
 
 
-def answer_headers(headers: Headers, endpoint: Endpoint, request_id: str) -> RawHeaders:
+_UNKNOWN_CALLER: Final = frozenset(
+    {
+        "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "UnrecognizedClientException",
+    }
+)
+"""Of AWS's errors, which come with 403 as what is not allowed does, those of who asks."""
+
+
+def is_worth_another_try(
+    endpoint: Endpoint, status: int, headers: Headers, sent: Headers, now_s: float
+) -> bool:
+    """Tell the row's credential of an answer's head.
+
+    Bodies are not read here, so that of refusals those alone count that the head says to be of who
+    asks.
+
+    Args:
+        sent: what the credential gave for the request.
+        now_s: monotonic.
+
+    Returns:
+        Whether the request was refused for a credential that is another one by now.
+    """
+    if status >= 400 and status != 401:
+        kind = next((value for name, value in headers if name == "x-amzn-errortype"), "")
+        if status != 403 or kind.partition(":")[0] not in _UNKNOWN_CALLER:
+            return False
+    return endpoint.credential.answered(status, headers, sent, time.time(), now_s)
+
+
+def answer_headers(
+    headers: Headers, endpoint: Endpoint, request_id: str, sent: Headers
+) -> RawHeaders:
     """Those of the provider that go to the client, and ours; none that frame a body. Where one
-    quotes our credentials they are masked."""
-    secrets = forms_of(endpoint.secrets())
+    quotes our credentials they are masked.
+
+    Args:
+        sent: what the credential gave for the request.
+    """
+    secrets = forms_of([*endpoint.secrets(), *sent])
     found = [
         (name.encode("latin-1"), without(value, secrets).encode("latin-1"))
         for name, value in headers
