@@ -86,6 +86,8 @@ install-dev: $(VENV)/.installed-dev $(PROTO_VENV)/.installed
 run: install ## install what is needed and start the relay (provider keys from the environment, else the emulator)
 	@$(BIN)/relay serve $(ARGS)
 
+# Some hundred processes are started, and every worker reads every test: compiled once, not each time.
+test nightly: export PYTHONDONTWRITEBYTECODE :=
 test: install-dev ## all tests that need nothing but Python (some 5 minutes)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)
@@ -129,7 +131,7 @@ node: $(NODE_VENV)/.installed ## a Node from PyPI into .venv-node, where the mac
 	@node --version
 
 corpus: install-dev ## every recorded exchange against the codecs: a table, and what differs
-	$(BIN)/python -m tests.corpus.table
+	RELAY_FULL=1 $(BIN)/python -m tests.corpus.table
 
 lint: install-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

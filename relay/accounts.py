@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 
 from relay.auditing import trail_of
 from relay.config import Config, LimitsConfig, StoreConfig
+from relay.config.budgets import AlertsConfig
 from relay.config.limits import RateLimits
 from relay.deadline import Clock
 from relay.governance import audit_actions as actions
@@ -111,7 +112,7 @@ class Accounts:
             raise
         except StoreUnavailable as error:
             _log.error("store_unavailable", why=str(error))
-        self._engine = engine = engine_for(url)
+        self._engine = engine = engine_for(url, durability=config.store.durability)
         if config.audit is not None:
             self._trail = trail_of(config, engine, anchors=not self._worker)
             self._trail.start()
@@ -157,7 +158,7 @@ class Accounts:
         await self._begin(store, self._admission)
         self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")
         if self.access is not None:
-            self._alerts = _alerts(config, engine)
+            self._alerts = AlertTask(OutboxStore(engine), *_teller(config))
             self._alerts.start()
         if (days := where.retention_days) is not None and not self._worker:
             self._retention = RetentionTask(
@@ -166,13 +167,16 @@ class Accounts:
             self._retention.start()
 
     def reload(self, config: Config) -> None:
-        """Prices, limits and budgets' rules of another configuration hold from now on; where the
-        store is, and whether keys are needed, takes a restart."""
+        """Prices, limits, budgets' rules and where alerts go hold from now on as another
+        configuration says; where the store is, and whether keys are needed, takes a restart."""
         if self._desk is not None:
             self._desk.book = _book(config)
         if self._admission is not None:
             self._admission.prices = _prices(config)
             self._admission.settings = _settings(config)
+        if self._alerts is not None and _alerts_of(config) != _alerts_of(self._config):
+            self._alerts.take(*_teller(config))
+        self._config = config
 
     def _denied(self, address: str) -> None:
         self.trail.note(
@@ -277,15 +281,18 @@ def _settings(config: Config) -> AdmissionSettings:
     )
 
 
-def _alerts(config: Config, engine: Engine) -> AlertTask:
+def _alerts_of(config: Config) -> AlertsConfig | None:
+    return None if config.budgets is None else config.budgets.alerts
+
+
+def _teller(config: Config) -> tuple[Webhook | None, AlertSettings]:
     """Thresholds are logged in any case; they are told outside where the file says where."""
-    alerts = None if config.budgets is None else config.budgets.alerts
+    alerts = _alerts_of(config)
     if alerts is None:
-        return AlertTask(OutboxStore(engine), None)
+        return None, AlertSettings()
     webhook = Webhook(
         alerts.url.get_secret_value(),
         alerts.secret.get_secret_value(),
         timeout_s=alerts.timeout_ms / 1000,
     )
-    settings = AlertSettings(give_up_s=alerts.give_up_h * 3600)
-    return AlertTask(OutboxStore(engine), webhook, settings)
+    return webhook, AlertSettings(give_up_s=alerts.give_up_h * 3600)

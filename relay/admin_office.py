@@ -54,7 +54,8 @@ class AdminOffice:
         """
         if config.auth is None or config.store is None:
             return None
-        engine = engine_for(config.store.url.get_secret_value())
+        store = config.store
+        engine = engine_for(store.url.get_secret_value(), durability=store.durability)
         own = None
         if trail is None:
             trail = own = trail_of(config, engine, anchors=False)

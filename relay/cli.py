@@ -1,6 +1,7 @@
-"""The `relay` command. Each subcommand is a few lines over a module of its own.
+"""The `relay` command. Each subcommand is a few lines over a module of its own, which is imported
+when it runs: a server's imports take a second, and most commands need few of them.
 
-The first thing is about `relay serve`: imports take half a second, and SIGHUP would end the process
+The first thing is about `relay serve`: imports take a second, and SIGHUP would end the process
 in it. Nothing is lost by ignoring one: the configuration is read after handlers are there.
 """
 
@@ -27,36 +28,16 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from relay import __version__, logs
-from relay.commands.administer import APPS as ADMINISTRATION
-from relay.commands.audit import app as audit_app
-from relay.commands.chat import ChatError
-from relay.commands.chat import chat as run_chat
-from relay.commands.check import find, print_probe, print_routes, probe
-from relay.commands.client_tls import ClientTls
-from relay.commands.demo import demo as run_demo
-from relay.commands.replay import ReplayError
-from relay.commands.replay import replay as run_replay
-from relay.commands.store import app as store_app
-from relay.commands.usage import app as usage_app
-from relay.config import ConfigError, json_schema
-from relay.emulator.main import CERT_DIR_HELP, EmulatorConfigError, EmulatorStartError
-from relay.emulator.main import run as run_emulator
-from relay.http_server import StartError
-from relay.serving import run_worker, run_workers
-from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
-from relay.workers.link import inherited
+from relay import __version__
+from relay.commands.lazy_groups import LazyGroups
+from relay.emulator.cert_dir import CERT_DIR_HELP
 
 app = typer.Typer(
+    cls=LazyGroups,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(audit_app, name="audit")
-for _name, _app in ADMINISTRATION.items():
-    app.add_typer(_app, name=_name)
-app.add_typer(store_app, name="store")
-app.add_typer(usage_app, name="usage")
 _out = Console()
 _err = Console(stderr=True)
 
@@ -101,6 +82,12 @@ def serve(
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
     """Serve gRPC and the OpenAI-compatible HTTP shim until stopped."""
+    from relay import logs
+    from relay.config import ConfigError
+    from relay.serving import run_worker, run_workers
+    from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
+    from relay.workers.link import inherited
+
     logs.configure(level="debug" if verbose else "info")
     worker = os.environ.get(WORKER_VARIABLE)
     try:
@@ -134,6 +121,9 @@ def check(
     ] = False,
 ) -> None:
     """Validate a configuration and print what each name resolves to."""
+    from relay.commands.check import find, print_probe, print_routes, probe
+    from relay.config import ConfigError, json_schema
+
     if schema:
         typer.echo(json.dumps(json_schema(), indent=2))
         return
@@ -162,6 +152,9 @@ def emulate(
     cert_dir: Annotated[Path | None, typer.Option(help=CERT_DIR_HELP)] = None,
 ) -> None:
     """Run the provider emulator: real wire formats, scripted latency and faults."""
+    from relay.emulator.main import EmulatorConfigError, EmulatorStartError
+    from relay.emulator.main import run as run_emulator
+
     try:
         run_emulator(
             config,
@@ -194,6 +187,9 @@ def replay(
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
 ) -> None:
     """Say what a policy would have done to latency, dead air and money, from a recorded log."""
+    from relay.commands.replay import ReplayError
+    from relay.commands.replay import replay as run_replay
+
     try:
         found = run_replay(policy, log, alias=alias, runs=runs, seed=seed)
     except ReplayError as error:
@@ -207,6 +203,11 @@ def replay(
 @app.command()
 def demo() -> None:
     """Play a scripted voice call through a real relay, and show where the time went."""
+    from relay import logs
+    from relay.commands.demo import demo as run_demo
+    from relay.config import ConfigError
+    from relay.http_server import StartError
+
     logs.configure(level="warning")
     try:
         raise typer.Exit(uvloop.run(run_demo(_out)))
@@ -233,7 +234,14 @@ def chat(
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="PEM: its key")] = None,
 ) -> None:
-    """Talk to a running relay over gRPC; Ctrl-C interrupts an answer."""
+    """Talk to a running relay over gRPC; Ctrl-C interrupts an answer.
+
+    Where the relay asks for keys, put one into the environment variable RTRELAY_KEY.
+    """
+    from relay.commands.chat import ChatError
+    from relay.commands.chat import chat as run_chat
+    from relay.commands.client_tls import ClientTls
+
     way = ClientTls(tls, ca_file, cert_file, key_file)
     talk = run_chat(_out, address, model, message, with_timeline=timeline, tls=way)
     try:

@@ -49,6 +49,11 @@ def warnings(config: Config) -> list[str]:
             "audit.anchor is null: that the log's end is cut off, or that somebody with the key"
             " wrote it anew, cannot be seen"
         )
+    if config.auth is not None and config.store is not None and not config.store.ledger:
+        found.append(
+            "store.ledger is false: limits, budgets and greatest costs of keys are held with the"
+            " accounts, so none of them holds"
+        )
     if not config.providers:
         found.append("no provider is configured: every request will be answered with 404")
     if config.store is not None and not config.store.url.get_secret_value().startswith("sqlite:"):

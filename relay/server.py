@@ -46,7 +46,6 @@ from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
-from relay.hints.redis_bus import RedisBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
 from relay.reaper import Reaper
@@ -278,6 +277,9 @@ class Worker:
         if self._link is not None:  # and the supervisor passes them on
             desk.attach(PipeBus(self._link, desk.take))
         elif redis is not None:
+            # Here: relays without Redis are spared its client's imports.
+            from relay.hints.redis_bus import RedisBus
+
             bus = RedisBus(redis, instance_id(), desk.take)
             bus.start()
             desk.attach(bus)

@@ -1,18 +1,40 @@
-"""What every test gets: a check that it leaves no task behind, and no exception in the loop."""
+"""What every test with a loop gets: a check that it leaves no task behind and no exception."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
+from pytest_asyncio import is_async_test
 
 os.environ.pop("COLUMNS", None)  # of xdist: consoles that are made at import would keep its 80
 
 
 @pytest.fixture(autouse=True)
+def _watched(request: pytest.FixtureRequest) -> None:
+    """Watch what has a loop; the others, most of all tests, are spared one."""
+    if is_async_test(request.node):
+        request.getfixturevalue("_nothing_left_behind")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-asyncio's, which replaces `func`
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Tests that are no coroutines are watched when a fixture of theirs is one."""
+    made_by = fixturedef.func
+    has_loop = inspect.isasyncgenfunction(made_by) or inspect.iscoroutinefunction(made_by)
+    is_watch = fixturedef.argname == "_nothing_left_behind"
+    if has_loop and fixturedef.scope == "function" and not is_watch:
+        request.getfixturevalue("_nothing_left_behind")
+    return (yield)
+
+
+@pytest.fixture
 async def _nothing_left_behind() -> AsyncIterator[None]:
     """Fail a test that leaves tasks running or whose callbacks raised."""
     loop = asyncio.get_running_loop()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import structlog
+import yaml
+from sqlalchemy import text
 
 from relay.accounts import BEGIN_AGAIN_S, Accounts
-from relay.config import Config
+from relay.admin_office import AdminOffice
+from relay.commands.administer import _office
+from relay.config import Config, parse
 from relay.governance.admission import Admission
 from relay.governance.ledger import NullLedger
 from relay.governance.tenant import Tenants
 from relay.store.base import StoreUnavailable
+from relay.store.engine import writing
 from relay.store.revisions import SchemaError
+from tests.fakes.directory_rows import PEPPER
 from tests.fakes.virtual_time import on_virtual_time, since_start_s
 
 
@@ -90,3 +98,32 @@ def test_without_a_store_anybody_may_and_nothing_is_booked() -> None:
         await accounts.aclose()
 
     check()
+
+
+async def test_acts_and_the_audit_log_are_as_durable_as_the_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the accounts alone: with `power` all that is acknowledged survives a loss of power."""
+    document = {
+        "store": {"url": f"sqlite:///{tmp_path / 'relay.db'}", "durability": "power"},
+        "auth": {"pepper": "${THE_PEPPER}"},
+        "audit": {"anchor": None},
+    }
+    monkeypatch.setenv("THE_PEPPER", PEPPER)
+    (tmp_path / "relay.yaml").write_text(yaml.safe_dump(document))
+    config = parse(document)
+    accounts = Accounts(config, worker=None, tenants=Tenants("salt"), clock=time.monotonic)
+    await accounts.start()
+
+    async def state() -> dict[str, Any]:
+        return {}
+
+    office = AdminOffice.open(config, accounts.trail, state)
+    assert office is not None
+    with _office(tmp_path / "relay.yaml") as (desk, _):
+        for engine in (accounts._engine, office._engine, desk.engine):
+            assert engine is not None
+            with writing(engine) as connection:
+                assert connection.scalar(text("PRAGMA synchronous")) == 2
+    await office.aclose()
+    await accounts.aclose()

@@ -45,6 +45,9 @@ async def test_it_tells_of_workers_that_are_not_there_yet(tmp_path: Path) -> Non
         state = (await admin.get("/admin/state")).json()
         assert state["workers"] == {str(n): {"status": "gone", "restarts": 0} for n in range(2)}
         assert (state["generations"], state["machines"]) == (0, None)
+        strange = {"host": f"page.test:{port.number}"}  # a page whose name is made to mean us
+        assert (await admin.get("/admin/state", headers=strange)).status_code == 403
+        assert (await admin.get("/healthz", headers=strange)).status_code == 200
         assert (await admin.get("/metrics")).text == "/metrics"
         assert (await admin.get("/metrics/more")).text == "/metrics/more"
         assert (await admin.get("/metricsmore")).status_code == 404

@@ -569,6 +569,10 @@ def test_load(tmp_path: Path) -> None:
         (b"? " * 100_000, "nested too deep"),
         (b"x" * (MAX_FILE_BYTES + 1), "larger than"),
         (b"- \n" * (MAX_FILE_EVENTS + 1), "holds more than"),
+        # Twice: YAML's own loader would forget the first.
+        (b"store: {url: x}\nlimits: {}\nstore: {}\n", "^store: stands twice .*lines 1 and 3"),
+        (b"limits: {key: {rpm: 1, rpm: 2}}", r"^limits\.key\.rpm: stands twice"),
+        (b"models:\n  a: [{b: 1}, {b: 1, b: 2}]\n", r"^models\.a\.b: stands twice"),
         # Empty: it is being written, or lost.
         (b"", "is empty"),
         (b"# all of it\n# is comment\n", "is empty"),
@@ -582,6 +586,15 @@ def test_file_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) 
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         load(path)
+
+
+def test_merged_mappings_may_be_overruled(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(
+        "providers:\n  a: &a {wire: openai_chat, base_url: 'https://a.test/v1', rpm: 1}\n"
+        "  b: {<<: *a, rpm: 2}\n"
+    )
+    assert [row.rpm for row in load(path).providers.values()] == [1, 2]
 
 
 def test_relative_paths_start_from_the_file_s_folder(

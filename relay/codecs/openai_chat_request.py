@@ -47,9 +47,8 @@ WIRE: Final = "openai_chat"
 # What voice platforms add to any body they send (Vapi); OpenAI answers unknown fields with 400.
 _PLATFORM_FIELDS: Final = frozenset({"call", "phoneNumber", "customer"})
 
-# Extra fields must not undo what the relay decides itself; `models` are OpenRouter's others, which
-# no scope and no budget has seen.
-_OURS: Final = frozenset({"model", "models", "messages", "stream", "stream_options"})
+# Extra fields must not undo what the relay decides itself.
+_OURS: Final = frozenset({"model", "messages", "stream", "stream_options"})
 
 # Sending these says nothing, so they are left out even where the field is refused.
 _API_DEFAULTS: Final[Mapping[str, object]] = {

@@ -8,7 +8,6 @@ on a line of standard output with `--quiet`, so that `KEY=$(relay keys create ..
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import secrets
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,10 @@ from relay.administration.desk import Desk
 from relay.administration.faults import Conflict, Fault, Invalid
 from relay.administration.roles import OPERATOR, ROLES, Actor
 from relay.commands.audit_view import printable
+from relay.commands.limit_options import with_limits
 from relay.commands.moments import length_s
+from relay.commands.own_acts import user
+from relay.commands.whole_table import print_whole
 from relay.config import ConfigError, StoreConfig, load
 from relay.governance.money import dollars, micro_from_dollars
 from relay.store.base import StoreUnavailable
@@ -54,11 +56,8 @@ ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="YAML file of t
 AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but the secret")]
 Name = Annotated[str, typer.Argument(help="its id or name")]
-Rpm = Annotated[int | None, typer.Option(min=1, help="requests a minute")]
-InputTpm = Annotated[int | None, typer.Option(min=1, help="tokens of prompts a minute")]
-OutputTpm = Annotated[int | None, typer.Option(min=1, help="tokens of answers a minute")]
-Generations = Annotated[int | None, typer.Option(min=1, help="generations at once")]
-Sessions = Annotated[int | None, typer.Option(min=1, help="sessions at once")]
+Limits = dict[str, int] | None
+"""See `with_limits`."""
 Overlap = Annotated[str, typer.Option(help="how long the old secret is good; 0s: no more")]
 Expires = Annotated[str | None, typer.Option(help="after so long, 30d or 12h; never without it")]
 
@@ -74,28 +73,16 @@ def _office(path: Path) -> Iterator[tuple[Desk, Actor]]:
         config = load(path)
         store = config.store or StoreConfig()
         url = store.url.get_secret_value()
-        engine = engine_for(url)
+        engine = engine_for(url, durability=store.durability)
         try:
             desk = desk_of(config, engine)
             make_ready(url, store.migrate)
-            yield desk, Actor(f"cli:{_user()}", OPERATOR)
+            yield desk, Actor(f"cli:{user()}", OPERATOR)
         finally:
             engine.dispose()
     except (ConfigError, Fault, StoreUnavailable, SchemaError, DamagedFile) as error:
         typer.echo(f"relay: {error}", err=True)
         raise typer.Exit(1) from None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return "unknown"
-
-
-def _limits(**given: int | None) -> dict[str, int] | None:
-    named = {name: value for name, value in given.items() if value is not None}
-    return named or None
 
 
 def _expiry(desk: Desk, after: str | None) -> int | None:
@@ -140,7 +127,7 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
     for row in rows:
         cells = (_cell(column, row.get(column)) for column in columns)
         table.add_row(*(escape(printable(cell)) for cell in cells))
-    _out.print(table)
+    print_whole(_out, table)
 
 
 def _cell(column: str, value: object) -> str:
@@ -181,23 +168,13 @@ def _made(made: keys.MadeKey, what: str, *, quiet: bool, as_json: bool) -> None:
 
 
 @orgs_app.command("create")
+@with_limits
 def create_organisation(
     config: ConfigPath,
     name: Annotated[str, typer.Argument()],
-    rpm: Rpm = None,
-    input_tpm: InputTpm = None,
-    output_tpm: OutputTpm = None,
-    generations: Generations = None,
-    sessions: Sessions = None,
+    limits: Limits = None,
 ) -> None:
     """Make an organisation; its id is printed."""
-    limits = _limits(
-        rpm=rpm,
-        input_tpm=input_tpm,
-        output_tpm=output_tpm,
-        generations=generations,
-        sessions=sessions,
-    )
     with _office(config) as (desk, actor):
         typer.echo(teams.create_organisation(desk, actor, name, limits)["id"])
 
@@ -211,6 +188,14 @@ def list_organisations(config: ConfigPath, as_json: AsJson = False) -> None:
         _show(rows, columns, as_json=as_json)
 
 
+@orgs_app.command("limit")
+@with_limits
+def limit_organisation(config: ConfigPath, name: Name, limits: Limits = None) -> None:
+    """Set its limits; those that are not named are lifted."""
+    with _office(config) as (desk, actor):
+        teams.change_organisation(desk, actor, name, limits=limits)
+
+
 @orgs_app.command("archive")
 def archive_organisation(config: ConfigPath, name: Name) -> None:
     """Its keys are good no more; what they spent stays."""
@@ -222,24 +207,14 @@ def archive_organisation(config: ConfigPath, name: Name) -> None:
 
 
 @teams_app.command("create")
+@with_limits
 def create_team(
     config: ConfigPath,
     name: Annotated[str, typer.Argument()],
     org: Annotated[str, typer.Option(help="id or name of its organisation")],
-    rpm: Rpm = None,
-    input_tpm: InputTpm = None,
-    output_tpm: OutputTpm = None,
-    generations: Generations = None,
-    sessions: Sessions = None,
+    limits: Limits = None,
 ) -> None:
     """Make a team; its id is printed."""
-    limits = _limits(
-        rpm=rpm,
-        input_tpm=input_tpm,
-        output_tpm=output_tpm,
-        generations=generations,
-        sessions=sessions,
-    )
     with _office(config) as (desk, actor):
         typer.echo(teams.create_team(desk, actor, org, name, limits)["id"])
 
@@ -258,23 +233,13 @@ def list_teams(
 
 
 @teams_app.command("limit")
+@with_limits
 def limit_team(
     config: ConfigPath,
     name: Name,
-    rpm: Rpm = None,
-    input_tpm: InputTpm = None,
-    output_tpm: OutputTpm = None,
-    generations: Generations = None,
-    sessions: Sessions = None,
+    limits: Limits = None,
 ) -> None:
     """Set its limits; those that are not named are lifted."""
-    limits = _limits(
-        rpm=rpm,
-        input_tpm=input_tpm,
-        output_tpm=output_tpm,
-        generations=generations,
-        sessions=sessions,
-    )
     with _office(config) as (desk, actor):
         teams.change_team(desk, actor, name, limits=limits)
 
@@ -300,6 +265,7 @@ Tags = Annotated[
 
 
 @keys_app.command("create")
+@with_limits
 def create_key(
     config: ConfigPath,
     team: Annotated[str, typer.Option(help="id or name of its team")],
@@ -310,11 +276,7 @@ def create_key(
     hedge: Annotated[bool, typer.Option(help="may ask several providers at once")] = True,
     passthrough: Annotated[bool, typer.Option(help="may use what is handed through")] = False,
     max_usd: Annotated[str | None, typer.Option(help="one request may cost at most")] = None,
-    rpm: Rpm = None,
-    input_tpm: InputTpm = None,
-    output_tpm: OutputTpm = None,
-    generations: Generations = None,
-    sessions: Sessions = None,
+    limits: Limits = None,
     expires: Expires = None,
     create: Annotated[
         bool,
@@ -329,13 +291,6 @@ def create_key(
     """Make a key. Its secret is shown this once."""
     scopes: dict[str, Any] = {"models": model or [], "model_tags": model_tag or []}
     scopes |= {"may_hedge": hedge, "passthrough": passthrough}
-    limits = _limits(
-        rpm=rpm,
-        input_tpm=input_tpm,
-        output_tpm=output_tpm,
-        generations=generations,
-        sessions=sessions,
-    )
     with _office(config) as (desk, actor):
         if max_usd is not None:
             scopes["max_cost_micro"] = _micro(max_usd)
@@ -443,6 +398,7 @@ def unbind_certificate(
 # --- budgets --------------------------------------------------------------------------------
 
 Usd = Annotated[str, typer.Option("--usd", help="dollars, as 50 or 0.25")]
+Alert = Annotated[list[int] | None, typer.Option(help="percent that are told of; repeatable")]
 
 
 @budgets_app.command("create")
@@ -456,9 +412,7 @@ def create_budget(
     period: Annotated[str, typer.Option(help="day, month, total")] = "month",
     time_zone: Annotated[str, typer.Option(help="where days and months begin")] = "UTC",
     soft: Annotated[bool, typer.Option("--soft", help="only tell, stop nothing")] = False,
-    alert: Annotated[
-        list[int] | None, typer.Option(help="percent that are told of; repeatable")
-    ] = None,
+    alert: Alert = None,
 ) -> None:
     """Make a budget; its id is printed."""
     with _office(config) as (desk, actor):
@@ -490,6 +444,7 @@ def list_budgets(config: ConfigPath, as_json: AsJson = False) -> None:
         "scope",
         "scope_id",
         "period",
+        "time_zone",
         "limit_micro",
         "settled_micro",
         "reserved_micro",
@@ -501,10 +456,28 @@ def list_budgets(config: ConfigPath, as_json: AsJson = False) -> None:
 
 
 @budgets_app.command("set")
-def set_budget(config: ConfigPath, budget_id: Annotated[str, typer.Argument()], usd: Usd) -> None:
-    """Change its amount."""
+def set_budget(
+    config: ConfigPath,
+    budget_id: Annotated[str, typer.Argument()],
+    usd: Annotated[str | None, typer.Option("--usd", help="dollars, as 50 or 0.25")] = None,
+    is_hard: Annotated[
+        bool | None, typer.Option("--hard/--soft", help="stop what would go over, or only tell")
+    ] = None,
+    alert: Alert = None,
+    no_alerts: Annotated[bool, typer.Option("--no-alerts", help="tell of none any more")] = False,
+) -> None:
+    """Change its amount, whether it stops anything, or what is told of; the rest stays."""
     with _office(config) as (desk, actor):
-        budgets.change_budget(desk, actor, budget_id, limit_micro=_micro(usd))
+        changes: dict[str, Any] = {}
+        if usd is not None:
+            changes["limit_micro"] = _micro(usd)
+        if is_hard is not None:
+            changes["is_hard"] = is_hard
+        if alert or no_alerts:
+            changes["alert_percents"] = [] if no_alerts else alert
+        if not changes:
+            raise Invalid("name what to change: --usd, --hard, --soft, --alert, --no-alerts")
+        budgets.change_budget(desk, actor, budget_id, **changes)
 
 
 @budgets_app.command("archive")

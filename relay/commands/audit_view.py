@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
+from relay.commands.whole_table import print_whole
 from relay.governance.audit_anchor import moment
 from relay.governance.audit_chain import Row
 from relay.governance.audit_verify import Report, span
@@ -18,7 +19,7 @@ from relay.governance.audit_verify import Report, span
 def show_rows(console: Console, rows: Iterable[Row]) -> int:
     """A table of entries; returns how many."""
     names = ("entry", "time (UTC)", "actor", "action", "subject", "organisation", "outcome", "")
-    table = Table(*(Column(name, overflow="fold") for name in names))
+    table = Table(*names, box=None, pad_edge=False)
     count = 0
     for row in rows:
         count += 1
@@ -27,7 +28,7 @@ def show_rows(console: Console, rows: Iterable[Row]) -> int:
         cells = [str(row.seq), _time(at_us), *texts, "" if detail == "{}" else detail]
         table.add_row(*(escape(printable(cell)) for cell in cells))
     if count:
-        console.print(table)
+        print_whole(console, table)
     return count
 
 

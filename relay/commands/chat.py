@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -48,6 +50,9 @@ CHANNEL_OPTIONS = [
 
 NO_TLS = ClientTls()
 
+KEY_VARIABLE = "RTRELAY_KEY"
+"""Of the environment: what stands in an argument is seen by everybody on the machine."""
+
 WAKE_S = 0.2
 """How soon Ctrl-C at the prompt is noticed, at the latest."""
 
@@ -70,13 +75,19 @@ class Conversation:
 
     Args:
         credentials: of TLS; None for plain text.
+        key: the virtual key that goes along, if any.
     """
 
     def __init__(
-        self, address: str, model: str, credentials: grpc.ChannelCredentials | None = None
+        self,
+        address: str,
+        model: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        key: str | None = None,
     ) -> None:
         self._address = address
         self._credentials = credentials
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         self._model = model
         self._messages: list[Message] = []
         self._turns = 0
@@ -94,7 +105,7 @@ class Conversation:
             why = await self._why_not()
             await self._channel.close()
             raise ChatError(f"no relay answers at {self._address}{why}") from None
-        self._call = RelayServiceStub(self._channel).Converse()
+        self._call = RelayServiceStub(self._channel).Converse(metadata=self._metadata)
         setup = Setup(client_name="relay chat", client_version=__version__, model=self._model)
         try:
             await self._write(ConverseRequest(setup=setup))
@@ -136,6 +147,8 @@ class Conversation:
             return ChatError("the relay ended the session")
         if code is grpc.StatusCode.UNAVAILABLE:
             return ChatError(f"the relay at {self._address} is gone ({details})")
+        if code is grpc.StatusCode.UNAUTHENTICATED and details:
+            return ChatError(f"{details} ({KEY_VARIABLE} is where `relay chat` takes the key from)")
         return ChatError(details or code.name)
 
     @property
@@ -197,20 +210,25 @@ async def chat(
     *,
     with_timeline: bool,
     tls: ClientTls = NO_TLS,
+    environment: Mapping[str, str] = os.environ,
 ) -> int:
     """Talk until the person is done; returns an exit status.
 
     Args:
         message: say this once and leave; None to ask for lines.
+        environment: may hold `KEY_VARIABLE`, for a relay that asks for keys.
 
     Raises:
-        ChatError: the relay cannot be reached, or ended the session.
+        ChatError: the relay cannot be reached, or ended the session; or the key cannot be sent.
     """
+    key = environment.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ChatError(f"{KEY_VARIABLE}: it has characters that cannot be sent (a line end?)")
     try:
         credentials = tls.credentials()
     except ClientTlsError as error:
         raise ChatError(str(error)) from error
-    async with Conversation(address, model, credentials) as conversation:
+    async with Conversation(address, model, credentials, key) as conversation:
         if message is not None:
             turn = await _interruptible(conversation, message, console)
             if with_timeline and turn.end is not None:

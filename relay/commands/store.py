@@ -13,20 +13,32 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from relay.config import ConfigError, load
+from relay.auditing import store_of
+from relay.commands.own_acts import own_act, tell
+from relay.config import Config, ConfigError, StoreConfig, load
+from relay.governance import audit_actions as actions
 from relay.store import schema
 from relay.store.backup import back_up, problems_of, put_back
 from relay.store.base import StoreUnavailable
 from relay.store.counters import differences
-from relay.store.engine import engine_for, migrate, reading, revision_of, writing
+from relay.store.engine import (
+    engine_for,
+    migrate,
+    reading,
+    require_ours,
+    revision_of,
+    told,
+    writing,
+)
 from relay.store.rebuild import repair
 from relay.store.revisions import HEAD, require_usable
 from relay.store.sqlite_file import require_sound
@@ -48,14 +60,34 @@ def _say(line: str) -> None:
     _out.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _url(config: Path) -> str:
+def _opened(config: Path) -> tuple[Config, str]:
+    """The configuration, and its store's address."""
     try:
-        store = load(config).store
+        loaded = load(config)
     except ConfigError as error:
         _fail(str(error))
-    if store is None:
+    if loaded.store is None:
         _fail(f"{config.name} has no `store`")
-    return store.url.get_secret_value()
+    return loaded, loaded.store.url.get_secret_value()
+
+
+def _engine(config: Config, url: str) -> Engine:
+    store = config.store or StoreConfig()
+    return engine_for(url, pool_size=1, durability=store.durability)
+
+
+def _note(config: Config, url: str, action: str, detail: dict[str, Any]) -> None:
+    """To the audit log, if it can be: a store that is full or damaged is to be saved all the
+    same."""
+    engine = _engine(config, url)
+    try:
+        with told():
+            tell(config, engine, action, detail)
+    except (StoreUnavailable, SQLAlchemyError) as error:
+        why = str(error) if isinstance(error, StoreUnavailable) else type(error).__name__
+        _err.print(f"not in the audit log: {escape(why)}", highlight=False, soft_wrap=True)
+    finally:
+        engine.dispose()
 
 
 def _file(url: str) -> Path | None:
@@ -69,13 +101,15 @@ def _file(url: str) -> Path | None:
 @app.command("migrate")
 def migrate_command(config: ConfigPath) -> None:
     """Bring the tables to what this version of the relay works with."""
-    url = _url(config)
-    engine = engine_for(url, pool_size=1)
+    loaded, url = _opened(config)
+    engine = _engine(loaded, url)
     try:
         if (file := _file(url)) is not None:
             require_sound(file)
+            require_ours(file)
         before = revision_of(engine)
         if migrate(engine):
+            _note(loaded, url, actions.STORE_MIGRATED, {"from": before or "", "to": HEAD})
             _say(f"the tables are at revision {HEAD} (before: {before or 'none'})")
         else:
             _say(f"the tables are at revision {before}; there is nothing to do")
@@ -93,8 +127,8 @@ def check(
     ] = False,
 ) -> None:
     """See whether the file is sound, and every budget's counters are the sums of its accounts."""
-    url = _url(config)
-    engine = engine_for(url, pool_size=1)
+    loaded, url = _opened(config)
+    engine = _engine(loaded, url)
     problems: list[str] = []
     try:
         if (file := _file(url)) is not None:
@@ -115,8 +149,12 @@ def check(
             wrong = differences(connection)
         if wrong and repairs:
             with writing(engine) as connection:
-                for one in repair(connection):
-                    _say(f"mended: {one}")
+                mended = [str(one) for one in repair(connection)]
+                if loaded.audit is not None:
+                    act = own_act(loaded, actions.STORE_REPAIRED, {"mended": mended[:_MAX_SHOWN]})
+                    store_of(loaded, engine).append(connection, [act])
+            for text in mended:
+                _say(f"mended: {text}")
             wrong = []
     except StoreUnavailable as error:
         _fail(str(error))
@@ -143,10 +181,13 @@ def backup(
     config: ConfigPath,
 ) -> None:
     """Take a copy of one moment, also while the relay serves."""
-    url = _url(config)
+    loaded, url = _opened(config)
     if target.exists():
         _fail(f"{target} is there already")
-    if (file := _file(url)) is None:
+    file = _file(url)
+    if file is None or file.exists():
+        _note(loaded, url, actions.STORE_COPIED, {"to": target.name})
+    if file is None:
         _dump(make_url(url), target)
         return
     began_s = time.monotonic()
@@ -167,7 +208,7 @@ def restore(
     ] = False,
 ) -> None:
     """Put a copy in the place of the file, and keep what was there. Stop the relay first."""
-    url = _url(config)
+    loaded, url = _opened(config)
     if (file := _file(url)) is None:
         _say("stop every relay, then run (it asks for the password):")
         _say(shlex.join(restore_command(make_url(url), copy)))
@@ -176,6 +217,7 @@ def restore(
         kept = put_back(copy, file, time.time_ns() // 1000, is_forced=force)
     except StoreUnavailable as error:
         _fail(str(error))
+    _note(loaded, url, actions.STORE_RESTORED, {"from": copy.name, "kept": len(kept)})
     _say(f"{file} is what {copy} was")
     for one in kept:
         _say(f"kept: {one}")

@@ -1,12 +1,12 @@
 """`relay usage`: add it up, hand it out, hold it against an invoice, delete it.
 
-`summary`, `export` and `reconcile` only read, also while the relay serves, and also a copy.
+`summary`, `export` and `reconcile` only read, also while the relay serves, and also a copy. That
+the store itself was exported is in the audit log.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import sys
 import time
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from relay.auditing import secrets_of, store_of
+from relay.administration.usage import told_of
 from relay.commands.moments import length_s, moment_us
+from relay.commands.own_acts import tell
 from relay.commands.usage_view import invoice_data, show_invoice, show_usage
-from relay.config import Config, ConfigError, load
+from relay.config import Config, ConfigError, StoreConfig, load
 from relay.governance import audit_actions as actions
-from relay.governance.audit_chain import entry
 from relay.governance.invoice import InvoiceError, compare, mapping_of, read_invoice
 from relay.governance.money import micro_from_dollars
 from relay.governance.periods import start_s, zone
@@ -184,11 +184,19 @@ def export(
             file: BinaryIO = sys.stdout.buffer
             if output is not None:
                 file = stack.enter_context(output.open("xb"))  # never over another
+            if database is None:
+                _tell_export(config, {**told_of(selection), "format": file_format, "rows": shape})
             file.write(first)
             for piece in made:
                 file.write(piece)
             file.flush()
     typer.echo(f"{count[0]} rows", err=True)
+
+
+def _tell_export(path: Path, detail: dict[str, Any]) -> None:
+    loaded = load(path)
+    with _writer(loaded) as engine:
+        tell(loaded, engine, actions.USAGE_EXPORTED, detail)
 
 
 def _counted(
@@ -313,30 +321,13 @@ def _begin_us(day: Any, time_zone: str) -> int:
 
 @contextlib.contextmanager
 def _writer(config: Config) -> Iterator[Engine]:
-    engine = engine_for(_url(config), pool_size=1)
+    store = config.store or StoreConfig()
+    engine = engine_for(_url(config), pool_size=1, durability=store.durability)
     try:
         check_schema(engine)
         yield engine
     finally:
         engine.dispose()
-
-
-def _tell(config: Config, engine: Engine, action: str, detail: dict[str, Any]) -> None:
-    """To the audit log, before it is done: what cannot be written down is not done."""
-    if config.audit is None:
-        return
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        user = "unknown"
-    told = entry(
-        action,
-        at_us=_now_us(),
-        actor=f"cli:{user}",
-        detail=detail,
-        hide=secrets_of(config).hide,
-    )
-    store_of(config, engine).write([told])
 
 
 @app.command("purge")
@@ -360,7 +351,7 @@ def purge_command(
                 with reading(engine) as connection:
                     count = counted_before(connection, before_us)
                 typer.confirm(f"delete {count} generations for good?", abort=True)
-            _tell(loaded, engine, actions.USAGE_PURGED, {"before_us": before_us})
+            tell(loaded, engine, actions.USAGE_PURGED, {"before_us": before_us})
             count = purge(engine, before_us)
     typer.echo(f"{count} generations deleted")
 
@@ -396,6 +387,6 @@ def forget_command(
             if not yes:
                 typer.confirm(f"forget who is behind {found} generations?", abort=True)
             detail = {"by": sorted(selection.where), "key": list(selection.where.get("key", ()))}
-            _tell(loaded, engine, actions.USAGE_FORGOTTEN, detail)
+            tell(loaded, engine, actions.USAGE_FORGOTTEN, detail)
             changed = forget(engine, selection)
     typer.echo(f"{changed} generations blanked")

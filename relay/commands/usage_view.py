@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay.commands.audit_view import printable
+from relay.commands.whole_table import print_whole
 from relay.governance.invoice import Line, Reconciliation, percent
 from relay.governance.money import dollars
 from relay.store.usage_query import Group, UsageReport
@@ -29,20 +30,20 @@ _COLUMNS: Final = {
     "ttft_p50_us": "ttft p50",
     "ttft_p95_us": "ttft p95",
 }
-"""What fits a terminal; `--json` has all."""
+"""What people look for; `--json` has all."""
 
 
 def show_usage(console: Console, report: UsageReport, by: Sequence[str]) -> None:
     """A table, with everything selected below it."""
     table = Table(box=None, pad_edge=False, show_footer=bool(by))
     for index, name in enumerate(by):
-        table.add_column(escape(name), footer="all" if index == 0 else "", overflow="fold")
+        table.add_column(escape(name), footer="all" if index == 0 else "")
     for name, title in _COLUMNS.items():
         table.add_column(title, justify="right", footer=_cell(name, report.total[name]))
     for group in report.groups:
         cells = [_key(group, name) for name in by]
         table.add_row(*cells, *(_cell(name, group.sums[name]) for name in _COLUMNS))
-    console.print(table)
+    print_whole(console, table)
     total = report.total
     if total["open"]:
         reserved = dollars(total["open_reserved_micro"] or 0)
@@ -84,7 +85,7 @@ def show_invoice(
         ("%", "right"),
         ("", "left"),
     ):
-        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
     shown = [line for line in found.lines if shows_all or not line.is_fine]
     for line in shown:
         table.add_row(
@@ -97,7 +98,7 @@ def show_invoice(
             escape("; ".join((_VERDICTS[line.verdict], *line.reasons))),
         )
     if shown:
-        console.print(table)
+        print_whole(console, table)
     fine = sum(line.is_fine for line in found.lines)
     console.print(
         f"{fine} of {len(found.lines)} lines agree; ours ${dollars(found.ours.micro)}, theirs"

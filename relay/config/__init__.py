@@ -40,8 +40,6 @@ from relay.config.listeners import (
 )
 from relay.config.load import (
     MAX_FILE_BYTES,
-    MAX_FILE_DEPTH,
-    MAX_FILE_EVENTS,
     from_environment,
     key_variables,
     load,
@@ -59,6 +57,7 @@ from relay.config.providers import (
     WebSocketConfig,
 )
 from relay.config.schema import json_schema
+from relay.config.shape import MAX_FILE_DEPTH, MAX_FILE_EVENTS
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
 from relay.config.tls_warnings import tls_warnings

@@ -91,8 +91,11 @@ def text_of(value: object) -> object:
 
 def zone_of_region(door: str, region: str, data_zone: str | None) -> str:
     """The zone of a row as a whole; empty for unknown. Google's location `global` is one, whatever
-    is said."""
-    return GLOBAL if family_of(door).startswith("vertex") and region == GLOBAL else data_zone or ""
+    is said, and so is its door that takes no location."""
+    is_global = door == "vertex_express" or (
+        family_of(door).startswith("vertex") and region == GLOBAL
+    )
+    return GLOBAL if is_global else data_zone or ""
 
 
 def family_of(door: str) -> str:

@@ -15,6 +15,7 @@ from relay.config.faults import describe
 from relay.config.known import known_providers, with_known_rows
 from relay.config.model import ConfigError
 from relay.config.references import Surroundings
+from relay.config.shape import check_shape
 from relay.config.whole import RESERVED_KEYS, Config
 
 
@@ -53,9 +54,6 @@ def parse(
 
 MAX_FILE_BYTES = 256 * 1024
 """Some two thousand providers. A reload is read in the loop, so it must not take long."""
-MAX_FILE_DEPTH = 32
-MAX_FILE_EVENTS = 40_000
-"""Keys, values, and ends of lists and mappings."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where there is one: a tenth of the time."""
@@ -80,7 +78,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         raise ConfigError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
     try:
         text = data.decode()
-        _check_shape(text, path.name)
+        check_shape(text, path.name, _Loader)
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - both are safe
     except (yaml.YAMLError, ValueError) as error:
         # ValueError: no UTF-8, or an impossible date.
@@ -90,26 +88,6 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     if document is None:
         raise ConfigError(f"{path.name} is empty; write {{}} for a configuration of nothing")
     return parse(document, environment, folder=path.parent)
-
-
-def _check_shape(text: str, name: str) -> None:
-    """Look through the events of a text, which takes no stack, before it is loaded, which does.
-
-    Raises:
-        ConfigError: it is nested too deep, or holds too much.
-        yaml.YAMLError: it is no YAML.
-    """
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
-        if count > MAX_FILE_EVENTS:
-            raise ConfigError(f"{name} holds more than {MAX_FILE_EVENTS} keys and values")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_FILE_DEPTH:
-                where = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
-                raise ConfigError(f"{name} is nested too deep{where}")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
 
 
 def from_environment(environment: Mapping[str, str]) -> Config | None:

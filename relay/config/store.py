@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from relay.config.model import Model
-from relay.config.references import expand_secret
+from relay.config.references import expand_secret, surroundings
 
 _DATABASES = ("sqlite", "postgresql")
+_FILE = "sqlite:///"
 _REDIS = ("redis", "rediss", "unix")
 
 
 class StoreConfig(Model):
     url: SecretStr = Field(
-        SecretStr("sqlite:///relay.db"), json_schema_extra={"default": "sqlite:///relay.db"}
+        SecretStr("sqlite:///relay.db"),
+        validate_default=True,
+        json_schema_extra={"default": "sqlite:///relay.db"},
+        description="sqlite:///FILE, relative to this file's folder, or postgresql://...",
     )
     redis: SecretStr | None = Field(
         None, description="what several machines have in common beside the database: limits, hints"
@@ -45,11 +49,18 @@ class StoreConfig(Model):
 
     @field_validator("url")
     @classmethod
-    def _database(cls, value: SecretStr) -> SecretStr:
-        scheme = urlsplit(value.get_secret_value()).scheme
-        if scheme not in _DATABASES:
+    def _database(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """The address from here: commands find the same file from whatever folder they are run."""
+        url = value.get_secret_value()
+        if urlsplit(url).scheme not in _DATABASES:
             raise ValueError("a sqlite:///FILE or postgresql://... address is expected")
-        return value
+        path = url.removeprefix(_FILE)
+        folder = surroundings(info).folder
+        if path in (url, "", ":memory:") or not folder.parts:
+            return value
+        if "?" in str(folder):  # begins the options of an address
+            raise ValueError("a folder with ? in its name cannot hold the file")
+        return SecretStr(f"{_FILE}{folder / path}")
 
     @field_validator("redis")
     @classmethod

@@ -96,6 +96,14 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _what_is_allowed_is_counted(self) -> Config:
+        """Without accounts nothing would hold it, and nobody would notice."""
+        is_counted = self.store is not None and self.store.ledger
+        if self.limits is not None and not is_counted:
+            raise ValueError("limits: they are held with the accounts; add `store` with its ledger")
+        return self
+
+    @model_validator(mode="after")
     def _limited(self) -> Config:
         """What has limits is there: a misspelt name would be no limit at all."""
         if self.limits is None:
@@ -156,6 +164,8 @@ class Config(Model):
             )
             if path.partition(".")[2] in LimitsConfig.UNTIL_RESTART
         ]
+        mine, theirs = self.budgets or BudgetsConfig(), other.budgets or BudgetsConfig()
+        found += ["budgets.lease_s"] if mine.lease_s != theirs.lease_s else []
         return found + [
             f"server.{name}.tls"
             for name in self.server.listeners

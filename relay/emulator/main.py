@@ -31,12 +31,11 @@ from granian.server.embed import Server
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relay.emulator.app import EmulatorApp
+from relay.emulator.cert_dir import CERT_DIR_HELP
 from relay.emulator.certs import make_certs
 from relay.emulator.distributions import parse_distribution
 from relay.emulator.script import Script
 from relay.emulator.ticker import Ticker
-
-CERT_DIR_HELP = "where ca.pem, cert.pem and key.pem are kept; else a temporary directory"
 
 _READY_TIMEOUT_S = 10.0
 _STOP_GRACE_S = 0.3

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from relay.errors import PermissionDenied
 from relay.frontends.asgi import Receive, Scope, Send, send_answer
+from relay.frontends.cors import check_host
 
 
 class Readiness(NamedTuple):
@@ -64,6 +66,11 @@ class AdminApp:
             is_ready, told = self._readiness()
             await send_answer(send, 200 if is_ready else 503, orjson.dumps(told))
         elif path == "/admin/state":
+            try:
+                check_host(scope)
+            except PermissionDenied as error:
+                await send_answer(send, 403, orjson.dumps({"error": error.public_message}))
+                return
             await send_answer(send, 200, orjson.dumps(await self._state()))
         else:
             await send_answer(send, 404, b'{"error":"there is nothing here"}')

@@ -4,19 +4,22 @@ Nobody's by default. A relay on loopback holds keys, and a page that somebody vi
 request without asking first (as `text/plain`, or by a host name that is made to mean 127.0.0.1):
 it could not read the answer, and the keys' owner would pay. So whatever changes or costs something
 and says that a page sent it (`origin`, which scripts cannot leave out) is refused unless the
-operator names that origin; what only reads is left to the browser. A browser's own bearer is given
+operator names that origin; what only reads is left to the browser, but for what is read without a
+key by a name that a page could have (`check_host`). A browser's own bearer is given
 by its page, never as a credential of the browser's, so `allow_credentials` stays off.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 
 from relay.errors import PermissionDenied
-from relay.frontends.asgi import Receive, Scope, Send, header
+from relay.frontends.asgi import TLS, Receive, Scope, Send, header
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -56,6 +59,34 @@ def check_page(scope: Scope, origins: Collection[str]) -> None:
     origin = header(scope, b"origin")
     if origin and origin not in origins and "*" not in origins:
         raise PermissionDenied("server.http.cors_origins does not name this page's origin")
+
+
+def check_host(scope: Scope, origins: Collection[str] = ()) -> None:
+    """Of a read that nobody needs a key for. A page whose host name was made to mean this machine
+    (DNS rebinding) is, to its browser, of this very site: it names no origin when it reads, and
+    may see the answer. What it cannot choose is that its name goes out as `host`.
+
+    Args:
+        origins: of pages that may ask, whose hosts may too; `*` for all.
+
+    Raises:
+        PermissionDenied: the host is a name that could be anybody's. Under TLS it is one that the
+            certificate has, and nothing is looked at.
+    """
+    name = header(scope, b"host").lower()
+    if not name or TLS in scope.get("extensions", {}):
+        return
+    if "*" in origins or f"http://{name}" in origins or f"https://{name}" in origins:
+        return
+    try:
+        host = urlsplit(f"//{name}").hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise PermissionDenied(
+            "without keys this is served to who asks for it by an address or localhost"
+        ) from None
 
 
 def with_cors(app: App, origins: Sequence[str]) -> App:

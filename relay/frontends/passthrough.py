@@ -55,7 +55,7 @@ from relay.frontends.asgi import (
     read_body,
 )
 from relay.frontends.caller import caller_of
-from relay.frontends.cors import check_page
+from relay.frontends.cors import check_host, check_page
 from relay.frontends.passthrough_rules import (
     AREAS,
     PREFIX,
@@ -126,6 +126,8 @@ class Passthrough:
             ClientCancelled: it went away.
         """
         services = self._services
+        if not services.gate.needs_keys and WEBSOCKET not in scope:  # those name their origin
+            check_host(scope, self._origins)
         found = self.find(scope["path"])
         if found is None:
             raise UnknownModel(scope["path"], ())

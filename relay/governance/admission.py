@@ -28,11 +28,11 @@ from relay.errors import (
     StoreDown,
 )
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import HoldMemo, holds, needs_price
+from relay.governance.budget_scopes import HoldMemo, has_hard, holds
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
-from relay.governance.grants import granted
+from relay.governance.grants import check_other_models, granted
 from relay.governance.key_view import KeyView
 from relay.governance.ledger import (
     Admitted,
@@ -47,7 +47,7 @@ from relay.governance.ledger import (
 )
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
-from relay.governance.price_sheet import PriceSheet
+from relay.governance.price_sheet import FAST, PriceSheet
 from relay.governance.visits import TagBudgets, Visits
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
@@ -62,6 +62,8 @@ from relay.store.base import (
 )
 from relay.tokens import BYTES_PER_TOKEN
 
+_SPEED_WIRE: Final = "anthropic_messages"
+"""Where fast answers are asked for by `speed`."""
 _NO_HEDGE: Final = HedgeWish(mode="off")
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
@@ -163,8 +165,8 @@ class Admission:
             found = self._holds(view, request, now_us)
         amounts = [0]
         is_bounded = bool(found) or max_cost_micro is not None
-        is_hard = max_cost_micro is not None or needs_price(found)
-        if is_hard:
+        if max_cost_micro is not None or has_hard(found):
+            check_other_models(request)  # once more for budgets of tags
             request = self._with_limit(request)
         if is_bounded:
             most = bound(
@@ -178,9 +180,10 @@ class Admission:
                 output_bound(request, self.settings.default_max_tokens),
                 frozenset(),
             )
-        bound_of = partial(_bound_micro, self.prices, most, request.service_tier)
+        tier_of = partial(_tier, request)
+        bound_of = partial(_bound_micro, self.prices, most, tier_of)
         if is_bounded:
-            amounts = self._amounts(route, request, bound_of, is_hard=is_hard)
+            amounts = self._amounts(route, request, bound_of)
         if max_cost_micro is not None:
             _check_cost(amounts[-1], max_cost_micro)
             if amounts[0] > max_cost_micro:
@@ -202,13 +205,14 @@ class Admission:
             prices=self.prices,
             holds=found,
             reserved_micro=reserved_micro,
+            most_micro=max_cost_micro,
             bound_of=bound_of,
             ticket=ticket,
             first=first,
             grant=grant,
             desk=self._limits,
             output_tokens=_expected_output(request),
-            service_tier=request.service_tier,
+            tier_of=tier_of,
             now_us=self._now_us,
         )
         return Admitted(request, route, entry)
@@ -257,27 +261,23 @@ class Admission:
         return replace(request, sampling=replace(request.sampling, max_output_tokens=most))
 
     def _amounts(
-        self,
-        route: Route,
-        request: GenerateRequest,
-        bound_of: Callable[[Target], int | None],
-        *,
-        is_hard: bool,
+        self, route: Route, request: GenerateRequest, bound_of: Callable[[Target], int | None]
     ) -> list[int]:
         """Micro-dollars to put aside: for all attempts that may run at once, and for one alone.
 
         Raises:
-            InvalidRequest: a target has no price, and something must not be exceeded.
+            Unpriced: a target has no price, and what is spent would be counted wrongly without it:
+                for a soft budget too.
         """
         one_micro = 0
         for target in (*route.candidates, *route.fallbacks):
             bound_micro = bound_of(target)
-            if bound_micro is None and is_hard:
+            if bound_micro is None:
                 raise Unpriced(
                     f"{target.name} has no price, and a budget applies: its row needs `prices`",
                     field="model",
                 )
-            one_micro = max(one_micro, bound_micro or 0)
+            one_micro = max(one_micro, bound_micro)
         at_once = _at_once(route, request)
         return [one_micro * at_once, one_micro] if at_once > 1 else [one_micro]
 
@@ -385,9 +385,18 @@ def _expected_output(request: GenerateRequest) -> int:
     return EXPECTED_OUTPUT_TOKENS if most is None else min(most, EXPECTED_OUTPUT_TOKENS)
 
 
-def _bound_micro(prices: PriceSheet, most: Bound, service_tier: str, target: Target) -> int | None:
-    tier = target.tier_of(service_tier)
-    price = prices.price_of(target.endpoint.provider, target.model, tier)
+def _tier(request: GenerateRequest, target: Target) -> str:
+    """The service tier that is asked of a target, as prices know it."""
+    wire = target.endpoint.wire
+    if wire == _SPEED_WIRE and request.extra_on(wire).get("speed") == "fast":
+        return FAST
+    return target.tier_of(request.service_tier)
+
+
+def _bound_micro(
+    prices: PriceSheet, most: Bound, tier_of: Callable[[Target], str], target: Target
+) -> int | None:
+    price = prices.price_of(target.endpoint.provider, target.model, tier_of(target))
     if price is None:
         return None
     bound_micro = price.bound_micro(most.prompt_tokens, most.output_tokens, most.special)

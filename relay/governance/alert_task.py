@@ -93,10 +93,23 @@ class AlertTask:
         self._task: asyncio.Task[None] | None = None
         self._is_down = False
         self._forget_at_s = 0.0
+        self._retired: list[Sender] = []
 
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.create_task(self._run(), name="alerts")
+
+    def take(self, sender: Sender | None, settings: AlertSettings | None = None) -> None:
+        """Tell it another from the next look on, also what is in the outbox already; the one that
+        was is closed once nothing is on its way there."""
+        if self._sender is not None:
+            self._retired.append(self._sender)
+        self._sender = sender
+        self._settings = settings or AlertSettings()
+
+    async def _close_retired(self) -> None:
+        while self._retired:
+            await self._retired.pop().aclose()
 
     async def aclose(self) -> None:
         """Stop; what is not told yet stays in the outbox. Idempotent, bounded."""
@@ -104,12 +117,14 @@ class AlertTask:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        await self._close_retired()
         if self._sender is not None:
             await self._sender.aclose()
 
     async def _run(self) -> None:
         while True:
             try:
+                await self._close_retired()
                 await self.round()
             except StoreUnavailable as error:
                 if not self._is_down:
@@ -130,19 +145,18 @@ class AlertTask:
 
         Cancelled: what was claimed is due again after `hold_s`.
         """
-        make = payload if self._sender is not None else None
+        sender = self._sender
+        make = payload if sender is not None else None
         for crossing in await asyncio.to_thread(self._store.notice, self._now_us(), make):
             _tell_log(crossing)
-        if self._sender is None:
+        if sender is None:
             return 0
         hold_us = int(self._settings.hold_s * 1e6)
         messages = await asyncio.to_thread(
             self._store.claim, self._now_us(), hold_us, self._settings.at_once
         )
         async with asyncio.TaskGroup() as group:
-            tries = [
-                group.create_task(self._deliver(message, self._sender)) for message in messages
-            ]
+            tries = [group.create_task(self._deliver(message, sender)) for message in messages]
         if self._clock() >= self._forget_at_s:
             self._forget_at_s = self._clock() + 3600
             before_us = self._now_us() - KEEP_S * 1_000_000

@@ -88,7 +88,7 @@ def checked_percents(value: object) -> tuple[int, ...]:
 
 
 def payload(crossing: Crossing, now_us: int) -> str:
-    """What is sent, as JSON. `docs/governance.md` describes it; fields are added, never changed."""
+    """What is sent, as JSON. `docs/budgets.md` describes it; fields are added, never changed."""
     start_s = crossing.period_start_s
     end_s = periods.end_s(crossing.period, crossing.time_zone, start_s * 1_000_000)
     is_total = end_s == periods.NEVER_S

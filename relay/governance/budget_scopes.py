@@ -98,6 +98,6 @@ class _Known(NamedTuple):
     until_us: int
 
 
-def needs_price(found: Iterable[Hold]) -> bool:
-    """Whether something that has no price must be refused: one of the budgets is hard."""
+def has_hard(found: Iterable[Hold]) -> bool:
+    """Whether one of the budgets stops what would go over it."""
     return any(hold.cap_micro is not None for hold in found)

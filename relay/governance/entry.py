@@ -18,11 +18,10 @@ import structlog
 
 from relay.content import Usage
 from relay.errors import BudgetExceeded, StoreDown
-from relay.governance.budget_scopes import needs_price
 from relay.governance.charges import Grant, rate_state
 from relay.governance.ledger import RateState
 from relay.governance.limit_desk import LimitDesk
-from relay.governance.price_sheet import PriceSheet
+from relay.governance.price_sheet import FAST, STANDARD, PriceSheet
 from relay.governance.sheet_price import SheetPrice
 from relay.governance.usage_kinds import cost_micro as usage_cost_micro
 from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
@@ -56,10 +55,9 @@ class _Attempt(NamedTuple):
     bound_micro: int | None
     price: SheetPrice | None
     """As it was at its start: it holds to the end, whatever the hour or a reload changes."""
+    tier: str
     began_s: float
     """Since 1970, of that price."""
-    tier: str
-    """The service tier that was asked for."""
 
 
 class Entry:
@@ -76,13 +74,14 @@ class Entry:
         "_holds",
         "_id",
         "_is_settled",
+        "_most_micro",
         "_now_us",
         "_output_tokens",
         "_prices",
         "_reserved_micro",
-        "_service_tier",
         "_store",
         "_ticket",
+        "_tier_of",
         "rate_state",
     )
 
@@ -94,30 +93,33 @@ class Entry:
         prices: PriceSheet,
         holds: Sequence[Hold],
         reserved_micro: int,
+        most_micro: int | None,
         bound_of: BoundOf,
         ticket: Ticket,
         first: OpenedAttempt | None,
         grant: Grant | None,
         desk: LimitDesk | None,
         output_tokens: int,
-        service_tier: str,
+        tier_of: Callable[[Target], str],
         now_us: Callable[[], int],
     ) -> None:
         """
         Args:
             reserved_micro: what was put aside in each of `holds`.
+            most_micro: what all attempts together may cost at most, by the key's scopes.
             ticket: of the generation's row.
             first: the attempt that was written with it.
             grant: what it took of limits, given back and corrected at the end.
             desk: for what its attempts take of their providers' limits.
             output_tokens: expected, for the same.
-            service_tier: as the request asks.
+            tier_of: the service tier that the request asks of a target.
         """
         self._id = generation_id
         self._store = store
         self._prices = prices
         self._holds = holds
         self._reserved_micro = reserved_micro
+        self._most_micro = most_micro
         self._asking_micro = 0
         """Of attempts that wait for more to be put aside for them."""
         self._bound_of = bound_of
@@ -126,7 +128,7 @@ class Entry:
         self._grant = grant
         self._desk = desk
         self._output_tokens = output_tokens
-        self._service_tier = service_tier
+        self._tier_of = tier_of
         self._grants: list[tuple[AttemptRecord, Grant]] = []
         self._now_us = now_us
         self._attempts: list[_Attempt] = []
@@ -135,11 +137,13 @@ class Entry:
 
     def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
         bound_micro = self._bound_of(target)
+        needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
+        if self._most_micro is not None and needed_micro > self._most_micro:
+            raise BudgetExceeded("what the key allows for one request covers no further attempt")
         if self._holds:
-            if bound_micro is None and needs_price(self._holds):
+            if bound_micro is None:
                 # It was there at admission, and is no more.
                 raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
-            needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
             missing_micro = max(0, needed_micro - self._reserved_micro)
         else:
             missing_micro = 0
@@ -198,9 +202,9 @@ class Entry:
     def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
         ordinal = len(self._attempts)
         now_s = self._now_us() / 1e6
-        tier = target.tier_of(self._service_tier)
+        tier = self._tier_of(target)
         price = self._prices.price_of(record.provider, record.model, tier, now_s)
-        self._attempts.append(_Attempt(record, bound_micro, price, now_s, tier))
+        self._attempts.append(_Attempt(record, bound_micro, price, tier, now_s))
         first = self._first
         if ordinal == 0 and _is_of(first, record):
             return  # it is there; when it started is told at its end
@@ -275,11 +279,10 @@ class Entry:
 
     def _closed(self, ordinal: int, attempt: _Attempt, end: GenerationEnd) -> ClosedAttempt:
         record, price = attempt.record, attempt.price
-        if record.is_winner and end.service_tier not in ("", attempt.tier):
+        told = end.service_tier if record.is_winner else ""
+        if told not in ("", attempt.tier) and (attempt.tier, told) != (FAST, STANDARD):
             # Which tier it was is the provider's to say: it was asked for any, or had no room.
-            price = self._prices.price_of(
-                record.provider, record.model, end.service_tier, attempt.began_s
-            )
+            price = self._prices.price_of(record.provider, record.model, told, attempt.began_s)
             attempt = attempt._replace(price=price)
         usage = end.usage if record.is_winner else None
         state, cost_micro, upper_micro = _cost(attempt, usage, end)
@@ -322,7 +325,7 @@ def _cost(
     attempt: _Attempt, usage: Usage | None, end: GenerationEnd
 ) -> tuple[str, int | None, int | None]:
     """State, likely cost and the most it can be."""
-    record, bound_micro, price = attempt[:3]
+    record, bound_micro, price, _, _ = attempt
     if record.is_free and not record.is_winner:
         return "free", 0, 0
     if price is None:

@@ -103,12 +103,20 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
 def _check_other_models(view: KeyView, request: GenerateRequest) -> None:
     """
     Raises:
-        PermissionDenied: the provider might ask another model than the one that was allowed, and
-            that the cost was told of.
+        PermissionDenied: as `check_other_models`.
     """
     scopes = view.scopes
     if scopes.is_for_every_model and scopes.max_cost_micro is None and not view.budgets:
         return
+    check_other_models(request)
+
+
+def check_other_models(request: GenerateRequest) -> None:
+    """
+    Raises:
+        PermissionDenied: the provider might ask another model than the one that was allowed, and
+            that the cost was told of.
+    """
     for body in (request.extra, *request.native.values()):
         for name in _OTHER_MODELS:
             if name in body:

@@ -21,6 +21,9 @@ from relay.governance.published_prices import (
 )
 from relay.governance.sheet_price import Rates, SheetPrice
 
+FAST: Final = "fast"
+STANDARD: Final = "standard"
+"""What Anthropic calls the tier of every answer, fast ones too: those are asked for by a speed."""
 _MOST_HELD: Final = 4096
 """Clients may ask for any model of a provider by its name."""
 _MOST_NAME_CHARS: Final = 255

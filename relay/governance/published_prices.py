@@ -82,8 +82,14 @@ def published(provider: str, model: str, service_tier: str, now_s: float) -> Pub
     # As the data's own reader does: the tiers of a model that another provider's list lent are
     # those of that provider.
     is_own = any(info is one for one in owner.models)
-    context = {"service_tier": service_tier} if service_tier and is_own else None
+    context = _context(service_tier) if service_tier and is_own else None
     return Published(_read(info.get_prices(when, context)), now_s, _changes_s(info, when))
+
+
+def _context(service_tier: str) -> dict[str, Any]:
+    """The tier in the data's words: Anthropic's fast answers are a speed there."""
+    context = {"service_tier": service_tier}
+    return {**context, "speed": "fast"} if service_tier == "fast" else context
 
 
 def _find(provider: str, model: str) -> tuple[Provider, ModelInfo] | None:

@@ -3,11 +3,13 @@ Redis; theirs to every worker."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from relay.hints.redis_bus import RedisBus
 from relay.instance import instance_id
 from relay.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from relay.hints.redis_bus import RedisBus
 
 
 class HintHub:
@@ -20,6 +22,9 @@ class HintHub:
         """
         self._redis: RedisBus | None = None
         if redis_url is not None:
+            # Here: relays without Redis are spared its client's imports.
+            from relay.hints.redis_bus import RedisBus
+
             self._redis = RedisBus(redis_url, instance_id(), supervisor.hint)
             supervisor.on_hint = self._out
 

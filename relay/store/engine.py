@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -28,43 +26,60 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from relay.store.base import StoreUnavailable
 from relay.store.postgres_address import for_sqlalchemy
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
-from relay.store.sqlite_file import BUSY_S, DamagedFile, is_damage, prepare, require_sound
+from relay.store.sqlite_file import (
+    BUSY_S,
+    DamagedFile,
+    Durability,
+    is_damage,
+    look_into,
+    prepare,
+    require_sound,
+)
 
 CONNECT_S: Final = 5
 MIGRATE_WAIT_S: Final = 60
 """How long a migration of another worker is waited for."""
 
 _WRITES: Final = "relay_writes"
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
 _STOP_WRITERS: Final = "LOCK TABLE budget_periods, generations, attempts, instances"
 """In the order of `postgres_functions`: relays of the old version go on writing until here, and one
 that held a row of the one table while it wants the other would be a deadlock."""
 _MIGRATION_LOCK: Final = 0x7274_7265_6C61_79  # "rtrelay"; PostgreSQL's advisory locks are numbers
 
 
-def engine_for(url: str, *, pool_size: int = 5) -> Engine:
+def engine_for(url: str, *, pool_size: int = 5, durability: Durability = "process") -> Engine:
     """An engine of `sqlite:///FILE` or `postgresql://...`; it connects when it is first asked.
 
     Every SQLite connection keeps the rules of `relay.store.sqlite_file`, foreign keys included.
+
+    Args:
+        durability: what a commit is safe against, on SQLite.
 
     Raises:
         ValueError: neither of them; the message does not quote it.
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={"connect_timeout": CONNECT_S},
         )
+        event.listen(engine, "connect", _made_durable)
+        return engine
     engine = create_engine(
         parsed.set(drivername="sqlite+pysqlite"),
         pool_size=pool_size,
         hide_parameters=True,
         connect_args={"timeout": BUSY_S},
     )
-    event.listen(engine, "connect", _opened)
+    event.listen(engine, "connect", partial(_opened, durability))
     event.listen(engine, "begin", _begun)
     return engine
 
@@ -80,9 +95,15 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _opened(connection: sqlite3.Connection, _: object) -> None:
+def _made_durable(connection: Any, _: object) -> None:
+    """What is acknowledged is on the disk, also where the server's default is otherwise."""
+    connection.execute(_DURABLE)
+    connection.commit()
+
+
+def _opened(durability: Durability, connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # `_begun` says BEGIN, so that it can be the right one
-    prepare(connection)
+    prepare(connection, durability)
 
 
 def _begun(connection: Connection) -> None:
@@ -205,6 +226,11 @@ def migrate(engine: Engine) -> bool:
 
 
 def _upgrade(connection: Connection, to: str) -> None:
+    # Here: most starts find tables that are as they should be, and need none of it.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
@@ -214,6 +240,41 @@ def _upgrade(connection: Connection, to: str) -> None:
 
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
+
+
+_BEFORE_REVISIONS: Final = {"learned"}
+"""Of ours, in files that are older than our revisions."""
+
+
+def require_ours(path: Path) -> None:
+    """See that an SQLite file is ours or empty, before anything of it is changed, were it only its
+    journal's mode.
+
+    Raises:
+        SchemaError: it is another program's, or of a later era.
+        DamagedFile, StoreUnavailable: it cannot be read.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with closing(look_into(path)) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = sorted({name for (name,) in rows if not name.startswith("sqlite_")})
+            found = None
+            if "alembic_version" in tables:
+                found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise DamagedFile(path, str(error)) from None
+        raise StoreUnavailable(f"{path.name}: {error}") from error
+    if found is not None:
+        if standing(found[0]) is Standing.FOREIGN:
+            require_usable(found[0])
+    elif others := [name for name in tables if name not in {*_BEFORE_REVISIONS, "alembic_version"}]:
+        raise SchemaError(
+            f"{path.name} has tables of another program ({', '.join(others[:3])}) and none of the"
+            " relay's; name a file of its own in store.url"
+        )
 
 
 def make_ready(url: str, migrations: Literal["auto", "never"] = "auto") -> None:
@@ -226,7 +287,11 @@ def make_ready(url: str, migrations: Literal["auto", "never"] = "auto") -> None:
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
-        require_sound(Path(str(parsed.database)))
+        path = Path(str(parsed.database))
+        if not path.parent.is_dir():
+            raise StoreUnavailable(f"store.url: there is no folder {path.parent} for {path.name}")
+        require_sound(path)
+        require_ours(path)
     engine = engine_for(url, pool_size=1)
     try:
         current = standing(revision_of(engine))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from relay.config.limits import LimitsConfig
 from relay.config.store import StoreConfig
 from relay.store.base import LedgerStore
@@ -9,10 +11,12 @@ from relay.store.learned import sqlite_path
 from relay.store.limit_store import LimitStore
 from relay.store.memory_limits import MemoryLimits
 from relay.store.postgres_ledger import PostgresLedger
-from relay.store.redis_limits import RedisBackend
 from relay.store.shared_limits import SharedLimits
 from relay.store.sqlite_ledger import SqliteLedger
 from relay.store.sqlite_limits import SqliteBackend
+
+if TYPE_CHECKING:
+    from relay.store.redis_limits import RedisBackend
 
 
 def open_ledger(config: StoreConfig) -> LedgerStore:
@@ -36,6 +40,9 @@ def open_limits(
     path = sqlite_path(config.url.get_secret_value())
     backend: RedisBackend | SqliteBackend
     if config.redis is not None:
+        # Here: relays without Redis are spared its client's imports.
+        from relay.store.redis_limits import RedisBackend
+
         url = config.redis.get_secret_value()
         backend = RedisBackend(url, instance_id=instance_id, lease_s=lease_s)
     elif is_shared and path is not None:

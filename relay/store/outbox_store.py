@@ -11,11 +11,11 @@ Blocking: called in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Connection, Engine, Row, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.governance.alerts import KIND, Crossing, Message, crossed
@@ -49,10 +49,8 @@ class OutboxStore:
         Raises:
             StoreUnavailable: some of them may be written; the others are found the next time.
         """
-        with reading(self._engine) as connection:
-            rows = connection.execute(_near_a_threshold(now_us)).all()
         found: list[Crossing] = []
-        for row in rows:
+        for row in self._near_thresholds(now_us):
             percents = _percents(row.alert_percents)
             due = crossed(row.settled_micro, row.limit_micro, percents, row.alerted_percent)
             if due:
@@ -60,6 +58,17 @@ class OutboxStore:
                 # taken in the order in which the accounts take them.
                 found += self._take(row, due, now_us, payload)
         return found
+
+    def _near_thresholds(self, now_us: int) -> Iterator[Row[Any]]:
+        """Page by page: of thousands that are near one, no few may hide the others."""
+        after = ("", -1)
+        while True:
+            with reading(self._engine) as connection:
+                rows = connection.execute(_near_a_threshold(now_us, *after)).all()
+            yield from rows
+            if len(rows) < MOST_AT_ONCE:
+                return
+            after = (rows[-1].id, rows[-1].period_start_s)
 
     def _take(
         self,
@@ -164,8 +173,9 @@ class OutboxStore:
         return deleted.rowcount
 
 
-def _near_a_threshold(now_us: int) -> Any:
-    """Counters of budgets that have thresholds, as far as they may have come to a new one."""
+def _near_a_threshold(now_us: int, after_id: str, after_start_s: int) -> Any:
+    """Counters of budgets that have thresholds, as far as they may have come to a new one; a page
+    of them."""
     budgets, periods = schema.budgets.c, schema.budget_periods.c
     since_s = now_us // 1_000_000 - LOOK_BACK_S
     # Divided before it is multiplied, so that no limit is too large for 64 bits.
@@ -193,7 +203,9 @@ def _near_a_threshold(now_us: int) -> Any:
             periods.settled_micro > 0,
             periods.settled_micro >= next_micro,
             (periods.period_start_s >= since_s) | (periods.period_start_s == 0),
+            tuple_(budgets.id, periods.period_start_s) > tuple_(after_id, after_start_s),
         )
+        .order_by(budgets.id, periods.period_start_s)
         .limit(MOST_AT_ONCE)
     )
 

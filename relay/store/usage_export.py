@@ -81,18 +81,22 @@ _ATTEMPT: Final[dict[str, Kind]] = {
     "cost_micro": _INTEGER,
     "cost_usd": _DECIMAL,
     "upper_micro": _INTEGER,
+    "phases": _TEXT,
 }
 GENERATION_COLUMNS: Final[Mapping[str, Kind]] = {
     **{("generation_id" if name == "id" else name): kind for name, kind in _GENERATION.items()},
     "attempts": _TEXT,
+    "phases": _TEXT,
 }
-"""Of an export of generations: name and kind. Tags, labels and attempts are JSON."""
+"""Of an export of generations: name and kind. Tags, labels, attempts and phases (the timeline,
+microseconds by phase) are JSON."""
 ATTEMPT_COLUMNS: Final[Mapping[str, Kind]] = {
     **{
         ("generation_id" if name == "id" else f"generation_{name}"): kind
         for name, kind in _GENERATION.items()
     },
     **_ATTEMPT,
+    "generation_phases": _TEXT,
 }
 """Of an export of attempts."""
 _USD: Final = {"settled_usd": "settled_micro", "cost_usd": "cost_micro"}
@@ -146,7 +150,7 @@ def _owners(
 ) -> list[dict[str, Any]]:
     of = generations.c
     query = (
-        select(*(of[name] for name in _GENERATION if name not in _USD))
+        select(*(of[name] for name in _GENERATION if name not in _USD), of.phases)
         .where(*generation_conditions(connection, selection))
         .order_by(of.admitted_at_us, of.id)
         .limit(page_rows)
@@ -183,7 +187,13 @@ def _rows(
         mine = found.get(owner_id, [])
         shown = _shown(owner, _GENERATION)
         if shape == "generations":
-            yield {"generation_id": shown.pop("id"), **shown, "attempts": mine}
+            whole = [nested(one) for one in mine]
+            yield {
+                "generation_id": shown.pop("id"),
+                **shown,
+                "attempts": whole,
+                "phases": owner["phases"],
+            }
             continue
         if not mine and not wanted:
             mine = [dict.fromkeys(_ATTEMPT)]
@@ -192,7 +202,7 @@ def _rows(
             for name, value in shown.items()
         }
         for one in mine:
-            yield above | one
+            yield above | one | {"generation_phases": owner["phases"]}
 
 
 _KEPT: Final = tuple(name for name in _ATTEMPT if name not in _USD)
@@ -219,10 +229,20 @@ def usd(micro: int | None) -> str | None:
     return f"{'-' if micro < 0 else ''}{whole}.{part:06d}"
 
 
+_JSON: Final = (
+    "tags",
+    "labels",
+    "phases",
+    "generation_tags",
+    "generation_labels",
+    "generation_phases",
+)
+
+
 def nested(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row whose JSON is a part of it, not a text: for JSON lines."""
     found = dict(row)
-    for name in ("tags", "labels", "generation_tags", "generation_labels"):
+    for name in _JSON:
         text = found.get(name)
         if isinstance(text, str):
             try:

@@ -1,5 +1,5 @@
 """A real PostgreSQL, started when a test first asks for it."""
 
-from tests.fakes.servers import postgres_cluster, postgres_server, postgres_url
+from tests.fakes.servers import postgres_cluster, postgres_pool, postgres_server, postgres_url
 
-__all__ = ["postgres_cluster", "postgres_server", "postgres_url"]
+__all__ = ["postgres_cluster", "postgres_pool", "postgres_server", "postgres_url"]

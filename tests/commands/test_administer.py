@@ -59,6 +59,13 @@ def test_budgets_in_dollars(config: Path) -> None:
     assert (row["id"], row["limit_micro"], row["period"]) == (budget_id, 12_340_000, "month")
     good(config, "budgets", "set", budget_id, "--usd", "0.000001")
     assert "$0.000001" in good(config, "budgets", "list")
+    good(config, "budgets", "set", budget_id, "--soft", "--alert", "50", "--alert", "90")
+    (row,) = json.loads(good(config, "budgets", "list", "--json"))
+    assert (row["limit_micro"], row["is_hard"], row["alert_percents"]) == (1, 0, [50, 90])
+    good(config, "budgets", "set", budget_id, "--hard", "--no-alerts")
+    (row,) = json.loads(good(config, "budgets", "list", "--json"))
+    assert (row["limit_micro"], row["is_hard"], row["alert_percents"]) == (1, 1, [])
+    assert "name what to change" in run(config, "budgets", "set", budget_id).stderr
     good(config, "budgets", "create", "--tag", "trial", "--usd", "5", "--soft")
 
 
@@ -125,3 +132,21 @@ def test_a_name_is_shown_as_it_is(config: Path) -> None:
     good(config, "keys", "create", "--team", "voice", "--create", "--name", "k", "--quiet")
     good(config, "keys", "change", "k", scopes)
     assert "[/z]" in good(config, "keys", "list")
+
+
+def test_limits_are_set_as_a_whole(config: Path) -> None:
+    def limits(group: str) -> object:
+        (row,) = json.loads(good(config, group, "list", "--json"))
+        return row["limits"]
+
+    good(config, "orgs", "create", "acme", "--rpm", "60", "--input-tpm", "1000")
+    assert limits("orgs") == {"rpm": 60, "input_tpm": 1000}
+    good(config, "orgs", "limit", "acme", "--output-tpm", "7", "--generations", "8")
+    assert limits("orgs") == {"output_tpm": 7, "generations": 8}
+    good(config, "teams", "create", "voice", "--org", "acme", "--sessions", "3")
+    assert limits("teams") == {"sessions": 3}
+    good(config, "teams", "limit", "voice")
+    assert limits("teams") in (None, {})
+    good(config, "keys", "create", "--team", "voice", "--rpm", "5", "--quiet")
+    assert limits("keys") == {"rpm": 5}
+    assert "--rpm" in run(config, "orgs", "limit", "acme", "--rpm", "0").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from relay.commands import chat
 from relay.commands.client_tls import ClientTls
 from tests.fakes.command import CTRL_C, CTRL_D, Terminal, relay_command
 from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, in_turn, stream_chunks
+from tests.fakes.keyed_relay import keyed_relay
 from tests.fakes.relay_under_test import (
     RelayUnderTest,
     answer_chunks,
@@ -221,3 +223,37 @@ async def test_relay_that_is_not_trusted_is_told(
 async def test_wrong_options_are_named(tls: ClientTls, said: str) -> None:
     with pytest.raises(chat.ChatError, match=said):
         await chat.chat(Console(), "127.0.0.1:1", "fast", "x", with_timeline=False, tls=tls)
+
+
+# --- keys -----------------------------------------------------------------------------------
+
+
+async def test_key_comes_from_the_environment(upstream: H2Server, tmp_path: Path) -> None:
+    document = {
+        "providers": {"lab": provider(upstream.url, http="h2")},
+        "models": {"fast": {"candidates": [{"provider": "lab", "model": "m"}]}},
+    }
+    screen = io.StringIO()
+    async with keyed_relay(tmp_path, document) as running:
+        address = f"127.0.0.1:{running.relay.worker.grpc_port}"
+        key = await running.key()
+        with pytest.raises(chat.ChatError, match=r"^a key is needed.*RTRELAY_KEY"):
+            await chat.chat(
+                Console(), address, "fast", "Hello", with_timeline=False, environment={}
+            )
+        status = await chat.chat(
+            *(Console(file=screen), address, "fast", "Hello"),
+            with_timeline=False,
+            environment={"RTRELAY_KEY": f"{key}\n"},
+        )
+    assert (status, screen.getvalue()) == (0, "One moment.\n")
+
+
+async def test_key_that_cannot_be_sent_is_told_and_not_shown() -> None:
+    with pytest.raises(chat.ChatError, match=r"^RTRELAY_KEY: it has characters") as caught:
+        await chat.chat(
+            *(Console(), "127.0.0.1:1", "fast", "x"),
+            with_timeline=False,
+            environment={"RTRELAY_KEY": "rtk_se\ncret"},
+        )
+    assert "cret" not in str(caught.value)

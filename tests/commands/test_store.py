@@ -378,3 +378,38 @@ def test_no_command_has_a_password(url: str) -> None:
     for command in (dump_command(make_url(url), Path("x")), restore_command(make_url(url), Path())):
         assert SECRET not in " ".join(command)
         assert any("db.test/accounts" in word for word in command)
+
+
+# --- the audit log --------------------------------------------------------------------------------
+
+
+def test_what_is_done_to_the_store_is_audited(config: Path, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("0123456789abcdefghijklmnopqrstuvwxyz")
+    with config.open("a") as opened_:
+        opened_.write("audit: {key: '${file:key}', anchor: null}\n")
+    assert asked("migrate", config=config).exit_code == 0
+    filled(file, "one")
+    assert asked("backup", tmp_path / "copy", config=config).exit_code == 0
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE budget_periods SET settled_micro = 1")
+    assert asked("check", "--repair", config=config).exit_code == 0
+    told = "SELECT action, actor LIKE 'cli:%', detail LIKE '%copy%' FROM audit ORDER BY seq"
+    before = [("store.migrated", 1, 0), ("store.copied", 1, 1)]
+    assert rows(file, told) == [*before, ("store.repaired", 1, 0)]
+    assert asked("restore", tmp_path / "copy", "--force", config=config).exit_code == 0
+    assert rows(file, told) == [*before, ("store.restored", 1, 1)]
+
+
+def test_a_store_whose_log_cannot_be_written_is_saved_all_the_same(
+    config: Path, file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("0123456789abcdefghijklmnopqrstuvwxyz")
+    with config.open("a") as opened_:
+        opened_.write("audit: {key: '${file:key}', anchor: null}\n")
+    filled(file, "one")
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DROP TABLE audit_head")
+    saved = asked("backup", tmp_path / "copy", config=config)
+    assert saved.exit_code == 0
+    assert "not in the audit log" in saved.stderr
+    assert (tmp_path / "copy").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, text
 from typer.testing import CliRunner, Result
 
 from relay.cli import app
@@ -86,13 +86,15 @@ def test_summary(config: Path) -> None:
     assert json.loads(by_name)["total"]["cost_micro"] == 70
 
 
-@pytest.mark.usefixtures("engine")
-def test_export(config: Path, tmp_path: Path) -> None:
+def test_export(config: Path, engine: Engine, tmp_path: Path) -> None:
     ran = run(config, "export", "--since", "30d")
     rows = list(csv.DictReader(io.StringIO(ran.stdout)))
     assert [row["cost_micro"] for row in rows] == ["70", "70", "30"]
     assert "'=1+1" in ran.stdout
     assert "3 rows" in ran.stderr
+    (told,) = actions(engine)
+    assert told.startswith("usage.exported ")
+    assert json.loads(told.partition(" ")[2])["format"] == "csv"
     target = tmp_path / "usage.parquet"
     run(config, "export", "--format", "parquet", "--rows", "generations", "-o", str(target))
     assert target.read_bytes()[:4] == b"PAR1"
@@ -102,6 +104,19 @@ def test_export(config: Path, tmp_path: Path) -> None:
     run(config, "export", "--rows", "sessions", status=1)
     run(config, "export", "--format", "xlsx", "-o", str(tmp_path / "x"), status=1)
     assert not (tmp_path / "x").exists()
+    assert len(actions(engine)) == 2, "what did not come about is not told"
+    run(config, "export", "--database", str(config.parent / "relay.db"))
+    assert len(actions(engine)) == 2, "a copy is somebody's own"
+
+
+def test_nothing_is_exported_that_cannot_be_audited(
+    config: Path, engine: Engine, tmp_path: Path
+) -> None:
+    with writing(engine) as connection:
+        connection.execute(text("DROP TABLE audit_head"))
+    target = tmp_path / "usage.csv"
+    assert "relay: " in run(config, "export", "-o", str(target), status=1).stderr
+    assert target.read_bytes() == b""
 
 
 def invoice(tmp_path: Path, *lines: str) -> str:

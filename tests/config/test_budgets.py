@@ -118,3 +118,10 @@ def test_budgets_are_kept_in_a_store(given: dict[str, Any]) -> None:
 
 def test_schema_names_the_fields() -> None:
     assert "budgets" in json_schema()["properties"]
+
+
+def test_a_reload_takes_up_all_but_the_lease() -> None:
+    before = parse({"store": STORE, "budgets": {"default_max_tokens": 100}})
+    after = parse({"store": STORE, "budgets": {"lease_s": 60, "unset_max_tokens": "refuse"}})
+    assert before.needing_restart(after) == ["budgets.lease_s"]
+    assert parse({"store": STORE}).needing_restart(before) == []

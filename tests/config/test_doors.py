@@ -176,6 +176,11 @@ def test_the_location_global_is_the_zone_global(door: str) -> None:
     assert row(door, project="p", region="eu", data_zone="eu").zone_at(door) == "eu"
 
 
+def test_a_door_without_a_location_is_global() -> None:
+    assert row("vertex_express").zone_at("vertex_express") == "global"
+    assert row("vertex_express", data_zone="eu").zone_at("vertex_express") == "global"
+
+
 @pytest.mark.parametrize("zone", ["", "EU", "e u", "-eu", 5, ["eu"]])
 def test_a_zone_is_a_word(zone: object) -> None:
     assert "providers.p.data_zone" in fault_of("openai", data_zone=zone)

@@ -8,10 +8,12 @@ import pytest
 
 from relay.config import ConfigError, parse
 from relay.config.limits import MAX_LIMIT, CallerLimits, LimitsConfig
+from relay.config_warnings import warnings
 from relay.governance import limits as governed
 
 PROVIDER = {"wire": "openai_chat", "base_url": "http://127.0.0.1:1/v1", "models": ["small"]}
 REST = {
+    "store": {},
     "providers": {"p": PROVIDER},
     "models": {"fast": {"candidates": [{"provider": "p", "model": "m"}]}},
 }
@@ -84,3 +86,15 @@ def test_what_a_reload_takes_up() -> None:
     other = parse({**REST, "limits": {"key": {"rpm": 2}, "lease_s": 30}})
     assert one.needing_restart(other) == ["limits.lease_s"]
     assert parse(REST).needing_restart(one) == []
+
+
+def test_without_accounts_it_would_hold_nothing() -> None:
+    for store in (None, {"ledger": False}):
+        with pytest.raises(ConfigError, match="limits: they are held with the accounts"):
+            parse({**REST, "store": store, "limits": {"key": {"rpm": 1}}})
+
+
+def test_keys_without_accounts_have_no_limits_and_it_is_said() -> None:
+    document = {"store": {"ledger": False}, "auth": {"pepper": "${PEPPER}"}}
+    config = parse(document, {"PEPPER": "pepper-of-the-tests-0123456789abcdef"})
+    assert any(line.startswith("store.ledger is false") for line in warnings(config))

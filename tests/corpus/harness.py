@@ -19,6 +19,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 from unittest import mock
+from zlib import crc32
 
 from relay.codecs.base import Codec
 from relay.codecs.error_text import public_text
@@ -26,6 +27,7 @@ from relay.content import ProviderFailed, StreamEvent
 from relay.errors import Reason, RelayError, StreamTruncated, UpstreamStatus
 from tests.corpus.error_classes import REASONS
 from tests.fakes.collect import Collected, collect, pieces_of, run
+from tests.fakes.properties import IS_FULL
 from tests.fakes.wire_corpus import Case, all_cases, borders
 
 RETRYABLE = frozenset(
@@ -39,8 +41,12 @@ RETRYABLE = frozenset(
 """Reasons after which the same target may be asked again; the corpus calls these retryable, while
 `RelayError.retry` also allows another target after the rest."""
 
-ALL_CUTS_BYTES = 4096
+ALL_CUTS_BYTES = 4096 if IS_FULL else 768
 """Bodies up to this size are cut in two at every offset."""
+MANY_CUTS_BYTES = 4096
+"""Up to this size at every `CUTS_STEP`-th offset, each case beginning at one of its own, and beside
+every border of events; longer ones inside of their characters alone."""
+CUTS_STEP = 7
 
 
 class Ending(enum.Enum):
@@ -159,11 +165,17 @@ class Wire(ABC):
         found = borders(body)
         cuts["event by event"] = _pieces(body, found)
         cuts["in the middle of every border"] = _pieces(body, [at - 1 for at in found if at > 1])
+        inside = case.meta.get("split_inside_multibyte_at", [])
         if len(body) <= ALL_CUTS_BYTES:
             offsets = list(range(1, len(body)))
+        elif len(body) <= MANY_CUTS_BYTES:
+            first = 1 + crc32(case.name.encode()) % CUTS_STEP
+            beside = {at + by for at in found for by in (-2, -1, 0, 1)}
+            every = {*range(first, len(body), CUTS_STEP), *beside, *inside}
+            offsets = sorted(at for at in every if 0 < at < len(body))
         else:
             cuts["seven bytes at a time"] = pieces_of(body, 7)
-            offsets = case.meta.get("split_inside_multibyte_at", [])
+            offsets = inside
         cuts.update((f"at {at}", [body[:at], body[at:]]) for at in offsets)
         for how, pieces in cuts.items():
             reading = self.read(case, pieces)

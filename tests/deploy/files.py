@@ -17,7 +17,10 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CLOSE_S = 10
 """A worker takes no longer to close listeners, accounts and connections once nothing runs."""
 
+STATE = "/var/lib/rtrelay"
+"""The one folder that may be written to."""
 _FOLDERS = ("/run/secrets", "/run/credentials/rtrelay.service")
+STATE_FOLDER = "/var/lib/rtrelay"
 _VALUES = {
     "postgres_url": "postgresql://relay:canary@postgres:5432/relay",
     "redis_url": "redis://:canary@redis:6379/0",
@@ -63,10 +66,12 @@ def configuration(name: str, directory: Path) -> Config:
     for secret in secret_names(name):
         (directory / secret).write_text(_VALUES.get(secret, "canary-of-a-provider"))
     text = (DEPLOY / name).read_text("utf-8")
-    for folder in _FOLDERS:
+    for folder in (*_FOLDERS, STATE_FOLDER):
         text = text.replace(folder, str(directory))
+    state = directory / "state"
+    state.mkdir()
     path = directory / "relay.yaml"
-    path.write_text(text)
+    path.write_text(text.replace(STATE, str(state)))
     return load(path)
 
 

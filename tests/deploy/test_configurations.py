@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import DEPLOY, configuration, documents, drain_s, longest_answer_s
+from tests.deploy.files import (
+    DEPLOY,
+    STATE_FOLDER,
+    configuration,
+    document,
+    documents,
+    drain_s,
+    longest_answer_s,
+)
 
 CONFIGURATIONS = ["relay.yaml", "systemd/relay.yaml"]
 
@@ -18,12 +26,21 @@ def test_it_is_taken(name: str, tmp_path: Path) -> None:
     assert not config.exposed
     assert config.store is not None
     assert config.server.admin.is_loopback
+    assert config.audit is not None
+    assert config.audit.anchor == str(tmp_path / "audit.anchor"), "the rest is read-only"
     assert "canary" not in repr(config)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_longest_answer_may_end_while_it_drains(name: str) -> None:
     assert drain_s(name) >= longest_answer_s(name)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_no_anchor_is_written_beside_it(name: str) -> None:
+    """Its folder, /etc/rtrelay, is read-only to the relay, and there is the default."""
+    anchor = document(name)["audit"]["anchor"]
+    assert anchor is None or anchor.startswith(f"{STATE_FOLDER}/")
 
 
 def test_every_yaml_file_is_yaml() -> None:

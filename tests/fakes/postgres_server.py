@@ -111,7 +111,7 @@ class PostgresServer(ServerProcess):
 
     def execute(self, statement: LiteralString | sql.Composed, database: str = "postgres") -> None:
         """Run one statement as superuser."""
-        with self._connect(database) as connection:
+        with self.connect(database) as connection:
             connection.execute(statement)
 
     def create_role(self) -> None:
@@ -135,7 +135,8 @@ class PostgresServer(ServerProcess):
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _connect(self, database: str) -> psycopg.Connection:
+    def connect(self, database: str) -> psycopg.Connection:
+        """As superuser, each statement for itself; to be used in `with`, which closes it."""
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
@@ -148,7 +149,7 @@ class PostgresServer(ServerProcess):
 
     def _answers(self) -> bool:
         try:
-            self._connect("postgres").close()
+            self.connect("postgres").close()
         except psycopg.OperationalError:
             return False
         return True

@@ -228,3 +228,21 @@ async def test_stopping_at_any_moment_leaves_it_in_the_outbox(engine: Engine, tu
     await later.round()
     assert receiver.got == ["50"]
     await later.aclose()
+
+
+async def test_another_address_hears_of_what_waits_and_of_what_comes(engine: Engine) -> None:
+    spend(engine, "b", 600)
+    first, second, clock = Receiver(), Receiver(), Clock()
+    first.refuses = "status 503"
+    alerts = task(engine, first, clock)
+    assert await alerts.round() == 0
+    alerts.take(second, AlertSettings(give_up_s=3600))
+    clock.now_s += FIRST_PAUSE_S
+    assert await alerts.round() == 1
+    spend(engine, "b", 900)
+    assert await alerts.round() == 1
+    assert (first.got, second.got) == ([], ["50", "80"])
+    alerts.take(None)
+    await alerts.aclose()
+    assert first.is_closed
+    assert second.is_closed

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.governance.budget_scopes import BudgetRow, HoldMemo, holds, needs_price
+from relay.governance.budget_scopes import BudgetRow, HoldMemo, has_hard, holds
 from relay.store.base import Hold
 from tests.fakes.properties import examples
 
@@ -48,10 +48,10 @@ def test_archived_ones_are_left_out_and_double_ones_count_once() -> None:
     ]
 
 
-def test_soft_budgets_need_no_price() -> None:
-    assert not needs_price(holds([budget("a", is_hard=False)], NOW_US))
-    assert needs_price(holds([budget("a", is_hard=False), budget("b")], NOW_US))
-    assert not needs_price(())
+def test_soft_budgets_stop_nothing() -> None:
+    assert not has_hard(holds([budget("a", is_hard=False)], NOW_US))
+    assert has_hard(holds([budget("a", is_hard=False), budget("b")], NOW_US))
+    assert not has_hard(())
 
 
 @examples(50)

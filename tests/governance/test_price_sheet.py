@@ -73,12 +73,14 @@ def _theirs(known: Known, tokens: Tokens, now_s: float, service_tier: str) -> in
         input_video_tokens=tokens.video_input,
         output_video_tokens=tokens.video_output,
     )
+    # What Claude's fast answers are called.
+    context = {"service_tier": service_tier, "speed": service_tier}
     priced = genai_prices.calc_price(
         usage,
         known.model,
         provider_id=PROVIDER_IDS[known.provider],
         genai_request_timestamp=datetime.fromtimestamp(now_s, UTC),
-        price_context={"service_tier": service_tier} if service_tier else None,
+        price_context=context if service_tier else None,
     )
     return int((priced.total_price * 1_000_000).to_integral_value(ROUND_HALF_UP))
 

@@ -178,7 +178,7 @@ async def test_a_session_is_booked_by_generation(accounts: Accounts) -> None:
     assert booked == [{"key_id": key_id, "surface": "converse", "state": "settled"}] * 2
 
 
-async def test_hard_budget_stops_exactly(accounts: Accounts) -> None:
+async def test_hard_budget_stops_exactly(accounts: Accounts, upstream: H2Server) -> None:
     rows = accounts.rows
     team_id = rows.team(rows.organisation())
     budget_id = rows.budget("team", team_id, 10_000)  # before the key: whoever knows that knows it
@@ -190,6 +190,7 @@ async def test_hard_budget_stops_exactly(accounts: Accounts) -> None:
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "budget_exceeded"
     assert refused.headers["x-should-retry"] == "false"
+    assert len(upstream.requests(CHAT)) == statuses.count(200), "what is refused asks nobody"
     (period,) = accounts.ask("SELECT * FROM budget_periods")
     assert period["budget_id"] == budget_id
     assert period["reserved_micro"] == 0

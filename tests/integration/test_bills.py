@@ -90,6 +90,7 @@ async def shop(folder: Path, **document: Any) -> AsyncIterator[Shop]:
             "lab": provider(server.url, prices=PRICES, passthrough=True),
             "openai": provider(server.url),
             "openai-fast": provider(server.url, door="openai", service_tier="priority"),
+            "anthropic": provider(server.url, wire="anthropic_messages", base_url=server.url),
             "claude": provider(
                 server.url, wire="anthropic_messages", base_url=server.url, prices=PRICES
             ),
@@ -153,21 +154,22 @@ async def test_an_answer_that_is_left_costs_what_has_come_of_it(tmp_path: Path) 
     assert (attempt["state"], attempt["cost_micro"]) == ("estimated", 5010)
 
 
-@pytest.mark.parametrize("is_hard", [False, True])
-async def test_without_a_price_it_runs_as_long_as_nothing_must_stop(
-    tmp_path: Path, is_hard: bool
-) -> None:
+@pytest.mark.parametrize("budget", ["none", "soft", "hard"])
+async def test_without_a_price_it_runs_where_nothing_counts_it(tmp_path: Path, budget: str) -> None:
     async with shop(tmp_path) as there:
         there.server.routes[CHAT] = says(*GREETING)
-        there.rows.budget("team", there.team_id, 1_000_000, is_hard=int(is_hard))
+        if budget != "none":
+            there.rows.budget("team", there.team_id, 1_000_000, is_hard=int(budget == "hard"))
         key = await there.key()
         answer = await there.relay.chat(chat_body("lab/of-no-price"), **key)
-        assert answer.status_code == (400 if is_hard else 200), answer.text
-        if is_hard:
-            assert "has no price" in answer.text
-        else:
+        if budget == "none":
+            assert answer.status_code == 200, answer.text
             attempt = await there.attempt()
             assert (attempt["state"], attempt["cost_micro"]) == ("unpriced", None)
+        else:
+            assert answer.status_code == 400, answer.text
+            assert "has no price" in answer.text
+            assert CHAT not in {one.path for one in there.server.exchanges}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,31 @@ async def test_the_tier_of_a_row_is_sent_and_booked(
         assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
 
 
+@pytest.mark.parametrize(
+    ("speed", "cost_micro"), [("fast", 10 * 10 + 7 * 50), ("", 10 * 5 + 7 * 25)]
+)
+async def test_a_fast_answer_of_claude_costs_more(
+    tmp_path: Path, speed: str, cost_micro: int
+) -> None:
+    async with shop(tmp_path) as there:
+        counts = {"input_tokens": 10, "output_tokens": 7, "service_tier": "standard"}
+        said = (
+            wire.start(**counts),
+            wire.text(0, "hi"),
+            wire.ending("end_turn", counts),
+            wire.STOP,
+        )
+        there.server.routes[MESSAGES] = says(*said)
+        there.rows.budget("team", there.team_id, 1_000_000)
+        key = await there.key()
+        more = {"speed": speed} if speed else {}
+        body = {**chat_body("anthropic/claude-opus-4-8"), "max_tokens": 100, **more}
+        answer = await there.relay.http.post(MESSAGES, json=body, headers=key)
+        assert answer.status_code == 200, answer.text
+        attempt = await there.attempt()
+        assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
+
+
 @pytest.mark.parametrize("name", ["n", "max_completion_tokens", "max_tokens", "service_tier"])
 async def test_further_fields_do_not_say_otherwise(tmp_path: Path, name: str) -> None:
     """They would be sent to the provider, and no scope or budget had seen them."""
@@ -219,7 +246,7 @@ async def test_further_fields_do_not_say_otherwise(tmp_path: Path, name: str) ->
             await call.send(start=start("g1", "lab/m1", prompt=asked))
             ended = await call.ended("g1")
         assert ended.end is not None
-        assert f"extra_json: {name} has a field of its own" in ended.end.error.message
+        assert f"extra_json.{name} has a field of its own" in ended.end.error.message
         assert not there.bodies()
 
 
@@ -235,15 +262,16 @@ async def test_what_other_hosts_go_by_is_put_aside(tmp_path: Path, more: dict[st
         assert answer.json()["error"]["code"] == "budget_exceeded"
 
 
-async def test_other_models_are_not_asked_for_beside(tmp_path: Path) -> None:
+async def test_under_a_tag_s_budget_no_other_models_are_named(tmp_path: Path) -> None:
     async with shop(tmp_path) as there:
         there.server.routes[CHAT] = says(*GREETING)
-        key = await there.key(scopes={"models": ["lab/m1"]})
-        body = chat_body("lab/m1", models=["dear/model"], metadata={"a": "b"})
+        there.rows.budget("tag", "voice", 1_000_000)
+        key = await there.key(tags=["voice"])
+        body = chat_body("lab/m1")
         assert (await there.relay.chat(body, **key)).status_code == 200
-        (sent,) = there.bodies()
-        assert "models" not in sent
-        assert sent["metadata"] == {"a": "b"}
+        answer = await there.relay.chat({**body, "models": ["dear/model"]}, **key)
+        assert answer.status_code == 403, answer.text
+        assert len(there.bodies()) == 1
 
 
 async def test_a_tag_s_budget_holds_for_what_is_handed_through(tmp_path: Path) -> None:
@@ -326,3 +354,29 @@ async def test_counts_that_cannot_be(
         attempt = await there.attempt()
         assert (attempt["prompt_tokens"], attempt["output_tokens"]) == tokens
         assert (attempt["state"], attempt["cost_micro"]) == (state, tokens[0] + 10 * tokens[1])
+
+
+@pytest.mark.parametrize(("most_micro", "attempts"), [(1500, 1), (4000, 2)])
+async def test_a_failover_keeps_to_what_a_key_allows_for_a_request(
+    tmp_path: Path, most_micro: int, attempts: int
+) -> None:
+    async with shop(
+        tmp_path,
+        models={
+            "fast": {
+                "candidates": [{"provider": "lab", "model": "m1"}],
+                "fallbacks": [{"provider": "claude", "model": "m1"}],
+            }
+        },
+    ) as there:
+
+        async def breaks(exchange: Exchange) -> None:
+            """May have cost something."""
+            await exchange.head(200, ("content-type", "text/event-stream"))
+            exchange.connection.abort()
+
+        there.server.routes[CHAT] = there.server.routes[MESSAGES] = breaks
+        key = await there.key(scopes={"max_cost_micro": most_micro})
+        answer = await there.relay.chat(chat_body(max_tokens=16), **key)
+        assert answer.status_code >= 500
+        assert len(there.bodies()) == attempts

@@ -31,9 +31,9 @@ from tests.fakes.metered_lab import CHAT, TEXT_BYTES, MeteredLab, ask
 from tests.fakes.relay_fleet import relay_fleet
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import chat_body, eventually
-from tests.fakes.servers import postgres_cluster, postgres_server, postgres_url
+from tests.fakes.servers import postgres_cluster, postgres_pool, postgres_server, postgres_url
 
-__all__ = ["postgres_cluster", "postgres_server", "postgres_url"]
+__all__ = ["postgres_cluster", "postgres_pool", "postgres_server", "postgres_url"]
 
 pytestmark = [pytest.mark.sockets, pytest.mark.timeout(300)]
 

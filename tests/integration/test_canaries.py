@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,11 @@ import pytest
 import yaml
 from rtrelay.v1 import GenerateRequest, GenerateResponse
 from typer.testing import CliRunner
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request, Response
 
 from relay.cli import app as cli
 from relay.governance import token_text
@@ -32,7 +37,7 @@ from relay.store.engine import make_ready
 from tests.fakes.books import Books
 from tests.fakes.canaries import Canaries
 from tests.fakes.command import relay_command
-from tests.fakes.converse_client import GENERATE, start
+from tests.fakes.converse_client import GENERATE, Conversation, prompt, start
 from tests.fakes.directory_rows import Rows
 from tests.fakes.h1_server import Exchange, H1Server
 from tests.fakes.metered_lab import CHAT, MeteredLab, ask
@@ -40,10 +45,12 @@ from tests.fakes.postgres_server import PASSWORD as POSTGRES_PASSWORD
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.redis_server import PASSWORD as REDIS_PASSWORD
 from tests.fakes.redis_server import RedisServer
+from tests.fakes.relay_fleet import shared
 from tests.fakes.relay_process import RelayProcess
 from tests.fakes.relay_under_test import chat_body, provider
 from tests.fakes.servers import own_postgres, own_postgres_url, own_redis, postgres_cluster
 from tests.fakes.tls_files import TlsFiles
+from tests.fakes.websocket_provider import WebSocketProvider
 
 __all__ = ["own_postgres", "own_postgres_url", "own_redis", "postgres_cluster"]
 
@@ -108,13 +115,12 @@ class Scene:
             self.canaries.search("a process's arguments", line)
 
     async def watch(self) -> None:
-        """Look at the arguments of all processes, until cancelled."""
-        own = os.getpid()
+        """Look at the arguments of all processes that are started, until cancelled."""
+        before = _processes()
         while True:
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                if path.parent.name != str(own):
-                    with contextlib.suppress(OSError):
-                        self.commands.add(path.read_bytes())
+            for pid in _processes() - before:
+                with contextlib.suppress(OSError):
+                    self.commands.add(Path(f"/proc/{pid}/cmdline").read_bytes())
             await asyncio.sleep(0.05)
 
     async def command(self, *words: str, tells: bool = True) -> str:
@@ -135,6 +141,10 @@ class Scene:
         """Run one as a process, whose arguments can be seen."""
         ran = await relay_command(*words)
         self.tell(f"relay {words[:2]}", ran.output + ran.errors)
+
+
+def _processes() -> set[str]:
+    return {name for name in os.listdir("/proc") if name.isdecimal()}
 
 
 async def echoing(exchange: Exchange) -> None:
@@ -162,6 +172,25 @@ async def echoing_in_a_stream(exchange: Exchange) -> None:
     await exchange.chunk(b"")
 
 
+async def refusing(connection: ServerConnection, request: Request) -> Response | None:
+    """A handshake at `/refused`, telling everything that was sent."""
+    if "refused" not in request.path:
+        return None
+    sent = list(request.headers.raw_items())
+    body = f'{{"error": "{request.path} {sent}"}}'.encode()
+    told = [(f"x-echo-{name}", value) for name, value in sent]
+    headers = Headers([*told, ("content-length", str(len(body)))])
+    return Response(401, "Unauthorized", headers, body)
+
+
+async def echoing_in_messages(connection: ServerConnection) -> None:
+    """An error with everything that it was sent; then the same as the reason to end."""
+    assert connection.request is not None
+    sent = dict(connection.request.headers.raw_items())
+    await connection.send(orjson.dumps({"type": "error", "error": {"message": sent}}).decode())
+    await connection.close(1008, sent["Authorization"][:120])
+
+
 @contextlib.asynccontextmanager
 async def played(
     folder: Path,
@@ -169,13 +198,20 @@ async def played(
     redis: str | None,
     monkeypatch: pytest.MonkeyPatch,
     outage: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
+    *,
+    workers: int = 0,
 ) -> AsyncIterator[Scene]:
-    """Everything that may happen to a relay; it is over when the block begins."""
+    """Everything that may happen to a relay; it is over when the block begins.
+
+    Args:
+        workers: of a supervisor; 0 for the only one, which has bugs.
+    """
     scene = Scene(folder, url, redis)
     secret = partial(scene.secret, monkeypatch)
     watching = asyncio.create_task(scene.watch())
     try:
-        async with H1Server() as server, H1Server() as echo:
+        async with H1Server() as server, H1Server() as echo, WebSocketProvider() as sockets:
+            sockets.refuse, sockets.script = refusing, echoing_in_messages
             lab = MeteredLab(server)
             echo.default = echoing
             echo.routes["/s" + CHAT] = echoing_in_a_stream
@@ -211,6 +247,11 @@ async def played(
                         **row,
                         "api_key": secret("STREAM_KEY"),
                     },
+                    "sockets": {
+                        **provider(sockets.url, passthrough=True, warm_connections=0),
+                        **row,
+                        "api_key": secret("SOCKET_KEY"),
+                    },
                     "proxied": {
                         **provider("https://provider.test", warm_connections=0),
                         **row,
@@ -233,7 +274,11 @@ async def played(
                 },
             }
             document["providers"]["lab"]["prices"] = PRICES
-            await _play(scene, document, outage)
+            if workers:
+                with shared(document) as ported:
+                    await _play(scene, ported, outage, "--workers", str(workers))
+            else:
+                await _play(scene, document, outage)
             yield scene
     finally:
         watching.cancel()
@@ -255,9 +300,11 @@ async def _play(
     scene: Scene,
     document: dict[str, Any],
     outage: Callable[[], contextlib.AbstractContextManager[None]] | None,
+    *arguments: str,
 ) -> None:
     folder = scene.folder
-    relay = RelayProcess(folder, document, program=("-c", _CRASHING))
+    program = ("-m", "relay.cli") if arguments else ("-c", _CRASHING)
+    relay = RelayProcess(folder, document, *arguments, program=program)
     config = ("-c", str(relay.path))
     canaries = scene.canaries
     await scene.process("check", *config)
@@ -276,13 +323,16 @@ async def _play(
     )
     key = made.strip()
     canaries.add("virtual key", key.partition(".")[2])
+    words = ("--team", "u", "--create", "--passthrough", "--name", "free", "--quiet")
+    free = (await scene.command("keys", "create", *config, *words, tells=False)).strip()
+    canaries.add("key without a budget", free.partition(".")[2])
     made = await scene.command(
         "admins", "create", *config, "root", "--role", "owner", "--quiet", tells=False
     )
     root = made.strip()
     canaries.add("administrator's token", root.partition(".")[2])
     rows = Rows(scene.books.engine)
-    (team,) = scene.books.rows("SELECT id FROM teams")
+    (team,) = scene.books.rows("SELECT id FROM teams WHERE name = 't'")
     rows.budget("team", team["id"], 1000, is_hard=0, alert_percents=[1, 50])
     broke_id, _ = rows.key(team["id"])
     rows.budget("key", broke_id, 0)
@@ -291,6 +341,7 @@ async def _play(
     async with relay:
         async with _clients(scene, relay) as clients:
             await clients.everything(key)
+            await clients.hand_through(free)  # which no key with a budget may
             await clients.everything(unknown)
             await clients.everything(f"{key}x")
             await clients.everything("")
@@ -312,8 +363,9 @@ async def _play(
             await clients.state(root)
         await _commands(scene, config, key)
     scene.tell("log", "\n".join(relay.raw))
-    assert any("what was sent" in line for line in relay.raw), "no handler has crashed"
-    assert any("what was asked" in line for line in relay.raw)
+    if not arguments:
+        assert any("what was sent" in line for line in relay.raw), "no handler has crashed"
+        assert any("what was asked" in line for line in relay.raw)
     assert sum("reload_refused" in line for line in relay.raw) >= len(_faults(document, canaries))
 
 
@@ -397,20 +449,31 @@ class Clients:
     """Ask for everything, and note everything that comes back."""
 
     def __init__(
-        self, scene: Scene, http: httpx2.AsyncClient, admin: httpx2.AsyncClient, channel: Any
+        self,
+        scene: Scene,
+        http: httpx2.AsyncClient,
+        admin: httpx2.AsyncClient,
+        channel: Any,
+        socket_url: str,
     ) -> None:
         self._scene = scene
         self._http = http
         self._admin = admin
         self._channel = channel
+        self._socket_url = socket_url
 
     async def everything(self, key: str) -> None:
         models = ("fast", "crash", "e400", "e401", "e429", "e500", "stream", "proxied", "none")
         asking = [self._chat(key, model, stream) for model in models for stream in (True, False)]
         asking += [self._generate(key, model) for model in models]
-        asking += [self._get(key, path) for path in ("/v1/crash", "/pass/echo/files", "/v1/models")]
+        asking += [self._get(key, path) for path in ("/v1/crash", "/v1/models")]
         asking.append(self._messages(key))
-        await asyncio.gather(*asking)
+        asking.append(self._converse(key, models))
+        await asyncio.gather(*asking, self.hand_through(key))
+
+    async def hand_through(self, key: str) -> None:
+        asking = [self._socket(key, path, by) for path in ("x", "refused") for by in (0, 1)]
+        await asyncio.gather(*asking, self._get(key, "/pass/echo/files"))
 
     async def state(self, token: str) -> None:
         paths = ("/admin/state", "/readyz", "/healthz", "/metrics", "/admin/v1/openapi.json")
@@ -420,7 +483,7 @@ class Clients:
 
     async def administer(self, token: str) -> None:
         """Make a key, whose answer alone has its secret; with a body that is wrong, too."""
-        (team,) = self._scene.books.rows("SELECT id FROM teams")
+        (team,) = self._scene.books.rows("SELECT id FROM teams WHERE name = 't'")
         path, canaries = "/admin/v1/keys", self._scene.canaries
         made = await self._admin.post(
             path, json={"team_id": team["id"], "name": "http"}, headers=_bearer(token)
@@ -449,6 +512,36 @@ class Clients:
         self._note(
             "messages", await self._http.post("/v1/messages", json=body, headers=_bearer(key))
         )
+
+    async def _converse(self, key: str, models: Sequence[str]) -> None:
+        """Every model in one session, whose prompts are sent ahead too."""
+        asked = {"model": "e401", "prewarm_prompt": prompt("You are brief.")}
+        try:
+            async with Conversation(self._channel, metadata=_bearer(key), **asked) as talk:
+                for model in models:
+                    await talk.start(model, model=model, text=ask(3, prompt=10, output=10))
+                    for frame in (await talk.ended(model)).frames:
+                        self._scene.tell("frame of a session", frame.SerializeToString())
+        except (AssertionError, grpc.aio.AioRpcError) as error:  # there is no session
+            self._scene.tell("error of a session", str(error))
+
+    async def _socket(self, key: str, path: str, by: int) -> None:
+        """One that is handed through; the key in a header, or as browsers give theirs."""
+        options: dict[str, Any] = {"additional_headers": _bearer(key)}
+        if by and key:
+            name = f"openai-insecure-api-key.{key}"
+            options = {"subprotocols": [name, "realtime"]}
+        url = f"{self._socket_url}/pass/sockets/{path}?model=m"
+        try:
+            async with connect(url, proxy=None, **options) as socket:
+                self._scene.tell("head of a WebSocket", str(socket.response))
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        self._scene.tell("message of a WebSocket", await socket.recv())
+                self._scene.tell("end of a WebSocket", str(socket.close_reason))
+        except InvalidStatus as error:
+            told = error.response
+            self._scene.tell("refusal of a WebSocket", f"{told.headers} {told.body!r}")
 
     async def _get(self, key: str, path: str) -> None:
         self._note(path, await self._http.get(path, headers=_bearer(key)))
@@ -485,17 +578,20 @@ async def _clients(scene: Scene, relay: RelayProcess) -> AsyncIterator[Clients]:
         relay.http("admin") as admin,
         grpc.aio.secure_channel(target, trusted) as channel,
     ):
-        yield Clients(scene, http, admin, channel)
+        socket_url = f"ws://127.0.0.1:{relay.ports['http']}"
+        yield Clients(scene, http, admin, channel, socket_url)
 
 
 def _report(scene: Scene) -> None:
     """Nothing was found, and there was something to be found."""
     scene.search()
     canaries = scene.canaries
-    told = "".join(str(what) for _, what in scene.seen)
+    told = "".join(f"{where} {what!r}" for where, what in scene.seen)
     for words in (
         "Incorrect API key",
         "***",
+        "end of a WebSocket",
+        "frame of a session",
         "alert_not_delivered",
         "key.created",
         "reload_refused",
@@ -514,6 +610,16 @@ async def test_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in names - {"relay.yaml"}:
             if (tmp_path / name).is_file():
                 scene.tell(name, (tmp_path / name).read_bytes())
+        _report(scene)
+
+
+async def test_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/relay.db"
+    async with played(tmp_path, url, None, monkeypatch, workers=2) as scene:
+        (tmp_path / "server.key").unlink()
+        for path in tmp_path.iterdir():
+            if path.is_file() and path.name != "relay.yaml":
+                scene.tell(path.name, path.read_bytes())
         _report(scene)
 
 

@@ -4,7 +4,7 @@ A fake provider serves every recorded exchange of the OpenAI family over TLS and
 answers over its HTTP shim and over gRPC; the official client and a gRPC client read. Which
 exchange is wanted stands in the prompt, so one relay and one provider serve them all.
 
-`make test` cuts long streams at 24 borders each, the last ten among them; `RELAY_FULL=1` cuts
+`make test` cuts long streams at 14 borders each, the last ten among them; `RELAY_FULL=1` cuts
 all at every one.
 """
 
@@ -43,7 +43,7 @@ pytestmark = [
 
 CHAT = "/v1/chat/completions"
 IS_FULL = os.environ.get("RELAY_FULL") == "1"
-BORDERS_EACH = None if IS_FULL else 24
+BORDERS_EACH = None if IS_FULL else 14
 PROVIDER_KEY = "canary-0123456789-of-our-own-account"
 SPARE_WORDS = "from the spare provider"
 

@@ -218,6 +218,8 @@ async def test_what_is_handed_through(keyed: KeyedRelay, upstream: H2Server) -> 
         told = await keyed.relay.http.get("/v1/files", headers={"api-key": trusted})
         await eventually(lambda: [line for line in lines if line["event"] == "passthrough"])
     assert told.status_code == 200
+    named = {"api-key": trusted, "host": "relay.test"}  # with a key any name will do
+    assert (await keyed.relay.http.get("/v1/files", headers=named)).status_code == 200
     assert upstream.requests("/v1/files")[0].header("api-key") is None
     (line,) = [line for line in lines if line["event"] == "passthrough"]
     assert (line["tenant"], line["key"]) == ("team_1", "key_2")

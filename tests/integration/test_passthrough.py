@@ -200,6 +200,16 @@ async def test_what_is_sent_is_what_was_looked_at(
     ]
 
 
+@pytest.mark.parametrize("path", ["/v1/files/f", "/pass/open/files/f"])
+async def test_a_page_that_means_this_machine_by_its_name_reads_nothing(
+    relay: RelayUnderTest, upstream: H2Server, path: str
+) -> None:
+    upstream.routes["/v1/files/f"] = echo
+    for host, status in (("page.test:8080", 403), ("localhost:8080", 200)):
+        assert (await relay.http.get(path, headers={"host": host})).status_code == status
+    assert len(upstream.requests("/v1/files/f")) == 1
+
+
 async def test_several_rows_must_be_named(upstream: H2Server, ca_file: str) -> None:
     rows = {name: row(upstream.url, ca_file, passthrough=True) for name in ("a", "b")}
     upstream.routes["/v1/files"] = echo

@@ -32,7 +32,7 @@ from relay.store.engine import (
     writing,
 )
 from relay.store.revisions import HEAD, SchemaError, Standing, require_usable, standing
-from relay.store.sqlite_file import DamagedFile
+from relay.store.sqlite_file import DamagedFile, Durability
 from tests.store.schema_match import assert_is_schema
 
 ORGANISATION = {"id": "org_1", "name": "one", "created_at_us": 1, "changed": 1}
@@ -401,7 +401,9 @@ def test_a_file_that_is_gone_while_its_wal_is_there_is_not_made_anew(
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="unable to open"):
+    with pytest.raises(
+        StoreUnavailable, match=r"store\.url: there is no folder .*/none for relay.db"
+    ):
         make_ready(url_of(tmp_path / "none" / "relay.db"))
 
 
@@ -422,3 +424,47 @@ def test_migrations_come_with_the_package() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root
     ).stdout.split()
     assert {"relay.store.migrations", "relay.store.migrations.versions"} <= set(found)
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+def test_commits_are_as_safe_as_is_said(
+    file: Path, durability: Durability, synchronous: int
+) -> None:
+    engine = engine_for(url_of(file), durability=durability)
+    try:
+        with writing(engine) as connection:
+            assert connection.scalar(text("PRAGMA synchronous")) == synchronous
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["CREATE TABLE users (id INTEGER)"], "another program (users)"),
+        (
+            [
+                "CREATE TABLE alembic_version (version_num TEXT)",
+                "INSERT INTO alembic_version VALUES ('9f3c')",
+            ],
+            "'9f3c'",
+        ),
+    ],
+)
+def test_another_programs_file_stays_as_it_is(
+    file: Path, statements: list[str], words: str
+) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        for one in statements:
+            database.execute(one)
+    before = file.read_bytes()
+    with pytest.raises(SchemaError) as refused:
+        make_ready(url_of(file))
+    assert words in str(refused.value)
+    assert file.read_bytes() == before
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_of_what_was_learnt_is_ours(file: Path) -> None:
+    learned.save(file, 0, {}, 1.0)
+    make_ready(url_of(file))

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from relay.governance.alerts import payload
-from relay.store import schema
+from relay.store import outbox_store, schema
 from relay.store.base import StoreUnavailable
 from relay.store.engine import engine_for, migrate, reading, writing
 from relay.store.outbox_store import LOOK_BACK_S, OutboxStore
@@ -101,6 +101,18 @@ def test_each_threshold_is_noticed_once(engine: Engine, outbox: OutboxStore) -> 
     assert [one["threshold_percent"] for one in told] == [50, 80, 100]
     assert [one["spent_micro"] for one in told] == [800, 800, 1_200]
     assert rows(engine)[0].dedupe == f"budget:b:{TODAY_S}:50"
+
+
+def test_many_that_are_near_do_not_hide_the_one_that_is_over(
+    engine: Engine, outbox: OutboxStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_store, "MOST_AT_ONCE", 2)
+    for number in range(5):
+        budget(engine, f"b{number}")
+        spend(engine, f"b{number}", 600 if number == 4 else 400, TODAY_S - 86_400)
+        spend(engine, f"b{number}", 600 if number == 3 else 400)
+    found = [(one.budget_id, one.period_start_s) for one in outbox.notice(NOW_US, payload)]
+    assert found == [("b3", TODAY_S), ("b4", TODAY_S - 86_400)]
 
 
 def test_each_period_is_told_anew(engine: Engine, outbox: OutboxStore) -> None:

@@ -173,3 +173,16 @@ async def test_a_new_era_stops_an_old_relay_when_it_connects(
         store._write_link.drop()
         with pytest.raises(StoreUnavailable, match="cannot serve over"):
             await store.reserve(opened("gen_1", [BUDGET]), (7,))
+
+
+def test_what_is_acknowledged_is_on_the_disk(engine: Engine, empty_postgres_url: str) -> None:
+    """Acts of administrators and the audit log too, whatever is usual in the database."""
+    with writing(engine) as connection:
+        name = connection.scalar(text("SELECT quote_ident(current_database())"))
+        connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
+    other = engine_for(empty_postgres_url)
+    try:
+        with writing(other) as connection:
+            assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+    finally:
+        other.dispose()

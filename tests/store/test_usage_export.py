@@ -102,6 +102,18 @@ def test_generations_as_lines(engine: Engine) -> None:
     assert sum(row["settled_micro"] for row in rows) == 170
 
 
+def test_timelines_are_there(engine: Engine) -> None:
+    told = {"admission": 40, "first_content": 900}
+    phases = json.dumps(told)
+    write(engine, generation(1, [{"phases": phases}, LOSER], phases=phases))
+    (whole,) = lines(exported(engine, "generations", "jsonl"))
+    assert whole["phases"] == told
+    assert [one["phases"] for one in whole["attempts"]] == [told, {}]
+    rows = sheet(exported(engine, "attempts", "csv"))
+    assert json.loads(rows[0]["phases"]) == told
+    assert {row["generation_phases"] for row in rows} == {phases}
+
+
 def test_parquet(engine: Engine) -> None:
     some(engine)
     table = parquet.read_table(io.BytesIO(exported(engine, "attempts", "parquet")))
