@@ -15,7 +15,7 @@ from relay.content import Usage
 
 
 def normalise(raw: Any, tier: Any = None) -> Usage | None:
-    """Counts from a `usage` object, None when it holds none.
+    """Counts from a `usage` object, None when it holds none, an estimate when it lacks one.
 
     Args:
         tier: the `serviceTier` beside it, kept with the provider's own object.
@@ -35,4 +35,5 @@ def normalise(raw: Any, tier: Any = None) -> Usage | None:
         cache_write=written,
         reasoning=None,
         raw={**raw, "serviceTier": tier} if type(tier) is dict else raw,
+        is_whole=fresh is not None and output is not None,
     )

@@ -204,6 +204,12 @@ def test_counts_that_are_none(usage: Any) -> None:
     assert result.error is None
 
 
+def test_counts_of_which_one_is_left_out_are_an_estimate() -> None:
+    usage = decode(START + ending() + event("metadata", {"usage": {"inputTokens": 3}})).usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.is_estimated) == (3, 0, True)
+
+
 def test_absurd_counts_are_clamped() -> None:
     usage = decode(START + ending() + metadata(given=-3, made=10**15)).usage
     assert usage is not None

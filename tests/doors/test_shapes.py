@@ -282,6 +282,7 @@ def any_version(path: str) -> str:
 
 
 VERSION_SAID = {"anthropic-version": "Anthropic's SDKs from 2.0 on say 2026-10-21"}
+SIGNS_ALL = {"authorization": "Anthropic's SDK signs all that it sends; boto3 and the relay do not"}
 TWO_KEYS = {"api-key": "Anthropic's SDK sends a key under both of its names"}
 EITHER_NAME = dict.fromkeys(
     ("api-key", "authorization"), "Azure takes a key under either name; OpenAI's client has but one"
@@ -320,7 +321,11 @@ CASES: dict[str, Case] = {
         model="arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0",
     ),
     "bedrock-messages": Case(
-        bedrock_row("bedrock_messages"), claude_at(bedrock_claude), is_claude=True, body=no_version
+        bedrock_row("bedrock_messages"),
+        claude_at(bedrock_claude),
+        is_claude=True,
+        values=SIGNS_ALL,
+        body=no_version,
     ),
     "bedrock-messages-key": Case(
         bedrock_row("bedrock_messages", signed=False),

@@ -54,7 +54,7 @@ def lines_of_frames() -> dict[str, bytes]:
     """Seeds of Bedrock, of which there are no recordings, as its targets take them."""
     claude = b"\n".join(b"\x03" + data for _, data in SseParser().feed(CLAUDE))
     nova = b"\n".join(
-        bytes([FRAMES["bedrock_converse"].index(name) + 8]) + data
+        bytes([FRAMES["bedrock_converse"].index(name) + 64]) + data
         for name, data in AwsEventParser().feed(NOVA)
     )
     return {"bedrock_messages": claude, "bedrock_converse": nova}
