@@ -19,15 +19,16 @@ from google.genai import types
 from tests.doors import test_bedrock_boto3 as boto
 from tests.doors import test_vertex_genai as vertex
 from tests.doors.conversation import (
+    AFTER_A_TOOL,
     CHAT_TOOLS,
-    CHAT_TURNS,
     CLAUDE_TOOLS,
     CONVERSE_TOOLS,
-    CONVERSE_TURNS,
-    HELLO,
     MAX_TOKENS,
+    PLAIN,
     SYSTEM,
     TEXT,
+    TIERED,
+    Talk,
 )
 from tests.doors.shapes import Request, differences
 from tests.doors.world import Relay, World
@@ -36,14 +37,13 @@ TEMPERATURE = 0.5
 REGION = "eu-central-1"
 LOCATION = "europe-west4"
 VERSION = "2024-10-21"
+TIER_HEADER = "x-amzn-bedrock-service-tier"
+"""boto3's `invoke_model` writes its `serviceTier` so."""
 NEWER_LIMIT = "max_completion_tokens"
 """OpenAI's name for it; other hosts have the older `max_tokens` in their rows."""
 
-CLAUDE_BLOCKS: Any = [{"role": "user", "content": [{"type": "text", "text": HELLO}]}]
-"""A text is as well a list of one block; which of the two is the caller's choice."""
-
 Row = Callable[[World], dict[str, object]]
-Ask = Callable[[World, str], object]
+Ask = Callable[[World, str, Talk], object]
 
 
 @dataclass(frozen=True)
@@ -130,17 +130,19 @@ def azure_client(world: World, door: str) -> openai.OpenAI:
 def chat_at(client: Callable[[World], openai.OpenAI], limit: str = NEWER_LIMIT) -> Ask:
     given: Any = {limit: MAX_TOKENS}
 
-    def ask(world: World, model: str) -> object:
+    def ask(world: World, model: str, talk: Talk) -> object:
+        tier: Any = {"service_tier": talk.tier} if talk.tier else {}
         with client(world) as made:
             return list(
                 made.chat.completions.create(
                     model=model,
-                    messages=CHAT_TURNS,
+                    messages=talk.chat,
                     tools=CHAT_TOOLS,
                     temperature=TEMPERATURE,
                     stream=True,
                     stream_options={"include_usage": True},
                     **given,
+                    **tier,
                 )
             )
 
@@ -148,18 +150,20 @@ def chat_at(client: Callable[[World], openai.OpenAI], limit: str = NEWER_LIMIT) 
 
 
 def responses_at(client: Callable[[World], openai.OpenAI]) -> Ask:
-    def ask(world: World, model: str) -> object:
+    def ask(world: World, model: str, talk: Talk) -> object:
+        tier: Any = {"service_tier": talk.tier} if talk.tier else {}
         tool: Any = {"type": "function", **CHAT_TOOLS[0]["function"], "strict": False}
         with client(world) as made:
             return list(
                 made.responses.create(
                     model=model,
-                    input=CHAT_TURNS,
+                    input=talk.responses,
                     tools=[tool],
                     max_output_tokens=MAX_TOKENS,
                     temperature=TEMPERATURE,
                     stream=True,
                     store=False,
+                    **tier,
                 )
             )
 
@@ -167,28 +171,32 @@ def responses_at(client: Callable[[World], openai.OpenAI]) -> Ask:
 
 
 def claude_at(client: Callable[[World], Any]) -> Ask:
-    def ask(world: World, model: str) -> object:
+    def ask(world: World, model: str, talk: Talk) -> object:
+        tier = {TIER_HEADER: talk.tier} if talk.tier else {}
         with client(world) as made:
             return list(
                 made.messages.create(
                     model=model,
                     system=SYSTEM,
-                    messages=CLAUDE_BLOCKS,
+                    messages=talk.claude,
                     tools=CLAUDE_TOOLS,
                     max_tokens=MAX_TOKENS,
                     stream=True,
+                    extra_headers=tier,
                 )
             )
 
     return ask
 
 
-def converse(world: World, model: str) -> object:
+def converse(world: World, model: str, talk: Talk) -> object:
     keys = world.order("keys", expires_in_s=600)
+    tier: Any = {"serviceTier": {"type": talk.tier}} if talk.tier else {}
     answer = boto.signing(world, **keys).converse_stream(
+        **tier,
         modelId=model,
         system=[{"text": SYSTEM}],
-        messages=CONVERSE_TURNS,
+        messages=talk.converse,
         toolConfig=CONVERSE_TOOLS,
         inferenceConfig={"maxTokens": MAX_TOKENS, "temperature": TEMPERATURE},
     )
@@ -196,15 +204,18 @@ def converse(world: World, model: str) -> object:
 
 
 def gemini_at(client: Callable[[World], Any]) -> Ask:
-    def ask(world: World, model: str) -> object:
+    def ask(world: World, model: str, talk: Talk) -> object:
         made = client(world)
         config = types.GenerateContentConfig(
             system_instruction=SYSTEM,
             max_output_tokens=MAX_TOKENS,
             temperature=TEMPERATURE,
             tools=[*vertex.tools()],
+            service_tier=types.ServiceTier(talk.tier) if talk.tier else None,
         )
-        return list(made.models.generate_content_stream(model=model, contents=HELLO, config=config))
+        return list(
+            made.models.generate_content_stream(model=model, contents=talk.contents, config=config)
+        )
 
     return ask
 
@@ -283,6 +294,9 @@ def any_version(path: str) -> str:
 
 VERSION_SAID = {"anthropic-version": "Anthropic's SDKs from 2.0 on say 2026-10-21"}
 SIGNS_ALL = {"authorization": "Anthropic's SDK signs all that it sends; boto3 and the relay do not"}
+TIER_AGAIN = {
+    "x-vertex-ai-llm-shared-request-type": "Google's page names it; its client has the body alone"
+}
 TWO_KEYS = {"api-key": "Anthropic's SDK sends a key under both of its names"}
 EITHER_NAME = dict.fromkeys(
     ("api-key", "authorization"), "Azure takes a key under either name; OpenAI's client has but one"
@@ -352,9 +366,19 @@ CASES: dict[str, Case] = {
         values=VERSION_SAID,
     ),
     "vertex": Case(
-        vertex_row("vertex"), gemini_at(vertex.by_token), body=vertex_words, path=any_version
+        vertex_row("vertex"),
+        gemini_at(vertex.by_token),
+        headers=TIER_AGAIN,
+        body=vertex_words,
+        path=any_version,
     ),
-    "express": Case(express_row, gemini_at(vertex.by_key), body=vertex_words, path=any_version),
+    "express": Case(
+        express_row,
+        gemini_at(vertex.by_key),
+        headers=TIER_AGAIN,
+        body=vertex_words,
+        path=any_version,
+    ),
     "vertex-claude": Case(
         vertex_row("vertex_anthropic"), claude_at(vertex_claude), is_claude=True, body=no_version
     ),
@@ -387,28 +411,58 @@ def recorded(world: World, act: Callable[[], object], method: str = "POST") -> R
     return copy.deepcopy(asked[0])
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_relay_asks_as_the_sdk_does(world: World, relay: Relay, name: str) -> None:
+def compare(world: World, relay: Relay, name: str, talk: Talk) -> list[dict[str, Any]]:
+    """Hold the two requests against each other; the relay's answer."""
     case = CASES[name]
     model = case.model or world.scripted(text=TEXT)
-    sdk = recorded(world, lambda: case.ask(world, model))
+    sdk = recorded(world, lambda: case.ask(world, model, talk))
     chunks: list[dict[str, Any]] = []
     asked = {
         "model": f"{name}/{model}",
-        "messages": CHAT_TURNS,
+        "messages": talk.chat,
         "tools": CHAT_TOOLS,
         "max_completion_tokens": MAX_TOKENS,
         "stream_options": {"include_usage": True},
     }
     if not case.is_claude:
         asked["temperature"] = TEMPERATURE
+    if talk.tier:
+        asked["service_tier"] = talk.tier
     own = recorded(world, lambda: chunks.extend(relay.chat(asked)))
     found = differences(
         sdk, own, headers=case.headers, values=case.values, body=case.body, path=case.path
     )
     assert not found, "\n".join(found)
+    return chunks
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_relay_asks_as_the_sdk_does(world: World, relay: Relay, name: str) -> None:
+    chunks = compare(world, relay, name, PLAIN)
     said = "".join(
         choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]
     )
-    assert said == TEXT if not case.model else said
+    assert said == TEXT if not CASES[name].model else said
     assert chunks[-1]["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_after_a_tool(world: World, relay: Relay, name: str) -> None:
+    assert compare(world, relay, name, AFTER_A_TOOL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "azure-chat",
+        "azure-responses",
+        "deployments-chat",
+        "deployments-responses",
+        "converse",
+        "bedrock-messages",
+        "vertex",
+        "express",
+    ],
+)
+def test_a_service_tier(world: World, relay: Relay, name: str) -> None:
+    assert compare(world, relay, name, TIERED)
