@@ -25,7 +25,8 @@ UNTOLD_LIFE_S = 300.0
 FOREVER_S = 366 * 86_400.0
 """No token is believed to live longer."""
 
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_CODE = re.compile(r"(?=.{4,40}$)[a-z]+(_[a-z]+)+")
+"""RFC 6749, 5.2, and what the clouds have added: words, and nothing that a secret could be."""
 _ENTRA_CODE = re.compile(r"AADSTS\d{1,9}")
 
 
