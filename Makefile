@@ -11,12 +11,13 @@ CLIENTS_VENV := .venv-clients
 # LlamaIndex holds to the openai client's second major version.
 OPENAI2_VENV := .venv-clients-openai2
 NODE_VENV := .venv-node
+DOORS_VENV := .venv-doors
 # Where `make node` was asked for, its Node is everybody's here.
 export PATH := $(abspath $(NODE_VENV)/links):$(PATH)
 PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks test-clients test-schema node corpus lint format proto bench nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint format proto bench nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +63,11 @@ $(CLIENTS_VENV)/.installed: tests/realclients/requirements.lock | $(BIN)/python
 $(OPENAI2_VENV)/.installed: tests/realclients/requirements-openai2.lock | $(BIN)/python
 	$(BIN)/python -m venv $(OPENAI2_VENV)
 	$(OPENAI2_VENV)/bin/python $(PIP_INSTALL) -r tests/realclients/requirements-openai2.lock
+	@touch $@
+
+$(DOORS_VENV)/.installed: tests/doors/requirements.lock | $(BIN)/python
+	$(BIN)/python -m venv $(DOORS_VENV)
+	$(DOORS_VENV)/bin/python $(PIP_INSTALL) -r tests/doors/requirements.lock
 	@touch $@
 
 # The wheel's own `node` is a Python script in front of the binary, and its `npm` one that works.
@@ -115,6 +121,12 @@ ifeq ($(ARGS),)
 	RELAY_BIN="$(abspath $(BIN)/relay)" $(OPENAI2_VENV)/bin/python -m pytest tests/realclients/test_installed.py tests/realclients/test_openai*.py tests/realclients/test_llama_index.py
 endif
 
+test-doors: install $(DOORS_VENV)/.installed ## the clouds' SDKs against the emulator, and the relay's requests beside theirs
+	RELAY_BIN="$(abspath $(BIN)/relay)" $(DOORS_VENV)/bin/python -m pytest tests/doors $(ARGS)
+ifeq ($(ARGS),)
+	$(DOORS_VENV)/bin/python -m mypy --config-file tests/doors/mypy.ini -p tests.doors
+endif
+
 node: $(NODE_VENV)/.installed ## a Node from PyPI into .venv-node, where the machine has none or an old one
 	@node --version
 
@@ -152,7 +164,8 @@ lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/schema/requirements.in -o tests/schema/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements.in -o tests/realclients/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements-openai2.in -o tests/realclients/requirements-openai2.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/doors/requirements.in -o tests/doors/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url .ci/requirements-node.in -o .ci/requirements-node.lock
 
 clean: ## remove what was built here
-	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) $(DOORS_VENV) .mypy_cache .ruff_cache .pytest_cache build dist

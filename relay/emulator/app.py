@@ -10,6 +10,7 @@ Providers' paths:
     POST /api/chat                            Ollama's own
     POST [/DIALECT]/v1/embeddings             vectors; more in `vectors`
     GET  [/DIALECT]/v1/models, /v1beta/models
+    clouds' doors and token endpoints         see `cloud_doors`, `token_endpoints`
 
 Control:
 
@@ -21,8 +22,12 @@ Control:
                                               or with {"match": "prompt", "prompt": TEXT} for those
                                               whose last message of the user contains the text
     POST /emulator/reset                      forget records, scripts and draw counters
+    POST /emulator/recorder                   {"keep": k}: keep the newest k requests whole
+    GET  /emulator/requests?since=ID          those
+    /emulator/cloud/...                       keys and token endpoints, see `cloud`
 
-The key `bad-key` is refused in each provider's own way; any other passes.
+The key `bad-key` is refused in each provider's own way; any other passes. Access tokens and AWS
+keys have to be ones that were handed out here.
 """
 
 from __future__ import annotations
@@ -38,27 +43,39 @@ from urllib.parse import parse_qs, unquote
 import orjson
 
 from relay.emulator.answer import Asked, Wanted, make_answer
+from relay.emulator.cloud import Cloud
+from relay.emulator.cloud_doors import Door, find_door
+from relay.emulator.cloud_gate import BAD_KEY, Visitor
 from relay.emulator.distributions import Fixed
 from relay.emulator.exchange import Exchange, RsgiProtocol, RsgiScope
 from relay.emulator.faults import FAULTS, Change, Fault, Instead, Quirk
 from relay.emulator.performance import play_stream, play_whole
+from relay.emulator.recorder import Recorder
 from relay.emulator.replay import ReplayError, load_recording, play_recording
 from relay.emulator.report import PROMPT_CHARS, Report
 from relay.emulator.scene import Scene, start
 from relay.emulator.script import Behaviour, Script, ScriptError
 from relay.emulator.socket_cut import open_connections
 from relay.emulator.ticker import Ticker
+from relay.emulator.token_endpoints import PREFIX as CLOUD_PREFIX
+from relay.emulator.token_endpoints import question
+from relay.emulator.token_script import TokenScriptError
 from relay.emulator.vectors import Vectors, is_vectors_path
 from relay.emulator.wires.anthropic import AnthropicMessages
-from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire
+from relay.emulator.wires.azure import AzureChat, AzureResponses
+from relay.emulator.wires.base import FAILURES, BadRequest, Failure, Wire, error_head
+from relay.emulator.wires.bedrock_converse import BedrockConverse
+from relay.emulator.wires.bedrock_messages import BedrockMessages
 from relay.emulator.wires.dialects import DIALECTS
 from relay.emulator.wires.gemini import Gemini
 from relay.emulator.wires.ollama import OllamaChat
 from relay.emulator.wires.openai_chat import OpenAIChat
 from relay.emulator.wires.responses import OpenAIResponses
+from relay.emulator.wires.vertex import VertexClaude, VertexCount, VertexGemini
 
-BAD_KEY = "bad-key"
 _JSON = [("content-type", "application/json")]
+_OF_CLOUDS = ("/", "/token")
+"""Token endpoints at paths of no provider."""
 
 
 class EmulatorApp:
@@ -77,6 +94,21 @@ class EmulatorApp:
         self._ollama: Wire = OllamaChat()
         self._gemini: Wire = Gemini()
         self._gemini_array: Wire = Gemini(sse=False)
+        self.cloud = Cloud()
+        self._recorder = Recorder()
+        self._cloud_wires: dict[str, Wire] = {
+            "anthropic": self._anthropic,
+            "azure_chat": AzureChat(),
+            "azure_responses": AzureResponses(),
+            "bedrock_converse": BedrockConverse(),
+            "bedrock_messages": BedrockMessages(),
+            "openai_chat": self._chats["openai"],
+            "openai_responses": self._responses,
+            "vertex_claude": VertexClaude(),
+            "vertex_count": VertexCount(),
+            "vertex_gemini": VertexGemini(),
+            "vertex_gemini_array": VertexGemini(sse=False),
+        }
 
     async def __rsgi__(self, scope: RsgiScope, protocol: RsgiProtocol) -> None:
         """Answer one request; returns when its response is over or the client has gone."""
@@ -84,10 +116,13 @@ class EmulatorApp:
         if scope.method == "HEAD":
             protocol.response_empty(200 if path.endswith("/models") else 404, _JSON)
             return
-        if path.startswith("/emulator/") or scope.method == "GET":
+        is_aside = path.startswith("/emulator/") or path in _OF_CLOUDS
+        if is_aside or scope.method in ("GET", "PUT"):
             body = await protocol() if scope.method == "POST" else b""
-            status, answer = self._control(scope, path, body)
-            protocol.response_bytes(status, _JSON, orjson.dumps(answer))
+            await self._aside(scope, protocol, path, body)
+            return
+        if path.endswith("/oauth2/v2.0/token"):
+            await self._aside(scope, protocol, path, await protocol())
             return
         record = self.report.open(path, scope.client, scope.http_version)
         try:
@@ -99,17 +134,54 @@ class EmulatorApp:
         self._answer(exchange, path)
         await exchange.run()
 
+    async def _aside(
+        self, scope: RsgiScope, protocol: RsgiProtocol, path: str, body: bytes
+    ) -> None:
+        """What is no generation: token endpoints, and orders of tests."""
+        headers = _headers(scope)
+        base_url = f"{scope.scheme}://{headers['host']}"
+        asked = question(scope.method, path, scope.query_string, headers, body, base_url)
+        if asked is not None:
+            self._recorder.note(scope.method, path, scope.query_string, headers, body)
+            reply = await self.cloud.answer(asked)
+            more = [*reply.headers, *self.cloud.date_headers()]
+            protocol.response_bytes(reply.status, more, reply.body)
+            return
+        if path.startswith(CLOUD_PREFIX):
+            status, answer = await self._cloud_control(scope, path, body)
+        else:
+            status, answer = self._control(scope, path, body)
+        protocol.response_bytes(status, _JSON, orjson.dumps(answer))
+
     # --- providers --------------------------------------------------------------------------
 
     def _answer(self, exchange: Exchange, path: str) -> None:
-        wire = self._wire(path, exchange.scope.query_string)
+        scope = exchange.scope
+        if self._recorder.is_on:
+            self._recorder.note(
+                scope.method, path, scope.query_string, _headers(scope), exchange.body
+            )
+        door = find_door(path)
+        if door is None:
+            wire = self._wire(path, scope.query_string)
+        else:
+            exchange.more_headers = self.cloud.date_headers()
+            wire = self._cloud_wire(door, path, scope.query_string)
         if wire is None:
             exchange.respond(404, _JSON, b'{"error":{"message":"no such path"}}')
             return
         record = exchange.record
-        headers = exchange.scope.headers
+        headers = scope.headers
         record.request_id = headers.get("x-client-request-id") or headers.get("x-request-id") or ""
-        if _key(exchange.scope) == BAD_KEY:
+        if door is not None:
+            visitor = Visitor(
+                scope.method, path, scope.query_string, _headers(scope), exchange.body
+            )
+            denial = self.cloud.refuse(door, visitor)
+            if denial is not None:
+                exchange.respond(denial.status, list(denial.headers), denial.body)
+                return
+        elif _key(scope) == BAD_KEY:
             self._fail(exchange, wire, FAILURES["auth"])
             return
         try:
@@ -183,9 +255,19 @@ class EmulatorApp:
             return self._gemini
         return self._gemini_array if path.endswith(":streamGenerateContent") else None
 
+    def _cloud_wire(self, door: Door, path: str, query: str) -> Wire:
+        if is_vectors_path(path):
+            return Vectors(self._cloud_wires[door.wire])
+        name = door.wire
+        if name == "vertex_gemini" and path.endswith(":streamGenerateContent"):
+            name = name if "alt=sse" in query else "vertex_gemini_array"
+        if name == "vertex_claude" and path.endswith("/count-tokens:rawPredict"):
+            name = "vertex_count"
+        return self._cloud_wires[name]
+
     def _fail(self, exchange: Exchange, wire: Wire, failure: Failure) -> None:
         status = wire.error_status(failure)
-        exchange.respond(status, wire.json_head(None), wire.error_body(failure))
+        exchange.respond(status, error_head(wire, failure), wire.error_body(failure))
 
     # --- control ----------------------------------------------------------------------------
 
@@ -198,12 +280,26 @@ class EmulatorApp:
             case "GET", "/emulator/streams":
                 since = parse_qs(scope.query_string).get("since", ["0"])[0]
                 return 200, {"streams": self.report.streams(int(since) if since.isdigit() else 0)}
+            case "GET", "/emulator/requests":
+                since = parse_qs(scope.query_string).get("since", ["0"])[0]
+                number = int(since) if since.isdigit() else 0
+                return 200, {"requests": self._recorder.since(number)}
             case "GET", "/emulator/faults":
                 return 200, {name: _described(fault) for name, fault in FAULTS.items()}
             case "POST", "/emulator/reset":
                 self.report.reset()
                 self.script.reset()
+                self.cloud.reset()
                 return 200, {"reset": True}
+            case "POST", "/emulator/recorder":
+                try:
+                    count = _object(body).get("keep")
+                except BadRequest as error:
+                    return 400, {"error": str(error)}
+                if not isinstance(count, int) or isinstance(count, bool):
+                    return 400, {"error": "keep must be a whole number"}
+                self._recorder.keep(count)
+                return 200, {"keep": count}
             case "POST", "/emulator/script":
                 try:
                     return 200, self._set_script(body)
@@ -212,12 +308,17 @@ class EmulatorApp:
             case _:
                 return 404, {"error": "no such path"}
 
-    def _set_script(self, body: bytes) -> object:
+    async def _cloud_control(self, scope: RsgiScope, path: str, body: bytes) -> tuple[int, object]:
         try:
-            order = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise BadRequest(f"not JSON: {error}") from None
-        if not isinstance(order, dict) or not isinstance(model := order.get("model", "*"), str):
+            order = _object(body) if body else {}
+            base_url = f"{scope.scheme}://{_headers(scope)['host']}"
+            return await self.cloud.control(scope.method, path, order, base_url)
+        except (BadRequest, TokenScriptError) as error:
+            return 400, {"error": str(error)}
+
+    def _set_script(self, body: bytes) -> object:
+        order = _object(body)
+        if not isinstance(model := order.get("model", "*"), str):
             raise BadRequest("an object with a model was expected")
         source = order.get("behaviour", order.get("behavior", ""))
         if not isinstance(source, str | dict):
@@ -249,6 +350,31 @@ class EmulatorApp:
                 "max_rss_kib": used.ru_maxrss,
             },
         }
+
+
+def _object(body: bytes) -> dict[str, object]:
+    """An order of a test.
+
+    Raises:
+        BadRequest: it is no JSON, or no object.
+    """
+    try:
+        order = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"not JSON: {error}") from None
+    if not isinstance(order, dict):
+        raise BadRequest("an object was expected")
+    return order
+
+
+def _headers(scope: RsgiScope) -> dict[str, str]:
+    """Lower-case names; values of one name joined; `host` from HTTP/2's authority too."""
+    found = {"host": scope.authority or ""}
+    for name, value in scope.headers.items():
+        key = name.lower()
+        given = found.get(key, "") if key != "host" else ""
+        found[key] = f"{given},{value}" if given else value
+    return found
 
 
 def _ask(wire: Wire, path: str, exchange: Exchange) -> Asked:

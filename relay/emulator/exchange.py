@@ -43,7 +43,10 @@ class RsgiScope(Protocol):
     scheme: str
     method: str
     path: str
+    """Decoded."""
     query_string: str
+    authority: str | None
+    """Of HTTP/2; HTTP/1.1 has a `host` header."""
 
     @property
     def headers(self) -> RsgiHeaders: ...
@@ -85,6 +88,8 @@ class Exchange:
         self.record = record
         self.started_s = time.monotonic()
         self.on_gone: Callable[[], None] | None = None
+        self.more_headers: Headers = []
+        """Sent with every answer, such as a `date` that is not this machine's."""
         self._protocol = protocol
         self._transport: RsgiTransport | ResettableBody | None = None
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -106,6 +111,7 @@ class Exchange:
         if self._is_over:
             return
         self.record.head(status)
+        headers = [*headers, *self.more_headers]
         if resettable:
             body = ResettableBody()
             self._protocol.response_file(status, headers, body.path)
@@ -115,7 +121,7 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Hand one piece of the body to the server: one DATA frame, or one HTTP/1.1 chunk."""
-        if self._transport is None:
+        if self._transport is None or not data:
             return
         try:
             self._transport.send_bytes(data)
@@ -146,7 +152,7 @@ class Exchange:
         self.record.head(status)
         self.record.end(ending)
         self._is_over = True
-        self._protocol.response_bytes(status, headers, body)
+        self._protocol.response_bytes(status, [*headers, *self.more_headers], body)
         self._finish()
 
     @property

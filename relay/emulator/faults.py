@@ -38,6 +38,7 @@ from relay.emulator.wires.base import (
     Event,
     Failure,
     Headers,
+    error_head,
 )
 
 
@@ -144,7 +145,7 @@ def _drip(scene: Scene, call: FaultCall) -> Play:
     yield scene.first_token_s
     scene.send_head()
     for _, before, after in scene.wire.events(scene.answer):
-        for byte in before if after is None else before + b"0" + after:
+        for byte in _sealed(scene, before if after is None else before + b"0" + after):
             scene.exchange.write(bytes((byte,)))
             yield time.monotonic() + call.number(50.0) / 1e3
 
@@ -344,7 +345,11 @@ def _no_finish(events: Iterator[Event], call: FaultCall) -> Iterator[Event]:
 
 def _respond_error(scene: Scene, failure: Failure, headers: Headers, status: int) -> None:
     body = scene.wire.error_body(failure)
-    scene.exchange.respond(status, [*scene.wire.json_head(None), *headers], body)
+    scene.exchange.respond(status, [*error_head(scene.wire, failure), *headers], body)
+
+
+def _sealed(scene: Scene, data: bytes) -> bytes:
+    return data if scene.seal is None else scene.seal(data)
 
 
 def _status(scene: Scene, call: FaultCall) -> Play:
@@ -410,7 +415,7 @@ def _html(scene: Scene, call: FaultCall) -> Play:
 def _wrong_type(scene: Scene, call: FaultCall) -> Play:
     yield scene.first_token_s
     stream = b"".join(
-        before if after is None else before + b"0" + after
+        _sealed(scene, before if after is None else before + b"0" + after)
         for _, before, after in scene.wire.events(scene.answer)
     )
     scene.exchange.respond(
@@ -431,6 +436,14 @@ def _error_in_200(scene: Scene, call: FaultCall) -> Play:
 def _error_event(scene: Scene, call: FaultCall) -> Play:
     scene.send_head()
     scene.exchange.write(scene.wire.error_event(FAILURES[call.value or "unavailable"]))
+    scene.exchange.end()
+    yield None
+
+
+def _bad_frame(scene: Scene, call: FaultCall) -> Play:
+    frame = scene.wire.error_event(FAILURES["server"])
+    if scene.seal is not None:
+        scene.exchange.write(frame[:-1] + bytes((frame[-1] ^ 1,)))
     scene.exchange.end()
     yield None
 
@@ -497,6 +510,9 @@ FAULTS: dict[str, Fault] = {
         "U16", "one line of V bytes (50,000,000) without its end", _endless_line
     ),
     "bad-utf8": Change("U17", "token N has bytes that are not UTF-8", _bad_utf8),
+    "bad-frame": At(
+        "U17", "a frame with a wrong checksum before token N, then the end", _bad_frame, True
+    ),
     "split-utf8": Change("U17", "a character of token N is split over two writes", _split_utf8),
     "bom": Change("U17", "the stream starts with a byte order mark", _first_bytes(b"\xef\xbb\xbf")),
     "crlf": Change("U17", "lines end with CRLF", _newlines(b"\r\n")),

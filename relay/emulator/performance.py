@@ -25,6 +25,7 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
     due_s = scene.first_token_s
     yield due_s
     write = exchange.write
+    seal = scene.seal
     next_gap_s = scene.next_gap_s
     opened = False
     opening: list[Event] = []
@@ -49,7 +50,9 @@ def play_stream(scene: Scene, events: Iterable[Event], fault: FaultCall | None =
             _open(scene, opening)
         if kind == TOKEN:
             record.token()
-        if after is None:
+        if seal is not None:
+            write(seal(before if after is None else b"%b%016d%b" % (before, monotonic_ns(), after)))
+        elif after is None:
             write(before)
         else:
             write(b"%b%016d%b" % (before, monotonic_ns(), after))

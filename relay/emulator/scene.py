@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.emulator.answer import Answer
 from relay.emulator.exchange import Exchange
 from relay.emulator.ticker import Ticker
-from relay.emulator.wires.base import Event, Wire
+from relay.emulator.wires.base import Event, Sealing, Wire
 
 Play = Generator[float | None, None, None]
 """A performance: it acts, then yields the monotonic second at which to go on, or None for never.
@@ -35,6 +35,11 @@ class Scene:
     keepalive_s: float = 0.0
     """Seconds between keep-alives before the first token; 0: none."""
     resettable: bool = False
+    seal: Callable[[bytes], bytes] | None = field(init=False)
+    """Puts an event's bytes into frames, where the wire has some."""
+
+    def __post_init__(self) -> None:
+        self.seal = self.wire.seal if isinstance(self.wire, Sealing) else None
 
     def send_head(self, status: int = 200) -> None:
         """Send the head of a stream unless it has been sent."""
@@ -45,10 +50,8 @@ class Scene:
     def write_event(self, event: Event) -> None:
         """Write one event; a stamped one is stamped now."""
         _, before, after = event
-        if after is None:
-            self.exchange.write(before)
-        else:
-            self.exchange.write(b"%b%016d%b" % (before, time.monotonic_ns(), after))
+        data = before if after is None else b"%b%016d%b" % (before, time.monotonic_ns(), after)
+        self.exchange.write(data if self.seal is None else self.seal(data))
 
 
 def start(play: Play, exchange: Exchange, ticker: Ticker) -> None:

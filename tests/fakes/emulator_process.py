@@ -104,6 +104,14 @@ class EmulatorProcess:
         """Forget streams, scripts and draw counters."""
         self._call("POST", "/emulator/reset", {})
 
+    def cloud(self, name: str, **fields: object) -> dict[str, Any]:
+        """`POST /emulator/cloud/NAME`: what tests order of the emulated clouds."""
+        return self._call("POST", f"/emulator/cloud/{name}", fields)
+
+    def cloud_told(self, name: str) -> dict[str, Any]:
+        """`GET /emulator/cloud/NAME`."""
+        return self._call("GET", f"/emulator/cloud/{name}")
+
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         request = urllib.request.Request(
             self.base_url_plain + path,

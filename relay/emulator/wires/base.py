@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from relay.emulator.answer import Answer, Asked
 
@@ -114,6 +114,33 @@ class Wire(Protocol):
     def error_event(self, failure: Failure) -> bytes:
         """The provider's error inside a stream whose status was 200."""
         ...
+
+
+@runtime_checkable
+class Sealing(Protocol):
+    """A wire whose events are put into frames right before they are written.
+
+    What `Wire.events` gives is then the payload, so that stamps and faults go inside the frames and
+    their lengths and checksums hold; `keepalive` and `error_event` give whole frames.
+    """
+
+    def seal(self, data: bytes) -> bytes:
+        """One write's payload as frames."""
+        ...
+
+
+@runtime_checkable
+class ErrorHeads(Protocol):
+    """A wire that says a part of its errors in headers."""
+
+    def error_head(self, failure: Failure) -> Headers:
+        """Headers of an error; they take the place of `Wire.json_head`."""
+        ...
+
+
+def error_head(wire: Wire, failure: Failure) -> Headers:
+    """Headers of an error's answer."""
+    return wire.error_head(failure) if isinstance(wire, ErrorHeads) else wire.json_head(None)
 
 
 def estimate_tokens(size_bytes: int) -> int:

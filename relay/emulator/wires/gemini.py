@@ -264,7 +264,12 @@ def _tools(value: object) -> list[Tool]:
         declared = as_object(group, "tool").get("functionDeclarations") or []
         for entry in as_list(declared, "functionDeclarations"):
             function = as_object(entry, "function")
-            schema = function.get("parametersJsonSchema") or function.get("parameters")
+            # Google's own client writes the one name in snake case on Vertex (google-genai 3.6.1).
+            schema = (
+                function.get("parametersJsonSchema")
+                or function.get("parameters_json_schema")
+                or function.get("parameters")
+            )
             tools.append(
                 Tool(str(function.get("name")), schema if isinstance(schema, dict) else {})
             )

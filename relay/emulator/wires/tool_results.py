@@ -38,6 +38,20 @@ def _results(turn: Mapping[str, object]) -> Iterator[str]:
                 yield text_of(part.get("content"))
             elif isinstance(answer := part.get("functionResponse"), dict):  # Gemini
                 yield _value(answer.get("response"))
+            elif isinstance(answer := part.get("toolResult"), dict):  # Converse
+                yield _converse_text(answer.get("content"))
+
+
+def _converse_text(content: object) -> str:
+    """Text of a result's parts, each of which is a text or JSON."""
+    parts = (
+        [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    )
+    return " ".join(
+        part["text"] if isinstance(part.get("text"), str) else _value(part.get("json"))
+        for part in parts
+        if "text" in part or "json" in part
+    )
 
 
 def _value(response: object) -> str:
