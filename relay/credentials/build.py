@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from relay.config.credentials import AwsSigV4Config
 from relay.config.providers import ProviderConfig
-from relay.credentials import aws_chain, aws_keys, static
-from relay.credentials.base import Call, Credential, CredentialState, Renewing
+from relay.credentials import aws_chain, aws_keys, entra, google_default, static
+from relay.credentials.base import Call, Credential, CredentialState
 from relay.errors import CredentialUnavailable
 from relay.transport.base import Headers
 
@@ -22,6 +22,8 @@ def _aws(config: AwsSigV4Config, row: ProviderConfig) -> Credential:
 BUILDERS: Mapping[str, Callable[[Any, ProviderConfig], Credential]] = {
     "static": static.build,
     "aws_sigv4": _aws,
+    "google": google_default.build,
+    "azure_entra": entra.build,
 }
 """Kind -> its builder, called with the kind's own configuration and the row that it is of; raises
 ValueError for what cannot be used, without secrets in the text."""
