@@ -34,6 +34,7 @@ from relay.content import (
     ToolArgumentsDelta,
     Usage,
 )
+from relay.credentials.refusals import is_credential_refused
 from relay.deadline import Clock, Scope, Timer
 from relay.errors import (
     AttemptTimeout,
@@ -50,7 +51,6 @@ from relay.errors import (
     StreamRefused,
     StreamReset,
     UpstreamStatus,
-    is_credential_refused,
 )
 from relay.first_segment import FirstSegment
 from relay.governance.ledger import LedgerEntry
@@ -615,7 +615,7 @@ class Attempt:
             stream = self._stream
             if (
                 stream is not None
-                and is_credential_refused(error, stream.status)
+                and is_credential_refused(error, stream.status, stream.headers)
                 and self._tell_credential(stream)
                 and self.record.role is not AttemptRole.RETRY
             ):

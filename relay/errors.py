@@ -566,24 +566,6 @@ class UpstreamStatus(UpstreamError):
         return _CODE_OF_UPSTREAM_REASON.get(self.reason, Code.UNAVAILABLE)
 
 
-_CREDENTIAL_STATUSES = frozenset({400, 401, 403})
-
-
-def is_credential_refused(error: RelayError, http_status: int) -> bool:
-    """Whether an answer refuses who asks, and not what is asked: then its credential is told.
-
-    A status alone does not say so: 403 is what a key's project may not do as well, and Gemini
-    answers 400 to a key that is none. Nor is an account that is used up any key's fault, but
-    another account's key serves.
-
-    Args:
-        http_status: of the answer's head.
-    """
-    if error.reason is Reason.UPSTREAM_MISCONFIGURED:
-        return http_status in _CREDENTIAL_STATUSES
-    return error.reason is Reason.UPSTREAM_QUOTA_EXHAUSTED and http_status >= 400
-
-
 class RemoteProtocolError(UpstreamError):
     """The provider's bytes break the format. The bytes themselves are not in the message."""
 

@@ -16,6 +16,7 @@ import structlog
 
 from relay.codecs.base import CountsTokens
 from relay.content import GenerateRequest
+from relay.credentials.refusals import is_credential_refused
 from relay.dispatch import Services, look
 from relay.errors import (
     Draining,
@@ -23,7 +24,6 @@ from relay.errors import (
     Reason,
     RelayError,
     Source,
-    is_credential_refused,
 )
 from relay.redaction import redact
 from relay.routing.catalog import Target
@@ -122,7 +122,7 @@ async def _ask(services: Services, request: GenerateRequest, target: Target) -> 
             return codec.decode_count(stream.status, stream.headers, bytes(body))
         except RelayError as error:
             # With a credential that is another one now it is asked once more.
-            if is_second or not is_credential_refused(error, stream.status):
+            if is_second or not is_credential_refused(error, stream.status, stream.headers):
                 raise
             sent = headers[len(encoded.headers) + len(endpoint.headers) :]
             if not endpoint.credential.answered(

@@ -117,6 +117,7 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "codecs.base",
         "codecs.rate_limit_headers",
+        "credentials.refusals",
         "transport.base",
         "target_state",
         "redaction",
@@ -149,6 +150,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "dispatch",
         "codecs.base",
+        "credentials.refusals",
         "redaction",
         "routing.catalog",
         "transport.base",
@@ -162,6 +164,7 @@ MAY_USE: dict[str, set[str]] = {
         "generation",
         "dispatch",
         "config",
+        "credentials.refusals",
         "governance.gate",
         "governance.grants",
         "governance.ledger",

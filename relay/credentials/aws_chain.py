@@ -100,13 +100,13 @@ class AwsChainCredential:
         self._keys: AwsKeys | None = None
         self._ends_s: float | None = None  # monotonic
         self._due_s = 0.0  # monotonic
-        self._asked_s = -SAME_AGAIN_S  # when a refusal last asked for a search
+        self._asked_s = float("-inf")  # when a refusal last asked for a search
         self._is_anew = False
         self._failures = 0
         self._refreshes = 0
         self._last_error = ""
         self._values: deque[tuple[str, ...]] = deque(maxlen=_KEPT)
-        self._thread: threading.Thread | None = None
+        self._is_searching = False
         self.on_due: Callable[[], None] | None = None
         """Called when it has become due before its time; set by who renews it."""
 
@@ -138,7 +138,7 @@ class AwsChainCredential:
             return is_otherwise
         if not is_of(sent, self._keys):
             return self._is_usable(now_s)
-        if now_s - self._asked_s >= SAME_AGAIN_S:
+        if status in (401, 403) and now_s - self._asked_s >= SAME_AGAIN_S:
             self._asked_s = self._due_s = now_s
             self._is_anew = True
             if self.on_due is not None:
@@ -209,7 +209,7 @@ class AwsChainCredential:
 
     async def _in_thread(self, *, anew: bool) -> Found:
         """A thread of its own, which the end of the process does not wait for."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._is_searching:
             raise CredentialUnavailable("the search before is still under way")
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Found] = loop.create_future()
@@ -228,13 +228,14 @@ class AwsChainCredential:
                 result = self._search(anew=anew)
             except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
                 failure = error
+            self._is_searching = False
             try:
                 loop.call_soon_threadsafe(settle, result, failure)
             except RuntimeError:  # the loop is closed, and nobody waits
                 pass
 
-        self._thread = threading.Thread(target=search, name="aws-credentials", daemon=True)
-        self._thread.start()
+        self._is_searching = True
+        threading.Thread(target=search, name="aws-credentials", daemon=True).start()
         return await found
 
 

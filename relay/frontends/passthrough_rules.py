@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_plus
 
+from relay.credentials.refusals import refuses_who_asks
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import RawHeaders, Scope
 from relay.redaction import forms_of, without
@@ -142,18 +143,6 @@ def request_headers(headers: RawHeaders) -> Headers:
     ]
 
 
-_UNKNOWN_CALLER: Final = frozenset(
-    {
-        "ExpiredTokenException",
-        "IncompleteSignatureException",
-        "InvalidSignatureException",
-        "MissingAuthenticationTokenException",
-        "UnrecognizedClientException",
-    }
-)
-"""Of AWS's errors, which come with 403 as what is not allowed does, those of who asks."""
-
-
 def is_worth_another_try(
     endpoint: Endpoint, status: int, headers: Headers, sent: Headers, now_s: float
 ) -> bool:
@@ -169,10 +158,8 @@ def is_worth_another_try(
     Returns:
         Whether the request was refused for a credential that is another one by now.
     """
-    if status >= 400 and status != 401:
-        kind = next((value for name, value in headers if name == "x-amzn-errortype"), "")
-        if status != 403 or kind.partition(":")[0] not in _UNKNOWN_CALLER:
-            return False
+    if status >= 400 and not refuses_who_asks(status, headers):
+        return False
     return endpoint.credential.answered(status, headers, sent, time.time(), now_s)
 
 
