@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from relay.config.credentials import AwsSigV4Config
 from relay.config.providers import ProviderConfig
 from relay.credentials import aws_chain, aws_keys, entra, google_default, static
-from relay.credentials.base import Call, Credential, CredentialState
+from relay.credentials.base import Call, Credential, CredentialState, Renewing
 from relay.errors import CredentialUnavailable
 from relay.transport.base import Headers
 
