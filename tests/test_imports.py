@@ -155,7 +155,7 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "transport.base",
     },
-    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
+    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog", "routing.keep_warm"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
     | {
@@ -448,7 +448,7 @@ MAY_BE_LATE = {
     ("server", "relay.hints.redis_bus"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
-up, where there is Redis, or AWS's own search for keys is asked for, alone."""
+up, where there is Redis, or where a cloud's own search for credentials is asked for, alone."""
 
 
 def test_imports_stand_at_the_top() -> None:

@@ -21,9 +21,9 @@ def _aws(config: AwsSigV4Config, row: ProviderConfig) -> Credential:
 
 BUILDERS: Mapping[str, Callable[[Any, ProviderConfig], Credential]] = {
     "static": static.build,
-    "aws_sigv4": _aws,
     "google": google_default.build,
     "azure_entra": entra.build,
+    "aws_sigv4": _aws,
 }
 """Kind -> its builder, called with the kind's own configuration and the row that it is of; raises
 ValueError for what cannot be used, without secrets in the text."""
