@@ -32,6 +32,8 @@ FIRST_WAIT_S = 5.0
 FAULT_WAIT_S = 30.0
 """After a mistake of ours in a renewal."""
 _SOONEST_S = 0.05
+_NEARLY_S = 0.001
+"""Timers are no finer: what is due so soon is due."""
 
 OnSecret = Callable[[str, Sequence[str]], None]
 
@@ -175,7 +177,7 @@ class CredentialDesk:
         """Renew it whenever it is due, until cancelled."""
         while True:
             wait_s = credential.due_s(self._now_s())
-            if wait_s > 0:
+            if wait_s > _NEARLY_S:
                 kept.wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
@@ -183,7 +185,7 @@ class CredentialDesk:
                 continue
             await self._renew(kept, credential, ask)
             kept.tried.set()
-            if credential.due_s(self._now_s()) <= 0:
+            if credential.due_s(self._now_s()) <= _NEARLY_S:
                 await asyncio.sleep(_SOONEST_S)
 
     async def _renew(self, kept: _Kept, credential: Renewing, ask: Ask) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from relay.credentials.ask import Ask
+from relay.credentials.ask import Answer, Ask
+from relay.credentials.clock_offset import ClockOffset
 from relay.credentials.google_file import file_object, text_in, token_uri_in
 from relay.credentials.jwt import rsa_key, signed_rs256
 from relay.credentials.token import AccessToken, TokenCredential, token_in
@@ -19,8 +20,6 @@ from relay.transport.base import Headers
 AUDIENCE = "https://oauth2.googleapis.com/token"
 """Of assertions, wherever they are sent."""
 LIFE_S = 3600
-MAX_SKEW_S = 30.0
-"""A machine's clock may be off by so much without being corrected; Google takes a few minutes."""
 
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -55,7 +54,7 @@ class ServiceAccountCredential(TokenCredential):
         self._account = _Account(file_object(content, path), path)
         self._scope = " ".join(scopes)
         self._token_uri = token_uri
-        self._offset_s = 0.0
+        self._clock = ClockOffset()
         super().__init__("service_account", beside=quota_headers(quota_project))
 
     async def _fetch(self, ask: Ask) -> AccessToken:
@@ -66,16 +65,14 @@ class ServiceAccountCredential(TokenCredential):
             except ValueError as error:
                 raise CredentialUnavailable(str(error)) from None
             self._content = content
-        try:
-            return await self._ask_once(ask)
-        except CredentialUnavailable as error:
-            if "offset" not in error.metadata:
-                raise
-        return await self._ask_once(ask)
+        answer = await self._ask_once(ask)
+        if self._clock.observe(answer.headers, ask.wall_s()) and answer.status == 400:
+            answer = await self._ask_once(ask)  # by Google's clock
+        return token_in(answer, ask.wall_s())
 
-    async def _ask_once(self, ask: Ask) -> AccessToken:
+    async def _ask_once(self, ask: Ask) -> Answer:
         account = self._account
-        now_s = int(ask.wall_s() + self._offset_s)
+        now_s = int(self._clock.now_s(ask.wall_s()))
         claims = {
             "iat": now_s,
             "exp": now_s + LIFE_S,
@@ -85,25 +82,12 @@ class ServiceAccountCredential(TokenCredential):
         }
         head = {"kid": account.key_id} if account.key_id else {}
         form = {"assertion": signed_rs256(account.key, head, claims), "grant_type": _GRANT}
-        answer = await ask(
+        return await ask(
             "POST",
             self._token_uri or account.token_uri,
             [("content-type", "application/x-www-form-urlencoded")],
             urlencode(form).encode(),
         )
-        is_corrected = False
-        if answer.date_s is not None:
-            offset_s = answer.date_s - ask.wall_s()
-            offset_s = offset_s if abs(offset_s) > MAX_SKEW_S else 0.0
-            is_corrected = abs(offset_s - self._offset_s) > MAX_SKEW_S
-            if is_corrected:
-                self._offset_s = offset_s
-        try:
-            return token_in(answer, ask.wall_s())
-        except CredentialUnavailable as error:
-            if is_corrected:
-                error.metadata["offset"] = f"{self._offset_s:.0f}"
-            raise
 
 
 class _Account:

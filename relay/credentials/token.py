@@ -25,7 +25,8 @@ UNTOLD_LIFE_S = 300.0
 FOREVER_S = 366 * 86_400.0
 """No token is believed to live longer."""
 
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_CODE = re.compile(r"(?=.{4,40}$)[a-z]+(_[a-z]+)+")
+"""RFC 6749, 5.2, and what the clouds have added: words, and nothing that a secret could be."""
 _ENTRA_CODE = re.compile(r"AADSTS\d{1,9}")
 
 
@@ -125,9 +126,8 @@ class TokenCredential(ABC):
     def answered(
         self, status: int, headers: Headers, sent: Headers, wall_s: float, now_s: float
     ) -> bool:
-        """See `Credential.answered`. A 403 is about rights, which a newer token has no more of,
-        unless it says that the token is at fault (RFC 6750, 3.1)."""
-        if status != 401 and (status != 403 or not _blames_token(headers)):
+        """See `Credential.answered`. Other refusals than these two blame no token."""
+        if status not in (401, 403):
             return False
         if sent and self._sent and sent != self._sent:
             return self._schedule.is_usable(now_s)
@@ -149,10 +149,6 @@ class TokenCredential(ABC):
             self._schedule.refreshes,
             self._schedule.failures,
         )
-
-
-def _blames_token(headers: Headers) -> bool:
-    return any(name == "www-authenticate" and "invalid_token" in text for name, text in headers)
 
 
 def token_in(answer: Answer, wall_s: float) -> AccessToken:

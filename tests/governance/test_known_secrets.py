@@ -63,3 +63,14 @@ def test_what_we_do_not_know_is_found_by_its_form(text: str, hidden: str) -> Non
 
 def test_registry_shows_nothing() -> None:
     assert "canary" not in repr(KNOWN)
+
+
+def test_of_passing_secrets_the_newest_are_known() -> None:
+    known = KnownSecrets(["the-steady-one"])
+    for number in range(100):
+        known.learn_passing("a", [f"token-value-{number - 1}", f"token-value-{number}"])
+        known.learn_passing("b", ["another-token"])
+    text = "token-value-99 token-value-98 token-value-12 another-token the-steady-one"
+    assert known.hide(text) == "*** *** token-value-12 *** ***"
+    known.learn(["a-later-one"])
+    assert known.hide("a-later-one token-value-99") == "*** ***"
