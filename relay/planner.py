@@ -313,7 +313,7 @@ class Planner:
         for row in ordered:
             if row.stats.share >= 1.0:
                 continue
-            if row.state.breaker.wants_probe(now_s) and row.state.headroom.wait_s(now_s) <= 0:
+            if row.state.breaker.wants_probe(now_s) and row.state.sending_wait_s(now_s) <= 0:
                 others = [o for o in ordered if o is not row and o.stats.wait_s <= 0]
                 cost = max((o.loser_cost for o in others), default=0.0)
                 is_paid = not alias.budgets.refuses(policy.tenant, cost)

@@ -126,15 +126,18 @@ class TargetState:
 
     def wait_s(self, now_s: float) -> float:
         """How long it is certain to refuse, or nothing can be shown to it; 0 if it may be asked."""
-        wait_s = self.headroom.wait_s(now_s)
-        if self.credential is not None:
-            wait_s = max(wait_s, self.credential.wait_s(now_s))
+        wait_s = self.sending_wait_s(now_s)
         if not self.breaker.admits(now_s):
             retry_at_s = self.breaker.retry_at_s
             wait_s = max(wait_s, 0.001 if retry_at_s is None else retry_at_s - now_s, 0.001)
         elif self.limiter.in_flight >= self.limiter.limit:
             wait_s = max(wait_s, 0.001)
         return wait_s
+
+    def sending_wait_s(self, now_s: float) -> float:
+        """The same, however well it is: by its rate limits and its credential alone."""
+        wait_s = self.headroom.wait_s(now_s)
+        return wait_s if self.credential is None else max(wait_s, self.credential.wait_s(now_s))
 
     def quantile_s(self, share: float) -> float:
         """Of normalised TTFT, as of the last refresh."""

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from relay.attempt import Attempt
 from relay.content import Policy
 from relay.credentials.aws_sigv4 import time_of
 from relay.credentials.base import Call, CredentialState
@@ -26,12 +27,13 @@ from relay.errors import (
     UpstreamStatus,
 )
 from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd
+from relay.race import run_race
 from relay.transport.base import Headers
 from tests.credentials.calls import dated
 from tests.fakes.canaries import Canaries
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer, request
-from tests.fakes.virtual_time import on_virtual_time
+from tests.fakes.virtual_time import now_s, on_virtual_time
 
 HELLO: Final = FakeEndpoint(chunks=answer("Hello"))
 SSE: Final = ("content-type", "text/event-stream")
@@ -332,6 +334,43 @@ async def test_a_target_without_a_token_is_asked_last(mode: str) -> None:
     await scenario.settled()
 
 
+@on_virtual_time
+@pytest.mark.parametrize("out_s", [0.0, 5.0])
+async def test_a_target_without_a_token_is_not_probed(out_s: float) -> None:
+    tokens = Tokens("a-token")
+    broken = FakeEndpoint(status=500, headers=[], chunks=[(0.0, b"no")])
+    more = {"hedge": {"mode": "active", "delay": 3000, "max_extra_requests": 1.0}}
+    scenario = scene({"a": broken, "b": HELLO}, tokens, alias_more=more)
+    for number in range(20):
+        await scenario.generate(generation_id=f"gen_{number}")
+    state = scenario.services.planner.states.known("a/m")
+    assert state is not None
+    assert not state.breaker.admits(now_s())
+    tokens.out_s = out_s
+    scenario.transport.set("a.test", HELLO)
+    await asyncio.sleep(120.0)
+    _, end = await scenario.generate()
+    assert end.error is None
+    assert ("a" in [record.provider for record in end.attempts]) == (out_s == 0.0)
+    await scenario.settled()
+
+
+@on_virtual_time
+@pytest.mark.parametrize("out_s", [0.0, 5.0])
+async def test_a_target_without_a_token_is_never_hedged_to(out_s: float) -> None:
+    tokens = Tokens("a-token")
+    tokens.out_s = out_s
+    slow = FakeEndpoint(chunks=answer("Hello", first_s=3.0))
+    more = {"hedge": {"mode": "active", "delay": 100, "max_extra_requests": 1.0}}
+    scenario = scene({"b": HELLO, "a": slow}, tokens, alias_more=more)
+    route = scenario.services.catalog.routes["fast"]
+    object.__setattr__(route, "candidates", route.candidates[::-1])
+    _, end = await scenario.generate()
+    assert end.error is None
+    assert [record.provider for record in end.attempts] == ["a", "a" if out_s else "b"]
+    await scenario.settled()
+
+
 # --- what is seen of them -------------------------------------------------------------------
 
 
@@ -449,18 +488,28 @@ async def test_what_is_in_them_goes_out() -> None:
     await scenario.settled()
 
 
+async def raced(scenario: Scenario, *zones: str) -> Attempt:
+    """As if nobody had narrowed the route before, which is a bug."""
+    plan = scenario.plan()
+    return await run_race(
+        plan.attempts, lambda step, role: scenario.start(step, within(*zones), role)
+    )
+
+
 @on_virtual_time
 async def test_those_inside_are_still_asked() -> None:
     scenario = Scenario({"a": HELLO, "b": HELLO}, rows_more={"a": {}, "b": ZONES["b"]})
-    _, end = await scenario.generate(within("eu"))
-    assert end.error is None
+    attempt = await raced(scenario, "eu")
+    assert attempt.record.provider == "b"
     assert scenario.transport.to("a.test") == []
+    attempt.abort()
+    await scenario.settled()
 
 
 @on_virtual_time
 async def test_where_all_are_outside_it_is_told_as_a_bug() -> None:
     scenario = Scenario({"a": HELLO, "c": HELLO}, rows_more={"a": ZONES["a"]})
-    _, end = await scenario.generate(within("eu"))
-    assert isinstance(end.error, AllAttemptsFailed)
-    assert end.error.reason is Reason.INTERNAL
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await raced(scenario, "eu")
+    assert caught.value.reason is Reason.INTERNAL
     assert scenario.transport.attempts == []

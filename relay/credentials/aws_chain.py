@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import math
 import random
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 from relay.credentials.aws_keys import SigningClock, is_of
 from relay.credentials.aws_sigv4 import AwsKeys, SigV4Signer
 from relay.credentials.base import Call, CredentialState
+from relay.credentials.schedule import RenewalSchedule
 from relay.errors import CredentialUnavailable
 from relay.transport.base import Headers
 
@@ -30,22 +32,9 @@ if TYPE_CHECKING:
 SEARCH_S: Final = 30.0
 """The longest that a search is waited for. An assumed role asks a service, an instance another."""
 
-AHEAD_S: Final = 300.0
-"""Keys are looked for so long before they end. botocore fetches new ones in the last 10 minutes."""
-
-SPREAD_S: Final = 60.0
-"""Workers ask at different times within this."""
-
-LAST_USE_S: Final = 10.0
-"""Keys with less left than this are not sent: they would end under way."""
-
-SAME_AGAIN_S: Final = 30.0
-"""After the same keys as before, and between searches that refusals ask for."""
-
 LOOK_S: Final = 3600.0
 """How often keys that do not end are looked for: a file may have been written anew."""
 
-BACKOFF_S: Final = (1.0, 60.0)
 _KEPT: Final = 4
 """Keys that were valid lately, for masking."""
 
@@ -73,7 +62,10 @@ class Search(Protocol):
 
 
 class AwsChainCredential:
-    """Signs with the keys that were found last; renewed by the desk (`Renewing`)."""
+    """Signs with the keys that were found last; renewed by the desk (`Renewing`).
+
+    The schedule's five minutes ahead of an end are within the ten in which botocore fetches new
+    ones."""
 
     kind: ClassVar[str] = "aws_sigv4"
 
@@ -97,13 +89,10 @@ class AwsChainCredential:
         self._wall = wall
         self._draw = draw
         self._service_clock = SigningClock()
+        self._schedule = RenewalSchedule(draw)
         self._keys: AwsKeys | None = None
-        self._ends_s: float | None = None  # monotonic
-        self._due_s = 0.0  # monotonic
-        self._asked_s = float("-inf")  # when a refusal last asked for a search
+        self._look_at_s = math.inf  # monotonic, for keys that do not end
         self._is_anew = False
-        self._failures = 0
-        self._refreshes = 0
         self._last_error = ""
         self._values: deque[tuple[str, ...]] = deque(maxlen=_KEPT)
         self._is_searching = False
@@ -115,7 +104,7 @@ class AwsChainCredential:
     def headers(self, call: Call, wall_s: float) -> Headers:
         now_s = self._clock()
         keys = self._keys
-        if keys is None or not self._is_usable(now_s):
+        if keys is None or not self._schedule.is_usable(now_s):
             wait_s = self.wait_s(now_s)
             why = f" ({self._last_error})" if self._last_error else ""
             raise CredentialUnavailable(
@@ -124,11 +113,7 @@ class AwsChainCredential:
         return self._signer.headers(call, keys, self._service_clock.now_s(wall_s))
 
     def wait_s(self, now_s: float) -> float:
-        return 0.0 if self._is_usable(now_s) else max(0.001, self._due_s - now_s)
-
-    def _is_usable(self, now_s: float) -> bool:
-        ends_s = self._ends_s
-        return self._keys is not None and (ends_s is None or now_s < ends_s - LAST_USE_S)
+        return self._schedule.wait_s(now_s)
 
     def answered(
         self, status: int, headers: Headers, sent: Headers, wall_s: float, now_s: float
@@ -137,9 +122,8 @@ class AwsChainCredential:
         if status < 400 or is_otherwise or self._keys is None:
             return is_otherwise
         if not is_of(sent, self._keys):
-            return self._is_usable(now_s)
-        if status in (401, 403) and now_s - self._asked_s >= SAME_AGAIN_S:
-            self._asked_s = self._due_s = now_s
+            return self._schedule.is_usable(now_s)
+        if status in (401, 403) and self._schedule.refused(now_s):
             self._is_anew = True
             if self.on_due is not None:
                 self.on_due()
@@ -152,15 +136,16 @@ class AwsChainCredential:
         return CredentialState(
             self.kind,
             "chain",
-            None if self._keys is None or self._ends_s is None else self._ends_s - now_s,
+            self._schedule.expires_in_s(now_s),
             self._last_error,
-            self._refreshes,
+            self._schedule.refreshes,
+            self._schedule.failures,
         )
 
     # --- used by the desk -------------------------------------------------------------------
 
     def due_s(self, now_s: float) -> float:
-        return max(0.0, self._due_s - now_s)
+        return max(0.0, min(self._schedule.due_s(now_s), self._look_at_s - now_s))
 
     async def renew(self, ask: Any) -> None:
         """One search, in a thread.
@@ -173,6 +158,7 @@ class AwsChainCredential:
         try:
             async with asyncio.timeout(SEARCH_S):
                 found = await self._in_thread(anew=self._is_anew)
+            self._take(found)
         except TimeoutError:
             late = CredentialUnavailable(f"the search took longer than {SEARCH_S:g} s")
             self._failed(late)
@@ -180,32 +166,30 @@ class AwsChainCredential:
         except CredentialUnavailable as error:
             self._failed(error)
             raise
-        self._take(found)
 
     def _failed(self, error: CredentialUnavailable) -> None:
-        first_s, most_s = BACKOFF_S
-        most_s = min(most_s, first_s * 2.0 ** min(self._failures, 16))
-        self._failures += 1
         self._last_error = error.public_message
-        self._due_s = self._clock() + max(0.1, most_s * self._draw())
+        self._look_at_s = math.inf  # the schedule tries sooner
+        self._schedule.failed(self._clock())
 
     def _take(self, found: Found) -> None:
-        now_s = self._clock()
-        is_same = found.keys == self._keys
-        self._last_error, self._failures, self._is_anew = "", 0, False
-        self._refreshes += 1
-        if not is_same:
+        """
+        Raises:
+            CredentialUnavailable: they have ended.
+        """
+        now_s, life_s = self._clock(), math.inf
+        if found.expires_at_s is not None:
+            life_s = found.expires_at_s - self._service_clock.now_s(self._wall())
+            if life_s <= 0:
+                raise CredentialUnavailable("the AWS keys that were found have ended")
+        is_new = found.keys != self._keys
+        if is_new:
             self._values.append(found.keys.values())
-        self._keys = found.keys
+        self._keys, self._last_error, self._is_anew = found.keys, "", False
+        self._look_at_s = math.inf
         if found.expires_at_s is None:
-            self._ends_s = None
-            self._due_s = now_s + LOOK_S * (1.0 - 0.1 * self._draw())
-            return
-        life_s = found.expires_at_s - self._service_clock.now_s(self._wall())
-        self._ends_s = now_s + life_s
-        ahead_s = min(AHEAD_S, life_s / 2) + min(SPREAD_S, life_s / 10) * self._draw()
-        in_s = life_s - ahead_s
-        self._due_s = now_s + max(in_s, SAME_AGAIN_S if is_same or life_s <= 0 else 1.0)
+            self._look_at_s = now_s + LOOK_S * (1.0 - 0.1 * self._draw())
+        self._schedule.renewed(now_s, now_s, life_s, is_new=is_new)
 
     async def _in_thread(self, *, anew: bool) -> Found:
         """A thread of its own, which the end of the process does not wait for."""

@@ -211,15 +211,13 @@ class SocketExchange:
             try:
                 return await self._dial_once(path, offer)
             except HandshakeRefused as refused:
-                if not is_worth_another_try(
-                    endpoint,
-                    refused.status,
-                    refused.headers,
-                    self.credential_headers,
-                    self._services.clock(),
-                ):
+                if not self._is_worth_another_try(refused):
                     raise
-            return await self._dial_once(path, offer)
+            try:
+                return await self._dial_once(path, offer)
+            except HandshakeRefused as refused:
+                self._is_worth_another_try(refused)
+                raise
         except HandshakeRefused as refused:
             self._status = refused.status
             if refused.status < 300:
@@ -232,6 +230,10 @@ class SocketExchange:
                 ) from None
             text = without(refused.body.decode("utf-8", "replace"), self._secrets)
             raise HandshakeRefused(refused.status, refused.headers, text.encode()) from None
+
+    def _is_worth_another_try(self, refused: HandshakeRefused) -> bool:
+        now_s, sent = self._services.clock(), self.credential_headers
+        return is_worth_another_try(self._endpoint, refused.status, refused.headers, sent, now_s)
 
     async def _dial_once(self, path: str, offer: Offer) -> ClientSocket:
         endpoint = self._endpoint
@@ -350,12 +352,14 @@ class SocketExchange:
 
     def _look_at_key(self) -> None:
         """A WebSocket may last for hours, and has no generations that would ask: one whose key was
-        revoked is ended here."""
+        revoked, or held to other data zones, is ended here."""
         gate = self._services.gate
         if not gate.needs_keys:
             return
         try:
-            scopes_of(gate, caller_of(self._scope).key_id).check_passthrough()
+            scopes = scopes_of(gate, caller_of(self._scope).key_id)
+            scopes.check_passthrough()
+            scopes.check_zone(self._endpoint.provider, self._endpoint.data_zone)
         except (Unauthenticated, PermissionDenied) as error:
             self._deadline.cancel(error)
             return

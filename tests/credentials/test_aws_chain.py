@@ -15,28 +15,23 @@ import botocore.credentials
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from relay.config import parse
+from relay.config.credentials import AwsSigV4Config
 from relay.credentials import aws_chain
-from relay.credentials.aws_chain import (
-    AHEAD_S,
-    BACKOFF_S,
-    LAST_USE_S,
-    LOOK_S,
-    SAME_AGAIN_S,
-    SPREAD_S,
-    AwsChainCredential,
-    BotocoreSearch,
-    Found,
-)
+from relay.credentials.aws_chain import LOOK_S, AwsChainCredential, BotocoreSearch, Found
 from relay.credentials.aws_keys import AwsKeysCredential
 from relay.credentials.aws_sigv4 import AwsKeys, SigV4Signer, key_of
 from relay.credentials.base import Renewing
 from relay.credentials.build import Unkept, build, without_desk
+from relay.credentials.desk import CredentialDesk
+from relay.credentials.schedule import EARLY_S, MARGIN_S, REFUSED_AGAIN_S, SAME_AGAIN_S, SPREAD_S
 from relay.errors import CredentialUnavailable
 from relay.transport.base import Headers
 from tests.credentials.calls import AT_S, call, dated
 from tests.fakes.canaries import Canaries
+from tests.fakes.memory_transport import MemoryTransport
 from tests.fakes.properties import examples
 
 ROW = {
@@ -125,11 +120,11 @@ def test_looked_for_ahead_of_their_end(life_s: float, draw: float) -> None:
     it.found(1, life_s)
     asyncio.run(it.renew())
     ahead_s = life_s - it.due_s
-    latest_s = min(AHEAD_S, life_s / 2)
+    latest_s = min(EARLY_S, life_s / 2)
     if life_s > 5:
         assert latest_s <= ahead_s + 1e-3
         assert ahead_s <= latest_s + min(SPREAD_S, life_s / 10) + 1e-3
-    assert it.due_s >= 1.0 - 1e-3
+    assert it.due_s >= 0.2
 
 
 async def test_keys_that_do_not_end_are_looked_for_hourly() -> None:
@@ -149,7 +144,7 @@ async def test_the_old_keys_serve_until_ten_seconds_before_their_end() -> None:
     await it.fail()
     assert key_of(it.headers()) == "AKID1"
     assert it.one.describe(it.now_s).last_error == "no"
-    it.now_s = 1000 + 3600 - LAST_USE_S - 0.1
+    it.now_s = 1000 + 3600 - MARGIN_S - 0.1
     assert key_of(it.headers()) == "AKID1"
     it.now_s += 0.2
     with pytest.raises(CredentialUnavailable, match=r"no AWS keys \(no\); next try in \d+ s") as e:
@@ -165,7 +160,6 @@ async def test_backs_off_to_a_minute() -> None:
         await it.fail()
         waits.append(round(it.due_s))
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert BACKOFF_S[1] == 60.0
     it.found(1, None)
     await it.renew()
     await it.fail()
@@ -180,7 +174,29 @@ async def test_the_same_keys_again_are_asked_for_in_half_a_minute() -> None:
     found, it.next = it.next, Found(keys(1), AT_S + 600)
     assert found == it.next
     await it.renew()
-    assert it.due_s == SAME_AGAIN_S
+    assert 1.0 < it.due_s <= SAME_AGAIN_S
+
+
+async def test_keys_that_have_ended_are_none() -> None:
+    it = Searching()
+    it.found(1, 3600)
+    await it.renew()
+    it.found(2, -1.0)
+    with pytest.raises(CredentialUnavailable, match="have ended"):
+        await it.renew()
+    assert key_of(it.headers()) == "AKID1"
+    assert it.due_s > 0.0
+
+
+async def test_a_failed_look_for_keys_that_do_not_end_is_not_made_again_at_once() -> None:
+    it = Searching()
+    it.found(1, None)
+    await it.renew()
+    it.now_s += LOOK_S
+    assert it.due_s == 0.0
+    await it.fail()
+    assert it.due_s > 0.0
+    assert key_of(it.headers()) == "AKID1"
 
 
 async def test_steps_of_this_clock_change_nothing_of_when() -> None:
@@ -222,7 +238,7 @@ async def test_a_refusal_asks_for_a_search_anew_at_most_every_half_minute() -> N
     assert not it.refused(sent)
     assert it.due_s > 0.0
     assert woken == [1000.0]
-    it.now_s += SAME_AGAIN_S
+    it.now_s += REFUSED_AGAIN_S
     assert not it.refused(sent)
     it.found(2, 3600)
     await it.renew()
@@ -426,6 +442,39 @@ def test_what_is_missing_is_told(
     with pytest.raises(CredentialUnavailable) as caught:
         BotocoreSearch("prod")(anew=False)
     assert str(caught.value) == text
+
+
+async def test_kept_by_the_desk(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found at the start; after a refusal looked for at once, and the next try has the new keys."""
+    told: list[str] = []
+    desk = CredentialDesk(lambda _, values: told.extend(values))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDONE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", first := canaries.make("first"))
+    row = parse(ROW).providers["p"]
+    assert isinstance(row.credential, AwsSigV4Config)
+    row = row.model_copy(update={"credential": row.credential.model_copy(update={"profile": None})})
+    one = desk.of(row)
+    with capture_logs() as logs:
+        await desk.start(MemoryTransport({}), {"p": one})
+        try:
+            sent = one.headers(call(), AT_S)
+            assert key_of(sent) == "AKIDONE"
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTWO")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", second := canaries.make("second"))
+            assert not one.answered(403, [], sent, AT_S, time.monotonic())
+            async with asyncio.timeout(10):
+                while key_of(one.headers(call(), AT_S)) == "AKIDONE":
+                    await asyncio.sleep(0.005)
+            assert one.answered(403, [], sent, AT_S, time.monotonic())
+        finally:
+            await desk.aclose()
+    assert {"AKIDONE", "AKIDTWO", first, second} <= set(told)
+    canaries.search("logs", str(logs))
+    assert not canaries.found
+    assert [line["source"] for line in logs if line["event"] == "credential_renewed"] == [
+        "chain",
+        "chain",
+    ]
 
 
 # --- the configuration ----------------------------------------------------------------------

@@ -258,6 +258,16 @@ async def played(
                         "api_key": secret("PROXIED_KEY"),
                         "egress_proxy": f"http://user:{secret('PROXY')}@127.0.0.1:9",
                     },
+                    "signed": {
+                        **provider(echo.url, region="us-east-1", passthrough=True),
+                        "prices": PRICES,
+                        "credential": {
+                            "kind": "aws_sigv4",
+                            "access_key_id": secret("AWS_ID"),
+                            "secret_access_key": secret("AWS_SECRET"),
+                            "session_token": secret("AWS_TOKEN"),
+                        },
+                    },
                 },
                 "models": {
                     name: {"candidates": [{"provider": of, "model": model}]}
@@ -270,6 +280,7 @@ async def played(
                         ("e500", "echo", "e500"),
                         ("stream", "stream", "m"),
                         ("proxied", "proxied", "m"),
+                        ("signed", "signed", "e403"),
                     )
                 },
             }
@@ -287,7 +298,8 @@ async def played(
 
 
 PRICES: Final = {
-    name: {"input": 1.0, "output": 10.0} for name in ("m", "crash", "e400", "e401", "e429", "e500")
+    name: {"input": 1.0, "output": 10.0}
+    for name in ("m", "crash", "e400", "e401", "e403", "e429", "e500")
 }
 
 
@@ -463,7 +475,18 @@ class Clients:
         self._socket_url = socket_url
 
     async def everything(self, key: str) -> None:
-        models = ("fast", "crash", "e400", "e401", "e429", "e500", "stream", "proxied", "none")
+        models = (
+            "fast",
+            "crash",
+            "e400",
+            "e401",
+            "e429",
+            "e500",
+            "stream",
+            "proxied",
+            "signed",
+            "none",
+        )
         asking = [self._chat(key, model, stream) for model in models for stream in (True, False)]
         asking += [self._generate(key, model) for model in models]
         asking += [self._get(key, path) for path in ("/v1/crash", "/v1/models")]
@@ -473,7 +496,9 @@ class Clients:
 
     async def hand_through(self, key: str) -> None:
         asking = [self._socket(key, path, by) for path in ("x", "refused") for by in (0, 1)]
-        await asyncio.gather(*asking, self._get(key, "/pass/echo/files"))
+        await asyncio.gather(
+            *asking, self._get(key, "/pass/echo/files"), self._get(key, "/pass/signed/files")
+        )
 
     async def state(self, token: str) -> None:
         paths = ("/admin/state", "/readyz", "/healthz", "/metrics", "/admin/v1/openapi.json")

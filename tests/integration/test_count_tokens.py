@@ -177,3 +177,31 @@ async def test_a_draining_relay_counts_nothing(relay: RelayUnderTest) -> None:
     services.is_draining = False
     assert answered.status_code == 503
     assert answered.json()["error"]["type"] == "overloaded_error"
+
+
+@pytest.mark.parametrize("good", [1, 2])
+async def test_a_refused_key_costs_one_more_question(
+    upstream: H2Server, ca_file: str, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    for number in range(3):
+        monkeypatch.setenv(f"KEY_{number}", f"key-number-{number}")
+    used: list[str | None] = []
+
+    async def script(stream: ServerStream) -> None:
+        used.append(stream.header("x-api-key"))
+        is_good = used[-1] == f"key-number-{good}"
+        await (says(14) if is_good else fails(401, "authentication_error"))(stream)
+
+    upstream.routes[COUNT] = script
+    row = {
+        **provider(upstream.url, ca_file=ca_file),
+        "wire": "anthropic_messages",
+        "base_url": upstream.url,
+        "auth": "x-api-key",
+        "api_keys": ["${KEY_0}", "${KEY_1}", "${KEY_2}"],
+    }
+    async with relay_under_test({"providers": {"claude": row}}) as running:
+        found = await ask(running, model="claude/c")
+        await running.settled()
+    assert found == ((14, "provider") if good == 1 else (ESTIMATE, "estimated"))
+    assert used == ["key-number-0", "key-number-1"]

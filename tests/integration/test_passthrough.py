@@ -11,7 +11,7 @@ import openai
 import pytest
 from structlog.testing import capture_logs
 
-from tests.fakes.h2_server import CANCEL, H2Server, ServerStream, answer
+from tests.fakes.h2_server import CANCEL, H2Server, Script, ServerStream, answer
 from tests.fakes.relay_under_test import (
     Document,
     RelayUnderTest,
@@ -339,3 +339,51 @@ async def test_the_provider_s_own_404(relay: RelayUnderTest, upstream: H2Server)
     async with relay.openai() as client:
         with pytest.raises(openai.NotFoundError):
             await client.files.retrieve("f")
+
+
+# --- credentials that are refused ---------------------------------------------------------------
+
+
+def _refusing(*good: str) -> Script:
+    """Says what it was sent where that is none of these keys."""
+
+    async def script(stream: ServerStream) -> None:
+        sent = stream.header("authorization") or ""
+        is_good = sent.removeprefix("Bearer ") in good
+        await stream.send_headers(200 if is_good else 401, [("request-id", sent)])
+        await stream.send(sent.encode() if not is_good else bytes(stream.body), end=True)
+
+    return script
+
+
+@pytest.mark.parametrize("good", [0, 1, 2, None])
+async def test_another_key_once_where_one_is_refused(
+    upstream: H2Server, ca_file: str, monkeypatch: pytest.MonkeyPatch, good: int | None
+) -> None:
+    keys = [f"sk-number-{number}-0123456789" for number in range(3)]
+    for number, key in enumerate(keys):
+        monkeypatch.setenv(f"KEY_{number}", key)
+    asked = {
+        **provider(upstream.url, ca_file=ca_file),
+        "auth": "bearer",
+        "api_keys": ["${KEY_0}", "${KEY_1}", "${KEY_2}"],
+        "passthrough": True,
+    }
+    upstream.routes[SPEECH] = _refusing(*([] if good is None else [keys[good]]))
+    async with relay_under_test({"providers": {"open": asked}}) as relay:
+        statuses = []
+        for _ in range(2):
+            answered = await relay.http.post(SPEECH, content=b"a body")
+            statuses.append(answered.status_code)
+            assert not [key for key in keys if key in f"{answered.text} {answered.headers}"]
+            if answered.status_code == 200:
+                assert answered.content == b"a body"
+        await relay.settled()
+    found = [stream.header("authorization") for stream in upstream.requests(SPEECH)]
+    used = [keys.index((value or "").removeprefix("Bearer ")) for value in found]
+    assert (statuses, used) == {
+        0: ([200, 200], [0, 0]),
+        1: ([200, 200], [0, 1, 1]),
+        2: ([401, 200], [0, 1, 2]),
+        None: ([401, 401], [0, 1, 2]),
+    }[good]

@@ -769,3 +769,44 @@ async def test_a_process_that_is_told_to_stop(
             relay.signal(signal.SIGTERM)
             assert (await ended(client))[0] == 1012
         assert await relay.exited() == 0
+
+
+@pytest.mark.parametrize("good", [1, 2])
+async def test_another_key_once_where_one_is_refused(
+    lab: WebSocketProvider, ca_file: str, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    keys = [f"sk-number-{number}-0123456789" for number in range(3)]
+    for number, key in enumerate(keys):
+        monkeypatch.setenv(f"KEY_{number}", key)
+    used: list[int] = []
+
+    async def refuse(connection: ServerConnection, request: Request) -> Response | None:
+        sent = request.headers["authorization"]
+        used.append(keys.index(sent.removeprefix("Bearer ")))
+        if used[-1] == good:
+            return None
+        headers = Headers({"x-request-id": sent, "content-length": str(len(sent))})
+        return Response(401, "No", headers, sent.encode())
+
+    lab.refuse = refuse
+    asked = {
+        **provider(lab.url, ca_file=ca_file),
+        "warm_connections": 0,
+        "auth": "bearer",
+        "api_keys": ["${KEY_0}", "${KEY_1}", "${KEY_2}"],
+        "passthrough": True,
+    }
+    async with relaying({"providers": {"open": asked}}) as relay:
+        if good == 2:
+            with pytest.raises(InvalidStatus) as caught:
+                async with opened(relay):
+                    pass
+            response = caught.value.response
+            assert response.status_code == 401
+            said = f"{response.body!r} {response.headers}"
+            assert not [key for key in keys if key in said]
+            assert "***" in said
+        async with opened(relay) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+    assert used == ([0, 1, 2] if good == 2 else [0, 1])
