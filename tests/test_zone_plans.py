@@ -361,6 +361,7 @@ def look_at(world: World) -> None:
 BEGAN_S = time.perf_counter()
 
 
+@pytest.mark.timeout(7200 if IS_FULL else 60)
 @examples(WORLDS, full=FULL_WORLDS)
 @given(worlds())
 def test_no_plan_leaves_its_zones(world: World) -> None:
