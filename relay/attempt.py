@@ -34,13 +34,16 @@ from relay.content import (
     ToolArgumentsDelta,
     Usage,
 )
+from relay.credentials.refusals import is_credential_refused
 from relay.deadline import Clock, Scope, Timer
 from relay.errors import (
     AttemptTimeout,
     ConnectError,
+    CredentialUnavailable,
     EventTooLarge,
     FirstTokenTimeout,
     LocalProtocolError,
+    OutsideZones,
     Reason,
     RelayError,
     RemoteProtocolError,
@@ -59,7 +62,13 @@ from relay.routing.catalog import Target, Timeouts
 from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
 from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
-from relay.transport.base import Transport, UpstreamRequest, UpstreamStream, UsedConnection
+from relay.transport.base import (
+    Headers,
+    Transport,
+    UpstreamRequest,
+    UpstreamStream,
+    UsedConnection,
+)
 
 _log = structlog.get_logger("relay.attempt")
 
@@ -163,6 +172,7 @@ class Attempt:
             role=role,
         )
         self._codec: Codec = target.endpoint.codec_for(request)
+        self._credential_headers: Headers = []  # of this request
         self._stream: UpstreamStream | None = None
         self._chunks: AsyncIterator[bytes | memoryview] | None = None
         self._is_over = False
@@ -237,13 +247,18 @@ class Attempt:
         endpoint = self.target.endpoint
         codec = self._codec
         state = self._state
+        self._check_zone()
         if self._entry is not None:
             self.record.prompt_tokens = state.prompt_tokens(self._estimated_prompt_tokens)
             waiting = self._entry.started(self.record, self.target)
             if waiting is not None:
                 await waiting
+        now_s = self._clock()
+        if endpoint.credential.wait_s(now_s) > 0.0:
+            # It says why it has none, and what cannot be sent takes no ticket.
+            endpoint.signed("POST", endpoint.base_path, [], b"", time.time())
         self._ticket = state.admit(
-            self._clock(),
+            now_s,
             name=self.target.name,
             prompt_tokens=state.prompt_tokens(self._estimated_prompt_tokens),
             cached_tokens=self._cached_tokens,
@@ -252,8 +267,14 @@ class Attempt:
         encoded = codec.encode_request(self.target.asked(self._request), self.target.model)
         path = endpoint.base_path + encoded.path
         headers = endpoint.signed(
-            "POST", path, [*encoded.headers, _USER_AGENT], encoded.body, time.time()
+            "POST",
+            path,
+            [*encoded.headers, _USER_AGENT],
+            encoded.body,
+            time.time(),
+            self._request.policy.session_id,
         )
+        self._credential_headers = headers[len(encoded.headers) + 1 + len(endpoint.headers) :]
         self._stream = stream = await self._transport.open(
             endpoint.origin,
             UpstreamRequest("POST", path, headers, encoded.body),
@@ -265,6 +286,8 @@ class Attempt:
         self._mark("response_headers")
         self.record.http_version = stream.http_version
         self.record.http_status = stream.status
+        if stream.status < 400:
+            self._tell_credential(stream)
         try:
             codec.decode_headers(stream.status, stream.headers)
             windows = read_rate_windows(stream.headers)
@@ -292,6 +315,30 @@ class Attempt:
                 raise self._pending_error
         self._hold_the_rest()
         self._mark("first_content")
+
+    def _check_zone(self) -> None:
+        """The last line: whoever planned it has left out targets in other zones already.
+
+        Raises:
+            OutsideZones: it has not, which is a bug.
+        """
+        zones, target = self._request.policy.zones, self.target
+        if zones is not None and target.zone not in zones:
+            self._state.outside_zones += 1
+            _log.error(
+                "target_outside_zones",
+                provider=target.endpoint.provider,
+                model=target.model,
+                zone=target.zone or None,
+                zones=sorted(zones),
+            )
+            raise OutsideZones(f"{target.name} is outside the request's data zones")
+
+    def _tell_credential(self, stream: UpstreamStream) -> bool:
+        """The head of an answer, if it is none that refuses something else; see `Credential`."""
+        return self.target.endpoint.credential.answered(
+            stream.status, stream.headers, self._credential_headers, time.time(), self._clock()
+        )
 
     async def _until_first_segment(self, events: Events) -> None:
         """Go on until there is something to say whole: a sentence, a tool call, the end.
@@ -562,9 +609,17 @@ class Attempt:
         self._fail(error)
 
     def _fail(self, error: RelayError) -> None:
-        redact(error, self.target.endpoint.secrets())
+        redact(error, [*self.target.endpoint.secrets(), *self._credential_headers])
         if not self._is_over:
             self._is_over = True
+            stream = self._stream
+            if (
+                stream is not None
+                and is_credential_refused(error, stream.status, stream.headers)
+                and self._tell_credential(stream)
+                and self.record.role is not AttemptRole.RETRY
+            ):
+                error.retry = Retry.IF_REUSED
             is_overload = error.reason in _OVERLOADED
             is_failure = not is_overload or looks_dead(error)
             if is_failure and self._runs_on and not self._is_probe:
@@ -613,8 +668,11 @@ class Attempt:
             usage = self._usage
             if usage is not None and not is_plausible(usage, self._estimated_prompt_tokens):
                 usage = None
-            if _is_free_to_retry(error) and record.role is not AttemptRole.RETRY:
-                # A stale connection of ours, which the provider never saw: the retry will tell.
+            if isinstance(error, CredentialUnavailable) or (
+                _is_free_to_retry(error) and record.role is not AttemptRole.RETRY
+            ):
+                # Nothing was asked; or over a stale connection of ours, which the provider never
+                # saw, or with a credential that is another one now: the retry will tell.
                 self._ticket.withdraw(now_s)
             else:
                 self._ticket.end(

@@ -37,8 +37,6 @@ def warnings(config: Config) -> list[str]:
                 f" the mode is {row.choose.mode}"
             )
     for name, provider in config.providers.items():
-        if len(provider.keys) > 1:
-            found.append(f"providers.{name}: several keys are given, this version uses the first")
         if (tier := provider.service_tier) and not _has_tier(provider, tier):
             known = ", ".join(provider.service_tiers) or "none"
             found.append(

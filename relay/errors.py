@@ -16,7 +16,7 @@
     |  |- UpstreamStatus        the provider answered with an error (see `reason`)
     |  |- RemoteProtocolError   bytes that break the format; StreamTruncated, EventTooLarge
     |  '- AllAttemptsFailed     every attempt failed; the causes are in `attempts`
-    '- InternalError            a bug in the relay; LocalProtocolError
+    '- InternalError            a bug in the relay; LocalProtocolError, OutsideZones
 
 `code` says what the client should make of it (numbers of `google.rpc.Code`), `reason` says
 exactly what happened (the names of `rtrelay.v1.ErrorReason`), `retry` says whether another
@@ -127,7 +127,8 @@ class Retry(enum.Enum):
     SAFE = "safe"
     """Nothing reached the model."""
     IF_REUSED = "if_reused"
-    """A stale pooled connection: one immediate try on a new one is free."""
+    """A stale pooled connection, or a credential that is another one by now: one immediate try is
+    free."""
     BEFORE_COMMIT = "before_commit"
     """Sent, but the client has seen nothing yet."""
     NO = "no"
@@ -639,3 +640,9 @@ class InternalError(RelayError):
 
 class LocalProtocolError(InternalError):
     """We misused one of our own parts."""
+
+
+class OutsideZones(InternalError):
+    """A request was about to be sent out of its data zones; it was not. Others may be asked."""
+
+    retry = Retry.SAFE

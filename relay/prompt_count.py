@@ -12,14 +12,25 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
+import structlog
+
 from relay.codecs.base import CountsTokens
 from relay.content import GenerateRequest
+from relay.credentials.refusals import is_credential_refused
 from relay.dispatch import Services, look
-from relay.errors import Draining, Reason, RelayError, Source
+from relay.errors import (
+    Draining,
+    OutsideZones,
+    Reason,
+    RelayError,
+    Source,
+)
 from relay.redaction import redact
 from relay.routing.catalog import Target
 from relay.tokens import estimate_prompt_tokens
 from relay.transport.base import UpstreamRequest
+
+_log = structlog.get_logger("relay.prompt_count")
 
 MOST_S: Final = 5.0
 """From the question to the count: it comes within some hundred milliseconds, or is not worth it."""
@@ -56,8 +67,13 @@ async def count_prompt(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    target = look(services, request, request_id, "count_tokens").route.candidates[0]
+    grant = look(services, request, request_id, "count_tokens")
+    target = grant.route.candidates[0]
+    zones = grant.request.policy.zones
     try:
+        if zones is not None and target.zone not in zones:
+            _log.error("target_outside_zones", provider=target.endpoint.provider)
+            raise OutsideZones(f"{target.name} is outside the request's data zones")
         async with asyncio.timeout(MOST_S):
             tokens = await _ask(services, request, target)
     except TimeoutError:
@@ -84,18 +100,33 @@ async def _ask(services: Services, request: GenerateRequest, target: Target) -> 
         return None
     encoded = codec.encode_count(request, target.model)
     path = endpoint.base_path + encoded.path
-    headers = endpoint.signed("POST", path, encoded.headers, encoded.body, time.time())
-    stream = await services.transport.open(
-        endpoint.origin,
-        UpstreamRequest("POST", path, headers, encoded.body),
-        connect_timeout_s=MOST_S,
-    )
-    try:
-        body = bytearray()
-        async for chunk in stream.chunks():
-            body += chunk
-            if len(body) > _MAX_BODY_BYTES:
-                return None
-    finally:
-        await stream.aclose()
-    return codec.decode_count(stream.status, stream.headers, bytes(body))
+    is_second = False
+    while True:
+        headers = endpoint.signed(
+            "POST", path, encoded.headers, encoded.body, time.time(), request.policy.session_id
+        )
+        stream = await services.transport.open(
+            endpoint.origin,
+            UpstreamRequest("POST", path, headers, encoded.body),
+            connect_timeout_s=MOST_S,
+        )
+        try:
+            body = bytearray()
+            async for chunk in stream.chunks():
+                body += chunk
+                if len(body) > _MAX_BODY_BYTES:
+                    return None
+        finally:
+            await stream.aclose()
+        try:
+            return codec.decode_count(stream.status, stream.headers, bytes(body))
+        except RelayError as error:
+            # With a credential that is another one now it is asked once more.
+            if is_second or not is_credential_refused(error, stream.status, stream.headers):
+                raise
+            sent = headers[len(encoded.headers) + len(endpoint.headers) :]
+            if not endpoint.credential.answered(
+                stream.status, stream.headers, sent, time.time(), services.clock()
+            ):
+                raise
+            is_second = True

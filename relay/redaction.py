@@ -96,7 +96,15 @@ def _end_of_suffix(text: str, secret: str) -> int:
     return 0
 
 
+_SHOWN: Final = frozenset({"x-amz-date"})
+"""Beside a signature, and of use in a message that the clock is off."""
+
+
 def _secret_of(name: str, value: str) -> str:
+    if name in _SHOWN:
+        return ""
+    if value.startswith("AWS4-HMAC-SHA256 "):
+        return value.rpartition("Signature=")[2]
     if name in ("authorization", "proxy-authorization"):
         return value.partition(" ")[2] or value
     return value.removeprefix("Bearer ")

@@ -1,9 +1,9 @@
 """One worker: the one place that constructs and connects parts.
 
-Start order: catalog, transport, warm connections, then the listeners, so that the first request
-finds its provider connected. Stop order is the reverse: stop being ready, tell the sessions, let
-generations finish within the grace, end the rest and the sessions with DRAINING, close listeners,
-then upstreams.
+Start order: catalog, transport, warm connections and tokens, then the listeners, so that the first
+request finds its provider connected and its credential there. Stop order is the reverse: stop being
+ready, tell the sessions, let generations finish within the grace, end the rest and the sessions
+with DRAINING, close listeners, then upstreams.
 
 Everything runs in one event loop: the gRPC server, the HTTP shim, the admin listener of a worker
 that is alone (the supervisor has that of several) and the upstream transport.
@@ -30,6 +30,8 @@ from relay.accounts import Accounts
 from relay.admin_office import AdminOffice, mounts_of
 from relay.auditing import described, secrets_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
+from relay.credentials.base import Credential
+from relay.credentials.desk import CredentialDesk
 from relay.dispatch import Services
 from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp, Readiness
@@ -107,6 +109,11 @@ def transport_settings(config: Config) -> TransportSettings:
     )
 
 
+def credentials_of(catalog: Catalog) -> dict[str, Credential]:
+    """By provider."""
+    return {name: endpoint.credential for name, endpoint in catalog.endpoints.items()}
+
+
 def _store_limits(http: HttpListener) -> StoreLimits | None:
     store = http.responses_store
     if store is None:
@@ -149,7 +156,8 @@ class Worker:
         self._is_first = not worker
         self._number = worker or 0
         self._link = link
-        self._catalog = Catalog(config)
+        self._credentials = CredentialDesk(self._secrets.learn_passing)
+        self._catalog = Catalog(config, self._credentials)
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._http_servers: list[HttpServer] = []
@@ -164,6 +172,7 @@ class Worker:
         self._doors: Doors | None = None
         self.on_stop: Callable[[], None] | None = None
         """Is called when it begins to drain."""
+        self._reloads = 0
         self._started_s = time.monotonic()
         self.grpc_port = 0
         self.http_port = 0
@@ -198,7 +207,10 @@ class Worker:
             gate=accounts.gate,
         )
         transport.on_dial = services.dialled
-        await self._warm(self._catalog)
+        await asyncio.gather(
+            self._credentials.start(transport, credentials_of(self._catalog)),
+            self._warm(self._catalog),
+        )
         store = self._config.store
         self._upkeep = Upkeep(
             services,
@@ -419,19 +431,35 @@ class Worker:
             return
         try:
             config = self._reload_config()
-            catalog = Catalog(config)
+            catalog = Catalog(config, self._credentials)
         except ConfigError as error:
             _log.error("reload_refused", fault=str(error))
             self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
             return
+        self._secrets.learn(secrets_in(config))
+        self.accounts.trail.learn(secrets_in(config))
+        self._reloads += 1
+        if self._credentials.lacks(credentials_of(catalog)):
+            fetching = self._use_when_fetched(config, catalog, self._reloads)
+            self._require_services().reaper.take(fetching)
+        else:
+            self._use(config, catalog)
+
+    async def _use_when_fetched(self, config: Config, catalog: Catalog, number: int) -> None:
+        """Until credentials that are new have been fetched, requests go on with those before. A
+        reload that came meanwhile has overtaken this one."""
+        await self._credentials.fetch(credentials_of(catalog))
+        if number == self._reloads:
+            self._use(config, catalog)
+
+    def _use(self, config: Config, catalog: Catalog) -> None:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
-        self._secrets.learn(secrets_in(config))
-        self.accounts.trail.learn(secrets_in(config))
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog
+        self._credentials.retain(credentials_of(catalog))
         self.accounts.reload(config)
         self._config = config
         services.reaper.take(self._take_over(catalog))
@@ -510,6 +538,7 @@ class Worker:
             await self._hints.aclose()
         if self._upkeep is not None:
             await self._upkeep.aclose()
+        await self._credentials.aclose()
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
@@ -552,6 +581,7 @@ class Worker:
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
             "hints": None if self._hints is None else self._hints.describe(),
+            "credentials": self._shown_credentials(services),
             "targets": self._targets(services),
             "origins": [
                 {
@@ -568,6 +598,20 @@ class Worker:
                 for row in services.transport.describe()
             ],
         }
+
+    @staticmethod
+    def _shown_credentials(services: Services) -> dict[str, Any]:
+        """Of every provider: no secrets, and of errors what may be shown."""
+        now_s = services.clock()
+        shown = {}
+        for name, credential in credentials_of(services.catalog).items():
+            state = credential.describe(now_s)
+            ends_s = state.expires_in_s
+            shown[name] = state._asdict() | {
+                "expires_in_s": None if ends_s is None else round(ends_s, 3),
+                "wait_s": round(credential.wait_s(now_s), 3),
+            }
+        return shown
 
     @staticmethod
     def _targets(services: Services) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
+from relay.credentials.base import Credential
 from relay.errors import BreakerOpen, Reason, RelayError, Source, TargetLimited, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.resilience.breaker import Breaker, BreakerSettings, BreakerState, Permit
@@ -67,14 +68,18 @@ class TargetState:
         "_tokens_ratio",
         "breaker",
         "clusters",
+        "credential",
         "has_news",
         "headroom",
         "latency",
         "level",
         "limiter",
+        "outside_zones",
         "p50_s",
         "pair_p99_s",
+        "place",
         "push_back",
+        "same",
         "survival",
         "usual_s",
     )
@@ -94,6 +99,14 @@ class TargetState:
         self.level = Level()
         self.clusters = Clusters()
         self.push_back = PushBack()
+        self.credential: Credential | None = None
+        """Of the target's present row; None while nobody has said it."""
+        self.place = ""
+        """Of the target: its name without a service tier."""
+        self.same = ""
+        """The class of models that the target's is of; empty for none."""
+        self.outside_zones = 0
+        """Attempts that were stopped before they left their request's data zones: bugs of ours."""
         self.has_news = False
         """Something was recorded since the last refresh."""
         self._losers = 0
@@ -112,8 +125,10 @@ class TargetState:
     # --- what routing reads -----------------------------------------------------------------
 
     def wait_s(self, now_s: float) -> float:
-        """How long it is certain to refuse; 0 if it may be asked."""
+        """How long it is certain to refuse, or nothing can be shown to it; 0 if it may be asked."""
         wait_s = self.headroom.wait_s(now_s)
+        if self.credential is not None:
+            wait_s = max(wait_s, self.credential.wait_s(now_s))
         if not self.breaker.admits(now_s):
             retry_at_s = self.breaker.retry_at_s
             wait_s = max(wait_s, 0.001 if retry_at_s is None else retry_at_s - now_s, 0.001)
@@ -288,6 +303,7 @@ class TargetState:
             "limit": self.limiter.limit,
             "in_flight": self.limiter.in_flight,
             "wait_s": round(self.wait_s(now_s), 3),
+            **({"outside_zones": self.outside_zones} if self.outside_zones else {}),
         }
 
 
@@ -447,6 +463,22 @@ def _is_the_request(error: RelayError | None) -> bool:
     )
 
 
+_SAME_PLACE: Final = 4
+
+
+def _nearness(state: TargetState, target: Target) -> int:
+    """How much a target is taken to be like one that is known; 0: not at all. A class is somebody's
+    word that two are one model, the same name at two providers is only likely to be."""
+    if state.place == target.place:
+        return _SAME_PLACE
+    if target.same and state.same == target.same:
+        return 3
+    provider, _, model = state.place.partition("/")
+    if model == target.model:
+        return 2
+    return int(provider == target.endpoint.provider)
+
+
 class TargetStates:
     """The states of one worker, made when first asked for.
 
@@ -485,6 +517,8 @@ class TargetStates:
         else:
             self._states.move_to_end(name)
         state.headroom.limit(target.endpoint.rpm, target.endpoint.tpm)
+        state.credential = target.endpoint.credential
+        state.same = target.same
         return state
 
     def _new(self, target: Target, now_s: float) -> TargetState:
@@ -494,6 +528,7 @@ class TargetStates:
             draw=self._draw,
             prior=self._prior(target),
         )
+        state.place = target.place
         state.breaker.on_edge = partial(self._edge, target.name, state.breaker)
         kept = self._kept.pop(target.name, None)
         if kept is not None:
@@ -512,17 +547,18 @@ class TargetStates:
         return self._states.get(name)
 
     def _prior(self, target: Target) -> Prior | None:
-        """What a new target is taken for, until it has samples of its own: for the same model at
-        another provider, else for another model of its provider; None where neither is learned."""
-        akin: TargetState | None = None
-        for name, state in itertools.islice(reversed(self._states.items()), MAX_RELATIVES):
-            if state.is_learned:
-                provider, _, model = name.partition("/")
-                if model == target.model:
-                    return state.latency.as_prior()
-                if akin is None and provider == target.endpoint.provider:
-                    akin = state
-        return None if akin is None else akin.latency.as_prior()
+        """What a new target is taken for, until it has samples of its own: for its place at another
+        service tier, else for the same model at another provider (by class, or by the same name),
+        else for another model of its provider; None where none of them is learned."""
+        nearest: TargetState | None = None
+        best = 0
+        for state in itertools.islice(reversed(self._states.values()), MAX_RELATIVES):
+            near = _nearness(state, target)
+            if near > best and state.is_learned:
+                nearest, best = state, near
+                if near == _SAME_PLACE:
+                    break
+        return None if nearest is None else nearest.latency.as_prior()
 
     def keep(self, kept: Mapping[str, Sequence[Kept]], now_s: float) -> None:
         """Remember what an earlier run learnt, a row of each worker; each target takes it up when

@@ -54,6 +54,7 @@ def test_only_what_reached_nobody_is_safe_to_try_again() -> None:
         "CredentialUnavailable",
         "Draining",
         "NoCandidates",
+        "OutsideZones",
         "PoolExhausted",
         "StreamRefused",
         "TargetLimited",

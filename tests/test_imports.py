@@ -117,11 +117,13 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "codecs.base",
         "codecs.rate_limit_headers",
+        "credentials.refusals",
         "transport.base",
         "target_state",
         "redaction",
     },
-    "target_state": LEAVES | {"resilience", "routing.catalog", "routing.choose"},
+    "target_state": LEAVES
+    | {"credentials.base", "resilience", "routing.catalog", "routing.choose"},
     # The race knows attempts by a protocol of its own, so that it can be run over simulated ones.
     "race": LEAVES | {"routing.plan"},
     "hedge_counters": LEAVES,
@@ -148,6 +150,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "dispatch",
         "codecs.base",
+        "credentials.refusals",
         "redaction",
         "routing.catalog",
         "transport.base",
@@ -161,6 +164,7 @@ MAY_USE: dict[str, set[str]] = {
         "generation",
         "dispatch",
         "config",
+        "credentials.refusals",
         "governance.gate",
         "governance.grants",
         "governance.ledger",
@@ -218,6 +222,8 @@ MAY_USE: dict[str, set[str]] = {
         "accounts",
         "admin_office",
         "auditing",
+        "credentials.base",
+        "credentials.desk",
         "frontends",
         "dispatch",
         "routing",
@@ -282,12 +288,13 @@ OUTSIDE: dict[str, set[str]] = {
     "grpc": {"frontends", "server", "commands", "tls"},
     "grpc_health": {"server"},
     "grpc_reflection": {"server"},
-    "google": {"frontends"},
+    "google": {"credentials", "frontends"},
     "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
     "httpx2": {"transport", "commands", "governance"},
     "websockets": {"transport"},
+    "botocore": {"credentials"},
     "ssl": {"transport", "commands", "tls"},
     "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
@@ -429,6 +436,10 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 MAY_BE_LATE = {
+    ("credentials.aws_chain", "botocore.exceptions"),
+    ("credentials.aws_chain", "botocore.session"),
+    ("credentials.google_library", "google.auth"),
+    ("credentials.google_library", "google.auth.exceptions"),
     ("store.engine", "alembic"),
     ("store.engine", "alembic.config"),
     ("store.engine", "alembic.util"),
@@ -436,8 +447,8 @@ MAY_BE_LATE = {
     ("hints.hub", "relay.hints.redis_bus"),
     ("server", "relay.hints.redis_bus"),
 }
-"""What takes a tenth of a second to import, and is needed where tables must be brought up, or where
-there is Redis, alone."""
+"""What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
+up, where there is Redis, or where a cloud's own search for credentials is asked for, alone."""
 
 
 def test_imports_stand_at_the_top() -> None:

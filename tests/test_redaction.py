@@ -67,6 +67,23 @@ def test_quoted_whole(secret: str, around: str, header: str) -> None:
     assert "***" in error.public_message
 
 
+def test_of_a_signature_the_time_may_be_seen() -> None:
+    signature = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
+    scope = "20261127/us-east-1/bedrock/aws4_request"
+    sent = [
+        ("x-amz-date", "20261127T120000Z"),
+        ("x-amz-security-token", "FwoGZXIvYXdzEBYaDJ"),
+        (
+            "authorization",
+            f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders=host,"
+            f" Signature={signature}",
+        ),
+    ]
+    error = said(f"Signature expired: 20261127T120000Z, {signature}, {scope}, FwoGZXIvYXdzEBYaDJ")
+    redact(error, [*sent, ("", "AKIDEXAMPLE")])
+    assert error.public_message == f"Signature expired: 20261127T120000Z, ***, {scope}, ***"
+
+
 @every_secret
 @pytest.mark.parametrize("limit", [MAX_MESSAGE_CHARS, 2 * MAX_MESSAGE_CHARS])
 @pytest.mark.parametrize("filler", ["x ", "sk-zzzzzzzzzzzzzzzz "])

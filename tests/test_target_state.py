@@ -171,6 +171,56 @@ def test_a_new_target_is_taken_for_the_nearest_known(
     assert new.usual_s is None, "lateness is measured by its own samples alone"
 
 
+CLASSES: dict[str, Any] = {
+    "providers": {
+        name: {
+            "wire": "openai_chat",
+            "base_url": f"https://{name}.test",
+            "auth": "none",
+            "same_as": {model: "one-model"} if model != "m" else {},
+        }
+        for name, model in (("a", "deployment"), ("b", "m-2026"), ("c", "m"), ("d", "m"))
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "like_s"),
+    [
+        (["b/m-2026", "a/other"], 0.1),
+        (["b/m-2026", "c/deployment", "a/other"], 0.1),
+        (["a/deployment", "b/m-2026"], 0.1),
+        (["c/deployment", "a/other"], 0.1),
+        (["a/other", "c/m"], 0.1),
+        (["c/m", "d/other"], 0.6),
+    ],
+    ids=["class", "class before name", "place first", "name", "provider", "neither"],
+)
+@pytest.mark.parametrize("used_last", [True, False])
+def test_the_same_class_elsewhere_is_nearer_than_the_same_name(
+    known: list[str], like_s: float, used_last: bool
+) -> None:
+    """The first of these it is like, whichever was used last."""
+    catalog, states = Catalog(parse(CLASSES)), TargetStates()
+    for name in reversed(known) if used_last else known:
+        (of,) = catalog.resolve(name).candidates
+        learn(states.of(of, 0.0), 0.1 if name == known[0] and like_s == 0.1 else 0.9)
+    (new,) = catalog.resolve("a/deployment").candidates
+    tier = Target(new.endpoint, new.model, "priority")
+    assert states.of(tier, 60.0).p50_s == pytest.approx(like_s, rel=0.03)
+
+
+def test_a_tier_is_another_target_at_the_same_place() -> None:
+    states = TargetStates()
+    usual = target("a/m")
+    tier = Target(usual.endpoint, usual.model, "priority")
+    learn(states.of(usual, 0.0), 0.3)
+    assert states.of(tier, 60.0).p50_s == pytest.approx(0.3, rel=0.03)
+    learn(states.of(tier, 60.0), 0.1)
+    assert states.of(usual, 60.0).p50_s == pytest.approx(0.3, rel=0.03)
+    assert len(states) == 2
+
+
 def test_what_was_kept_of_a_target_comes_before_what_it_is_like() -> None:
     before, states = TargetStates(), TargetStates()
     learn(before.of(target("a/m"), 0.0), 1.0)

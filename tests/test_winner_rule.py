@@ -17,7 +17,9 @@ from relay.codecs.registry import BUILDERS
 from relay.content import ChoiceFinished, GenerateRequest, ReasoningDelta, ResponseInfo, Usage
 from relay.outcome import AttemptOutcome, AttemptRole
 from tests.codecs import anthropic_text as anthropic
+from tests.codecs import converse_text as converse
 from tests.codecs import wire_text as openai
+from tests.codecs.aws_frames import event as frame_event
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import WITH_REASONING, Scenario, request, text_of
 from tests.fakes.virtual_time import on_virtual_time, run
@@ -62,6 +64,15 @@ NO_CONTENT: dict[str, dict[str, list[bytes]]] = {
         ],
         "half an event": [b'data: {"id": "c", '],
         "blank lines": [b"\n\n\r\n"],
+    },
+    "bedrock_converse": {
+        "messageStart": [converse.START],
+        "empty text": [converse.START, converse.delta(0, text="")],
+        "empty reasoning": [converse.START, converse.delta(0, reasoningContent={"text": ""})],
+        "end of a block": [converse.START, converse.stop(0)],
+        "counts alone": [converse.START, converse.metadata()],
+        "half a frame": [converse.START, converse.delta(0, text="Hi")[:-1]],
+        "unknown event": [frame_event("brandNew", {"text": "Hi"})],
     },
     "anthropic_messages": {
         "message_start": [anthropic.start()],
@@ -127,6 +138,10 @@ REASONING: dict[str, list[bytes]] = {
         anthropic.start(),
         anthropic.block(0, {"type": "thinking", "thinking": "", "signature": ""}),
         anthropic.delta(0, "thinking_delta", thinking="Let me think"),
+    ],
+    "bedrock_converse": [
+        converse.START,
+        converse.delta(0, reasoningContent={"text": "Let me think"}),
     ],
     "gemini": [candidate([{"text": "Let me think", "thought": True}])],
 }
@@ -226,6 +241,7 @@ def test_reasoning_that_was_asked_for_wins(wire: str) -> None:
     [
         ("openai_chat", [openai.chunk(finish="stop"), openai.DONE]),
         ("anthropic_messages", [anthropic.start(), anthropic.ending(), anthropic.STOP]),
+        ("bedrock_converse", [converse.START, converse.ending(), converse.metadata()]),
         ("gemini", [gemini(candidates=[{"index": 0, "finishReason": "STOP"}])]),
     ],
 )

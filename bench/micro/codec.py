@@ -10,15 +10,19 @@ documented formats; each is compared with `orjson.loads` of its own wire's line.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import timeit
 from collections.abc import Callable
+from zlib import crc32
 
 import orjson
 
 from relay.codecs import openai_hot_chunk
-from relay.codecs.anthropic_messages import AnthropicMessagesCodec
+from relay.codecs.anthropic_messages import AnthropicMessagesCodec, FramedMessagesCodec
+from relay.codecs.aws_event_stream import AwsEventParser
 from relay.codecs.base import Codec
+from relay.codecs.bedrock_converse import ConverseCodec
 from relay.codecs.gemini import GeminiCodec
 from relay.codecs.ollama import OllamaCodec
 from relay.codecs.openai_chat import OpenAIChatCodec
@@ -86,6 +90,42 @@ OLLAMA_LINE = (
 )
 
 
+BEDROCK_PAYLOAD = b'{"contentBlockIndex":0,"delta":{"text":" token"},"p":"abcdefghijklmnop"}'
+BEDROCK_REASONING = (
+    b'{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":" token"}},"p":"abcdefghijklmnop"}'
+)
+BEDROCK_CALL = b'{"contentBlockIndex":1,"start":{"toolUse":{"name":"f","toolUseId":"t"}},"p":"a"}'
+BEDROCK_ARGUMENTS = b'{"contentBlockIndex":1,"delta":{"toolUse":{"input":"{\\"a"}},"p":"abcdef"}'
+
+
+def _frame(name: str, payload: bytes) -> bytes:
+    """A frame as Bedrock sends it."""
+    headers = b""
+    for key, value in (
+        (":event-type", name),
+        (":content-type", "application/json"),
+        (":message-type", "event"),
+    ):
+        headers += bytes([len(key)]) + key.encode() + b"\x07" + len(value).to_bytes(2)
+        headers += value.encode()
+    head = (16 + len(headers) + len(payload)).to_bytes(4) + len(headers).to_bytes(4)
+    whole = head + crc32(head).to_bytes(4) + headers + payload
+    return whole + crc32(whole).to_bytes(4)
+
+
+def _bedrock_delta(payload: bytes) -> bytes:
+    return _frame("contentBlockDelta", payload)
+
+
+def _bedrock_chunk(payload: bytes) -> bytes:
+    """An event of Claude's in a frame."""
+    inner = base64.b64encode(payload).decode()
+    return _frame("chunk", json.dumps({"bytes": inner, "p": "abcdefgh"}).encode())
+
+
+BEDROCK_START = _frame("messageStart", b'{"role":"assistant"}')
+
+
 def _anthropic_event(payload: bytes) -> bytes:
     return b"event: content_block_delta\ndata: %b\n\n" % payload
 
@@ -111,6 +151,13 @@ def _fed(
 def _parsed(chunk: bytes) -> Callable[[], object]:
     parser = SseParser()
     parser.feed(b"data: x\n\n")
+    feed = parser.feed
+    return lambda: feed(chunk)
+
+
+def _cut(chunk: bytes) -> Callable[[], object]:
+    parser = AwsEventParser()
+    parser.feed(chunk)
     feed = parser.feed
     return lambda: feed(chunk)
 
@@ -165,11 +212,30 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
         gemini.feed(gemini_events[1])
 
     two_of_gemini()
+    bedrock_text = _bedrock_delta(BEDROCK_PAYLOAD)
+    opened = b"".join(
+        _bedrock_chunk(data) for _, data in SseParser().feed(ANTHROPIC_START + claude)
+    )
     work |= {
         "gemini_loads_reference": (lambda: orjson.loads(GEMINI), 1),
         "gemini_feed_one_event_a_chunk": (two_of_gemini, 2),
         "responses_loads_reference": (lambda: orjson.loads(RESPONSES_PAYLOAD), 1),
         "responses_one_event_a_chunk": (_fed(RESPONSES_EVENT, RESPONSES_EVENT, ResponsesCodec), 1),
+        "bedrock_loads_reference": (lambda: orjson.loads(BEDROCK_PAYLOAD), 1),
+        "bedrock_frame_one_a_chunk": (_cut(_bedrock_delta(BEDROCK_PAYLOAD)), 1),
+        "bedrock_frame_ten_a_chunk": (_cut(_bedrock_delta(BEDROCK_PAYLOAD) * 10), 10),
+        "bedrock_text_one_event_a_chunk": (
+            _fed(bedrock_text, BEDROCK_START + bedrock_text, ConverseCodec),
+            1,
+        ),
+        "bedrock_text_ten_events_a_chunk": (
+            _fed(bedrock_text * 10, BEDROCK_START + bedrock_text, ConverseCodec),
+            10,
+        ),
+        "anthropic_in_frames": (
+            _fed(_bedrock_chunk(ANTHROPIC_PAYLOAD), opened, FramedMessagesCodec),
+            1,
+        ),
         "ollama_loads_reference": (lambda: orjson.loads(OLLAMA_LINE), 1),
         "ollama_one_line_a_chunk": (_fed(OLLAMA_LINE, OLLAMA_LINE, OllamaCodec), 1),
     }
@@ -182,6 +248,19 @@ def measure(rounds: int = 7, number: int = 20_000) -> dict[str, float]:
         timeit.timeit(_fed(_event(ARGUMENTS), _event(START)), number=2_000) / 2_000 * 1e6
         for _ in range(rounds)
     )
+    # So do reasoning and arguments of Bedrock's.
+    for name, before, one in (
+        ("bedrock_reasoning_event", BEDROCK_START, _bedrock_delta(BEDROCK_REASONING)),
+        (
+            "bedrock_tool_arguments_event",
+            BEDROCK_START + _frame("contentBlockStart", BEDROCK_CALL),
+            _bedrock_delta(BEDROCK_ARGUMENTS),
+        ),
+    ):
+        best[name] = min(
+            timeit.timeit(_fed(one, before, ConverseCodec), number=2_000) / 2_000 * 1e6
+            for _ in range(rounds)
+        )
     return {name: round(value, 3) for name, value in best.items()}
 
 

@@ -22,10 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from relay.codecs.anthropic_message import REASONING_FORMAT
 from relay.codecs.anthropic_quirks import AnthropicQuirks
+from relay.codecs.request_json import past_arguments
 from relay.content import (
     AudioPart,
     FilePart,
@@ -179,7 +178,7 @@ class Conversation:
             "type": "tool_use",
             "id": _tool_id(call.call_id),
             "name": call.name,
-            "input": _arguments(call.arguments),
+            "input": past_arguments(call.arguments),
         }
         self._mark(block, call.extra)
         return block
@@ -292,19 +291,6 @@ def _tool_id(call_id: str) -> str:
         return call_id
     digest = hashlib.blake2b(call_id.encode("utf-8", "replace"), digest_size=12)
     return f"toolu_{digest.hexdigest()}"
-
-
-def _arguments(text: str) -> object:
-    """The arguments of a past call, which must be an object: what a model wrote otherwise goes
-    back as the text it is, under one key."""
-    if not text or text.isspace():
-        return {}
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return {"arguments": text}
-    # The same bytes each time, which a cached prefix must have.
-    return orjson.Fragment(text) if isinstance(value, dict) else {"arguments": value}
 
 
 def _thinking(details: object) -> list[Block]:

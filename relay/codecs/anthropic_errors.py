@@ -3,7 +3,8 @@
 
 Strategy: Anthropic's own types mean one thing each, whatever the status, except where a detail or
 a phrase of the message says more; these are tables. Everything that is not Anthropic's own (a
-gateway's error, markup, nothing) is read as every other host's is (`openai_errors`).
+gateway's error, markup, nothing) is read as every other host's is (`openai_errors`), and what
+Google answers for Claude at Vertex as Google's (`gemini_errors`).
 
 Source: wire/anthropic-messages.md, sections 4 and 5.
 """
@@ -14,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relay.codecs import error_body, openai_errors
+from relay.codecs import error_body, gemini_errors, openai_errors
 from relay.codecs.error_text import MAX_ID_CHARS, public_text
 from relay.codecs.openai_errors import Headers
 from relay.codecs.rate_limit_headers import read_rate_windows
@@ -72,6 +73,8 @@ def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
     """The error of a response whose status says so (300 and above), its body whole."""
     document = error_body.parse(body)
     own = _own_error(document)
+    if own is None and gemini_errors.is_status(document):
+        return gemini_errors.decode_error(status, headers, body)
     if status < 400 or own is None:
         return openai_errors.decode_error(status, headers, body)
     return _to_error(own, document, http_status=status, headers=list(headers))
@@ -85,6 +88,8 @@ def decode_inner_error(document: object) -> UpstreamError:
             retrying speaks of the success.
     """
     own = _own_error(document)
+    if own is None and gemini_errors.is_status(document):
+        return gemini_errors.decode_inner_error(document)
     if own is None:
         return openai_errors.decode_inner_error(document)
     return _to_error(own, document, http_status=200, headers=())

@@ -6,6 +6,9 @@ message, `<` markup, else an event stream), and `type` inside the data says what
 SSE name beside it being the same word. Clean is the end after `message_stop` and no other: the
 stop reason comes before it, and text or counts may stand between.
 
+Bedrock sends the same events in frames of AWS's (quirk `framing`), which are unpacked below the
+codec (`bedrock_chunks`); a frame may say a failure in AWS's words, a broken one ends the answer.
+
 The event that is just text has a lane of its own (`anthropic_hot_event`). What it costs is
 measured by `bench/micro/codec.py`.
 
@@ -20,7 +23,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 import orjson
 
-from relay.codecs import anthropic_errors
+from relay.codecs import anthropic_errors, aws_errors
 from relay.codecs.anthropic_hot_event import MAX_MISSES, decode_text_event
 from relay.codecs.anthropic_message import MessageReader
 from relay.codecs.anthropic_quirks import AnthropicQuirks
@@ -28,13 +31,23 @@ from relay.codecs.anthropic_request import (
     WIRE,
     encode_body,
     encode_count_body,
+    tier_of_header,
     wanted_betas,
 )
+from relay.codecs.aws_event_stream import ERROR_MARK
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
-from relay.codecs.streamed_body import DOCUMENT, OVER, StreamedBody
+from relay.codecs.bedrock_chunks import BedrockChunkParser
+from relay.codecs.model_path import fill
+from relay.codecs.streamed_body import DOCUMENT, OVER, EventParser, StreamedBody
 from relay.codecs.token_counts import token_count
 from relay.content import Events, GenerateRequest, StreamEvent, TextDelta
-from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
+from relay.errors import (
+    EventTooLarge,
+    RemoteProtocolError,
+    StreamTruncated,
+    UnsupportedFeature,
+    UpstreamError,
+)
 
 _KNOWN_NAMES: Final = frozenset(
     {
@@ -56,10 +69,17 @@ class AnthropicMessagesCodec(StreamedBody):
     wire: ClassVar[str] = WIRE
     decode_error: ClassVar[ErrorDecoder] = staticmethod(anthropic_errors.decode_error)
 
+    ACCEPT: ClassVar[str] = "text/event-stream"
+
     __slots__ = ("_hot_misses", "_provider", "_quirks", "_reader")
 
-    def __init__(self, quirks: AnthropicQuirks | None = None, provider: str = WIRE) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        quirks: AnthropicQuirks | None = None,
+        provider: str = WIRE,
+        parser: EventParser | None = None,
+    ) -> None:
+        super().__init__(parser)
         self._quirks = quirks or AnthropicQuirks()
         self._provider = provider
         self._reader = MessageReader()
@@ -67,8 +87,8 @@ class AnthropicMessagesCodec(StreamedBody):
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         return EncodedRequest(
-            path=self._quirks.path,
-            headers=self._sent_headers(request, "text/event-stream"),
+            path=fill(self._quirks.path, model),
+            headers=self._sent_headers(request, self.ACCEPT),
             body=encode_body(request, model, self._quirks, self._provider),
         )
 
@@ -76,18 +96,24 @@ class AnthropicMessagesCodec(StreamedBody):
         headers = [
             ("content-type", "application/json"),
             ("accept", accept),
-            ("anthropic-version", self._quirks.version),
         ]
-        if betas := wanted_betas(request, self._quirks):
+        if not self._quirks.body_version:
+            headers.append(("anthropic-version", self._quirks.version))
+        if self._quirks.betas_in != "body" and (betas := wanted_betas(request, self._quirks)):
             headers.append(("anthropic-beta", ",".join(betas)))
+        if tier := tier_of_header(request, self._quirks):
+            headers.append((self._quirks.tier_header, tier))
         return headers
 
     # --- the count of a prompt ----------------------------------------------------------------
 
     def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
         """See `CountsTokens`."""
+        path = self._quirks.count_path
+        if not path:
+            raise UnsupportedFeature("counting tokens", self._provider)
         return EncodedRequest(
-            path=f"{self._quirks.path}/count_tokens",
+            path=fill(path.replace("{path}", self._quirks.path), model),
             headers=self._sent_headers(request, "application/json"),
             body=encode_count_body(request, model, self._quirks, self._provider),
         )
@@ -178,7 +204,32 @@ class AnthropicMessagesCodec(StreamedBody):
             raise StreamTruncated("the provider's answer ended before its end")
 
 
+class FramedMessagesCodec(AnthropicMessagesCodec):
+    """One attempt at Bedrock's Messages API, whose events come in frames."""
+
+    ACCEPT: ClassVar[str] = "application/vnd.amazon.eventstream"
+
+    __slots__ = ("_frames",)
+
+    def __init__(self, quirks: AnthropicQuirks | None = None, provider: str = WIRE) -> None:
+        self._frames = BedrockChunkParser()
+        super().__init__(quirks, provider, self._frames)
+
+    def _feed_stream(self, chunk: bytes | memoryview) -> Events:
+        events = super()._feed_stream(chunk)
+        if self._frames.is_broken and self._mode != OVER:
+            failed = self._failed(RemoteProtocolError("a frame of the provider's stream is broken"))
+            return [*events, *failed]
+        return events
+
+    def _on_event(self, name: str, data: bytes, events: list[StreamEvent]) -> None:
+        if name.startswith(ERROR_MARK):
+            raise aws_errors.read_frame(name.removeprefix(ERROR_MARK), data)
+        super()._on_event(name, data, events)
+
+
 def build_anthropic_messages(quirks: Mapping[str, Any], provider: str) -> CodecFactory:
     """`CodecBuilder` of this wire."""
     checked = AnthropicQuirks.from_mapping(quirks, provider)
-    return lambda: AnthropicMessagesCodec(checked, provider)
+    make = AnthropicMessagesCodec if checked.framing == "sse" else FramedMessagesCodec
+    return lambda: make(checked, provider)

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from relay.codecs import quirk_checks
+from relay.codecs.model_path import may_hold_model
 from relay.codecs.quirk_checks import (
     Check,
+    flag,
+    header_name,
     names,
     names_among,
     one_of,
@@ -25,6 +27,8 @@ from relay.codecs.quirk_checks import (
 
 ThinkingStyle = Literal["adaptive", "enabled", "none"]
 CacheMode = Literal["auto", "off"]
+BetasPlace = Literal["header", "body", "both"]
+Framing = Literal["sse", "aws_event_stream"]
 
 FEATURES: Final = frozenset({"image parts", "file parts", "json_schema", "tools"})
 
@@ -38,11 +42,28 @@ class AnthropicQuirks:
     """
 
     path: str = "/v1/messages"
-    """After the base path."""
+    """After the base path; may hold `{model}` for the model's name (Bedrock, Vertex)."""
+    count_path: str = "{path}/count_tokens"
+    """Where the tokens of a prompt are counted; null or empty where nobody counts. A row that says
+    nothing has it behind its `path`."""
+    model_in_body: bool = True
+    """Whether the body of a message names the model; where the path does it must not."""
+    has_stream_field: bool = True
+    """Whether the body says `stream: true`; where the path does it must not."""
+    framing: Framing = "sse"
+    """How events come: server-sent, or in frames of `aws_event_stream` (Bedrock)."""
     version: str = "2023-06-01"
     """Header `anthropic-version`."""
+    body_version: str = ""
+    """The body's `anthropic_version` in place of the header: `bedrock-2023-05-31`,
+    `vertex-2023-10-16`. A later version may have other events."""
     betas: tuple[str, ...] = ()
     """Header `anthropic-beta`, in this order; an unknown one is answered with 400."""
+    betas_in: BetasPlace = "header"
+    """Where betas go: the header, `anthropic_beta` of the body, or both (Bedrock)."""
+    tier_header: str = ""
+    """Header that says the service tier, in place of the body's field (Bedrock:
+    `x-amzn-bedrock-service-tier`), where tiers are `default`, `flex`, `priority` and `reserved`."""
     default_max_tokens: int = 4096
     """Sent as `max_tokens`, which the wire requires, when the client gives no limit: the most that
     every model takes, the oldest included. With manual thinking its budget comes on top."""
@@ -83,10 +104,21 @@ def is_among(model: str, parts: frozenset[str]) -> bool:
     return any(part.replace(".", "-") in name for part in parts)
 
 
+def _count_path(value: Any, where: str) -> str:
+    return "" if value is None or value == "" else may_hold_model(value, where)
+
+
 _CHECKS: Final[Mapping[str, Check]] = {
-    "path": quirk_checks.path,
+    "path": may_hold_model,
+    "count_path": _count_path,
+    "model_in_body": flag,
+    "has_stream_field": flag,
+    "framing": one_of(get_args(Framing)),
     "version": text,
+    "body_version": text,
     "betas": ordered_names,
+    "betas_in": one_of(get_args(BetasPlace)),
+    "tier_header": header_name,
     "default_max_tokens": whole_number(1, 1_000_000),
     "thinking": one_of(get_args(ThinkingStyle)),
     "manual_thinking_models": names,

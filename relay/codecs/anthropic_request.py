@@ -24,8 +24,9 @@ What this wire cannot say, or says otherwise:
         0.95; with a forced tool choice thinking is left out, which the wire answers with 400; user
         becomes metadata.user_id, hashed unless it is an opaque id, since addresses and phone
         numbers are answered with 400; service tier default becomes standard_only, auto and
-        standard_only stay; a schema of arguments without a type gets `object`; schemas of
-        structured output and strict tools are closed, with their bounds in descriptions
+        standard_only stay (a row's header for tiers says them instead); a schema of arguments
+        without a type gets `object`; schemas of structured output and strict tools are closed, with
+        their bounds in descriptions
 
 A body that came in this very format (`extra_wire`) has its further fields passed on unread, its
 betas added to the row's, and of thinking what it says itself and nothing else.
@@ -70,7 +71,7 @@ from relay.codecs.request_json import (
 from relay.content import GenerateRequest, ResponseFormat, Tool, ToolChoice, ToolChoiceMode
 from relay.errors import UnsupportedFeature
 
-__all__ = ["WIRE", "encode_body", "encode_count_body", "wanted_betas"]
+__all__ = ["WIRE", "encode_body", "encode_count_body", "tier_of_header", "wanted_betas"]
 
 BETAS: Final = "anthropic_beta"
 """The extra field that holds the client's own `anthropic-beta`, a list of names; Bedrock has one of
@@ -109,6 +110,8 @@ _SERVICE_TIERS: Final[Mapping[str, str]] = {
     "standard_only": "standard_only",
 }
 
+_HEADER_TIERS: Final = frozenset({"default", "flex", "priority", "reserved"})
+
 _CHOICE_TYPES: Final[Mapping[ToolChoiceMode, str]] = {
     ToolChoiceMode.AUTO: "auto",
     ToolChoiceMode.NONE: "none",
@@ -133,7 +136,13 @@ def encode_body(
         UnsupportedFeature: something that the wire or the provider's row refuses, named.
         InvalidRequest: a schema that is not JSON, or a part that is broken.
     """
-    return dump_body(_BodyBuilder(request, model, quirks, provider).build())
+    body = _BodyBuilder(request, model, quirks, provider).build()
+    if not quirks.model_in_body:
+        del body["model"]
+    if not quirks.has_stream_field:
+        del body["stream"]
+    _add_versions(body, request, quirks)
+    return dump_body(body)
 
 
 def encode_count_body(
@@ -145,7 +154,23 @@ def encode_count_body(
         As `encode_body`.
     """
     body = _BodyBuilder(request, model, quirks, provider).build()
-    return dump_body({name: value for name, value in body.items() if name in _COUNTED})
+    body = {name: value for name, value in body.items() if name in _COUNTED}
+    _add_versions(body, request, quirks)
+    return dump_body(body)
+
+
+def _add_versions(body: dict[str, Any], request: GenerateRequest, quirks: AnthropicQuirks) -> None:
+    """What other doors than Anthropic's own want in the body and not in headers."""
+    if quirks.body_version:
+        body["anthropic_version"] = quirks.body_version
+    if quirks.betas_in != "header" and (betas := wanted_betas(request, quirks)):
+        body[BETAS] = betas
+
+
+def tier_of_header(request: GenerateRequest, quirks: AnthropicQuirks) -> str:
+    """The service tier for the row's header, empty for none."""
+    is_known = quirks.tier_header and request.service_tier in _HEADER_TIERS
+    return request.service_tier if is_known else ""
 
 
 def wanted_betas(request: GenerateRequest, quirks: AnthropicQuirks) -> list[str]:
@@ -197,7 +222,7 @@ class _BodyBuilder:
             "thinking": plan.thinking,
             "output_config": self._output_config(plan),
             "metadata": {"user_id": opaque_user(request.user)} if request.user else None,
-            "service_tier": _SERVICE_TIERS.get(request.service_tier),
+            "service_tier": self._service_tier(),
             **{name: extra.get(name) for name in _OWN_EXTRA},
         }
         body.update((name, value) for name, value in fields.items() if value)
@@ -226,6 +251,9 @@ class _BodyBuilder:
             if is_asked:
                 raise UnsupportedFeature(name, self._provider)
         refuse_asked(self._request.extra_on(WIRE), CHAT_ONLY, self._provider)
+
+    def _service_tier(self) -> str | None:
+        return None if self._quirks.tier_header else _SERVICE_TIERS.get(self._request.service_tier)
 
     def _sampling(self, plan: ThinkingPlan) -> dict[str, float]:
         if is_among(self._model, self._quirks.fixed_sampling_models):

@@ -86,7 +86,7 @@ def plan_thinking(
 
     if is_own:
         return plain  # who speaks this wire has said all there is to say
-    effort, budget = _wish(request)
+    effort, budget = wished(request)
     style = quirks.thinking_of(model)
     if style == "none" or (not effort and budget is None):
         return plain
@@ -100,7 +100,7 @@ def plan_thinking(
         display = "summarized" if request.want_reasoning else "omitted"
         return plain._replace(
             thinking={"type": "adaptive", "display": display},
-            effort=_effort(effort, budget),
+            effort=word_of(effort, budget),
         )
     tokens = max(budget or _BUDGET_OF_EFFORT.get(effort, _DEFAULT_BUDGET), MIN_BUDGET)
     if limit is not None:
@@ -119,7 +119,7 @@ def _is_complete(native: Mapping[str, Any]) -> bool:
     return native.get("type") in ("adaptive", "disabled") or "budget_tokens" in native
 
 
-def _wish(request: GenerateRequest) -> tuple[str, int | None]:
+def wished(request: GenerateRequest) -> tuple[str, int | None]:
     """Effort and budget, empty and None where nothing is wished."""
     wish = request.reasoning
     if wish.effort or wish.budget_tokens is not None:
@@ -141,7 +141,8 @@ def _wish(request: GenerateRequest) -> tuple[str, int | None]:
     return "", None
 
 
-def _effort(effort: str, budget: int | None) -> str:
+def word_of(effort: str, budget: int | None) -> str:
+    """The effort as one word, a budget as the lowest that covers it."""
     if effort:
         return "low" if effort == "minimal" else effort
     covering = (word for tokens, word in _EFFORT_OF_BUDGET if (budget or 0) <= tokens)

@@ -27,7 +27,8 @@ _REQUEST_ID_HEADERS: Final = (
 """Where providers name the request by what their support can find it; the first one counts."""
 
 # Checked against documented key formats: OpenAI and OpenRouter sk-, TokenMix sk-tm-, Anthropic
-# sk-ant-, Groq gsk_, xAI xai-, Perplexity pplx-, Cerebras csk-, Hugging Face hf_, Google AIza.
+# sk-ant-, Groq gsk_, xAI xai-, Perplexity pplx-, Cerebras csk-, Hugging Face hf_, Google AIza,
+# Bedrock ABSK.
 _SECRETS: Final = (
     (re.compile(r"\b(sk|rk)-[\w\-*.…]*[\w*]"), r"\1-***"),
     (re.compile(r"\b(gsk_|xai-|pplx-|csk-|hf_|nvapi-|tgp_|r8_|AIza)[\w\-*]{6,}"), r"\1***"),
@@ -36,6 +37,11 @@ _SECRETS: Final = (
     (re.compile(r"(?i)([?&](?:key|api[-_]?key|token)=)[^\s&\"']+"), r"\1***"),
     (re.compile(r"\beyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?"), "***"),  # a JSON web token
     (re.compile(r"\b(org|proj|user|acct|ws)([-_])[A-Za-z0-9]{8,}\b"), r"\1\2***"),
+    # AWS: access keys, session tokens in a text that should have been signed, accounts and users.
+    (re.compile(r"\b(AKIA|ASIA|AROA|AIDA|ABSK)[A-Za-z0-9+/=]{8,}"), r"\1***"),
+    (re.compile(r"(?i)\b(x-amz-security-token\s*[:=]\s*)\S+"), r"\1***"),
+    (re.compile(r"\b(arn:aws[\w-]*:(?:iam|sts):[\w-]*:)\S+"), r"\1***"),
+    (re.compile(r"\b(arn:aws[\w-]*:[\w-]*:[\w-]*:)\d{12}\b"), r"\1***"),
     # Google names its customers' projects: `projects/name`, `project_number:123`.
     (re.compile(r"\b(projects/)[\w\-.:]+"), r"\1***"),
     (re.compile(r"\b(project(?:_number:| ))\d{6,}\b"), r"\1***"),

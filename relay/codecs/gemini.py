@@ -49,8 +49,9 @@ from relay.codecs import gemini_errors, gemini_hot_chunk
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.gemini_answer import AnswerReader
 from relay.codecs.gemini_quirks import GeminiQuirks
-from relay.codecs.gemini_request import WIRE, encode_body, request_path
+from relay.codecs.gemini_request import SERVICE_TIERS, WIRE, encode_body
 from relay.codecs.json_stream import JsonObjectSplitter
+from relay.codecs.model_path import fill
 from relay.codecs.streamed_body import OVER, StreamedBody
 from relay.content import Events, GenerateRequest, StreamEvent
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
@@ -80,9 +81,13 @@ class GeminiCodec(StreamedBody):
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         self._asked_choices = request.sampling.choices or 1
+        headers = [("content-type", "application/json"), ("accept", "text/event-stream")]
+        tier = SERVICE_TIERS.get(request.service_tier)
+        if tier and tier != "standard" and self._quirks.tier_header:
+            headers.append((self._quirks.tier_header, tier))
         return EncodedRequest(
-            path=request_path(self._quirks.path, model),
-            headers=[("content-type", "application/json"), ("accept", "text/event-stream")],
+            path=fill(self._quirks.path, model.removeprefix("models/")),
+            headers=headers,
             body=encode_body(request, model, self._quirks, self._provider),
         )
 

@@ -146,6 +146,14 @@ def decode_inner_error(document: object, *, response_id: str = "") -> UpstreamEr
     return _to_error(_read(document), 200, (), response_id)
 
 
+def is_status(document: object) -> bool:
+    """Whether an error body is a Status, as Google's hosts answer for other wires' models too."""
+    if isinstance(document, list) and document:
+        document = document[0]
+    error = document.get("error") if isinstance(document, dict) else None
+    return isinstance(error, dict) and _text(error.get("status")) in _BY_NAME
+
+
 def _read(document: object) -> _Facts:
     if isinstance(document, list) and document:
         document = document[0]

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from relay.codecs.quirk_checks import Check, flag, names_among, one_of, path, read_quirks
+from relay.codecs.model_path import must_hold_model
+from relay.codecs.quirk_checks import (
+    Check,
+    flag,
+    header_name,
+    names_among,
+    one_of,
+    read_quirks,
+)
 
 ThinkingStyle = Literal["auto", "budget", "level", "none"]
 SchemaStyle = Literal["json_schema", "openapi"]
@@ -50,6 +58,9 @@ class GeminiQuirks:
     """Whether calls and responses may carry ids; without them they are matched by order."""
     streams_arguments: bool = False
     """Ask for arguments in pieces (`streamFunctionCallArguments`, Vertex with Gemini 3 only)."""
+    tier_header: str = ""
+    """Header that says the service tiers `flex` and `priority` beside the body's `serviceTier`
+    (Vertex: `x-vertex-ai-llm-shared-request-type`); empty for none."""
     refuses: frozenset[str] = frozenset()
     """`FIELDS` and `PART_FEATURES` refused by name; values that are the default never are."""
     leaves_out: frozenset[str] = frozenset()
@@ -65,20 +76,13 @@ class GeminiQuirks:
         return cls(**read_quirks(values, _CHECKS, provider))
 
 
-def _template(value: Any, where: str) -> str:
-    """A path that holds the model's name."""
-    template = path(value, where)
-    if template.count("{model}") != 1:
-        raise ValueError(f"{where} must hold '{{model}}' once")
-    return template
-
-
 _CHECKS: Mapping[str, Check] = {
-    "path": _template,
+    "path": must_hold_model,
     "thinking": one_of(get_args(ThinkingStyle)),
     "schemas": one_of(get_args(SchemaStyle)),
     "has_call_ids": flag,
     "streams_arguments": flag,
+    "tier_header": header_name,
     "refuses": names_among(FIELDS | PART_FEATURES),
     "leaves_out": names_among(FIELDS),
 }

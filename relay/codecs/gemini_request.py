@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
 
 import orjson
 
@@ -76,7 +75,7 @@ _SERVER_TOOLS: Final = frozenset(
     }
 )
 
-_SERVICE_TIERS: Final[Mapping[str, str]] = {
+SERVICE_TIERS: Final[Mapping[str, str]] = {
     "flex": "flex",
     "priority": "priority",
     "standard": "standard",
@@ -96,18 +95,6 @@ _IMAGE_TYPES: Final[Mapping[str, str]] = {
 _MAX_SEED: Final = 0x7FFFFFFF
 
 Json = dict[str, Any]
-
-
-def request_path(template: str, model: str) -> str:
-    """The path for a model, whose name may come from a caller and stays one segment of it.
-
-    Raises:
-        InvalidRequest: a name of nothing but dots, which would be a step up.
-    """
-    model = model.removeprefix("models/")
-    if not model.strip("."):
-        raise InvalidRequest("the name of the model is empty", field="model")
-    return template.replace("{model}", quote(model, safe="", errors="replace"))
 
 
 def encode_body(request: GenerateRequest, model: str, quirks: GeminiQuirks, provider: str) -> bytes:
@@ -158,7 +145,7 @@ class _BodyBuilder:
             "tools": tools,
             "toolConfig": self._tool_config(declarations),
             "generationConfig": self._generation_config(has_tools=bool(tools)),
-            "serviceTier": self._field("service_tier", _SERVICE_TIERS.get(request.service_tier)),
+            "serviceTier": self._field("service_tier", SERVICE_TIERS.get(request.service_tier)),
         }
         body.update((name, value) for name, value in fields.items() if value)
         return dump_body(body)

@@ -27,6 +27,7 @@ import orjson
 
 from relay.codecs import openai_errors, openai_hot_chunk
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
+from relay.codecs.model_path import fill
 from relay.codecs.openai_chat_request import WIRE, encode_body
 from relay.codecs.openai_completion import CompletionReader
 from relay.codecs.openai_quirks import OpenAIChatQuirks
@@ -56,7 +57,7 @@ class OpenAIChatCodec(StreamedBody):
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         self._asked_choices = request.sampling.choices or 1
         return EncodedRequest(
-            path=self._quirks.path,
+            path=fill(self._quirks.path, model),
             headers=[("content-type", "application/json"), ("accept", "text/event-stream")],
             body=encode_body(request, model, self._quirks, self._provider),
         )

@@ -13,6 +13,7 @@ import msgspec
 
 from relay.codecs.base import CodecFactory, EncodedRequest
 from relay.codecs.embeddings import HEADERS, EmbeddingsCodec, Vectors
+from relay.codecs.model_path import fill
 from relay.codecs.openai_errors import decode_inner_error
 from relay.codecs.openai_quirks import OpenAIChatQuirks
 from relay.codecs.openai_usage import normalise
@@ -62,7 +63,7 @@ class OpenAIEmbeddings(EmbeddingsCodec):
             body["dimensions"] = wanted.dimensions
         if request.user:
             body["user"] = request.user
-        return EncodedRequest(self._path, list(HEADERS), dump_body(body))
+        return EncodedRequest(fill(self._path, model), list(HEADERS), dump_body(body))
 
     def _read(self, body: bytes, wanted: EmbeddingOptions) -> Vectors:
         document = _decode(body)
@@ -91,7 +92,7 @@ class OpenAIEmbeddings(EmbeddingsCodec):
 def build_openai_embeddings(quirks: Mapping[str, Any], provider: str) -> CodecFactory:
     """`CodecBuilder` for hosts of OpenAI's chat.
 
-    A path of the row's own (Azure's query, say) holds for vectors too, with their last word.
+    A path of the row's own (Azure's deployments, say) holds for vectors too, with their last word.
     """
     path = OpenAIChatQuirks.from_mapping(quirks, provider).path
     ours = path.replace("/chat/completions", _PATH, 1) if "/chat/completions" in path else _PATH

@@ -9,7 +9,8 @@ row.
 The shapes, from `wire/openai-compatible.md`: `{"error": {...}}`; `{"error": "text", "code"}`
 (xAI, Ollama); flat `{"object": "error", "message", "type", "code"}` (Mistral, older vLLM);
 `{"detail": ...}` (FastAPI hosts); `{"code", "message", "request_id"}` (DashScope); a list
-around any of them (Google's compatible endpoint); the same as an event stream.
+around any of them (Google's compatible endpoint); the same as an event stream. What stands in front
+of Bedrock's endpoints answers in AWS's own way (`aws_errors`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from relay.codecs import error_body, lenient_json
+from relay.codecs import aws_errors, error_body, lenient_json
 from relay.codecs.error_text import MAX_MESSAGE_CHARS, looks_like_markup, public_text
 from relay.codecs.retry_hints import retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
@@ -174,6 +175,8 @@ def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
             reason=Reason.UPSTREAM_REDIRECT,
             http_status=status,
         )
+    if (of_aws := aws_errors.read_error(status, headers, body)) is not None:
+        return of_aws
     document = error_body.parse(body)
     facts = read_facts(document) or ErrorFacts("", "", "", "", 0)
     return _to_error(facts, http_status=status, headers=headers)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from relay.codecs import quirk_checks
+from relay.codecs import model_path
 from relay.codecs.quirk_checks import (
     Check,
     flag,
@@ -79,7 +79,8 @@ class OpenAIChatQuirks:
     """
 
     path: str = "/chat/completions"
-    """After the base path; may hold a query (Azure: `?api-version=...`)."""
+    """After the base path; may hold a query (Azure: `?api-version=...`), and `{model}` for the
+    model's name (Azure: `/openai/deployments/{model}/...`), which stays in the body too."""
     max_tokens_field: MaxTokensField = "max_tokens"
     """Every host knows `max_tokens`; OpenAI's reasoning models answer it with 400."""
     has_developer_role: bool = False
@@ -131,7 +132,7 @@ class OpenAIChatQuirks:
 
 
 _CHECKS: Final[Mapping[str, Check]] = {
-    "path": quirk_checks.path,
+    "path": model_path.may_hold_model,
     "max_tokens_field": one_of(get_args(MaxTokensField)),
     "has_developer_role": flag,
     "has_stream_options": flag,

@@ -7,8 +7,11 @@ name it (`provider 'p': quirk 'path'`), and returns the value as the codec wants
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 Check = Callable[[Any, str], Any]
 """Value and where it stands, to the checked value. Raises ValueError naming the place."""
@@ -51,6 +54,13 @@ def path(value: Any, where: str) -> str:
     if not text(value, where).startswith("/"):
         raise ValueError(f"{where} must begin with '/'")
     return str(value)
+
+
+def header_name(value: Any, where: str) -> str:
+    """A header's name; sent in lower case."""
+    if not _HEADER_NAME.fullmatch(text(value, where)):
+        raise ValueError(f"{where} must be the name of a header")
+    return str(value).lower()
 
 
 def one_of(words: Iterable[str]) -> Check:

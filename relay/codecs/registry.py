@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relay.codecs.anthropic_messages import build_anthropic_messages
 from relay.codecs.base import CodecBuilder
+from relay.codecs.bedrock_converse import build_bedrock_converse
 from relay.codecs.embeddings import build_no_embeddings
 from relay.codecs.gemini import build_gemini
 from relay.codecs.gemini_embeddings import build_gemini_embeddings
@@ -15,6 +16,7 @@ from relay.codecs.openai_responses import build_openai_responses
 
 BUILDERS: dict[str, CodecBuilder] = {
     "anthropic_messages": build_anthropic_messages,
+    "bedrock_converse": build_bedrock_converse,
     "gemini": build_gemini,
     "ollama": build_ollama,
     "openai_chat": build_openai_chat,

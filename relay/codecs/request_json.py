@@ -78,6 +78,19 @@ def read_object(text: bytes, field: str) -> dict[str, Any]:
     return value
 
 
+def past_arguments(text: str) -> object:
+    """The arguments of a past call, which must be an object: what a model wrote otherwise goes
+    back as the text it is, under one key."""
+    if not text or text.isspace():
+        return {}
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {"arguments": text}
+    # The same bytes each time, which a cached prefix must have.
+    return orjson.Fragment(text) if isinstance(value, dict) else {"arguments": value}
+
+
 def spliced(text: bytes, field: str) -> orjson.Fragment:
     """JSON text to be written as it is, once it is known to be one JSON object.
 

@@ -15,10 +15,9 @@ from typing import Any, ClassVar, Final, Protocol
 from relay.codecs import lenient_json
 from relay.codecs.base import ErrorDecoder
 from relay.codecs.error_text import looks_like_markup, provider_request_id
-from relay.codecs.ndjson import NdjsonParser
 from relay.content import Events, ProviderFailed, StreamEvent
 from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
-from relay.sse import MAX_EVENT_BYTES, SseParser
+from relay.sse import MAX_EVENT_BYTES, SseEvent, SseParser
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """Of an error body; the rest is dropped."""
@@ -31,6 +30,26 @@ ERROR: Final = 3
 OVER: Final = 4
 
 _BOM: Final = b"\xef\xbb\xbf"
+
+
+class EventParser(Protocol):
+    """Cuts a body into events, as `SseParser` does."""
+
+    is_too_large: bool
+    """An event went over the cap; everything from there on is dropped."""
+
+    def feed(self, chunk: bytes | memoryview) -> list[SseEvent]:
+        """The events that these bytes complete, in order."""
+        ...
+
+    def end(self) -> SseEvent | None:
+        """The body is over: the event that is not complete, if it can be read at all."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept for an event that is not complete yet."""
+        ...
 
 
 class ChoiceReader(Protocol):
@@ -70,7 +89,7 @@ class StreamedBody(ABC):
 
     __slots__ = ("_body", "_headers", "_is_done", "_mode", "_parser", "_status", "mended_events")
 
-    def __init__(self, parser: SseParser | NdjsonParser | None = None) -> None:
+    def __init__(self, parser: EventParser | None = None) -> None:
         self._mode = SNIFFING
         self._status = 200
         self._headers: list[tuple[str, str]] = []

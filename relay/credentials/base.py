@@ -42,6 +42,8 @@ class CredentialState(NamedTuple):
     """Of the last renewal, public text; empty after one that went well."""
     refreshes: int = 0
     """Renewals that went well."""
+    failures: int = 0
+    """Renewals that did not, since the start."""
 
 
 class Credential(Protocol):

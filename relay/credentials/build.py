@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from relay.config.credentials import AwsSigV4Config
 from relay.config.providers import ProviderConfig
-from relay.credentials import static
-from relay.credentials.base import Call, Credential, CredentialState
+from relay.credentials import aws_chain, aws_keys, entra, google_default, static
+from relay.credentials.base import Call, Credential, CredentialState, Renewing
 from relay.errors import CredentialUnavailable
 from relay.transport.base import Headers
 
+
+def _aws(config: AwsSigV4Config, row: ProviderConfig) -> Credential:
+    if config.source == "chain":
+        return aws_chain.build(config, row)
+    return aws_keys.build(config, row)
+
+
 BUILDERS: Mapping[str, Callable[[Any, ProviderConfig], Credential]] = {
     "static": static.build,
+    "google": google_default.build,
+    "azure_entra": entra.build,
+    "aws_sigv4": _aws,
 }
 """Kind -> its builder, called with the kind's own configuration and the row that it is of; raises
 ValueError for what cannot be used, without secrets in the text."""
@@ -59,12 +70,14 @@ class Unkept:
 
 
 def without_desk(row: ProviderConfig) -> Credential:
-    """As of `build` for keys that are in the configuration; others wait for ever.
+    """As of `build` for what is whole in the configuration; what must be fetched waits for ever.
 
     Raises:
         ValueError: as of `build`.
     """
     config = row.credentials
-    if config.kind == "static":
-        return build(row)
+    if config.kind in ("static", "aws_sigv4"):
+        credential = build(row)
+        if not isinstance(credential, Renewing):
+            return credential
     return Unkept(config.kind, str(getattr(config, "source", "")))

@@ -29,7 +29,7 @@ MAX_STATE_BYTES: Final = 1024 * 1024
 """Of one answer; beyond it the state is not told, and the provider does without."""
 
 STATE_KEYS: Final = frozenset(
-    {"reasoning_details", "extra_content", "output_items", "gemini_parts"}
+    {"reasoning_details", "extra_content", "output_items", "converse_blocks", "gemini_parts"}
 )
 """Opaque fields of a message that are state (docs/wires.md)."""
 

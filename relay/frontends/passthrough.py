@@ -4,8 +4,9 @@
     /v1/AREA/...             the areas of `passthrough_rules`, where exactly one row allows them
 
 Off unless a provider's row says `passthrough`. The caller's credentials stay here and the row's go
-out; of headers only those named there pass, in either direction. Nothing is retried, raced or
-counted as tokens: a request is bounded in size and time, logged with who asked and what came.
+out; of headers only those named there pass, in either direction. Nothing is raced or counted as
+tokens, and nothing is retried but what was refused for a credential that is another one by then: a
+request is bounded in size and time, logged with who asked and what came.
 What the relay serves itself (chat, responses, embeddings, messages) is refused here, since it would
 go past every rule that an operator has set for it. Of the request's own limits `x-relay-total-ms`
 holds, and `x-relay-first-token-ms` for the first byte.
@@ -60,6 +61,7 @@ from relay.frontends.passthrough_rules import (
     PREFIX,
     answer_headers,
     checked,
+    is_worth_another_try,
     path_of,
     request_headers,
 )
@@ -158,7 +160,9 @@ class Passthrough:
                 await socket.run(path, offer, receive)
             except HandshakeRefused as refused:
                 length = (b"content-length", b"%d" % len(refused.body))
-                headers = answer_headers(refused.headers, endpoint, request_id)
+                headers = answer_headers(
+                    refused.headers, endpoint, request_id, socket.credential_headers
+                )
                 head = {"type": "http.response.start", "status": refused.status}
                 await send({**head, "headers": [*headers, length]})
                 await send({"type": "http.response.body", "body": refused.body})
@@ -196,6 +200,7 @@ class _Exchange:
         self._deadline = Deadline()
         self._is_head_out = False
         self._status = 0
+        self._credential_headers: Headers = []
         self._answer_bytes = 0
         self._began_s = services.clock()
         self.entry: VisitEntry | None = None
@@ -237,15 +242,7 @@ class _Exchange:
 
     async def _exchange(self, path: str, body: bytes, watchdog: Watchdog) -> None:
         endpoint, clock = self._endpoint, self._services.clock
-        method = self._scope["method"]
-        headers = endpoint.signed(
-            method, path, request_headers(self._scope["headers"]), body, time.time()
-        )
-        stream = await self._services.transport.open(
-            endpoint.origin,
-            UpstreamRequest(method, path, headers, body),
-            connect_timeout_s=self._limits.connect_ms / 1000,
-        )
+        stream = await self._ask(path, body)
         try:
             self._status = stream.status
             if 300 <= stream.status < 400 and stream.status != 304:
@@ -273,19 +270,43 @@ class _Exchange:
             stream.abort()
             await stream.aclose()
 
+    async def _ask(self, path: str, body: bytes) -> UpstreamStream:
+        """The head of the answer: of the second one, where the first refused a credential that is
+        another one by now."""
+        endpoint, services = self._endpoint, self._services
+        method, given = self._scope["method"], request_headers(self._scope["headers"])
+        is_second = False
+        while True:
+            headers = endpoint.signed(method, path, given, body, time.time())
+            self._credential_headers = sent = headers[len(given) + len(endpoint.headers) :]
+            stream = await services.transport.open(
+                endpoint.origin,
+                UpstreamRequest(method, path, headers, body),
+                connect_timeout_s=self._limits.connect_ms / 1000,
+            )
+            is_worth = is_worth_another_try(
+                endpoint, stream.status, stream.headers, sent, services.clock()
+            )
+            if is_second or not is_worth:
+                return stream
+            is_second = True
+            stream.abort()
+            await stream.aclose()
+
     async def _error_answer(self, stream: UpstreamStream, watchdog: Watchdog) -> None:
         """The provider's own error, with our credentials masked where it quotes them."""
         body = bytearray()
         watchdog.enter(_BODY, self._services.clock())
         async for chunk in stream.chunks():
             body += chunk[: MAX_ERROR_BYTES - len(body)]
-        text = without(body.decode("utf-8", "replace"), forms_of(self._endpoint.secrets())).encode()
+        secrets = forms_of([*self._endpoint.secrets(), *self._credential_headers])
+        text = without(body.decode("utf-8", "replace"), secrets).encode()
         self._answer_bytes = len(text)
         await self._head(stream.status, stream.headers, [("content-length", str(len(text)))])
         await self._send({"type": "http.response.body", "body": text})
 
     async def _head(self, status: int, headers: Headers, length: Headers) -> None:
-        found = answer_headers(headers, self._endpoint, self._request_id)
+        found = answer_headers(headers, self._endpoint, self._request_id, self._credential_headers)
         found += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in length]
         self._is_head_out = True
         await self._send({"type": "http.response.start", "status": status, "headers": found})

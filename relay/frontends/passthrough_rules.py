@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_plus
 
+from relay.credentials.refusals import refuses_who_asks
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import RawHeaders, Scope
 from relay.redaction import forms_of, without
@@ -141,10 +143,36 @@ def request_headers(headers: RawHeaders) -> Headers:
     ]
 
 
-def answer_headers(headers: Headers, endpoint: Endpoint, request_id: str) -> RawHeaders:
+def is_worth_another_try(
+    endpoint: Endpoint, status: int, headers: Headers, sent: Headers, now_s: float
+) -> bool:
+    """Tell the row's credential of an answer's head.
+
+    Bodies are not read here, so that of refusals those alone count that the head says to be of who
+    asks.
+
+    Args:
+        sent: what the credential gave for the request.
+        now_s: monotonic.
+
+    Returns:
+        Whether the request was refused for a credential that is another one by now.
+    """
+    if status >= 400 and not refuses_who_asks(status, headers):
+        return False
+    return endpoint.credential.answered(status, headers, sent, time.time(), now_s)
+
+
+def answer_headers(
+    headers: Headers, endpoint: Endpoint, request_id: str, sent: Headers
+) -> RawHeaders:
     """Those of the provider that go to the client, and ours; none that frame a body. Where one
-    quotes our credentials they are masked."""
-    secrets = forms_of(endpoint.secrets())
+    quotes our credentials they are masked.
+
+    Args:
+        sent: what the credential gave for the request.
+    """
+    secrets = forms_of([*endpoint.secrets(), *sent])
     found = [
         (name.encode("latin-1"), without(value, secrets).encode("latin-1"))
         for name, value in headers

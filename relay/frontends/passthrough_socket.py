@@ -45,6 +45,7 @@ from relay.frontends.asgi import STREAMS, TAKE_OVER, Receive, Scope, Send
 from relay.frontends.caller import caller_of
 from relay.frontends.passthrough_rules import (
     answer_headers,
+    is_worth_another_try,
     request_headers,
     subprotocols_of,
 )
@@ -53,6 +54,7 @@ from relay.governance.grants import scopes_of
 from relay.governance.ledger import VisitEntry
 from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
+from relay.transport.base import Headers
 from relay.transport.websocket import (
     ClientSocket,
     Ending,
@@ -121,7 +123,10 @@ class SocketExchange:
         self._send = send
         self._request_id = request_id
         self._deadline = Deadline()
-        self._secrets = forms_of(endpoint.secrets())
+        self._secrets: list[str] = []
+        """What is masked, once it is known what was sent."""
+        self.credential_headers: Headers = []
+        """As the provider was shown them."""
         self._watchdog: Watchdog
         self._client: ServerSocket | None = None
         """Once the client's connection is a WebSocket."""
@@ -191,7 +196,10 @@ class SocketExchange:
         client = ServerSocket(self._limits)
         headers = list(provider.response.headers.raw_items()) if provider.response else []
         answer = answer_headers(
-            [(name.lower(), value) for name, value in headers], self._endpoint, self._request_id
+            [(name.lower(), value) for name, value in headers],
+            self._endpoint,
+            self._request_id,
+            self.credential_headers,
         )
         chosen = offer.accepting(provider.subprotocol)
         await self._send({"type": TAKE_OVER, "headers": chosen + answer, "protocol": client})
@@ -200,16 +208,18 @@ class SocketExchange:
     async def _dial(self, path: str, offer: Offer) -> ClientSocket:
         endpoint = self._endpoint
         try:
-            return await dial(
-                endpoint.origin,
-                path,
-                endpoint.signed(
-                    "GET", path, request_headers(self._scope["headers"]), b"", time.time()
-                ),
-                subprotocols_of(offer.subprotocols),
-                self._limits,
-                connect_timeout_s=self._connect_s,
-            )
+            try:
+                return await self._dial_once(path, offer)
+            except HandshakeRefused as refused:
+                if not is_worth_another_try(
+                    endpoint,
+                    refused.status,
+                    refused.headers,
+                    self.credential_headers,
+                    self._services.clock(),
+                ):
+                    raise
+            return await self._dial_once(path, offer)
         except HandshakeRefused as refused:
             self._status = refused.status
             if refused.status < 300:
@@ -222,6 +232,21 @@ class SocketExchange:
                 ) from None
             text = without(refused.body.decode("utf-8", "replace"), self._secrets)
             raise HandshakeRefused(refused.status, refused.headers, text.encode()) from None
+
+    async def _dial_once(self, path: str, offer: Offer) -> ClientSocket:
+        endpoint = self._endpoint
+        given = request_headers(self._scope["headers"])
+        headers = endpoint.signed("GET", path, given, b"", time.time())
+        self.credential_headers = headers[len(given) + len(endpoint.headers) :]
+        self._secrets = forms_of([*endpoint.secrets(), *self.credential_headers])
+        return await dial(
+            endpoint.origin,
+            path,
+            headers,
+            subprotocols_of(offer.subprotocols),
+            self._limits,
+            connect_timeout_s=self._connect_s,
+        )
 
     async def _watch_client(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

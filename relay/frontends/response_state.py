@@ -28,7 +28,9 @@ OPENAI_FORMAT: Final = "openai-responses-v1"
 FORMAT_KEY: Final = "x_relay_format"
 """Of an item that we do not read: whose form it has, if it is not OpenAI's."""
 
-STATE_KEYS: Final = frozenset({DETAILS, "extra_content", "anthropic_blocks", "gemini_parts"})
+STATE_KEYS: Final = frozenset(
+    {DETAILS, "extra_content", "anthropic_blocks", "converse_blocks", "gemini_parts"}
+)
 """Opaque fields of a message that must go back unchanged."""
 
 _MARK: Final = "rtrelay1."

@@ -21,22 +21,43 @@ _PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
 
 class KnownSecrets:
     """Takes secrets out of texts. What was learnt once stays known: a secret that a reload took
-    away is still one, and what waits to be written may hold it. Any thread may use it.
+    away is still one, and what waits to be written may hold it. Tokens that last an hour are
+    another matter: each would make every line dearer for ever, so of those the newest are known.
+    Any thread may use it.
 
     Args:
         secrets: values; of an address with a password, the password alone is a secret too.
     """
 
-    __slots__ = ("_forms",)
+    __slots__ = ("_forms", "_passing", "_steady")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._forms: list[str] = []
+        self._steady: frozenset[str] = frozenset()
+        self._passing: dict[str, frozenset[str]] = {}
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Know these as well; one thread at a time."""
-        values = {value for secret in secrets for value in _values(secret)}
-        forms = {*self._forms, *forms_of(("", value) for value in values)}
+        self._steady |= _all_forms(secrets)
+        self._sort()
+
+    def learn_passing(self, owner: str, secrets: Iterable[str]) -> None:
+        """Know these in the place of those that were last told of this owner; one thread at a
+        time, the same as of `learn`.
+
+        Args:
+            owner: stands for a credential whose secrets are replaced: it says itself which of them
+                still count.
+        """
+        forms = _all_forms(secrets)
+        if forms != self._passing.get(owner):
+            self._passing[owner] = forms
+            self._sort()
+
+    def _sort(self) -> None:
+        # Longest first, and put in place in one step: other threads read it meanwhile.
+        forms = self._steady.union(*self._passing.values())
         self._forms = sorted(forms, key=len, reverse=True)
 
     def __repr__(self) -> str:
@@ -51,6 +72,11 @@ class KnownSecrets:
         text = _TOKEN.sub(r"\1.***", text)
         text = _BEARER.sub(r"\1***", text)
         return _PASSWORD.sub(r"\1***@", text)
+
+
+def _all_forms(secrets: Iterable[str]) -> frozenset[str]:
+    values = {value for secret in secrets for value in _values(secret)}
+    return frozenset(forms_of(("", value) for value in values))
 
 
 def _values(secret: str) -> Iterable[str]:

@@ -80,8 +80,8 @@ def failure_of(events: Events) -> ProviderFailed:
     return failed
 
 
-def test_every_wire_but_one_has_vectors() -> None:
-    assert BUILDERS.keys() - EMBEDDERS.keys() == {"anthropic_messages"}
+def test_every_wire_but_two_has_vectors() -> None:
+    assert BUILDERS.keys() - EMBEDDERS.keys() == {"anthropic_messages", "bedrock_converse"}
     codec = build_no_embeddings({}, "lab")()
     with pytest.raises(UnsupportedFeature, match="embeddings is not supported by lab"):
         codec.encode_request(request(), "m")

@@ -221,6 +221,25 @@ def test_path_of_vertex() -> None:
     )
 
 
+def test_a_version_of_a_model_stands_as_it_is() -> None:
+    encoded = GeminiCodec().encode_request(GenerateRequest("a", (HELLO,)), "text@001")
+    assert "/models/text@001:" in encoded.path
+
+
+@pytest.mark.parametrize(
+    ("tier", "header"),
+    [("priority", "priority"), ("flex", "flex"), ("standard", None), ("auto", None), ("", None)],
+)
+def test_tier_in_a_header_too(tier: str, header: str | None) -> None:
+    quirks = {"tier_header": "X-Vertex-AI-LLM-Shared-Request-Type"}
+    asked = GenerateRequest("a", (HELLO,), service_tier=tier)
+    encoded = BUILDERS["gemini"](quirks, "vertex")().encode_request(asked, "m")
+    assert dict(encoded.headers).get("x-vertex-ai-llm-shared-request-type") == header
+    plain = GeminiCodec().encode_request(asked, "m")
+    assert encoded.body == plain.body
+    assert "x-vertex-ai-llm-shared-request-type" not in dict(plain.headers)
+
+
 # --- messages -------------------------------------------------------------------------------
 
 

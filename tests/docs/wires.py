@@ -46,6 +46,7 @@ COLUMNS: Final[tuple[tuple[str, str, str], ...]] = (
     ("openai_chat", "openai", "gpt-5-mini"),
     ("openai_responses", "openai", "gpt-5-mini"),
     ("anthropic_messages", "anthropic", "claude-sonnet-4-6"),
+    ("bedrock_converse", "bedrock", "us.anthropic.claude-sonnet-4-6-v1:0"),
     ("gemini", "gemini", "gemini-3-flash"),
     ("ollama", "ollama", "qwen3"),
 )
@@ -206,7 +207,7 @@ FEATURES: Final[Mapping[str, tuple[GenerateRequest, GenerateRequest]]] = {
 
 def word(wire: str, provider: str, model: str, feature: str) -> str:
     """`sent`, `refused` or `left out`."""
-    row = known_providers()[provider]
+    row = known_providers().get(provider, {"wire": wire})
     quirks = (row if row["wire"] == wire else row.get("other_wires", {}).get(wire, {})).get(
         "quirks", {}
     )

@@ -266,10 +266,11 @@ def test_blocks_stay_where_the_fields_cannot_tell_them(blocks: list[dict[str, An
 
 
 def test_state_of_other_wires_comes_back_as_it_was() -> None:
-    state = {"output_items": [{"format": "f", "item": {}}], "base_url": "http://evil"}
+    own = {"output_items": [{"format": "f", "item": {}}], "converse_blocks": [{"block": {}}]}
+    state = {**own, "base_url": "http://evil"}
     data = messages_state.pack(state, {"toolu_1": {"extra_content": {"google": {}}}})
     (found,) = messages_of(assistant(text("Hi."), USE, {"type": "redacted_thinking", "data": data}))
-    assert found.extra == {"output_items": state["output_items"]}
+    assert found.extra == own
     assert found.tool_calls[0].extra == {"extra_content": {"google": {}}}
     assert found.native is None
 

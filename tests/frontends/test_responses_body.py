@@ -248,7 +248,8 @@ def test_state_of_any_wire_comes_back_as_it_was() -> None:
         "format": "anthropic-claude-v1",
     }
     secret = pack({"reasoning_details": [entry]}, is_late=False)
-    late = pack({"gemini_parts": [{"part": 1}]}, is_late=True)
+    own = {"gemini_parts": [{"part": 1}], "converse_blocks": [{"block": {}}]}
+    late = pack(own, is_late=True)
     found = messages(
         {"type": "reasoning", "summary": [], "encrypted_content": secret},
         said("One."),
@@ -256,7 +257,7 @@ def test_state_of_any_wire_comes_back_as_it_was() -> None:
         said("Two."),
     )
     assert [message.extra for message in found] == [
-        {"reasoning_details": [entry], "gemini_parts": [{"part": 1}]},
+        {"reasoning_details": [entry], **own},
         {},
     ]
 
