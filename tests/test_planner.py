@@ -201,6 +201,7 @@ async def test_an_escalation_asks_at_its_tier_and_the_session_stays() -> None:
     first, second = scenario.transport.attempts
     assert "service_tier" not in orjson.loads(first.request.body)
     assert orjson.loads(second.request.body)["service_tier"] == "priority"
+    assert end.hedge is not None
     assert (end.hedge.won, end.hedge.second) == (True, "a/m#priority")
     stay = scenario.services.planner.sticky.of("call", now_s())
     assert stay is not None

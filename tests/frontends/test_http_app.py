@@ -68,7 +68,7 @@ class OneKey(OpenGate):
     def identify(self, bearer: str, names: Any = (), peer: str = "") -> Identity:
         return Identity("team_1", "key_1")
 
-    def view(self, key_id: str) -> KeyView | None:
+    def view(self, key_id: str) -> KeyView:  # type: ignore[override]
         return self._view
 
 
@@ -279,7 +279,7 @@ def test_nothing_is_handed_through_to_a_row_in_other_zones() -> None:
     assert told.status == 403
     message = "this key is for data in eu, and a is in us"
     assert told.value["error"]["message"] == message
-    dark = {"lab": {"passthrough": {}}}
+    dark: dict[str, Any] = {"lab": {"passthrough": {}}}
     told = ask("/pass/lab/files", rows_more=dark, scopes=EU)
     assert (told.status, "unknown zone" in told.value["error"]["message"]) == (403, True)
     assert ask("/pass/lab/files", rows_more=ZONED, scopes=EU).status not in (403, 404)

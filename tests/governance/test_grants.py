@@ -213,7 +213,7 @@ def names(given: Grant) -> list[str]:
 def test_a_key_narrows_a_route_to_its_zones() -> None:
     given = placed("eu", model="any")
     assert names(given) == ["eu1/m", "eu2/m"]
-    assert given.request.policy.zones == given.route.zones == {"eu"}
+    assert given.request.policy.zones == given.route.zones == frozenset({"eu"})
     assert names(placed("us", "eu", model="any")) == ["us1/m", "eu1/m", "eu2/m"]
     assert placed("eu", model="any").route is given.route, "what is kept by route stays"
     everywhere = placed(model="any")
@@ -224,8 +224,8 @@ def test_a_key_narrows_a_route_to_its_zones() -> None:
 def test_zones_of_an_alias_hold_for_keys_without_and_for_a_relay_without_keys() -> None:
     for given in (placed(model="home"), granted(OpenGate(), PLACES, request("home"))):
         assert names(given) == ["eu1/m"]
-        assert given.request.policy.zones == {"eu", "ch"}
-    assert placed("eu", "us", model="home").request.policy.zones == {"eu"}
+        assert given.request.policy.zones == frozenset({"eu", "ch"})
+    assert placed("eu", "us", model="home").request.policy.zones == frozenset({"eu"})
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_where_nothing_is_left_the_zones_are_named(
 
 def test_what_is_asked_on_behalf_of_an_alias_stays_in_its_zones() -> None:
     given = placed(model="eu1/m", asked_as="home")
-    assert (names(given), given.request.policy.zones) == (["eu1/m"], {"eu", "ch"})
+    assert (names(given), given.request.policy.zones) == (["eu1/m"], frozenset({"eu", "ch"}))
     with pytest.raises(PermissionDenied):
         placed(model="us1/m", asked_as="home")
     with pytest.raises(PermissionDenied):
@@ -255,7 +255,7 @@ def test_what_is_asked_on_behalf_of_an_alias_stays_in_its_zones() -> None:
 def test_what_was_narrowed_is_never_widened() -> None:
     first = placed("eu", model="any")
     again = granted(gate(Scopes()), PLACES, first.request)
-    assert (names(again), again.request.policy.zones) == (["eu1/m", "eu2/m"], {"eu"})
+    assert (names(again), again.request.policy.zones) == (["eu1/m", "eu2/m"], frozenset({"eu"}))
 
 
 @pytest.mark.parametrize("name", ["models", "provider", "inference_geo"])
