@@ -10,11 +10,13 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from relay.content import Message, Policy, Role, TextPart
 from relay.errors import ConnectError
-from relay.prewarm import OUTPUT_TOKENS, TOTAL_S, Prewarm
+from relay.prewarm import TOTAL_S, Prewarm
+from relay.routing.keep_warm import EVERY_S, OUTPUT_TOKENS
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Rows, Scenario, answer, request
-from tests.fakes.virtual_time import on_virtual_time, since_start_s
+from tests.fakes.virtual_time import now_s, on_virtual_time, since_start_s
 
 SPEAKS = FakeEndpoint(headers_s=0.25, chunks=answer("One", " two", first_s=0.25, gap_s=0.25))
 CACHES = {"caches_prompts": True}
@@ -120,3 +122,92 @@ async def test_a_worker_that_stops_sends_nothing_ahead() -> None:
     assert prewarm.task is not None
     await prewarm.task
     assert scenario.transport.attempts == []
+
+
+# --- a second place ---------------------------------------------------------------------------
+
+PRICED = {**CACHES, "prices": {"m": {"input": 1.0, "cached_input": 0.1, "output": 5.0}}}
+HEDGED = {"mode": "active", "keep_second_warm": "auto", "max_extra_requests": 1.0}
+
+
+class TwoPlaces:
+    """A relay whose sessions are worth a second place, and the prefix of one on its way."""
+
+    def __init__(self, *, turns: float = 100.0, second: FakeEndpoint = SPEAKS) -> None:
+        self.scenario = Scenario(
+            {"a": SPEAKS, "b": second},
+            rows_more={"a": PRICED, "b": PRICED},
+            alias_more={"hedge": HEDGED},
+        )
+        planner = self.scenario.services.planner
+        planner.sticky.turns = turns
+        for _ in range(3):
+            plan = self.scenario.plan()
+            assert plan.may_hedge(plan.attempts[1])
+            plan.withdrawn()
+        words = "".join(f"word {number} " for number in range(2000))
+        prefix = request(
+            policy=Policy(session_id="call"),
+            messages=(Message(Role.USER, (TextPart(words),)),),
+        )
+        self.prewarm = Prewarm(self.scenario.services, prefix, "pre_1")
+
+    @property
+    def asked(self) -> list[str]:
+        return [attempt.host[0] for attempt in self.scenario.transport.attempts]
+
+    async def over(self) -> None:
+        self.prewarm.stop()
+        assert self.prewarm.task is not None
+        await self.prewarm.task
+        await self.scenario.settled()
+        self.scenario.check()
+
+
+@on_virtual_time
+async def test_the_second_place_is_kept_warm_while_the_session_lasts() -> None:
+    world = TwoPlaces()
+    await asyncio.sleep(5.0)
+    assert world.asked == ["a", "b"]
+    planner = world.scenario.services.planner
+    warm = planner.sticky.of("call", now_s())
+    assert warm is not None
+    assert (warm.target, warm.second) == ("a/m", "b/m")
+    assert warm.second_tokens > 0
+    plan = world.scenario.plan(request(policy=Policy(session_id="call")))
+    plan.withdrawn()
+    assert [step.target.name for step in plan.attempts] == ["a/m", "b/m"], "it moves nobody"
+    assert [plan.cached_tokens(step.target) > 0 for step in plan.attempts] == [True, True]
+    await asyncio.sleep(EVERY_S)
+    assert world.asked == ["a", "b", "b"]
+    await world.over()
+    assert world.asked == ["a", "b", "b"]
+
+
+@on_virtual_time
+async def test_a_session_that_is_over_is_asked_for_no_more() -> None:
+    world = TwoPlaces()
+    await asyncio.sleep(5.0)
+    await world.over()
+    await asyncio.sleep(2 * EVERY_S)
+    assert world.asked == ["a", "b"]
+
+
+@on_virtual_time
+async def test_where_it_is_dearer_there_is_no_second_place() -> None:
+    world = TwoPlaces(turns=1.0)
+    assert world.prewarm.task is not None
+    await world.prewarm.task
+    assert world.asked == ["a"]
+
+
+@on_virtual_time
+async def test_a_second_place_that_fails_is_left() -> None:
+    world = TwoPlaces(second=FakeEndpoint(status=500, chunks=[(0.0, b"{}")]))
+    assert world.prewarm.task is not None
+    await world.prewarm.task
+    assert world.asked == ["a", "b"]
+    warm = world.scenario.services.planner.sticky.of("call", now_s())
+    assert warm is not None
+    assert warm.second == ""
+    await world.scenario.settled()

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from relay.config import ConfigError, parse
 from relay.content import Budgets, GenerateRequest, HedgeWish, Message, Policy, Role, TextPart
+from relay.credentials.static import StaticCredential
 from relay.errors import DeadlineExceeded, PermissionDenied
 from relay.governance import grants
 from relay.governance.gate import Gate, Identity
@@ -174,6 +175,17 @@ class Keys(Gate):
         return self._views[int(key_id)]
 
 
+class Waiting(StaticCredential):
+    """A credential that cannot be used for a while."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__((), "none")
+        self._wait_s = wait_s
+
+    def wait_s(self, now_s: float) -> float:
+        return self._wait_s
+
+
 def _sketch() -> dict[str, Any]:
     """Of a target that is known; the same for all, made once: a thousand samples cost more than a
     world does."""
@@ -217,7 +229,7 @@ class Watched:
         """Something happens to a target."""
         target = self.draw.choice(self.targets)
         state = self.planner.states.of(target, self.now_s)
-        what = self.draw.randrange(9)
+        what = self.draw.randrange(10)
         if what == 0:  # ejected, and brought back as time goes by
             for _ in range(12):
                 permit = state.breaker.permit(self.now_s, forced=True)
@@ -236,6 +248,9 @@ class Watched:
             self._know(state)
         elif what == 6:
             self.planner.refresh_pair(self.catalog.routes["fast"], self.now_s)
+        elif what == 7:  # its credential is not there, or there again
+            wait_s = self.draw.choice((0.0, 5.0))
+            object.__setattr__(target.endpoint, "credential", Waiting(wait_s))
         else:
             self.now_s += self.draw.choice((0.1, 3.0, 30.0, 301.0))
 
@@ -361,6 +376,7 @@ def look_at(world: World) -> None:
 BEGAN_S = time.perf_counter()
 
 
+@pytest.mark.timeout(7200 if IS_FULL else 60)
 @examples(WORLDS, full=FULL_WORLDS)
 @given(worlds())
 def test_no_plan_leaves_its_zones(world: World) -> None:

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from bench.replay import report, sockets, svg
+from bench.replay import report, second_place, sockets, svg
 from bench.result import CaseResult
 from bench.rig import Rig
 
@@ -36,6 +36,7 @@ def run(rig: Rig) -> CaseResult:
         (PICTURES / f"{world}.svg").write_text(picture)
         for row in arms:
             result.rows[f"{world}/{row.arm}"] = row.figures
+    result.notes.append(f"--- a second place for the prefix\n{second_place.table()}")
     found = report.targets(rows)
     result.notes.append(f"--- targets\n{report.target_table(found)}")
     for target in found:

@@ -55,6 +55,8 @@ class Arm:
     sticky: bool = True
     delay_ms: int | None = None
     """Of the hedge; None: learned."""
+    escalates: bool = False
+    """A second attempt may ask the first's own model at its dearer tier."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class Outcome:
     reset arrives."""
     extra_upper: array[float]
     """The same as if no provider stopped when told to."""
+    escalations: array[int]
+    """Of the hedges, those to a dearer tier."""
     share: array[float]
     """Of traffic that its breaker left the first-listed provider when the request came."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -105,6 +109,7 @@ def empty(arm: str, requests: int) -> Outcome:
         alone_cost=zeros("d"),
         extra_cost=zeros("d"),
         extra_upper=zeros("d"),
+        escalations=zeros("b"),
         share=zeros("f"),
     )
 
@@ -113,7 +118,7 @@ def alone(world: World, provider: int) -> Outcome:
     """A client of this provider, without a relay. What the relay's limit for a first token would
     have ended counts as failed, and with the time it took."""
     row = world.spec.providers[provider]
-    outcome = empty(f"alone {row.model}", world.requests)
+    outcome = empty(f"alone {row.label(world.spec.providers)}", world.requests)
     caches = _Caches()
     for index in range(world.requests):
         session = world.session[index] if world.session else ""
@@ -184,6 +189,7 @@ class _Attempt:
         "_is_second",
         "_limit_s",
         "_name",
+        "_place",
         "_replay",
         "_state",
         "_ticket",
@@ -203,14 +209,15 @@ class _Attempt:
         self._state = replay.states.of(target, now_s)
         self._limit_s = plan.timeouts.first_token_s
         self._is_forced = plan.is_forced(step)
-        self._is_second = not step.is_planned
+        self._is_second = not step.is_planned and not target.service_tier
         self._ticket: Ticket | None = None
         self._is_over = False
         self.index = index
         self.number = replay.numbers[target.name]
         self.believed = plan.cached_tokens(target)
         """Tokens of the prompt that the relay takes for cached."""
-        self.cached = replay.caches.of(replay.session(index), self.number, now_s)
+        self._place = replay.places[self.number]
+        self.cached = replay.caches.of(replay.session(index), self._place, now_s)
         """And that are."""
         self.record = AttemptRecord(
             provider=target.endpoint.provider,
@@ -250,7 +257,7 @@ class _Attempt:
         self.record.phases_us["first_content"] = round(ttft_s * 1e6)
         now_s = replay.loop.time()
         self._ticket.ready(now_s)
-        replay.caches.put(replay.session(self.index), self.number, world.prompt[self.index], now_s)
+        replay.caches.put(replay.session(self.index), self._place, world.prompt[self.index], now_s)
 
     def lose(self) -> bool:
         """No loser runs on here: what the relay would learn of it is left out."""
@@ -280,7 +287,8 @@ class _Attempt:
         if self._ticket is None:
             return
         prompt = world.prompt[self.index]
-        price = replay.world.spec.providers[self.number].price
+        row = replay.world.spec.providers[self.number]
+        price, is_full = row.price, row.billing == "full"
         if outcome is AttemptOutcome.SUCCESS:
             record.cost = cost_of(price, prompt, self.cached, world.output[self.index])
             self._ticket.end(outcome, now_s, prompt_tokens=prompt, cached_tokens=self.cached)
@@ -289,11 +297,11 @@ class _Attempt:
         if isinstance(error, ConnectError):
             record.cost = record.cost_upper = 0.0
             return
-        record.cost = cost_of(price, prompt, self.believed, 0)
+        expected = UNSET_OUTPUT_TOKENS if is_full else 0
+        record.cost = cost_of(price, prompt, self.believed, expected)
         record.cost_upper = cost_of(price, prompt, self.believed, UNSET_OUTPUT_TOKENS)
-        replay.outcome.extra_cost[self.index] += cost_of(
-            price, prompt, self.cached, LOSER_OUTPUT_TOKENS
-        )
+        written = world.output[self.index] if is_full else LOSER_OUTPUT_TOKENS
+        replay.outcome.extra_cost[self.index] += cost_of(price, prompt, self.cached, written)
         replay.outcome.extra_upper[self.index] += cost_of(
             price, prompt, self.cached, world.output[self.index]
         )
@@ -313,7 +321,9 @@ class Replay:
         self.planner = Planner(self.states, self.loop.time, draw=rng.random)
         self.reaper = Reaper()
         self.route: Route = Catalog(parse(_document(world, arm))).routes[ALIAS]
-        self.numbers = {target.name: n for n, target in enumerate(self.route.candidates)}
+        rows = world.spec.providers
+        self.numbers = {row.name: n for n, row in enumerate(rows)}
+        self.places = [next(n for n, one in enumerate(rows) if one.place == r.place) for r in rows]
         self._start_s = self.loop.time()
         self._requests: dict[str, GenerateRequest] = {}
         self._left = world.requests
@@ -417,6 +427,11 @@ class Replay:
                 total_tokens=world.prompt[index] + world.output[index],
                 cached_tokens=winner.cached,
             )
+        outcome.escalations[index] = sum(
+            bool(world.spec.providers[each.number].tier)
+            for each in attempts
+            if each.record.role is AttemptRole.HEDGE
+        )
         roles = [attempt.record.role for attempt in attempts]
         outcome.hedges[index] = roles.count(AttemptRole.HEDGE)
         outcome.failovers[index] = roles.count(AttemptRole.FAILOVER)
@@ -468,7 +483,7 @@ class Replay:
                 if state.has_news:
                     state.refresh(now_s)
             self.planner.refresh_pair(self.route, now_s)
-            for target in self.route.candidates:
+            for target in (*self.route.candidates, *self.route.escalated.values()):
                 breaker = self.states.of(target, now_s).breaker
                 due_s = breaker.retry_at_s
                 if (
@@ -509,17 +524,27 @@ def _document(world: World, arm: Arm) -> dict[str, Any]:
                 "wire": "openai_chat",
                 "base_url": f"https://{row.row}.test/v1",
                 "auth": "none",
-                "cancel_billing": "used_tokens",
+                "cancel_billing": row.billing,
                 "prices": {},
+                "service_tiers": [],
+                "same_as": {},
             },
         )
+        if row.tier:  # after its candidate
+            provider["service_tiers"].append(row.tier)
+            provider["prices"][row.model]["tiers"] = {row.tier: row.price._asdict()}
+            continue
         provider["prices"][row.model] = row.price._asdict()
+        if row.same:
+            provider["same_as"][row.model] = row.same
     return {
         "providers": providers,
         "models": {
             ALIAS: {
                 "candidates": [
-                    {"provider": row.row, "model": row.model} for row in world.spec.providers
+                    {"provider": row.row, "model": row.model}
+                    for row in world.spec.providers
+                    if not row.tier
                 ],
                 "hedge": {
                     "mode": arm.hedge,
@@ -527,6 +552,7 @@ def _document(world: World, arm: Arm) -> dict[str, Any]:
                     "max_attempts": max(2, arm.race),
                     "max_extra_requests": 1.0 if arm.race else arm.extra,
                     "max_extra_cost": 10.0 if arm.race else arm.extra_cost,
+                    "escalate": {"tier": "priority" if arm.escalates else None},
                 },
                 "choose": {"mode": arm.mode, "sort": arm.sort, "sticky": arm.sticky},
             }

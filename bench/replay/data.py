@@ -52,6 +52,32 @@ class Percentiles:
         return min(self._most_s, math.exp(y0 + (left - x0) / (x1 - x0) * (y1 - y0)))
 
 
+class Shifted:
+    """Another one's, times a factor at every share: what is known of a second door is, at most, by
+    how much its median differs."""
+
+    def __init__(self, tail: Tail, factor: float) -> None:
+        self._tail = tail
+        self._factor = factor
+
+    def at(self, share: float) -> float:
+        return self._factor * self._tail.at(share)
+
+
+class Steadied:
+    """Another one's with its tail drawn in: what is above the median is the square root of as many
+    medians. A guess at what a tier buys that is said to be more even; nobody has published one."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self._median_s = tail.at(0.5)
+
+    def at(self, share: float) -> float:
+        value_s = self._tail.at(share)
+        medians = value_s / self._median_s
+        return self._median_s * math.sqrt(medians) if medians > 1.0 else value_s
+
+
 class Bootstrap:
     """Drawn from what was measured."""
 

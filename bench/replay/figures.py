@@ -66,8 +66,16 @@ def reduce(world: World, outcome: Outcome) -> dict[str, float]:
         "cost_per_turn": (answers + extra) / count,
         "us_per_request": 1e6 * outcome.elapsed_s / count,
     }
-    for number, row in enumerate(world.spec.providers):
-        figures[f"first_{row.model}_%"] = 100 * outcome.first.count(number) / count
+    rows = world.spec.providers
+    for number, row in enumerate(rows):
+        if not row.tier:
+            figures[f"first_{row.label(rows)}_%"] = 100 * outcome.first.count(number) / count
+    if rows[0].same:
+        others = {n for n, row in enumerate(rows) if row.same != rows[0].same}
+        changed = sum(winner in others for winner in outcome.winner)
+        figures["other_model_%"] = 100 * changed / count
+    if any(row.tier for row in rows):
+        figures["escalated_%"] = 100 * sum(outcome.escalations) / count
     figures.update(_trouble(world, outcome))
     return {name: math.nan if value == math.inf else value for name, value in figures.items()}
 

@@ -20,6 +20,7 @@ QUICK: Final = 10_000
 ORDERED: Final = Arm("ordered 5 %")
 BALANCED: Final = Arm("balanced 5 %", mode="balanced")
 TAIL: Final = Arm("tail 5 %", mode="tail")
+ESCALATED: Final = Arm("escalate 5 %", escalates=True)
 RACE: Final = Arm("race of 2", race=2)
 SHARES: Final = (0.02, 0.10, 0.15)
 FRONTIER: Final = tuple(
@@ -47,6 +48,8 @@ PLAN: Final[Mapping[str, tuple[Arm, ...]]] = {
     "common-mode": (ORDERED, BALANCED),
     "outage": (ORDERED, BALANCED),
     "mute": (ORDERED, BALANCED),
+    **dict.fromkeys(worlds.SAME_MODEL, (*_MODES, RACE)),
+    **dict.fromkeys(worlds.ESCALATING, (ORDERED, ESCALATED)),
 }
 QUICK_WORLDS: Final = ("flash", "gpt-4o", "steady", "light", "voice", "brown-out", "outage")
 QUICK_ARMS: Final = frozenset(arm.name for arm in (*_MODES, RACE))
@@ -82,7 +85,7 @@ def _row(name: str, world: World, outcome: arms.Outcome) -> Row:
     )
 
 
-def _job(name: str, arm: Arm | None, requests: int) -> list[Row]:
+def job(name: str, arm: Arm | None, requests: int) -> list[Row]:
     """In a process of its own: one arm, or everybody alone."""
     world = _world(name, requests)
     if arm is not None:
@@ -106,7 +109,7 @@ def run(*, is_quick: bool, say: Callable[[str], None]) -> list[Row]:
     while at < len(jobs):
         try:
             with concurrent.futures.ProcessPoolExecutor(workers) as pool:
-                running = [pool.submit(_job, name, arm, requests) for name, arm in jobs[at:]]
+                running = [pool.submit(job, name, arm, requests) for name, arm in jobs[at:]]
                 for future in running:
                     rows += future.result()
                     name, arm = jobs[at]
@@ -248,6 +251,8 @@ COLUMNS: Final = (
     ("money %", "extra_money_%", 2),
     ("upper %", "extra_money_upper_%", 2),
     ("per turn", "cost_per_turn", 0),
+    ("other %", "other_model_%", 2),
+    ("dearer %", "escalated_%", 2),
     ("failed %", "failed_%", 3),
     ("left", "demoted_after", 0),
     ("most", "demoted_after_most", 0),

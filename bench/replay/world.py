@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from bench.replay import data
 from bench.replay.data import Tail
@@ -54,10 +54,26 @@ class Provider:
     tail: Tail
     price: Price = EQUAL
     tokens_per_s: float = TOKENS_PER_S
+    same: str = ""
+    """Class of names that are one model; empty for none."""
+    billing: Literal["used_tokens", "full"] = "used_tokens"
+    """What an answer costs that is left."""
+    tier: str = ""
+    """It is no candidate, but the dearer tier of the candidate with this row and model."""
 
     @property
     def name(self) -> str:
         """As the relay calls it."""
+        return f"{self.place}#{self.tier}" if self.tier else self.place
+
+    def label(self, among: Sequence[Provider]) -> str:
+        """As short as it can be told from the others."""
+        is_alone = sum(one.model == self.model for one in among) == 1
+        return self.model if is_alone else self.name
+
+    @property
+    def place(self) -> str:
+        """Where its prompt cache is."""
         return f"{self.row}/{self.model}"
 
 
@@ -87,6 +103,8 @@ class WorldSpec:
     providers: tuple[Provider, ...]
     rho: float = 0.0
     """Correlation of the providers' times for one request (Gaussian copula)."""
+    shares_again: bool = False
+    """A second try at the same provider has the same correlation with the first; else none."""
     lag1: float = 0.0
     """Of each provider's times for consecutive requests (the same): slow episodes."""
     prompts: str = "chat"
@@ -169,23 +187,30 @@ def draw(spec: WorldSpec, requests: int, seed: int = 1) -> World:
         output=output,
         speech=speech,
         session=session,
-        base_s=_draws(spec, requests, f"{seed}/first"),
-        again_s=_draws(spec, requests, f"{seed}/again"),
+        base_s=_draws(spec, requests, f"{seed}/first", seed if spec.shares_again else None),
+        again_s=_draws(spec, requests, f"{seed}/again", seed if spec.shares_again else None),
         slope=slopes,
         trouble=trouble,
         ill=ill,
     )
 
 
-def _draws(spec: WorldSpec, requests: int, seed: str) -> list[array[float]]:
-    """Times by provider and request."""
+def _draws(
+    spec: WorldSpec, requests: int, seed: str, common_seed: object = None
+) -> list[array[float]]:
+    """Times by provider and request.
+
+    Args:
+        common_seed: of what providers share, if that is to be the same in other draws.
+    """
     if not spec.rho and not spec.lag1:
         columns = []
         for number, provider in enumerate(spec.providers):
             uniform, at = random.Random(f"{seed}/{number}").random, provider.tail.at
             columns.append(array("d", [at(uniform()) for _ in range(requests)]))
         return columns
-    together = random.Random(f"{seed}/together").gauss
+    shared_by = seed if common_seed is None else f"{common_seed}/both"
+    together = random.Random(f"{shared_by}/together").gauss
     common = [together(0.0, 1.0) for _ in range(requests)]
     shared, own = math.sqrt(spec.rho), math.sqrt(1.0 - spec.rho)
     keeps, fresh = spec.lag1, math.sqrt(1.0 - spec.lag1**2)

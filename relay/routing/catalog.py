@@ -242,9 +242,10 @@ def escalated(candidates: Iterable[Target], settings: EscalateConfig) -> Mapping
 
 
 def _is_within(price: Price, usual: Price, settings: EscalateConfig) -> bool:
-    """In each of its rates: which of them a request pays most for is not known here."""
+    """In input and in output: which of them a request pays most for is not known here. What is
+    cached costs what the budget of money says."""
     most = settings.max_price_ratio * (1 + 1e-9)
-    return all(one <= most * other for one, other in zip(price, usual, strict=True))
+    return price.input <= most * usual.input and price.output <= most * usual.output
 
 
 @dataclass(frozen=True, slots=True)

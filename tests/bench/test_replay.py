@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from array import array
+from dataclasses import replace
 
 import pytest
 
-from bench.replay import arms, figures, svg
+from bench.replay import arms, figures, report, second_place, svg, worlds
 from bench.replay.arms import Arm, Replay
 from bench.replay.clock import SimulatedLoop
-from bench.replay.data import Bootstrap, Exponential, Percentiles
+from bench.replay.data import Bootstrap, Exponential, Percentiles, Shifted, Steadied
 from bench.replay.report import Target, target_table
-from bench.replay.world import Provider, Trouble, World, WorldSpec, draw
+from bench.replay.world import Price, Provider, Trouble, World, WorldSpec, draw
 
 REQUESTS = 3000
 
@@ -153,3 +154,70 @@ def test_pictures_and_tables_can_be_read() -> None:
     assert "a &lt; b" in picture
     text = target_table([Target("1", "x", 0.5, 1.0), Target("2", "y", math.nan, 1.0)])
     assert [line[:4] for line in text.splitlines()] == ["met ", "MISS"]
+
+
+# --- one model at several doors ---------------------------------------------------------------
+
+
+def test_tails_that_are_made_of_others() -> None:
+    base = Exponential(1.0)
+    median_s = base.at(0.5)
+    assert Shifted(base, 0.6).at(0.99) == pytest.approx(0.6 * base.at(0.99))
+    steady = Steadied(base)
+    assert steady.at(0.5) == pytest.approx(median_s)
+    assert steady.at(0.2) == base.at(0.2)
+    assert steady.at(0.99) == pytest.approx(math.sqrt(base.at(0.99) * median_s))
+
+
+def test_an_escalation_takes_the_draws_and_the_price_of_its_tier() -> None:
+    first = Provider("a", "m", Exponential(1.0), Price(1.0, 1.0, 1.0), same="x")
+    dear = replace(first, price=Price(2.0, 2.0, 2.0), tier="priority", tail=Bootstrap([0.001]))
+    one = world(800, providers=(first, dear))
+    arm = Arm("escalate", delay_ms=1000, extra=1.0, extra_cost=10.0, escalates=True)
+    outcome = Replay(one, arm).run()
+    assert max(outcome.ttft_s) == pytest.approx(1.001, abs=1e-6)
+    assert 0 < sum(outcome.hedges) == sum(outcome.escalations)
+    assert set(outcome.winner) == {0, 1}
+    won = next(i for i in range(800) if outcome.winner[i] == 1)
+    assert outcome.cost[won] == 2 * outcome.alone_cost[won]
+    again = Replay(one, replace(arm, escalates=False)).run()
+    assert sum(again.escalations) == 0
+    assert max(again.ttft_s) > 1.1
+    rows = figures.reduce(one, outcome)
+    assert rows["escalated_%"] == rows["extra_requests_%"]
+    assert rows["other_model_%"] == 0.0
+
+
+def test_who_bills_in_full_costs_more_to_leave() -> None:
+    rows = tuple(Provider(row, "m", Exponential(1.0), same=row) for row in ("a", "b"))
+    full = tuple(replace(row, billing="full") for row in rows)
+    one, dear = (
+        Replay(world(800, providers=each), Arm("race", race=2)).run() for each in (rows, full)
+    )
+    assert list(one.ttft_s) == list(dear.ttft_s)
+    assert sum(dear.extra_cost) > 1.2 * sum(one.extra_cost)
+    assert list(dear.extra_cost) == pytest.approx(list(dear.extra_upper))
+    assert figures.reduce(world(800, providers=rows), one)["other_model_%"] > 20
+
+
+def test_a_second_try_may_share_what_the_first_had() -> None:
+    def correlation(shares: bool) -> float:
+        one = world(2000, rho=0.8, shares_again=shares)
+        first, again = (
+            sorted(range(2000), key=each[0].__getitem__) for each in (one.base_s, one.again_s)
+        )
+        slow = set(first[-200:]) & set(again[-200:])
+        return len(slow) / 200
+
+    assert correlation(shares=True) > 0.4
+    assert correlation(shares=False) < 0.2
+
+
+def test_each_world_has_its_arms() -> None:
+    assert set(report.PLAN) == set(worlds.NAMES)
+
+
+def test_a_second_place_pays_in_long_sessions() -> None:
+    assert second_place.least_turns("anthropic", "claude-haiku-4-5", 0.05) == 32
+    assert second_place.least_turns("openai", "gpt-4o-mini", 0.02) is None
+    assert "claude-haiku-4-5" in second_place.table()

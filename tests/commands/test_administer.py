@@ -150,3 +150,13 @@ def test_limits_are_set_as_a_whole(config: Path) -> None:
     good(config, "keys", "create", "--team", "voice", "--rpm", "5", "--quiet")
     assert limits("keys") == {"rpm": 5}
     assert "--rpm" in run(config, "orgs", "limit", "acme", "--rpm", "0").stderr
+
+
+def test_zones_of_a_key(config: Path) -> None:
+    good(config, "keys", "create", "--team", "voice", "--create", "--name", "k", "--zone", "eu")
+    good(config, "keys", "create", "--team", "voice", "--name", "free", "--quiet")
+    assert json.loads(good(config, "keys", "show", "k"))["scopes"] == {"zones": ["eu"]}
+    assert json.loads(good(config, "keys", "show", "free"))["scopes"] == {}
+    wrong = run(config, "keys", "create", "--team", "voice", "--name", "x", "--zone", "EU")
+    assert wrong.exit_code != 0
+    assert "zones must hold names of data zones" in wrong.output

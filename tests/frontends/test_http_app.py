@@ -14,6 +14,10 @@ from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.asgi import ABORT, HeadIsOut, Receive, Scope, Send
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
+from relay.governance.gate import Identity, OpenGate
+from relay.governance.key_view import KeyView
+from relay.governance.limits import KeyLimits
+from relay.governance.scopes import Scopes
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario
 from tests.fakes.virtual_time import run
@@ -52,21 +56,54 @@ async def nothing() -> MutableMapping[str, Any]:
     return {"type": "http.request", "body": b""}
 
 
-def ask(path: str, method: str = "GET", *, handler: Any = None) -> Told:
+class OneKey(OpenGate):
+    """Everybody has this key."""
+
+    needs_keys = True
+
+    def __init__(self, scopes: Scopes) -> None:
+        super().__init__()
+        self._view = KeyView("key_1", "team_1", "org_1", scopes, (), KeyLimits(), ())
+
+    def identify(self, bearer: str, names: Any = (), peer: str = "") -> Identity:
+        return Identity("team_1", "key_1")
+
+    def view(self, key_id: str) -> KeyView:  # type: ignore[override]
+        return self._view
+
+
+ZONED = {
+    "a": {"data_zone": "us", "models": ["m"], "passthrough": {}},
+    "lab": {"data_zone": "eu", "models": ["b", "org/c"], "passthrough": {}},
+}
+
+
+def ask(
+    path: str,
+    method: str = "GET",
+    *,
+    handler: Any = None,
+    rows_more: Any = None,
+    scopes: Scopes | None = None,
+    headers: Any = (),
+) -> Told:
     """One request to the shim of a relay with the alias `fast` and the providers `a` and `lab/b`.
 
     Args:
         handler: instead of the one that answers this path.
+        scopes: of the key of whoever asks; without any there are no keys.
     """
     told = Told()
 
     async def main() -> None:
         rows = {"a": FakeEndpoint(), "lab": FakeEndpoint()}
-        scenario = Scenario(rows, rows_more={"lab": {"models": ["b", "org/c"]}})
+        scenario = Scenario(rows, rows_more=rows_more or {"lab": {"models": ["b", "org/c"]}})
+        if scopes is not None:
+            scenario.services.gate = OneKey(scopes)
         app = HttpApp(scenario.services, SETTINGS)
         if handler is not None:
             app._routes[path] = {method: handler}
-        scope = {"type": "http", "method": method, "path": path, "headers": []}
+        scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
         await app(scope, nothing, told.send)
 
     run(main())
@@ -211,3 +248,38 @@ def test_admin_listener(method: str, path: str, status: int) -> None:
     run(main())
     assert told.status == status
     assert told.headers.get("allow", "GET, HEAD") == "GET, HEAD"
+
+
+# --- zones of a key ---------------------------------------------------------------------------
+
+EU = Scopes(zones=("eu",), passthrough=True)
+
+
+def test_models_are_listed_as_far_as_they_are_in_the_zones_of_the_key() -> None:
+    told = ask("/v1/models", rows_more=ZONED, scopes=EU)
+    assert [row["id"] for row in told.value["data"]] == ["fast", "lab/b", "lab/org/c"]
+    [fast, *_] = told.value["data"]
+    shown = [(row["provider"], row["data_zone"]) for row in fast["x_relay"]["targets"]]
+    assert shown == [("lab", "eu")]
+    theirs = [(b"anthropic-version", b"2023-06-01")]
+    told = ask("/v1/models", rows_more=ZONED, scopes=EU, headers=theirs)
+    assert [row["id"] for row in told.value["data"]] == ["fast", "lab/b", "lab/org/c"]
+    assert ask("/v1/models", rows_more=ZONED, scopes=Scopes(zones=("ch",))).value["data"] == []
+
+
+def test_a_model_in_other_zones_is_refused_as_a_request_would_be() -> None:
+    told = ask("/v1/models/a/m", rows_more=ZONED, scopes=EU)
+    assert told.status == 403
+    assert "in the data zones of this key (eu)" in told.value["error"]["message"]
+    assert ask("/v1/models/fast", rows_more=ZONED, scopes=EU).status == 200
+
+
+def test_nothing_is_handed_through_to_a_row_in_other_zones() -> None:
+    told = ask("/pass/a/files", rows_more=ZONED, scopes=EU)
+    assert told.status == 403
+    message = "this key is for data in eu, and a is in us"
+    assert told.value["error"]["message"] == message
+    dark: dict[str, Any] = {"lab": {"passthrough": {}}}
+    told = ask("/pass/lab/files", rows_more=dark, scopes=EU)
+    assert (told.status, "unknown zone" in told.value["error"]["message"]) == (403, True)
+    assert ask("/pass/lab/files", rows_more=ZONED, scopes=EU).status not in (403, 404)

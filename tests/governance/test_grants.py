@@ -12,7 +12,15 @@ from relay.content import GenerateRequest, HedgeWish, Message, Policy, Role, Tex
 from relay.errors import PermissionDenied, UnknownModel
 from relay.governance.directory import Directory
 from relay.governance.gate import KeyGate, OpenGate
-from relay.governance.grants import Grant, allows, granted, route_of, scopes_of
+from relay.governance.grants import (
+    Grant,
+    allows,
+    check_handed_through,
+    granted,
+    route_of,
+    routes_for,
+    scopes_of,
+)
 from relay.governance.scopes import EVERYTHING, Scopes
 from relay.routing.catalog import Catalog
 from tests.fakes.keys import NOW_US, PEPPERS, key_row, organisation_row, team_row, whole
@@ -159,3 +167,123 @@ def test_routes_for_lists() -> None:
     names = [name for name in CATALOG.names() if allows(lab, CATALOG, name)]
     assert names == ["lab/small", "lab/big"]
     assert route_of(lab, CATALOG, "small").alias == "small"
+
+
+# --- zones ----------------------------------------------------------------------------------
+
+
+def zoned(name: str, zone: str = "", **more: Any) -> dict[str, Any]:
+    return {**provider("m"), **({"data_zone": zone} if zone else {}), **more}
+
+
+ROW = {"provider": "", "model": "m"}
+PLACES = Catalog(
+    parse(
+        {
+            "providers": {
+                "eu1": zoned("eu1", "eu"),
+                "eu2": zoned("eu2", "eu"),
+                "us1": zoned("us1", "us"),
+                "dark": zoned("dark"),
+                "aws": zoned("aws", "eu", door="bedrock_openai", region="eu-west-1"),
+            },
+            "models": {
+                "any": {
+                    "candidates": [{**ROW, "provider": p} for p in ("us1", "eu1", "dark")],
+                    "fallbacks": [{**ROW, "provider": "eu2"}],
+                },
+                "home": {
+                    "zones": ["eu", "ch"],
+                    "candidates": [{**ROW, "provider": p} for p in ("eu1", "us1")],
+                },
+            },
+        }
+    )
+)
+
+
+def placed(*zones: str, **fields: Any) -> Grant:
+    return granted(gate(Scopes(zones=zones or None)), PLACES, request(**fields))
+
+
+def names(given: Grant) -> list[str]:
+    return [target.name for target in (*given.route.candidates, *given.route.fallbacks)]
+
+
+def test_a_key_narrows_a_route_to_its_zones() -> None:
+    given = placed("eu", model="any")
+    assert names(given) == ["eu1/m", "eu2/m"]
+    assert given.request.policy.zones == given.route.zones == frozenset({"eu"})
+    assert names(placed("us", "eu", model="any")) == ["us1/m", "eu1/m", "eu2/m"]
+    assert placed("eu", model="any").route is given.route, "what is kept by route stays"
+    everywhere = placed(model="any")
+    assert names(everywhere) == ["us1/m", "eu1/m", "dark/m", "eu2/m"]
+    assert everywhere.request.policy.zones is None
+
+
+def test_zones_of_an_alias_hold_for_keys_without_and_for_a_relay_without_keys() -> None:
+    for given in (placed(model="home"), granted(OpenGate(), PLACES, request("home"))):
+        assert names(given) == ["eu1/m"]
+        assert given.request.policy.zones == frozenset({"eu", "ch"})
+    assert placed("eu", "us", model="home").request.policy.zones == frozenset({"eu"})
+
+
+@pytest.mark.parametrize(
+    ("zones", "model", "told"),
+    [(("us",), "home", "(us)"), (("eu", "ch"), "dark/m", "(ch, eu)"), (("ch",), "any", "(ch)")],
+)
+def test_where_nothing_is_left_the_zones_are_named(
+    zones: tuple[str, ...], model: str, told: str
+) -> None:
+    with pytest.raises(PermissionDenied) as caught:
+        placed(*zones, model=model)
+    message = caught.value.public_message
+    assert f"{model!r} is in the data zones of this key {told}" in message
+    assert "1/m" not in message, "where the operator's targets are is not told"
+    assert caught.value.metadata["field"] == "zones"
+
+
+def test_what_is_asked_on_behalf_of_an_alias_stays_in_its_zones() -> None:
+    given = placed(model="eu1/m", asked_as="home")
+    assert (names(given), given.request.policy.zones) == (["eu1/m"], frozenset({"eu", "ch"}))
+    with pytest.raises(PermissionDenied):
+        placed(model="us1/m", asked_as="home")
+    with pytest.raises(PermissionDenied):
+        placed("eu", model="us1/m", asked_as="any")
+
+
+def test_what_was_narrowed_is_never_widened() -> None:
+    first = placed("eu", model="any")
+    again = granted(gate(Scopes()), PLACES, first.request)
+    assert (names(again), again.request.policy.zones) == (["eu1/m", "eu2/m"], frozenset({"eu"}))
+
+
+@pytest.mark.parametrize("name", ["models", "provider", "inference_geo"])
+def test_no_field_takes_a_request_elsewhere(name: str) -> None:
+    asked = replace(request("any"), extra={name: "us"})
+    with pytest.raises(PermissionDenied, match=f"stay in eu, and {name}"):
+        granted(gate(Scopes(zones=("eu",))), PLACES, asked)
+    with pytest.raises(PermissionDenied, match="stay in ch, eu"):
+        granted(OpenGate(), PLACES, replace(asked, model="home"))
+    assert granted(OpenGate(), PLACES, asked).request is asked
+
+
+def test_lists_show_what_is_in_the_zones_and_of_it_what_is() -> None:
+    found = {r.alias: len(r.candidates) for r in routes_for(Scopes(zones=("eu",)), PLACES)}
+    assert found == {"any": 1, "home": 1, "eu1/m": 1, "eu2/m": 1, "aws/m": 1}
+    assert [route.alias for route in routes_for(Scopes(zones=("ch",)), PLACES)] == []
+    assert len(routes_for(Scopes(), PLACES)) == 7
+
+
+def test_what_is_handed_through_goes_by_the_row_and_by_names_in_its_path() -> None:
+    eu, aws = Scopes(zones=("eu",)), PLACES.endpoints["aws"]
+    check_handed_through(Scopes(), PLACES.endpoints["dark"], "/files")
+    check_handed_through(eu, PLACES.endpoints["eu1"], "/files/us.anthropic.claude-x")
+    check_handed_through(eu, aws, "/model/eu.anthropic.claude-x/invoke")
+    with pytest.raises(PermissionDenied, match="for data in eu, and dark is in an unknown zone"):
+        check_handed_through(eu, PLACES.endpoints["dark"], "/files")
+    with pytest.raises(PermissionDenied, match="us1 is in us"):
+        check_handed_through(eu, PLACES.endpoints["us1"], "/files")
+    for path in ("/model/global.anthropic.claude-x/invoke", "/model/us%2Eanthropic.claude-x"):
+        with pytest.raises(PermissionDenied, match="aws is in"):
+            check_handed_through(eu, aws, path)

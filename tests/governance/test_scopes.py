@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config.providers import Zone
 from relay.errors import MAX_SHOWN_CHARS, PermissionDenied
-from relay.governance.scopes import EVERYTHING, BadScopes, Scopes
+from relay.governance.scopes import EVERYTHING, ZONE_PATTERN, BadScopes, Scopes
 from tests.fakes.properties import examples
 
 
@@ -147,3 +148,33 @@ def test_what_is_wrong_is_named(value: dict[str, Any], named: str) -> None:
 def test_what_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(BadScopes):
         Scopes.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("zones", "told"),
+    [
+        ([], "1 to 32"),
+        ("eu", "1 to 32"),
+        (["eu"] * 33, "1 to 32"),
+        (["EU"], "names of data zones"),
+        ([""], "names of data zones"),
+        ([1], "names of data zones"),
+        (["eu\n"], "names of data zones"),
+    ],
+)
+def test_zones_are_words_as_in_the_configuration(zones: Any, told: str) -> None:
+    with pytest.raises(BadScopes, match=told):
+        Scopes.from_mapping({"zones": zones})
+
+
+def test_zones_go_into_the_column_and_out_of_it() -> None:
+    scopes = Scopes(zones=("eu", "ch"))
+    assert scopes.to_json() == '{"zones":["eu","ch"]}'
+    assert Scopes.from_json(scopes.to_json()) == scopes
+    assert Scopes.from_mapping({"zones": None}) == Scopes()
+    assert Scopes.from_json("{}").data_zones is None
+
+
+def test_the_names_of_zones_are_the_same_everywhere() -> None:
+    [pattern] = get_args(Zone)[1].metadata
+    assert pattern.pattern == f"^{ZONE_PATTERN}$"

@@ -11,7 +11,7 @@ from relay.config import ConfigError, ProviderConfig, parse
 from relay.content import ReasoningOptions
 from relay.credentials.base import Call, CredentialState
 from relay.errors import CredentialUnavailable, UnknownModel
-from relay.routing.catalog import MAX_WITHIN, Catalog, Target, Timeouts
+from relay.routing.catalog import MAX_WITHIN, Catalog, Route, Target, Timeouts
 from relay.transport.base import Headers
 from tests.fakes.scenario import request
 
@@ -453,3 +453,36 @@ def test_routes_for_zones_do_not_pile_up() -> None:
     for count in range(10 * MAX_WITHIN):
         route.within(frozenset({"us", f"z{count}"}))
     assert len(route._narrowed) <= MAX_WITHIN
+
+
+# --- the dearer tier --------------------------------------------------------------------------
+
+
+def escalating(ratio: float = 2.0, **alias: Any) -> Route:
+    hedge = {"mode": "active", "escalate": {"tier": "priority", "max_price_ratio": ratio}}
+    return clouds({"fast": {"candidates": SAME, "hedge": hedge, **alias}}).routes["fast"]
+
+
+def test_candidates_with_a_priced_tier_can_be_escalated() -> None:
+    found = escalating().escalated
+    assert list(found) == ["openai/gpt-4o-mini"], "Azure's priority tier has no published price"
+    assert found["openai/gpt-4o-mini"].name == "openai/gpt-4o-mini#priority"
+    assert found["openai/gpt-4o-mini"].zone == "us"
+    assert escalating(1.2).escalated == {}, "it costs 1.67 times as much"
+    assert clouds({"fast": {"candidates": SAME}}).routes["fast"].escalated == {}
+
+
+def test_what_is_narrowed_is_narrowed_of_its_tiers() -> None:
+    route = escalating()
+    inside = route.within(frozenset({"eu"}))
+    assert inside is not None
+    assert (inside.escalated, route.narrower) == ({}, (inside,))
+    outside = route.within(frozenset({"us"}))
+    assert outside is not None
+    assert list(outside.escalated) == ["openai/gpt-4o-mini"]
+
+
+def test_a_row_that_is_dear_already_is_not_made_dearer() -> None:
+    hedge = {"mode": "active", "escalate": {"tier": "priority"}}
+    alias = {"fast": {"candidates": SAME, "hedge": hedge}}
+    assert clouds(alias, openai={"service_tier": "priority"}).routes["fast"].escalated == {}
