@@ -22,24 +22,32 @@ import orjson
 from relay.content import GenerateRequest, HedgeWish
 from relay.errors import (
     BudgetExceeded,
-    InvalidRequest,
     PermissionDenied,
     RelayError,
     StoreDown,
 )
+from relay.governance import audit_actions as actions
 from relay.governance.bounds import Bound, bound, output_bound
 from relay.governance.budget_scopes import HoldMemo, has_hard, holds
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
-from relay.governance.grants import check_other_models, granted
+from relay.governance.grants import (
+    MAY_NOT_HEDGE,
+    at_once,
+    check_other_models,
+    granted,
+    lost_its_hedges,
+)
 from relay.governance.key_view import KeyView
 from relay.governance.ledger import (
     Admitted,
     Asked,
     Leave,
+    OnChanged,
     OnRefused,
     Refused,
+    UnlimitedAnswer,
     Unpriced,
     Visit,
     VisitEntry,
@@ -65,6 +73,8 @@ from relay.tokens import BYTES_PER_TOKEN
 _SPEED_WIRE: Final = "anthropic_messages"
 """Where fast answers are asked for by `speed`."""
 _NO_HEDGE: Final = HedgeWish(mode="off")
+_TOO_DEAR: Final = "with hedges it may cost more than the key allows for one request"
+_ENOUGH_FOR_ONE: Final = "the budgets have enough for one attempt, and not for hedges"
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
 
@@ -94,7 +104,8 @@ class Admission:
         tag_budgets: of an organisation's id and tags.
         limits: None where there are none.
         visits: for sessions and what is handed through; None lets them be.
-        on_refused: is told of every refusal.
+        on_refused: is told of every refusal, also of a further attempt.
+        on_changed: is told of what goes on otherwise than it was asked for.
         now_us: wall clock, microseconds since 1970.
     """
 
@@ -111,6 +122,7 @@ class Admission:
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
         on_refused: OnRefused | None = None,
+        on_changed: OnChanged | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -124,6 +136,7 @@ class Admission:
         self.is_open = True
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
+        self._on_changed = on_changed
         self._hold_memo = HoldMemo()
 
     def refused(self, error: RelayError, what: Refused) -> None:
@@ -157,12 +170,16 @@ class Admission:
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
         if not self.is_open:
             raise _no_accounts()
-        request, route, view = granted(self._gate, asked.catalog, asked.request)
+        grant_of_key = granted(self._gate, asked.catalog, asked.request)
+        request, route, view = grant_of_key
+        unhedged_for = ""
         found: tuple[Hold, ...] = ()
         max_cost_micro: int | None = None
         if view is not None:
             max_cost_micro = view.scopes.max_cost_micro
             found = self._holds(view, request, now_us)
+            if lost_its_hedges(grant_of_key, asked.request):
+                unhedged_for = MAY_NOT_HEDGE
         amounts = [0]
         is_bounded = bool(found) or max_cost_micro is not None
         if max_cost_micro is not None or has_hard(found):
@@ -188,7 +205,7 @@ class Admission:
             _check_cost(amounts[-1], max_cost_micro)
             if amounts[0] > max_cost_micro:
                 amounts = amounts[-1:]
-                request = _unhedged(request)
+                request, unhedged_for = _unhedged(request), _TOO_DEAR
         grant = await self._grant(asked, request, view)
         first = _first(route, bound_of) if self._store.notes_first else None
         opened = self._opened(asked, route, request, view, found, first, now_us)
@@ -196,7 +213,7 @@ class Admission:
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
             if reserved_micro < amounts[0]:
-                request = _unhedged(request)
+                request, unhedged_for = _unhedged(request), _ENOUGH_FOR_ONE
         else:
             ticket = self._open(opened, grant)
         entry = Entry(
@@ -214,8 +231,23 @@ class Admission:
             output_tokens=_expected_output(request),
             tier_of=tier_of,
             now_us=self._now_us,
+            asked=asked,
+            on_refused=self._on_refused,
         )
+        if self._on_changed is not None:
+            if unhedged_for:
+                self._changed(actions.HEDGE_DENIED, asked, unhedged_for)
+            if request.sampling is not asked.request.sampling:
+                most_tokens = request.sampling.max_output_tokens
+                self._changed(
+                    actions.TOKENS_CAPPED, asked, f"max_tokens was not given and is {most_tokens}"
+                )
         return Admitted(request, route, entry)
+
+    def _changed(self, action: str, asked: Asked, why: str) -> None:
+        if self._on_changed is not None:
+            what = Refused.of(asked.request, asked.generation_id, asked.surface)
+            self._on_changed(action, what, why)
 
     # --- what it may --------------------------------------------------------------------------
 
@@ -248,12 +280,12 @@ class Admission:
     def _with_limit(self, request: GenerateRequest) -> GenerateRequest:
         """
         Raises:
-            InvalidRequest: its answer has no limit, and must have one.
+            UnlimitedAnswer: it has no limit, and must have one.
         """
         if request.sampling.max_output_tokens is not None or request.embedding is not None:
             return request
         if not self.settings.sets_max_tokens:
-            raise InvalidRequest(
+            raise UnlimitedAnswer(
                 "a budget applies, so the request must limit its answer (max_tokens)",
                 field="max_tokens",
             )
@@ -278,8 +310,8 @@ class Admission:
                     field="model",
                 )
             one_micro = max(one_micro, bound_micro)
-        at_once = _at_once(route, request)
-        return [one_micro * at_once, one_micro] if at_once > 1 else [one_micro]
+        most = at_once(route, request)
+        return [one_micro * most, one_micro] if most > 1 else [one_micro]
 
     # --- the account --------------------------------------------------------------------------
 
@@ -367,15 +399,6 @@ def _unhedged(request: GenerateRequest) -> GenerateRequest:
     if request.policy.hedge.mode == "off":
         return request
     return replace(request, policy=replace(request.policy, hedge=_NO_HEDGE))
-
-
-def _at_once(route: Route, request: GenerateRequest) -> int:
-    """How many attempts may run beside each other."""
-    wish = request.policy.hedge
-    if route.hedge.mode != "active" or wish.mode == "off":
-        return 1
-    most = route.hedge.max_attempts
-    return most if wish.max_attempts is None else max(1, min(most, wish.max_attempts))
 
 
 def _expected_output(request: GenerateRequest) -> int:

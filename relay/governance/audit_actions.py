@@ -21,10 +21,15 @@ KEY_DENIED: Final = "key.denied"
 ADMIN_DENIED: Final = "admin.denied"
 """No valid administrator's token, or its role does not allow it."""
 CERTIFICATE_DENIED: Final = "certificate.denied"
+"""A client certificate that does not hold, or that no key stands for."""
 MODEL_DENIED: Final = "model.denied"
 """The key's scopes do not have it."""
+TAG_DENIED: Final = "tag.denied"
+"""The key's scopes do not let a request carry it."""
+PASSTHROUGH_DENIED: Final = "passthrough.denied"
+"""The key may not use what is handed to a provider unread."""
 HEDGE_DENIED: Final = "hedge.denied"
-"""The request goes on without the hedge that it asked for."""
+"""The request goes on without the hedges that it, or its alias, asked for."""
 COST_DENIED: Final = "cost.denied"
 """The request may cost more than its key allows a request."""
 LIMIT_REACHED: Final = "limit.reached"
@@ -32,7 +37,7 @@ BUDGET_REFUSED: Final = "budget.refused"
 UNPRICED_REFUSED: Final = "unpriced.refused"
 """A budget counts, and nobody knows what the model costs."""
 TOKENS_CAPPED: Final = "tokens.capped"
-"""A budget set the greatest length of an answer."""
+"""The request goes on with a limit for its answer, which a budget or its key needs."""
 
 USAGE_PURGED: Final = "usage.purged"
 """Old accounts were deleted; by the relay itself, or by an administrator."""
@@ -60,6 +65,8 @@ FOLDED: Final = frozenset(
         ADMIN_DENIED,
         CERTIFICATE_DENIED,
         MODEL_DENIED,
+        TAG_DENIED,
+        PASSTHROUGH_DENIED,
         HEDGE_DENIED,
         COST_DENIED,
         LIMIT_REACHED,

@@ -16,8 +16,9 @@ from typing import NamedTuple, Protocol, Self
 
 from relay.content import GenerateRequest
 from relay.errors import InvalidRequest, PermissionDenied, RelayError
+from relay.governance import audit_actions as actions
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.grants import granted
+from relay.governance.grants import MAY_NOT_HEDGE, granted, lost_its_hedges
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Catalog, Route, Target
 
@@ -46,20 +47,29 @@ class Refused(NamedTuple):
     key_id: str
     subject: str
     """The model, by the name that it was asked for by, or the provider."""
+    attempt: str = ""
+    """The target, where it is a further attempt of a generation and not the generation itself."""
 
     @classmethod
-    def of(cls, request: GenerateRequest, request_id: str, surface: str) -> Self:
+    def of(cls, request: GenerateRequest, request_id: str, surface: str, attempt: str = "") -> Self:
         """Of a generation, or what would have been one."""
         policy, subject = request.policy, request.asked_as or request.model
-        return cls(request_id, surface, policy.tenant, policy.key_id, subject)
+        return cls(request_id, surface, policy.tenant, policy.key_id, subject, attempt)
 
 
 OnRefused = Callable[[RelayError, Refused], object]
 """Told of a refusal; never waits, never raises."""
+OnChanged = Callable[[str, Refused, str], object]
+"""Told of a generation that goes on otherwise than it was asked for: the action of the audit log,
+what was not granted, and why; never waits, never raises."""
 
 
 class Unpriced(InvalidRequest):
     """A budget applies, and nobody knows what the model costs."""
+
+
+class UnlimitedAnswer(InvalidRequest):
+    """A budget applies, and the request does not say how long its answer may become."""
 
 
 class UnpricedVisit(PermissionDenied):
@@ -202,11 +212,18 @@ class NullLedger:
     Args:
         gate: whose keys they are; None where there are none.
         on_refused: is told of every refusal.
+        on_changed: is told of what goes on without the hedges that it asked for.
     """
 
-    def __init__(self, gate: Gate | None = None, on_refused: OnRefused | None = None) -> None:
+    def __init__(
+        self,
+        gate: Gate | None = None,
+        on_refused: OnRefused | None = None,
+        on_changed: OnChanged | None = None,
+    ) -> None:
         self._gate = gate or OpenGate()
         self._on_refused = on_refused
+        self._on_changed = on_changed
 
     def refused(self, error: RelayError, what: Refused) -> None:
         if self._on_refused is not None:
@@ -218,6 +235,9 @@ class NullLedger:
         except RelayError as error:
             self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
+        if self._on_changed is not None and lost_its_hedges(grant, asked.request):
+            what = Refused.of(asked.request, asked.generation_id, asked.surface)
+            self._on_changed(actions.HEDGE_DENIED, what, MAY_NOT_HEDGE)
         return Admitted(grant.request, grant.route, None)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
