@@ -122,8 +122,12 @@ class Accounts:
             self.gate = gate = self.access.gate
             gate.on_denied = self._denied
         refusals = self._refusals()
-        told = () if refusals is None else (refusals.tell, refusals.tell_changed)
-        self.ledger = NullLedger(self.gate, *told)
+        self.ledger = NullLedger(
+            self.gate,
+            None if refusals is None else refusals.tell,
+            None if refusals is None else refusals.tell_changed,
+            None if self.access is None else self.access.directory.tag_budgets,
+        )
         if config.store.ledger:
             await self._start_books(config, config.store, engine, refusals)
 

@@ -28,7 +28,7 @@ from relay.errors import (
 )
 from relay.governance import audit_actions as actions
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import HoldMemo, has_hard, holds
+from relay.governance.budget_scopes import HoldMemo, TagBudgets, has_hard, holds
 from relay.governance.charges import Grant
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
@@ -56,7 +56,7 @@ from relay.governance.ledger import (
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import FAST, PriceSheet
-from relay.governance.visits import TagBudgets, Visits
+from relay.governance.visits import Visits
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
     BudgetSpent,
@@ -151,13 +151,12 @@ class Admission:
             raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        request_id, tenant, key_id, provider, surface, _ = visit
         try:
             if not self.is_open:
                 raise _no_accounts()
             return None if self._visits is None else await self._visits.hand_through(visit)
         except RelayError as error:
-            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            self.refused(error, Refused.of_visit(visit))
             raise
 
     async def admit(self, asked: Asked) -> Admitted:

@@ -36,6 +36,8 @@ LIMIT_REACHED: Final = "limit.reached"
 BUDGET_REFUSED: Final = "budget.refused"
 UNPRICED_REFUSED: Final = "unpriced.refused"
 """A budget counts, and nobody knows what the model costs."""
+UNKEPT_REFUSED: Final = "unkept.refused"
+"""The key has limits or budgets, and the relay keeps no accounts that could hold them."""
 TOKENS_CAPPED: Final = "tokens.capped"
 """The request goes on with a limit for its answer, which a budget or its key needs."""
 
@@ -72,6 +74,7 @@ FOLDED: Final = frozenset(
         LIMIT_REACHED,
         BUDGET_REFUSED,
         UNPRICED_REFUSED,
+        UNKEPT_REFUSED,
         TOKENS_CAPPED,
     }
 )

@@ -13,6 +13,7 @@ from relay.errors import Reason, RelayError
 from relay.governance import audit_actions as actions
 from relay.governance.audit_trail import Trail
 from relay.governance.ledger import Refused, UnlimitedAnswer, Unpriced, UnpricedVisit
+from relay.governance.unkept import Unkept
 
 _ACTIONS: Final = {
     Reason.UNAUTHENTICATED: actions.KEY_DENIED,
@@ -90,6 +91,8 @@ class Refusals:
 def _action_of(error: RelayError, what: Refused) -> str | None:
     if isinstance(error, Unpriced | UnpricedVisit):
         return actions.UNPRICED_REFUSED
+    if isinstance(error, Unkept):
+        return actions.UNKEPT_REFUSED
     if isinstance(error, UnlimitedAnswer):
         return actions.BUDGET_REFUSED
     action = _ACTIONS.get(error.reason)
