@@ -44,6 +44,7 @@ TOKENS_CAPPED: Final = "tokens.capped"
 USAGE_PURGED: Final = "usage.purged"
 """Old accounts were deleted; by the relay itself, or by an administrator."""
 USAGE_EXPORTED: Final = "usage.exported"
+AUDIT_EXPORTED: Final = "audit.exported"
 USAGE_FORGOTTEN: Final = "usage.forgotten"
 """Labels, sessions, turns and traces were blanked, for somebody's request."""
 
