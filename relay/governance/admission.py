@@ -29,7 +29,7 @@ from relay.errors import (
 from relay.governance import audit_actions as actions
 from relay.governance.bounds import Bound, bound, output_bound
 from relay.governance.budget_scopes import HoldMemo, TagBudgets, has_hard, holds
-from relay.governance.charges import Grant
+from relay.governance.charges import Grant, rate_state
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
 from relay.governance.grants import (
@@ -43,6 +43,7 @@ from relay.governance.key_view import KeyView
 from relay.governance.ledger import (
     Admitted,
     Asked,
+    Counted,
     Leave,
     OnChanged,
     OnRefused,
@@ -158,6 +159,18 @@ class Admission:
         except RelayError as error:
             self.refused(error, Refused.of_visit(visit))
             raise
+
+    async def count(self, asked: Asked) -> Counted:
+        try:
+            request, route, view = granted(self._gate, asked.catalog, asked.request)
+            grant: Grant | None = None
+            if self._limits is not None:
+                payer = payer_of(view, request.policy.tenant)
+                grant = await self._limits.request(payer, request.asked_as or request.model)
+        except RelayError as error:
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
+            raise
+        return Counted(route, None if grant is None else rate_state(grant.taken))
 
     async def admit(self, asked: Asked) -> Admitted:
         try:

@@ -19,7 +19,7 @@ from relay.errors import InvalidRequest, PermissionDenied, RelayError
 from relay.governance import audit_actions as actions
 from relay.governance.budget_scopes import BudgetRow, TagBudgets
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.grants import MAY_NOT_HEDGE, granted, lost_its_hedges
+from relay.governance.grants import MAY_NOT_HEDGE, Grant, granted, lost_its_hedges
 from relay.governance.key_view import KeyView
 from relay.governance.unkept import check_unkept
 from relay.outcome import AttemptRecord, GenerationEnd
@@ -146,6 +146,14 @@ class Admitted(NamedTuple):
     """None where nothing is booked."""
 
 
+class Counted(NamedTuple):
+    """Whose prompt may be counted."""
+
+    route: Route
+    rate_state: RateState | None
+    """As it was then; None where no limit applies."""
+
+
 Leave = Callable[[], None]
 """A session is over; never waits or raises."""
 
@@ -202,6 +210,16 @@ class Ledger(Protocol):
         What this ledger itself refuses it tells by itself."""
         ...
 
+    async def count(self, asked: Asked) -> Counted:
+        """A prompt is about to be counted: no generation, and a request of its key like another.
+
+        Raises:
+            RelayError: it may not be, or there is no such model; nothing was sent.
+
+        Cancelled: nothing stays taken.
+        """
+        ...
+
     async def admit(self, asked: Asked) -> Admitted:
         """Decide, and reserve what the generation may cost.
 
@@ -241,13 +259,20 @@ class NullLedger:
         if self._on_refused is not None:
             self._on_refused(error, what)
 
-    async def admit(self, asked: Asked) -> Admitted:
+    def _granted(self, asked: Asked) -> Grant:
         try:
             grant = granted(self._gate, asked.catalog, asked.request)
             self._check(grant.view, grant.request.policy.tags)
         except RelayError as error:
             self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
+        return grant
+
+    async def count(self, asked: Asked) -> Counted:
+        return Counted(self._granted(asked).route, None)
+
+    async def admit(self, asked: Asked) -> Admitted:
+        grant = self._granted(asked)
         if self._on_changed is not None and lost_its_hedges(grant, asked.request):
             what = Refused.of(asked.request, asked.generation_id, asked.surface)
             self._on_changed(actions.HEDGE_DENIED, what, MAY_NOT_HEDGE)
