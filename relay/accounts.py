@@ -30,7 +30,7 @@ from relay.governance.alert_task import AlertSettings, AlertTask
 from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
 from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.ledger import Ledger, NullLedger, OnRefused
+from relay.governance.ledger import Ledger, NullLedger
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import Listed, PriceSheet
@@ -121,13 +121,26 @@ class Accounts:
             await self.access.start()
             self.gate = gate = self.access.gate
             gate.on_denied = self._denied
-        on_refused = None if self._trail is None else Refusals(self._trail, wall_us).tell
-        self.ledger = NullLedger(self.gate, on_refused)
+        refusals = self._refusals()
+        self.ledger = NullLedger(
+            self.gate,
+            None if refusals is None else refusals.tell,
+            None if refusals is None else refusals.tell_changed,
+            None if self.access is None else self.access.directory.tag_budgets,
+        )
         if config.store.ledger:
-            await self._start_books(config, config.store, engine, on_refused)
+            await self._start_books(config, config.store, engine, refusals)
+
+    def _refusals(self) -> Refusals | None:
+        """None where nothing is audited."""
+        if self._trail is None:
+            return None
+        access = self.access
+        organisation_of = _nobodys if access is None else access.directory.organisation_of
+        return Refusals(self._trail, wall_us, organisation_of)
 
     async def _start_books(
-        self, config: Config, where: StoreConfig, engine: Engine, on_refused: OnRefused | None
+        self, config: Config, where: StoreConfig, engine: Engine, refusals: Refusals | None
     ) -> None:
         limits = config.limits or LimitsConfig()
         is_shared = self._worker is not None
@@ -153,7 +166,8 @@ class Accounts:
                 now_us=wall_us,
                 tag_budgets=tag_budgets,
             ),
-            on_refused=on_refused,
+            on_refused=None if refusals is None else refusals.tell,
+            on_changed=None if refusals is None else refusals.tell_changed,
         )
         await self._begin(store, self._admission)
         self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")
@@ -178,9 +192,9 @@ class Accounts:
             self._alerts.take(*_teller(config))
         self._config = config
 
-    def _denied(self, address: str) -> None:
+    def _denied(self, address: str, is_by_certificate: bool) -> None:
         self.trail.note(
-            actions.KEY_DENIED,
+            actions.CERTIFICATE_DENIED if is_by_certificate else actions.KEY_DENIED,
             at_us=wall_us(),
             actor=actions.address_actor(address),
             outcome=actions.DENIED,
@@ -247,6 +261,11 @@ class Accounts:
                 await part.aclose()
         if self._engine is not None:
             self._engine.dispose()
+
+
+def _nobodys(key_id: str) -> str:
+    """Whose a key is, where there are none."""
+    return ""
 
 
 def _book(config: Config) -> ChargeBook:

@@ -52,7 +52,7 @@ def warnings(config: Config) -> list[str]:
     if config.auth is not None and config.store is not None and not config.store.ledger:
         found.append(
             "store.ledger is false: limits, budgets and greatest costs of keys are held with the"
-            " accounts, so none of them holds"
+            " accounts, so a key that has any is refused (503)"
         )
     if not config.providers:
         found.append("no provider is configured: every request will be answered with 404")

@@ -1,7 +1,8 @@
 """How many tokens a prompt has: the provider's own count where its wire has one, else an estimate.
 
 The first candidate of the route is asked, since its count is the one that would be paid for. It is
-no generation: nothing is raced, and the provider's limits, breaker and price know nothing of it. A
+no generation: nothing is raced, and the provider's limits, breaker and price know nothing of it; of
+the caller's limits it is a request, else who has used them up could ask the provider on and on. A
 provider that cannot say, or not in time, costs the caller nothing but exactness; one that refuses
 the prompt itself is heard.
 """
@@ -17,7 +18,7 @@ import structlog
 from relay.codecs.base import CountsTokens
 from relay.content import GenerateRequest
 from relay.credentials.refusals import is_credential_refused
-from relay.dispatch import Services, look
+from relay.dispatch import Services
 from relay.errors import (
     Draining,
     OutsideZones,
@@ -25,6 +26,7 @@ from relay.errors import (
     RelayError,
     Source,
 )
+from relay.governance.ledger import Asked, RateState
 from relay.redaction import redact
 from relay.routing.catalog import Target
 from relay.tokens import estimate_prompt_tokens
@@ -47,6 +49,8 @@ class PromptCount(NamedTuple):
     is_estimated: bool
     target: Target
     """Whose tokens they are."""
+    rate_state: RateState | None = None
+    """Where the caller stands with his limits; None where there are none."""
 
 
 async def count_prompt(
@@ -59,6 +63,7 @@ async def count_prompt(
     Raises:
         UnknownModel: no target has this name.
         PermissionDenied, Unauthenticated, StoreDown: as `relay.governance.grants.granted`.
+        LimitReached: the caller's requests of this minute are used up.
         Draining: this worker is shutting down.
         UnsupportedFeature, InvalidRequest: the target's wire cannot say something of it.
         UpstreamStatus: the provider refuses the prompt.
@@ -67,9 +72,10 @@ async def count_prompt(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    grant = look(services, request, request_id, "count_tokens")
-    target = grant.route.candidates[0]
-    zones = grant.request.policy.zones
+    asked = Asked(request_id, request, services.catalog, "count_tokens", 0)
+    allowed, route, rate_state = await services.ledger.count(asked)
+    target = route.candidates[0]
+    zones = allowed.policy.zones
     try:
         if zones is not None and target.zone not in zones:
             _log.error("target_outside_zones", provider=target.endpoint.provider)
@@ -84,8 +90,8 @@ async def count_prompt(
             raise
         tokens = None
     if tokens is None:
-        return PromptCount(estimate_prompt_tokens(request), True, target)
-    return PromptCount(tokens, False, target)
+        return PromptCount(estimate_prompt_tokens(request), True, target, rate_state)
+    return PromptCount(tokens, False, target, rate_state)
 
 
 async def _ask(services: Services, request: GenerateRequest, target: Target) -> int | None:

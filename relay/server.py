@@ -37,6 +37,7 @@ from relay.errors import Draining
 from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.cors import with_cors
 from relay.frontends.grpc_gate import KeyCheck
+from relay.frontends.grpc_health import BoundedHealth
 from relay.frontends.grpc_peer import PeerCheck
 from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
@@ -163,7 +164,7 @@ class Worker:
         self._http_servers: list[HttpServer] = []
         self._grpc_server: grpc.aio.Server | None = None
         self._service: RelayService | None = None
-        self._health: health.aio.HealthServicer | None = None
+        self._health: BoundedHealth | None = None
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
@@ -352,7 +353,7 @@ class Worker:
         )
         self._service = RelayService(services, listener)
         server.add_generic_rpc_handlers((self._service.handler(),))
-        self._health = health.aio.HealthServicer()
+        self._health = BoundedHealth()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if listener.reflection:
             reflection.enable_server_reflection(

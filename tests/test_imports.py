@@ -286,7 +286,7 @@ MAY_USE: dict[str, set[str]] = {
 
 OUTSIDE: dict[str, set[str]] = {
     "grpc": {"frontends", "server", "commands", "tls"},
-    "grpc_health": {"server"},
+    "grpc_health": {"frontends", "server"},
     "grpc_reflection": {"server"},
     "google": {"credentials", "frontends"},
     "rtrelay": {"frontends", "commands", "calls"},

@@ -1,7 +1,7 @@
 """`relay audit`: look into the audit log, verify it, anchor it, hand it out.
 
 `verify` and `list` only read, also of a copy, and hold a few thousand entries in memory however
-many there are.
+many there are. That the store's own log was exported is in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from sqlalchemy import Engine
 from relay.auditing import audit_of, checkpoint_of, keys_of
 from relay.commands.audit_view import anchor_words, report_data, report_lines, show_rows
 from relay.commands.moments import moment_us
-from relay.config import Config, ConfigError, load
+from relay.commands.own_acts import tell
+from relay.config import Config, ConfigError, StoreConfig, load
+from relay.governance import audit_actions as actions
 from relay.governance.audit_anchor import AnchorError, read
 from relay.governance.audit_chain import EMPTY, Anchor
 from relay.governance.audit_checkpoint import AnchorRefused
@@ -43,7 +45,7 @@ from relay.governance.audit_verify import (
 from relay.store.audit_reader import reader_for
 from relay.store.audit_store import Selection, read_head, read_rows
 from relay.store.base import StoreUnavailable
-from relay.store.engine import reading
+from relay.store.engine import check_schema, engine_for, reading
 
 app = typer.Typer(no_args_is_help=True, help="the log of who did what, and who was refused")
 _out = Console()
@@ -258,7 +260,9 @@ def export(
     outcome: Outcome = "",
     database: Database = None,
 ) -> None:
-    """Write entries as JSON lines with their MACs; `verify --file` looks at such a file."""
+    """Write entries as JSON lines with their MACs; `verify --file` looks at such a file.
+
+    That it was done is in the log first, and not in the file; what is exported of a copy is not."""
     with _told():
         loaded = _load(config)
         selection = _selection(since, until, actor, action, organisation, outcome)
@@ -266,20 +270,40 @@ def export(
             file: BinaryIO = sys.stdout.buffer
             if output is not None:
                 file = stack.enter_context(output.open("xb"))  # never over another
-            count = _export(loaded, engine, selection, file)
+            count = _export(loaded, engine, selection, file, is_told=database is None)
             file.flush()
     typer.echo(f"{count} entries", err=True)
 
 
-def _export(config: Config, engine: Engine, selection: Selection, file: BinaryIO) -> int:
+def _export(
+    config: Config, engine: Engine, selection: Selection, file: BinaryIO, *, is_told: bool
+) -> int:
     now_us, key = _now_us(), keys_of(config)[0]
     said = {name: value for name, value in selection._asdict().items() if value not in (None, "")}
     count = 0
     with reading(engine) as connection:
         head = read_head(connection) or EMPTY
+        if is_told:
+            _tell_export(config, said)
         anchor = None if head == EMPTY else Anchor.of(head, now_us, key)
         file.write(header_line(Header(now_us, said, anchor)) + b"\n")
         for row in read_rows(connection, selection):
             file.write(row_line(row) + b"\n")
             count += 1
     return count
+
+
+def _tell_export(config: Config, said: dict[str, object]) -> None:
+    """Before anything is handed out; beside the snapshot that is.
+
+    Raises:
+        StoreUnavailable
+    """
+    store = config.store or StoreConfig()
+    url = store.url.get_secret_value()
+    engine = engine_for(url, pool_size=1, durability=store.durability)
+    try:
+        check_schema(engine)
+        tell(config, engine, actions.AUDIT_EXPORTED, {"selection": said})
+    finally:
+        engine.dispose()

@@ -51,7 +51,7 @@ from relay.frontends.passthrough_rules import (
 )
 from relay.frontends.websocket_offer import Offer
 from relay.governance.grants import scopes_of
-from relay.governance.ledger import VisitEntry
+from relay.governance.ledger import Refused, VisitEntry
 from relay.redaction import forms_of, without
 from relay.routing.catalog import Endpoint
 from relay.transport.base import Headers
@@ -356,11 +356,20 @@ class SocketExchange:
         gate = self._services.gate
         if not gate.needs_keys:
             return
+        caller = caller_of(self._scope)
         try:
-            scopes = scopes_of(gate, caller_of(self._scope).key_id)
+            scopes = scopes_of(gate, caller.key_id)
             scopes.check_passthrough()
             scopes.check_zone(self._endpoint.provider, self._endpoint.data_zone)
         except (Unauthenticated, PermissionDenied) as error:
+            what = Refused(
+                self._request_id,
+                "websocket",
+                caller.tenant,
+                caller.key_id,
+                self._endpoint.provider,
+            )
+            self._services.ledger.refused(error, what)
             self._deadline.cancel(error)
             return
         except StoreDown:

@@ -22,24 +22,33 @@ import orjson
 from relay.content import GenerateRequest, HedgeWish
 from relay.errors import (
     BudgetExceeded,
-    InvalidRequest,
     PermissionDenied,
     RelayError,
     StoreDown,
 )
+from relay.governance import audit_actions as actions
 from relay.governance.bounds import Bound, bound, output_bound
-from relay.governance.budget_scopes import HoldMemo, has_hard, holds
-from relay.governance.charges import Grant
+from relay.governance.budget_scopes import HoldMemo, TagBudgets, has_hard, holds
+from relay.governance.charges import Grant, rate_state
 from relay.governance.entry import Entry
 from relay.governance.gate import Gate
-from relay.governance.grants import check_other_models, granted
+from relay.governance.grants import (
+    MAY_NOT_HEDGE,
+    at_once,
+    check_other_models,
+    granted,
+    lost_its_hedges,
+)
 from relay.governance.key_view import KeyView
 from relay.governance.ledger import (
     Admitted,
     Asked,
+    Counted,
     Leave,
+    OnChanged,
     OnRefused,
     Refused,
+    UnlimitedAnswer,
     Unpriced,
     Visit,
     VisitEntry,
@@ -48,7 +57,7 @@ from relay.governance.ledger import (
 from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import FAST, PriceSheet
-from relay.governance.visits import TagBudgets, Visits
+from relay.governance.visits import Visits
 from relay.prices import USUAL_TIERS
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
@@ -66,6 +75,8 @@ from relay.tokens import BYTES_PER_TOKEN
 _SPEED_WIRE: Final = "anthropic_messages"
 """Where fast answers are asked for by `speed`."""
 _NO_HEDGE: Final = HedgeWish(mode="off")
+_TOO_DEAR: Final = "with hedges it may cost more than the key allows for one request"
+_ENOUGH_FOR_ONE: Final = "the budgets have enough for one attempt, and not for hedges"
 EXPECTED_OUTPUT_TOKENS: Final = 300
 """What an answer is charged of limits until it is there, unless it may only be shorter."""
 
@@ -95,7 +106,8 @@ class Admission:
         tag_budgets: of an organisation's id and tags.
         limits: None where there are none.
         visits: for sessions and what is handed through; None lets them be.
-        on_refused: is told of every refusal.
+        on_refused: is told of every refusal, also of a further attempt.
+        on_changed: is told of what goes on otherwise than it was asked for.
         now_us: wall clock, microseconds since 1970.
     """
 
@@ -112,6 +124,7 @@ class Admission:
         limits: LimitDesk | None = None,
         visits: Visits | None = None,
         on_refused: OnRefused | None = None,
+        on_changed: OnChanged | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -125,6 +138,7 @@ class Admission:
         self.is_open = True
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
+        self._on_changed = on_changed
         self._hold_memo = HoldMemo()
 
     def refused(self, error: RelayError, what: Refused) -> None:
@@ -139,14 +153,25 @@ class Admission:
             raise
 
     async def hand_through(self, visit: Visit) -> VisitEntry | None:
-        request_id, tenant, key_id, provider, surface, _ = visit
         try:
             if not self.is_open:
                 raise _no_accounts()
             return None if self._visits is None else await self._visits.hand_through(visit)
         except RelayError as error:
-            self.refused(error, Refused(request_id, surface, tenant, key_id, provider))
+            self.refused(error, Refused.of_visit(visit))
             raise
+
+    async def count(self, asked: Asked) -> Counted:
+        try:
+            request, route, view = granted(self._gate, asked.catalog, asked.request)
+            grant: Grant | None = None
+            if self._limits is not None:
+                payer = payer_of(view, request.policy.tenant)
+                grant = await self._limits.request(payer, request.asked_as or request.model)
+        except RelayError as error:
+            self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
+            raise
+        return Counted(request, route, None if grant is None else rate_state(grant.taken))
 
     async def admit(self, asked: Asked) -> Admitted:
         try:
@@ -158,12 +183,16 @@ class Admission:
     async def _admit(self, asked: Asked, now_us: int) -> Admitted:
         if not self.is_open:
             raise _no_accounts()
-        request, route, view = granted(self._gate, asked.catalog, asked.request)
+        grant_of_key = granted(self._gate, asked.catalog, asked.request)
+        request, route, view = grant_of_key
+        unhedged_for = ""
         found: tuple[Hold, ...] = ()
         max_cost_micro: int | None = None
         if view is not None:
             max_cost_micro = view.scopes.max_cost_micro
             found = self._holds(view, request, now_us)
+            if lost_its_hedges(grant_of_key, asked.request):
+                unhedged_for = MAY_NOT_HEDGE
         amounts = [0]
         is_bounded = bool(found) or max_cost_micro is not None
         if max_cost_micro is not None or has_hard(found):
@@ -189,7 +218,7 @@ class Admission:
             _check_cost(amounts[-1], max_cost_micro)
             if amounts[0] > max_cost_micro:
                 amounts = amounts[-1:]
-                request = _unhedged(request)
+                request, unhedged_for = _unhedged(request), _TOO_DEAR
         grant = await self._grant(asked, request, view)
         first = _first(route, bound_of) if self._store.notes_first else None
         opened = self._opened(asked, route, request, view, found, first, now_us)
@@ -197,7 +226,7 @@ class Admission:
         if found:
             reserved_micro = await self._reserve(opened, amounts, grant)
             if reserved_micro < amounts[0]:
-                request = _unhedged(request)
+                request, unhedged_for = _unhedged(request), _ENOUGH_FOR_ONE
         else:
             ticket = self._open(opened, grant)
         entry = Entry(
@@ -215,8 +244,23 @@ class Admission:
             output_tokens=_expected_output(request),
             tier_of=tier_of,
             now_us=self._now_us,
+            asked=asked,
+            on_refused=self._on_refused,
         )
+        if self._on_changed is not None:
+            if unhedged_for:
+                self._changed(actions.HEDGE_DENIED, asked, unhedged_for)
+            if request.sampling is not asked.request.sampling:
+                most_tokens = request.sampling.max_output_tokens
+                self._changed(
+                    actions.TOKENS_CAPPED, asked, f"max_tokens was not given and is {most_tokens}"
+                )
         return Admitted(request, route, entry)
+
+    def _changed(self, action: str, asked: Asked, why: str) -> None:
+        if self._on_changed is not None:
+            what = Refused.of(asked.request, asked.generation_id, asked.surface)
+            self._on_changed(action, what, why)
 
     # --- what it may --------------------------------------------------------------------------
 
@@ -249,12 +293,12 @@ class Admission:
     def _with_limit(self, request: GenerateRequest) -> GenerateRequest:
         """
         Raises:
-            InvalidRequest: its answer has no limit, and must have one.
+            UnlimitedAnswer: it has no limit, and must have one.
         """
         if request.sampling.max_output_tokens is not None or request.embedding is not None:
             return request
         if not self.settings.sets_max_tokens:
-            raise InvalidRequest(
+            raise UnlimitedAnswer(
                 "a budget applies, so the request must limit its answer (max_tokens)",
                 field="max_tokens",
             )
@@ -279,15 +323,15 @@ class Admission:
                     field="model",
                 )
             one_micro = max(one_micro, bound_micro)
-        at_once = _at_once(route, request)
-        if at_once < 2:
+        most = at_once(route, request)
+        if most < 2:
             return [one_micro]
         beside_micro = one_micro
         if request.service_tier in USUAL_TIERS:
             # What has no price at its dearer tier is refused when it would start.
             for target in route.escalated.values():
                 beside_micro = max(beside_micro, bound_of(target) or 0)
-        return [one_micro + (at_once - 1) * beside_micro, one_micro]
+        return [one_micro + (most - 1) * beside_micro, one_micro]
 
     # --- the account --------------------------------------------------------------------------
 
@@ -375,15 +419,6 @@ def _unhedged(request: GenerateRequest) -> GenerateRequest:
     if request.policy.hedge.mode == "off":
         return request
     return replace(request, policy=replace(request.policy, hedge=_NO_HEDGE))
-
-
-def _at_once(route: Route, request: GenerateRequest) -> int:
-    """How many attempts may run beside each other."""
-    wish = request.policy.hedge
-    if route.hedge.mode != "active" or wish.mode == "off":
-        return 1
-    most = route.hedge.max_attempts
-    return most if wish.max_attempts is None else max(1, min(most, wish.max_attempts))
 
 
 def _expected_output(request: GenerateRequest) -> int:

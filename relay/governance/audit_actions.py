@@ -21,22 +21,30 @@ KEY_DENIED: Final = "key.denied"
 ADMIN_DENIED: Final = "admin.denied"
 """No valid administrator's token, or its role does not allow it."""
 CERTIFICATE_DENIED: Final = "certificate.denied"
+"""A client certificate that does not hold, or that no key stands for."""
 MODEL_DENIED: Final = "model.denied"
 """The key's scopes do not have it."""
+TAG_DENIED: Final = "tag.denied"
+"""The key's scopes do not let a request carry it."""
+PASSTHROUGH_DENIED: Final = "passthrough.denied"
+"""The key may not use what is handed to a provider unread."""
 HEDGE_DENIED: Final = "hedge.denied"
-"""The request goes on without the hedge that it asked for."""
+"""The request goes on without the hedges that it, or its alias, asked for."""
 COST_DENIED: Final = "cost.denied"
 """The request may cost more than its key allows a request."""
 LIMIT_REACHED: Final = "limit.reached"
 BUDGET_REFUSED: Final = "budget.refused"
 UNPRICED_REFUSED: Final = "unpriced.refused"
 """A budget counts, and nobody knows what the model costs."""
+UNKEPT_REFUSED: Final = "unkept.refused"
+"""The key has limits or budgets, and the relay keeps no accounts that could hold them."""
 TOKENS_CAPPED: Final = "tokens.capped"
-"""A budget set the greatest length of an answer."""
+"""The request goes on with a limit for its answer, which a budget or its key needs."""
 
 USAGE_PURGED: Final = "usage.purged"
 """Old accounts were deleted; by the relay itself, or by an administrator."""
 USAGE_EXPORTED: Final = "usage.exported"
+AUDIT_EXPORTED: Final = "audit.exported"
 USAGE_FORGOTTEN: Final = "usage.forgotten"
 """Labels, sessions, turns and traces were blanked, for somebody's request."""
 
@@ -60,11 +68,14 @@ FOLDED: Final = frozenset(
         ADMIN_DENIED,
         CERTIFICATE_DENIED,
         MODEL_DENIED,
+        TAG_DENIED,
+        PASSTHROUGH_DENIED,
         HEDGE_DENIED,
         COST_DENIED,
         LIMIT_REACHED,
         BUDGET_REFUSED,
         UNPRICED_REFUSED,
+        UNKEPT_REFUSED,
         TOKENS_CAPPED,
     }
 )

@@ -7,7 +7,7 @@ they have budgets of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
 from relay.governance import periods
@@ -37,6 +37,9 @@ class BudgetRow(NamedTuple):
     """Of `limit_micro`, ascending: what is told when so much is spent."""
     archived: bool
 
+
+TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
+"""Budgets of an organisation's id and tags (`Directory.tag_budgets`)."""
 
 _MOST_KNOWN: Final = 4096
 

@@ -115,6 +115,12 @@ class ChargeBook:
             self._plans[name] = plan = _plan(payer.limits, scopes)
         return _charges(plan, prompt_tokens, output_tokens)
 
+    def of_request(self, payer: Payer, model: str) -> Charges:
+        """What a request is charged that is no generation: itself, of each limit of requests."""
+        fixed = self.of_generation(payer, model, 0, 0).all
+        rates = tuple(charge for charge in fixed if charge.kind == RATE)
+        return Charges(rates, len(rates), len(rates))
+
     def of_attempt(self, provider: str, prompt_tokens: int, output_tokens: int) -> Charges | None:
         """What an attempt is charged when it starts; None where the row has no limits."""
         plan = self._providers.get(provider)

@@ -187,6 +187,11 @@ class Directory:
         roll = self._roll
         return tuple(row for tag in tags for row in roll.tag_budgets(organisation_id, tag))
 
+    def organisation_of(self, key_id: str) -> str:
+        """Whose a key is, also one that is good no more; "" of one that is not known."""
+        key = self._roll.keys.get(key_id)
+        return "" if key is None else key.team.organisation.id
+
     @staticmethod
     def _may_call(record: Credential, now_us: int) -> bool:
         return (now_us < record.until_us) & record.key.is_live(now_us)

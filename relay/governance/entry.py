@@ -17,9 +17,9 @@ import orjson
 import structlog
 
 from relay.content import Usage
-from relay.errors import BudgetExceeded, StoreDown
+from relay.errors import BudgetExceeded, RelayError, StoreDown
 from relay.governance.charges import Grant, rate_state
-from relay.governance.ledger import RateState
+from relay.governance.ledger import Asked, OnRefused, RateState, Refused
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.price_sheet import FAST, STANDARD, PriceSheet
 from relay.governance.sheet_price import SheetPrice
@@ -64,6 +64,7 @@ class Entry:
     """A `LedgerEntry`; made by `Admission`, settled by whoever ends the generation."""
 
     __slots__ = (
+        "_asked",
         "_asking_micro",
         "_attempts",
         "_bound_of",
@@ -76,6 +77,7 @@ class Entry:
         "_is_settled",
         "_most_micro",
         "_now_us",
+        "_on_refused",
         "_output_tokens",
         "_prices",
         "_reserved_micro",
@@ -102,6 +104,8 @@ class Entry:
         output_tokens: int,
         tier_of: Callable[[Target], str],
         now_us: Callable[[], int],
+        asked: Asked,
+        on_refused: OnRefused | None = None,
     ) -> None:
         """
         Args:
@@ -113,6 +117,8 @@ class Entry:
             desk: for what its attempts take of their providers' limits.
             output_tokens: expected, for the same.
             tier_of: the service tier that the request asks of a target.
+            asked: what was admitted.
+            on_refused: is told of each attempt that may not start.
         """
         self._id = generation_id
         self._store = store
@@ -131,29 +137,20 @@ class Entry:
         self._tier_of = tier_of
         self._grants: list[tuple[AttemptRecord, Grant]] = []
         self._now_us = now_us
+        self._asked = asked
+        self._on_refused = on_refused
         self._attempts: list[_Attempt] = []
         self._is_settled = False
         self.rate_state: RateState | None = None if grant is None else rate_state(grant.taken)
 
     def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
         bound_micro = self._bound_of(target)
-        needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
-        if self._most_micro is not None and needed_micro > self._most_micro:
-            raise BudgetExceeded("what the key allows for one request covers no further attempt")
-        if self._holds:
-            if bound_micro is None:
-                # It was there at admission, and is no more.
-                raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
-            missing_micro = max(0, needed_micro - self._reserved_micro)
-        else:
-            missing_micro = 0
-        waiting: Awaitable[Grant] | None = None
-        if self._desk is not None:
-            found = self._desk.attempt(record.provider, record.prompt_tokens, self._output_tokens)
-            if isinstance(found, Grant):
-                self._grants.append((record, found))
-            else:
-                waiting = found
+        try:
+            missing_micro = self._missing_micro(bound_micro, target)
+            waiting = self._take_limits(record)
+        except RelayError as error:
+            self._refused(error, target)
+            raise
         if missing_micro > 0 or waiting is not None:
             # Counted at once: of two that ask together neither may take the other's part.
             self._asking_micro += bound_micro or 0
@@ -161,6 +158,40 @@ class Entry:
             return self._cover(record, target, bound_micro, missing_micro, waiting)
         self._note(record, target, bound_micro)
         return None
+
+    def _missing_micro(self, bound_micro: int | None, target: Target) -> int:
+        """What must be put aside beside what is, for one more attempt.
+
+        Raises:
+            BudgetExceeded
+        """
+        needed_micro = self._committed_micro() + self._asking_micro + (bound_micro or 0)
+        if self._most_micro is not None and needed_micro > self._most_micro:
+            raise BudgetExceeded("what the key allows for one request covers no further attempt")
+        if not self._holds:
+            return 0
+        if bound_micro is None:  # it was there at admission, and is no more
+            raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
+        return max(0, needed_micro - self._reserved_micro)
+
+    def _take_limits(self, record: AttemptRecord) -> Awaitable[Grant] | None:
+        """Of the provider, at once or when what is returned is awaited.
+
+        Raises:
+            TargetLimited
+        """
+        if self._desk is None:
+            return None
+        found = self._desk.attempt(record.provider, record.prompt_tokens, self._output_tokens)
+        if isinstance(found, Grant):
+            self._grants.append((record, found))
+            return None
+        return found
+
+    def _refused(self, error: RelayError, target: Target) -> None:
+        if self._on_refused is not None:
+            generation_id, request, _, surface, _ = self._asked
+            self._on_refused(error, Refused.of(request, generation_id, surface, target.name))
 
     def _committed_micro(self) -> int:
         """What attempts so far may have cost, or may yet."""
@@ -182,6 +213,21 @@ class Entry:
         Raises:
             TargetLimited, BudgetExceeded, StoreDown: it may not start.
         """
+        try:
+            await self._covered(bound_micro, missing_micro, record, waiting)
+        except RelayError as error:
+            self._refused(error, target)
+            raise
+        self._note(record, target, bound_micro)
+
+    async def _covered(
+        self,
+        bound_micro: int | None,
+        missing_micro: int,
+        record: AttemptRecord,
+        waiting: Awaitable[Grant] | None,
+    ) -> None:
+        """Raises as `_cover`."""
         is_covered = False
         try:
             if waiting is not None:
@@ -197,7 +243,6 @@ class Entry:
             self._asking_micro -= bound_micro or 0
             if not is_covered:  # also when cancelled: nobody knows whether it is put aside
                 self._reserved_micro -= missing_micro
-        self._note(record, target, bound_micro)
 
     def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
         ordinal = len(self._attempts)

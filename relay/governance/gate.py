@@ -27,6 +27,10 @@ MISSING: Final = (
 )
 _LOGGED_EVERY_S: Final = 10.0
 
+OnDenied = Callable[[str, bool], object]
+"""Told of a caller that is nobody: the address or the Unix socket it came from, and whether it
+showed a certificate in place of a key; never waits, never raises."""
+
 
 class Identity(NamedTuple):
     """Who calls."""
@@ -107,13 +111,13 @@ class KeyGate:
         directory: Directory,
         clock: Clock,
         now_us: Callable[[], int],
-        on_denied: Callable[[str], object] = lambda _: None,
+        on_denied: OnDenied = lambda _, __: None,
     ) -> None:
         """
         Args:
             clock: monotonic, seconds.
             now_us: microseconds since 1970.
-            on_denied: told of each refusal, with the address or the Unix socket it came from.
+            on_denied: told of each refusal, also where nothing came that could be a key.
         """
         self._directory = directory
         self._clock = clock
@@ -132,6 +136,7 @@ class KeyGate:
         # SDKs want to send a key in any case: words of no meaning do not hide a certificate.
         is_by_name = bool(names) and not token_text.looks_like_one(bearer)
         if not bearer and not is_by_name:
+            self.on_denied(address_of(peer), False)
             raise Unauthenticated(MISSING)
         try:
             if is_by_name:
@@ -139,20 +144,20 @@ class KeyGate:
             else:
                 view = directory.identify(bearer, now_us)
         except Unauthenticated:
-            self._denied(bearer, peer)
+            self._denied(bearer, peer, is_by_name=is_by_name)
             raise
         return Identity(view.team_id, view.key_id)
 
     def view(self, key_id: str) -> KeyView:
         return self._directory.live(key_id, self._now_us())
 
-    def _denied(self, bearer: str, peer: str) -> None:
+    def _denied(self, bearer: str, peer: str, *, is_by_name: bool) -> None:
         """
         Raises:
             TooManyBadKeys: told in place of the refusal.
         """
         now_s, address = self._clock(), address_of(peer)
-        self.on_denied(address)
+        self.on_denied(address, is_by_name)
         self._unlogged += 1
         if now_s - self._logged_s >= _LOGGED_EVERY_S:
             _log.warning("keys_refused", count=self._unlogged, last_from=address)

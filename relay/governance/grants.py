@@ -25,6 +25,7 @@ from relay.governance.key_view import KeyView
 from relay.governance.scopes import EVERYTHING, Scopes, shown_zones
 from relay.routing.catalog import Catalog, Endpoint, Route
 
+MAY_NOT_HEDGE: Final = "the key may not hedge"
 _OTHER_MODELS: Final = ("models", "fallbacks", "preset")
 """Fields of a body by which hosts of many models (OpenRouter, LiteLLM) take another one than the
 request's `model`."""
@@ -156,6 +157,25 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
         return Grant(request, route, None)
     _check_other_models(view, request)
     return Grant(_as_granted(view, request), route, view)
+
+
+def lost_its_hedges(grant: Grant, asked: GenerateRequest) -> bool:
+    """Whether there would have been hedges, had the key leave for them.
+
+    Args:
+        asked: the request as it came.
+    """
+    view = grant.view
+    return view is not None and not view.scopes.may_hedge and at_once(grant.route, asked) > 1
+
+
+def at_once(route: Route, request: GenerateRequest) -> int:
+    """How many attempts may run beside each other."""
+    wish = request.policy.hedge
+    if route.hedge.mode != "active" or wish.mode == "off":
+        return 1
+    most = route.hedge.max_attempts
+    return most if wish.max_attempts is None else max(1, min(most, wish.max_attempts))
 
 
 def _check_other_models(view: KeyView, request: GenerateRequest) -> None:

@@ -11,13 +11,17 @@ The path knows these protocols only; `relay.governance.admission` fills them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from relay.content import GenerateRequest
 from relay.errors import InvalidRequest, PermissionDenied, RelayError
+from relay.governance import audit_actions as actions
+from relay.governance.budget_scopes import BudgetRow, TagBudgets
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.grants import granted
+from relay.governance.grants import MAY_NOT_HEDGE, Grant, granted, lost_its_hedges
+from relay.governance.key_view import KeyView
+from relay.governance.unkept import check_unkept
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Catalog, Route, Target
 
@@ -46,20 +50,34 @@ class Refused(NamedTuple):
     key_id: str
     subject: str
     """The model, by the name that it was asked for by, or the provider."""
+    attempt: str = ""
+    """The target, where it is a further attempt of a generation and not the generation itself."""
 
     @classmethod
-    def of(cls, request: GenerateRequest, request_id: str, surface: str) -> Self:
+    def of(cls, request: GenerateRequest, request_id: str, surface: str, attempt: str = "") -> Self:
         """Of a generation, or what would have been one."""
         policy, subject = request.policy, request.asked_as or request.model
-        return cls(request_id, surface, policy.tenant, policy.key_id, subject)
+        return cls(request_id, surface, policy.tenant, policy.key_id, subject, attempt)
+
+    @classmethod
+    def of_visit(cls, visit: Visit) -> Self:
+        """Of what is handed through."""
+        return cls(visit.request_id, visit.surface, visit.tenant, visit.key_id, visit.provider)
 
 
 OnRefused = Callable[[RelayError, Refused], object]
 """Told of a refusal; never waits, never raises."""
+OnChanged = Callable[[str, Refused, str], object]
+"""Told of a generation that goes on otherwise than it was asked for: the action of the audit log,
+what was not granted, and why; never waits, never raises."""
 
 
 class Unpriced(InvalidRequest):
     """A budget applies, and nobody knows what the model costs."""
+
+
+class UnlimitedAnswer(InvalidRequest):
+    """A budget applies, and the request does not say how long its answer may become."""
 
 
 class UnpricedVisit(PermissionDenied):
@@ -128,6 +146,16 @@ class Admitted(NamedTuple):
     """None where nothing is booked."""
 
 
+class Counted(NamedTuple):
+    """Whose prompt may be counted."""
+
+    request: GenerateRequest
+    """As it is allowed."""
+    route: Route
+    rate_state: RateState | None
+    """As it was then; None where no limit applies."""
+
+
 Leave = Callable[[], None]
 """A session is over; never waits or raises."""
 
@@ -184,6 +212,16 @@ class Ledger(Protocol):
         What this ledger itself refuses it tells by itself."""
         ...
 
+    async def count(self, asked: Asked) -> Counted:
+        """A prompt is about to be counted: no generation, and a request of its key like another.
+
+        Raises:
+            RelayError: it may not be, or there is no such model; nothing was sent.
+
+        Cancelled: nothing stays taken.
+        """
+        ...
+
     async def admit(self, asked: Asked) -> Admitted:
         """Decide, and reserve what the generation may cost.
 
@@ -197,34 +235,79 @@ class Ledger(Protocol):
 
 
 class NullLedger:
-    """Books nothing: a relay without limits, budgets or a store. What keys allow holds.
+    """Books nothing: a relay without limits, budgets or a store. What keys allow holds; those that
+    have limits or budgets, which nobody would hold, are refused.
 
     Args:
         gate: whose keys they are; None where there are none.
         on_refused: is told of every refusal.
+        on_changed: is told of what goes on without the hedges that it asked for.
+        tag_budgets: of an organisation's id and tags; None where there are no keys.
     """
 
-    def __init__(self, gate: Gate | None = None, on_refused: OnRefused | None = None) -> None:
+    def __init__(
+        self,
+        gate: Gate | None = None,
+        on_refused: OnRefused | None = None,
+        on_changed: OnChanged | None = None,
+        tag_budgets: TagBudgets | None = None,
+    ) -> None:
         self._gate = gate or OpenGate()
         self._on_refused = on_refused
+        self._on_changed = on_changed
+        self._tag_budgets = tag_budgets
 
     def refused(self, error: RelayError, what: Refused) -> None:
         if self._on_refused is not None:
             self._on_refused(error, what)
 
-    async def admit(self, asked: Asked) -> Admitted:
+    def _granted(self, asked: Asked) -> Grant:
         try:
             grant = granted(self._gate, asked.catalog, asked.request)
+            self._check(grant.view, grant.request.policy.tags)
         except RelayError as error:
             self.refused(error, Refused.of(asked.request, asked.generation_id, asked.surface))
             raise
+        return grant
+
+    async def count(self, asked: Asked) -> Counted:
+        grant = self._granted(asked)
+        return Counted(grant.request, grant.route, None)
+
+    async def admit(self, asked: Asked) -> Admitted:
+        grant = self._granted(asked)
+        if self._on_changed is not None and lost_its_hedges(grant, asked.request):
+            what = Refused.of(asked.request, asked.generation_id, asked.surface)
+            self._on_changed(actions.HEDGE_DENIED, what, MAY_NOT_HEDGE)
         return Admitted(grant.request, grant.route, None)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
+        try:
+            self._check(self._gate.view(key_id))
+        except RelayError as error:
+            self.refused(error, Refused("", "session", tenant, key_id, ""))
+            raise
         return nothing
 
     async def hand_through(self, visit: Visit) -> None:
-        return None
+        try:
+            view = self._gate.view(visit.key_id)
+            self._check(view, () if view is None else view.tags)
+        except RelayError as error:
+            self.refused(error, Refused.of_visit(visit))
+            raise
+
+    def _check(self, view: KeyView | None, tags: Sequence[str] = ()) -> None:
+        """
+        Raises:
+            Unkept
+        """
+        if view is None:
+            return
+        of_tags: tuple[BudgetRow, ...] = ()
+        if tags and self._tag_budgets is not None:
+            of_tags = self._tag_budgets(view.organisation_id, tags)
+        check_unkept(view, of_tags)
 
 
 def nothing() -> None:

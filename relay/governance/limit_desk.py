@@ -56,6 +56,10 @@ class LimitDesk:
         """
         return await self._take(self.book.of_generation(payer, model, prompt_tokens, output_tokens))
 
+    async def request(self, payer: Payer, model: str) -> Grant | None:
+        """What a request takes that is no generation, for good; as `generation`."""
+        return await self._take(self.book.of_request(payer, model))
+
     async def session(self, payer: Payer) -> Grant | None:
         """What a session takes until its end; as `generation`."""
         charges = self.book.of_session(payer)

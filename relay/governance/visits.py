@@ -7,14 +7,14 @@ generation, whose one attempt says `unpriced`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import orjson
 import structlog
 
 from relay.errors import RelayError, StoreDown
-from relay.governance.budget_scopes import BudgetRow, holds
+from relay.governance.budget_scopes import BudgetRow, TagBudgets, holds
 from relay.governance.charges import Grant
 from relay.governance.gate import Gate
 from relay.governance.key_view import KeyView
@@ -34,9 +34,6 @@ _log = structlog.get_logger("relay.ledger")
 LONGEST_US: Final = 24 * 3600 * 1_000_000
 """After so long a row that is still open is settled; the longest that is handed through is two
 hours, unless the operator says otherwise."""
-
-
-TagBudgets = Callable[[str, Iterable[str]], tuple[BudgetRow, ...]]
 
 
 class Visits:

@@ -287,6 +287,28 @@ def test_export_of_chosen_entries_is_judged_one_by_one(place: Place) -> None:
     assert "edit: entry 4" in place.run(*arguments, status=1).output
 
 
+def test_that_it_was_exported_is_told(place: Place) -> None:
+    place.add(2)
+    file = place.folder / "log.jsonl"
+    place.run("export", "--actor", "key:key_1", "-o", str(file))
+    place.run("export", "-o", str(file), status=1)
+    place.run("export", "--database", str(place.database))
+    listed = place.run("list", "--action", "audit.exported", "--json").stdout
+    (told,) = [json.loads(line) for line in listed.splitlines()]
+    assert told["actor"].startswith("cli:")
+    assert json.loads(told["detail"]) == {"selection": {"actor": "key:key_1"}}
+    assert b"audit.exported" not in file.read_bytes()
+    assert "as it was written" in place.run("verify", "--no-anchors").output
+
+
+def test_nothing_is_handed_out_that_cannot_be_told(place: Place) -> None:
+    place.add(2)
+    place.tamper(
+        "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'no room'); END"
+    )
+    assert '"seq"' not in place.run("export", status=1).output
+
+
 def test_export_is_printed_where_no_file_is_named(place: Place) -> None:
     place.add(2)
     lines = [json.loads(line) for line in place.run("export").stdout.splitlines()]

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from relay.errors import RelayError
-from relay.governance.ledger import Admitted, Asked, Leave, Refused, Visit, nothing
+from relay.governance.ledger import Admitted, Asked, Counted, Leave, Refused, Visit, nothing
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.catalog import Target
 from tests.fakes.virtual_time import since_start_s
@@ -33,6 +33,9 @@ class FakeLedger:
             return Admitted(asked.request, route, None)
         self.entries.append(FakeEntry(self))
         return Admitted(asked.request, route, self.entries[-1])
+
+    async def count(self, asked: Asked) -> Counted:
+        return Counted(asked.request, asked.catalog.resolve(asked.request.model), None)
 
     async def enter(self, tenant: str, key_id: str) -> Leave:
         return nothing

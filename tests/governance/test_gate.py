@@ -35,7 +35,8 @@ class Gated:
         self.now_s = 100.0
         self.denied: list[str] = []
         self.directory = Directory(PEPPERS, lambda: self.now_s)
-        self.gate = KeyGate(self.directory, lambda: self.now_s, lambda: NOW_US, self.denied.append)
+        self.by_certificate: list[bool] = []
+        self.gate = KeyGate(self.directory, lambda: self.now_s, lambda: NOW_US, self._denied)
         self.directory.apply(
             whole(
                 organisation_row(),
@@ -47,6 +48,10 @@ class Gated:
             ),
             self.now_s,
         )
+
+    def _denied(self, address: str, is_by_certificate: bool) -> None:
+        self.denied.append(address)
+        self.by_certificate.append(is_by_certificate)
 
     def refusal(self, bearer: str, names: Sequence[str] = (), peer: str = "10.0.0.1") -> RelayError:
         with pytest.raises(RelayError) as caught:
@@ -65,13 +70,13 @@ def test_a_key_is_let_in_and_asked_for_again_by_its_id() -> None:
         gated.gate.view("key_1")
 
 
-def test_without_anything_it_says_what_is_needed_and_counts_nothing() -> None:
+def test_without_anything_it_says_what_is_needed_and_nobody_waits() -> None:
     gated = Gated()
     for _ in range(3 * BURST):
         error = gated.refusal("")
         assert isinstance(error, Unauthenticated)
         assert error.public_message == MISSING
-    assert gated.denied == []
+    assert gated.denied == ["10.0.0.1"] * 3 * BURST
 
 
 @pytest.mark.parametrize("bearer", ["", "any", "sk-something"])
@@ -139,3 +144,16 @@ def test_without_keys_everybody_is_let_in_by_a_name() -> None:
     assert gate.identify("") == Identity()
     any_gate: Gate = gate
     assert any_gate.view("") is None
+
+
+def test_whoever_is_refused_is_told_of_and_by_what() -> None:
+    gated = Gated()
+    gated.refusal("")
+    gated.refusal("rtk_bad")
+    gated.refusal("", ["DNS:nobody.test"])
+    gated.directory.apply(
+        Changes(2, (certificate_row("DNS:agent.test", is_revoked=True, changed=2),)), gated.now_s
+    )
+    gated.refusal("any", ["DNS:agent.test"])
+    assert gated.denied == ["10.0.0.1"] * 4
+    assert gated.by_certificate == [False, False, True, True]

@@ -268,6 +268,29 @@ async def test_sessions_and_what_is_handed_through_have_limits_and_rows(
             await asyncio.sleep(0.01)
 
 
+async def test_a_count_of_tokens_is_a_request_of_its_key(accounts: Accounts) -> None:
+    rows = accounts.rows
+    _, key = rows.key(rows.team(rows.organisation()), limits={"rpm": 3, "generations": 1})
+    await accounts.known(key)
+    headers = {"x-api-key": key}
+    body = {"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}
+
+    async def count() -> Any:
+        url = "/v1/messages/count_tokens"
+        return await accounts.relay.http.post(url, json=body, headers=headers)
+
+    counted = [await count() for _ in range(3)]
+    assert [one.status_code for one in counted] == [200] * 3, "no generation at once"
+    remaining = [one.headers["anthropic-ratelimit-requests-remaining"] for one in counted]
+    assert remaining == ["2", "1", "0"]
+    refused = await count()
+    assert refused.status_code == 429
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await accounts.relay.chat(chat_body("fast"), **headers)).status_code == 429
+    assert accounts.ask("SELECT * FROM generations") == [], "nothing is booked of it"
+
+
 async def test_a_budget_of_a_key_s_tag_holds_for_what_is_handed_through(
     accounts: Accounts, upstream: H2Server
 ) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ import grpc
 import pytest
 from rtrelay.v1 import GenerateRequest
 
+from relay.store import schema
+from tests.fakes.audited import audited
 from tests.fakes.converse_client import prompt, start
 from tests.fakes.h2_server import H2Server, answer, stream_chunks
 from tests.fakes.keyed_relay import KeyedRelay, keyed_relay
@@ -86,32 +86,76 @@ async def prewarm(keyed: KeyedRelay, key: str) -> None:
         (chat, "secret", "chat"),
         (count, "secret", "count_tokens"),
         (gets("/v1/models/secret"), "secret", "models"),
-        (gets("/v1/files"), "/v1/files", "passthrough"),
         (generate, "secret", "generate"),
         (converse, "secret", "converse"),
         (prewarm, "secret", "prewarm"),
     ],
-    ids=["chat", "count", "model", "files", "generate", "converse", "prewarm"],
+    ids=["chat", "count", "model", "generate", "converse", "prewarm"],
 )
 async def test_a_model_that_is_denied(
     keyed: KeyedRelay, tmp_path: Path, ask: Any, subject: str, surface: str
 ) -> None:
     key = await keyed.key(scopes={"models": ["fast"]})
     await ask(keyed, key)
-    (told,) = await entries(tmp_path / "relay.db", "model.denied")
+    (told,) = await audited(tmp_path / "relay.db", "model.denied")
     assert (told["actor"], told["subject"], told["outcome"]) == ("key:key_1", subject, "denied")
+    assert told["organisation_id"] == "org_1"
     assert json.loads(told["detail"])["surface"].startswith(surface)
 
 
-async def entries(database: Path, action: str) -> list[dict[str, Any]]:
-    """As soon as there are any; one is written some 50 ms after it was told."""
-    sql = "SELECT actor, subject, outcome, detail FROM audit WHERE action = ?"
-    with closing(sqlite3.connect(database)) as connection:
-        connection.row_factory = sqlite3.Row
-        found: list[dict[str, Any]] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(3):
-                while not found:
-                    await asyncio.sleep(0.02)
-                    found = [dict(row) for row in connection.execute(sql, (action,))]
-    return found
+async def test_what_else_is_denied(keyed: KeyedRelay, tmp_path: Path) -> None:
+    key = await keyed.key(scopes={"request_tags": ["prod"]})
+    await gets("/v1/files")(keyed, key)
+    body = chat_body("fast", relay={"tags": ["dev"]})
+    tagged = await keyed.relay.chat(body, authorization=f"Bearer {key}")
+    assert tagged.status_code == 403
+    assert (await keyed.relay.chat(chat_body("fast"))).status_code == 401
+    database = tmp_path / "relay.db"
+    (told,) = await audited(database, "passthrough.denied")
+    assert (told["subject"], told["organisation_id"]) == ("/v1/files", "org_1")
+    (told,) = await audited(database, "tag.denied")
+    assert (told["subject"], told["organisation_id"]) == ("fast", "org_1")
+    assert "'dev'" in json.loads(told["detail"])["why"]
+    (told,) = await audited(database, "key.denied")
+    assert told["actor"] == "address:127.0.0.1"
+
+
+with_ledger = pytest.mark.parametrize("keyed", [True], indirect=True, ids=[""])
+
+
+@with_ledger
+async def test_a_session_too_many(keyed: KeyedRelay, tmp_path: Path) -> None:
+    key = await keyed.key()
+    keyed.desk.change(schema.keys, "key_1", limits=json.dumps({"sessions": 1}))
+    await keyed.heard()
+    async with keyed.relay.talk(metadata={"x-api-key": key}, model="fast"):
+        with pytest.raises(AssertionError, match="sessions at once"):
+            async with keyed.relay.talk(metadata={"x-api-key": key}, model="fast"):
+                pass
+    (told,) = await audited(tmp_path / "relay.db", "limit.reached")
+    assert (told["actor"], told["organisation_id"]) == ("key:key_1", "org_1")
+    assert json.loads(told["detail"])["surface"] == "session"
+
+
+@with_ledger
+async def test_what_has_no_price(keyed: KeyedRelay, tmp_path: Path) -> None:
+    keyed.desk.add(
+        schema.budgets,
+        id="bud_1",
+        scope="organisation",
+        scope_id="org_1",
+        period="total",
+        limit_micro=10**9,
+        is_hard=0,
+        created_at_us=1,
+    )
+    key, other = await keyed.key(), await keyed.key("key_2", scopes={"passthrough": True})
+    chat = await keyed.relay.chat(chat_body("fast"), authorization=f"Bearer {key}")
+    assert chat.status_code == 400
+    await gets("/v1/files")(keyed, other)
+    found = {"key:key_1": "fast", "key:key_2": "lab"}
+    async with asyncio.timeout(3):
+        while len(told := await audited(tmp_path / "relay.db", "unpriced.refused")) < len(found):
+            await asyncio.sleep(0.01)
+    assert {one["actor"]: one["subject"] for one in told} == found
+    assert {one["organisation_id"] for one in told} == {"org_1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rtrelay.v1 import GenerateRequest, RelayServiceStub
 
 from relay.store import schema
 from relay.store.engine import engine_for
+from tests.fakes.audited import audited
 from tests.fakes.converse_client import reason_of, start, status_of
 from tests.fakes.h2_server import H2Server, stream_chunks
 from tests.fakes.keyed_relay import keyed as keyed_document
@@ -115,3 +118,32 @@ async def test_a_name_that_was_taken_away(relay: TlsRelay, files: TlsFiles, desk
         told = await http.post(CHAT, json=body)
         assert told.status_code == 401, "also on a connection that is open"
     assert await over_grpc(relay, client) == "UNAUTHENTICATED"
+    first, *_ = await audited(files.folder / "relay.db", "certificate.denied")
+    assert (first["actor"], first["outcome"]) == ("address:127.0.0.1", "denied")
+
+
+async def test_a_certificate_that_was_revoked(
+    files: TlsFiles, upstream: H2Server, ca_file: str
+) -> None:
+    """Of a connection that is open already, where a call is the first to notice."""
+    files.revoke()
+    document = keyed_document(
+        files.folder, {"providers": {"lab": provider(upstream.url, ca_file=ca_file)}}
+    )
+    settings = files.settings(clients="required", crl=True, check_files_ms=50)
+    client = files.client("agent")
+    async with tls_relay(files, settings, document) as running, running.channel(client) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 5)
+        files.revoke(client)
+        stub = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAUTHENTICATED"):
+            await _check_for_ever(stub)
+        (told,) = await audited(files.folder / "relay.db", "certificate.denied")
+    assert (told["actor"], told["outcome"]) == ("address:127.0.0.1", "denied")
+    assert "revoked" in told["detail"]
+
+
+async def _check_for_ever(stub: Any) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            await stub.Check(health_pb2.HealthCheckRequest())

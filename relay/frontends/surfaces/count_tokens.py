@@ -7,6 +7,7 @@ which the header `x-relay-tokens` says (`provider` or `estimated`).
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from relay.frontends.http_generation import (
     request_id_headers,
 )
 from relay.frontends.messages_body import to_request
+from relay.frontends.rate_headers import rate_headers
 from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.surfaces.messages import betas_of
 from relay.prompt_count import PromptCount, count_prompt
@@ -64,7 +66,11 @@ async def count_tokens(
 
 
 def _headers(count: PromptCount) -> RawHeaders:
+    limits: RawHeaders = []
+    if count.rate_state is not None:
+        limits = rate_headers("messages", count.rate_state, time.time())
     return [
+        *limits,
         (b"x-relay-tokens", b"estimated" if count.is_estimated else b"provider"),
         (b"x-relay-provider", header_text(count.target.endpoint.provider)),
         (b"x-relay-model", header_text(count.target.model)),
