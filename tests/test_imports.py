@@ -137,6 +137,7 @@ MAY_USE: dict[str, set[str]] = {
     "prompt_count": LEAVES
     | {
         "dispatch",
+        "governance.ledger",
         "codecs.base",
         "redaction",
         "routing.catalog",
