@@ -149,6 +149,7 @@ MAY_USE: dict[str, set[str]] = {
     "prompt_count": LEAVES
     | {
         "dispatch",
+        "governance.ledger",
         "codecs.base",
         "credentials.refusals",
         "redaction",

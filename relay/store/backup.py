@@ -17,7 +17,14 @@ from typing import Final
 
 from relay.store.base import StoreUnavailable
 from relay.store.revisions import SchemaError, Standing, standing
-from relay.store.sqlite_file import DamagedFile, is_damage, look_into, require_sound
+from relay.store.sqlite_file import (
+    RESTORING,
+    DamagedFile,
+    is_damage,
+    look_into,
+    require_sound,
+    restoring,
+)
 
 _BESIDE: Final = ("", "-wal", "-shm")
 _MAX_PROBLEMS: Final = 20
@@ -92,19 +99,44 @@ def put_back(copy: Path, target: Path, now_us: int, *, is_forced: bool = False) 
         raise SchemaError(f"{copy.name} has no tables that this relay knows (revision {revision})")
     if not is_forced:
         _require_unused(target, now_us)
-    fresh = target.with_name(f".{target.name}.restoring")
+    fresh = target.with_name(f".{target.name}.partial")
     try:
         _make_private(fresh)
         shutil.copyfile(copy, fresh)
         _sync(fresh)
-        kept = _put_aside(target, now_us)
-        fresh.rename(target)
-        _sync(target.parent)
+        return _replace(target, fresh, now_us)
     except OSError as error:
         raise StoreUnavailable(f"{target.name}: {error.strerror}") from error
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+
+
+def _replace(target: Path, fresh: Path, now_us: int) -> list[Path]:
+    """Put a file in the place of another, which has a WAL that must not be taken for its own.
+
+    Killed anywhere, what was there is whole, in its place or where it is kept; and while the file
+    and the WAL may not belong together, the one that is to come stands beside them, at the sight of
+    which nobody opens the file. Said again, it goes on.
+
+    Returns:
+        Where what was there is now.
+
+    Raises:
+        OSError
+    """
+    begun = restoring(target)
+    second = begun[0].name.rpartition("-")[2] if begun else _free_second(target, now_us)
+    coming = target.with_name(f"{target.name}{RESTORING}{second}")
+    fresh.replace(coming)
+    _sync(target.parent)
+    kept = _keep(target, second)
+    _sync(target.parent)
+    for ending in _BESIDE[1:]:
+        target.with_name(target.name + ending).unlink(missing_ok=True)
+    _sync(target.parent)
+    coming.replace(target)
+    _sync(target.parent)
     return kept
 
 
@@ -172,14 +204,29 @@ def _require_unused(path: Path, now_us: int) -> None:
         )
 
 
-def _put_aside(path: Path, now_us: int) -> list[Path]:
+def _free_second(path: Path, now_us: int) -> str:
+    """By which nothing is kept yet."""
+    second = now_us // 1_000_000
+    while any(path.with_name(f"{path.name}.before-{second}{end}").exists() for end in _BESIDE):
+        second += 1
+    return str(second)
+
+
+def _keep(path: Path, second: str) -> list[Path]:
+    """A second name for the file and those beside it: the WAL keeps belonging to its file."""
     kept = []
     for ending in _BESIDE:
         old = path.with_name(path.name + ending)
-        if old.exists():
-            # The WAL keeps belonging to its file.
-            new = path.with_name(f"{path.name}.before-{now_us // 1_000_000}{ending}")
-            old.rename(new)
+        new = path.with_name(f"{path.name}.before-{second}{ending}")
+        if old.exists() and not new.exists():
+            try:
+                os.link(old, new)
+            except OSError:  # not on every file system
+                partial = path.with_name(f".{new.name}.partial")
+                shutil.copy2(old, partial)
+                _sync(partial)
+                partial.rename(new)
+        if new.exists():
             kept.append(new)
     return kept
 

@@ -32,7 +32,9 @@ from relay.store.sqlite_file import (
     Durability,
     is_damage,
     look_into,
+    make_private,
     prepare,
+    require_in_place,
     require_sound,
 )
 
@@ -79,6 +81,7 @@ def engine_for(url: str, *, pool_size: int = 5, durability: Durability = "proces
         hide_parameters=True,
         connect_args={"timeout": BUSY_S},
     )
+    event.listen(engine, "do_connect", partial(_made, str(parsed.database)))
     event.listen(engine, "connect", partial(_opened, durability))
     event.listen(engine, "begin", _begun)
     return engine
@@ -99,6 +102,17 @@ def _made_durable(connection: Any, _: object) -> None:
     """What is acknowledged is on the disk, also where the server's default is otherwise."""
     connection.execute(_DURABLE)
     connection.commit()
+
+
+def _made(database: str, *_: object) -> None:
+    """Before it is opened, which would make it as the umask says.
+
+    Raises:
+        BrokenOff
+    """
+    if database != ":memory:":
+        require_in_place(Path(database))
+        make_private(Path(database))
 
 
 def _opened(durability: Durability, connection: sqlite3.Connection, _: object) -> None:

@@ -18,6 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from relay.store.sqlite_file import BrokenOff, make_private, require_in_place
+
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS learned (
     target TEXT NOT NULL,
@@ -62,6 +64,7 @@ def load(path: Path, worker: int) -> dict[str, list[Learned]]:
     """
     if not path.exists():
         return {}
+    _require_in_place(path)
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
             database.execute(_TABLE)
@@ -85,6 +88,17 @@ def load(path: Path, worker: int) -> dict[str, list[Learned]]:
     return found
 
 
+def _require_in_place(path: Path) -> None:
+    """
+    Raises:
+        StoreError: a restore of the file was broken off.
+    """
+    try:
+        require_in_place(path)
+    except BrokenOff as error:
+        raise StoreError(str(error)) from None
+
+
 def _is_moment(value: object) -> bool:
     """SQLite keeps anything in any column."""
     return isinstance(value, float) and math.isfinite(value)
@@ -100,6 +114,8 @@ def save(path: Path, worker: int, states: Mapping[str, Mapping[str, Any]], now_s
         StoreError: nothing was changed.
     """
     rows = [(target, worker, now_s, json.dumps(state)) for target, state in states.items()]
+    _require_in_place(path)
+    make_private(path)
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database, database:
             database.execute("PRAGMA journal_mode = WAL")

@@ -12,8 +12,12 @@ Blocking: called in a thread. No memory map: an error of the disk would be a SIG
 
 from __future__ import annotations
 
+import glob
+import os
 import sqlite3
+import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -30,6 +34,7 @@ WAL_LIMIT_BYTES: Final = 64 << 20
 
 _SYNCHRONOUS: Final = {"process": "NORMAL", "power": "FULL"}
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OWNER_ONLY: Final = stat.S_IRUSR | stat.S_IWUSR
 _PROGRESS_STEPS: Final = 20_000
 
 
@@ -43,6 +48,47 @@ class DamagedFile(StoreUnavailable):
         )
 
 
+class BrokenOff(DamagedFile):
+    """A restore has begun to put a copy in the place of the file, and was killed."""
+
+    def __init__(self, path: Path) -> None:
+        StoreUnavailable.__init__(
+            self,
+            f"a restore of {path.name} was broken off: say `relay store restore BACKUP` again. What"
+            f" was there is kept as {path.name}.before-SECONDS, or is in its place yet",
+        )
+
+
+RESTORING: Final = ".restoring-"
+"""Between a file's name and a second: the copy that is about to take its place."""
+
+
+def restoring(path: Path) -> list[Path]:
+    """What a restore that was broken off has left, where there is any."""
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}{RESTORING}*"))
+
+
+def require_in_place(path: Path) -> None:
+    """
+    Raises:
+        BrokenOff: the file may be without its WAL.
+    """
+    if restoring(path):
+        raise BrokenOff(path)
+
+
+def make_private(path: Path) -> None:
+    """Make the file where there is none, for its owner alone whatever the umask says; SQLite gives
+    those beside it the same rights. One that is there is left as it is, and what stands in the way
+    is told by whoever opens it."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _OWNER_ONLY)
+        try:
+            os.fchmod(descriptor, _OWNER_ONLY)
+        finally:
+            os.close(descriptor)
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether it says that the file is damaged."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
@@ -54,11 +100,15 @@ def connect(
     """A connection without transactions of its own making, for any one thread at a time.
 
     Args:
-        create: make the file where there is none.
+        create: make the file where there is none, for its owner alone.
 
     Raises:
+        BrokenOff
         sqlite3.Error
     """
+    require_in_place(path)
+    if create:
+        make_private(path)
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -124,9 +174,10 @@ def require_sound(path: Path, check_s: float = CHECK_S) -> None:
     first write.
 
     Raises:
-        DamagedFile
+        BrokenOff, DamagedFile
         StoreUnavailable: it cannot be read now.
     """
+    require_in_place(path)
     size_bytes = path.stat().st_size if path.exists() else 0
     if size_bytes == 0:
         if has_wal(path):

@@ -26,6 +26,7 @@ from sqlalchemy.schema import CreateTable
 from relay.store.limit_backend import INSTANCES, Answer, BackendDown, Batch, Reply
 from relay.store.limit_store import LEASE, Charge
 from relay.store.schema import leases, rate_levels
+from relay.store.sqlite_file import make_private
 from relay.store.token_bucket import (
     FULL_AFTER_US,
     MAX_STEP_BACK_US,
@@ -133,6 +134,7 @@ class SqliteBackend:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
+            make_private(self._path)
             connection = sqlite3.connect(
                 self._path, timeout=self._patience_s, isolation_level=None, check_same_thread=False
             )

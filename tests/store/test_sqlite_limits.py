@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -164,3 +165,15 @@ async def test_what_says_nothing_any_more_is_dropped(tmp_path: Path) -> None:
         assert {row[0] for row in rows(tmp_path, "rate_levels")} == {"rpm"}
     finally:
         await limits.aclose()
+
+
+async def test_the_file_is_its_owners_whatever_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with limits_in(tmp_path) as limits:
+            await take(limits)
+    finally:
+        os.umask(before)
+    modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    assert modes
+    assert set(modes.values()) == {0o600}, modes
