@@ -23,6 +23,7 @@ from relay.measuring.rounds import Bound
 from relay.store import learned
 from tests.fakes.command import Terminal, relay_command
 from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.h1_server import H1Server, answer
 from tests.fakes.relay_under_test import RelayUnderTest, provider, relay_under_test
 
 PRICE = {"input": 1.0, "output": 2.0}
@@ -224,6 +225,25 @@ async def test_doors_of_other_wires_are_asked_in_their_own(
 
 
 @pytest.mark.sockets
+async def test_a_door_that_wants_a_token_gets_one(
+    tmp_path: Path, emulator: EmulatorProcess
+) -> None:
+    model = "emu:ttft=1,tokens=1,seed=34"
+    token = b'{"access_token": "canary-token", "expires_in": 3599, "token_type": "Bearer"}'
+    async with H1Server() as machine:
+        machine.default = answer(200, token)
+        host = machine.url.removeprefix("http://")
+        row = lab(emulator, model)
+        del row["auth"]
+        row["credential"] = {"kind": "google", "source": "metadata", "metadata_host": host}
+        path = written(tmp_path, {"providers": {"cloud": row}})
+        _, shown = await run_here(path, wish(f"cloud/{model}", samples=4, as_json=True))
+    (door,) = json.loads(shown)["doors"]
+    assert (door["samples"], door["faults"]) == (4, {})
+    assert "canary" not in shown
+
+
+@pytest.mark.sockets
 async def test_ctrl_c_keeps_what_there_is(tmp_path: Path, emulator: EmulatorProcess) -> None:
     model = "emu:ttft=20,tokens=1,seed=32"
     document = {
@@ -258,9 +278,9 @@ async def first_answer(relay: RelayUnderTest) -> tuple[float, Any]:
     services.planner.plan = planned  # type: ignore[method-assign]
     began_s = time.monotonic()
     body = {"model": "fast", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
-    answer = await relay.chat(body)
+    reply = await relay.chat(body)
     took_s = time.monotonic() - began_s
-    assert answer.status_code == 200
+    assert reply.status_code == 200
     (plan,) = made
     return took_s, plan.hedge
 
