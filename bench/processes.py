@@ -250,6 +250,7 @@ class EmulatorProcess(Process):
     ) -> None:
         certificates = directory / f"{name}-certificates"
         command = [sys.executable, "-m", "relay.emulator", "--exit-with-parent", "--port", "0"]
+        command += ["--plain-port", "0"]
         super().__init__(
             name,
             [*command, "--cert-dir", str(certificates)],
@@ -259,6 +260,7 @@ class EmulatorProcess(Process):
         )
         ready = json.loads(self.read_line(START_TIMEOUT_S))
         self.tls_port = int(ready["tls_port"])
+        self.plain_port = int(ready["plain_port"])
         self.ca_file = str(ready["ca_file"])
 
     @property

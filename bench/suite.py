@@ -35,6 +35,7 @@ from bench.cases import (
     segment_race,
     shadow_check,
     tls_cost,
+    token_expiry,
 )
 from bench.processes import nginx_version
 from bench.result import CaseResult
@@ -63,6 +64,7 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "shadow_check": shadow_check.run,
     "tls_cost": tls_cost.run,
     "accounts_cost": accounts_cost.run,
+    "token_expiry": token_expiry.run,
     "hedge_tail": hedge_tail.run,
     "breaker_hints": breaker_hints.run,
     "postgres_reserve": postgres_reserve.run,
@@ -78,6 +80,7 @@ LONG = frozenset(
         "shadow_check",
         "tls_cost",
         "accounts_cost",
+        "token_expiry",
         "hedge_tail",
         "breaker_hints",
         "postgres_reserve",
@@ -104,6 +107,7 @@ SUMMARIES = {
     "loser_leaks": loser_leaks.__doc__,
     "tls_cost": tls_cost.__doc__,
     "accounts_cost": accounts_cost.__doc__,
+    "token_expiry": token_expiry.__doc__,
     "hedge_tail": hedge_tail.__doc__,
     "breaker_hints": breaker_hints.__doc__,
     "postgres_reserve": postgres_reserve.__doc__,

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ _DOORS: tuple[tuple[re.Pattern[str], Door], ...] = tuple(
 )
 
 
+@lru_cache(maxsize=1024)
 def find_door(path: str) -> Door | None:
     """The door of a decoded path, or None if it is no cloud's."""
     for pattern, door in _DOORS:
