@@ -121,6 +121,7 @@ def check(
     ] = False,
 ) -> None:
     """Validate a configuration and print what each name resolves to."""
+    from relay import logs
     from relay.commands.check import find, print_probe, print_routes, probe
     from relay.config import ConfigError, json_schema
 
@@ -137,7 +138,8 @@ def check(
     if with_probe:
         if found.is_emulated:
             raise _fail("there is nothing to probe: the emulator runs with `relay serve`")
-        results = uvloop.run(probe(found.config, found.catalog))
+        logs.configure(level="warning")
+        results = uvloop.run(probe(found.config))
         print_probe(_out, results)
         reached = {row.provider for row in results if row.is_reachable}
         raise typer.Exit(0 if reached == set(found.catalog.endpoints) else 1)
@@ -198,6 +200,75 @@ def replay(
         typer.echo(json.dumps(found.to_dict(), indent=2))
     else:
         found.show(_out)
+
+
+@app.command()
+def measure(
+    config: ConfigOption = None,
+    provider: Annotated[
+        list[str] | None, typer.Option(help="row of the file; may be given again, as all names may")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="at each --provider, by its name there; without one an alias or provider/model"
+        ),
+    ] = None,
+    same: Annotated[
+        list[str] | None,
+        typer.Option(help="class of models (`relay check` shows them): every door that has it"),
+    ] = None,
+    tier: Annotated[
+        list[str] | None, typer.Option(help="service tier to ask at; `default` is the row's")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=2, max=1000, help="requests to each door")] = 30,
+    max_usd: Annotated[
+        float, typer.Option(min=0.0001, max=1000, help="no request is sent that could go over it")
+    ] = 0.10,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="send; without it the worst cost is printed, no more")
+    ] = False,
+    unpriced: Annotated[
+        bool, typer.Option("--unpriced", help="ask doors too whose price is not known")
+    ] = False,
+    priors: Annotated[
+        bool, typer.Option(help="leave what is found in the SQLite store, for workers")
+    ] = True,
+    long_tokens: Annotated[
+        int, typer.Option(min=200, max=100_000, help="of every second prompt, about")
+    ] = 2000,
+    output_tokens: Annotated[int, typer.Option(min=1, max=4096, help="of an answer")] = 16,
+    effort: Annotated[str, typer.Option(help="of reasoning: none, minimal, low, ...")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Take the time to first token of doors in turn, with your keys and your money."""
+    from relay import logs
+    from relay.commands.check import find
+    from relay.commands.measure import MeasureError, Wish, finish, prepare
+    from relay.commands.measure import measure as run_measure
+    from relay.config import ConfigError
+    from relay.measuring.choice import Named
+    from relay.measuring.prompts import Shape
+    from relay.measuring.rounds import Bound
+
+    wish = Wish(
+        Named(provider or (), model or (), same or (), tier or ()),
+        Bound(samples, max_usd * 1e6),
+        Shape(long_tokens, output_tokens, effort),
+        is_confirmed=yes,
+        allows_unpriced=unpriced,
+        keeps_priors=priors,
+        as_json=as_json,
+    )
+    console = _err if as_json else _out
+    try:
+        found = find(config, os.environ)
+        doors, path = prepare(console, found, wish)
+        logs.configure(level="warning")
+        measured = uvloop.run(run_measure(found.config, doors, wish, _err))
+        raise typer.Exit(finish(console, _out, measured, wish, path))
+    except (ConfigError, MeasureError) as error:
+        raise _fail(str(error)) from None
 
 
 @app.command()

@@ -257,6 +257,17 @@ MAY_USE: dict[str, set[str]] = {
     # what another policy would have done: the real planner and race, over recorded requests
     "whatif": LEAVES
     | {"attempt", "planner", "race", "race_plan", "resilience.latency", "routing", "target_state"},
+    # real attempts, for figures and not for anybody's answer
+    "measuring": LEAVES
+    | {
+        "attempt",
+        "config",
+        "resilience",
+        "routing.catalog",
+        "store.learned",
+        "target_state",
+        "transport.base",
+    },
     # scripted calls, for `relay demo` and the bench
     "calls": set(),
     "commands": LEAVES
@@ -271,6 +282,8 @@ MAY_USE: dict[str, set[str]] = {
         "emulated",
         "config",
         "config_warnings",
+        "credentials.desk",
+        "measuring",
         "routing",
         "transport",
         "planner",
@@ -280,7 +293,16 @@ MAY_USE: dict[str, set[str]] = {
         "whatif",
     },
     "cli": LEAVES
-    | {"commands", "serving", "http_server", "supervisor", "emulator", "config", "workers"},
+    | {
+        "commands",
+        "serving",
+        "http_server",
+        "measuring",
+        "supervisor",
+        "emulator",
+        "config",
+        "workers",
+    },
     # shares nothing with what it tests, so that mistakes cannot cancel out
     "emulator": set(),
 }

@@ -4,9 +4,9 @@ It refuses what `relay serve` would refuse, and starts nothing: without a file a
 emulator's configuration is shown as it would be.
 
 With `--probe` every provider is asked for its models over each HTTP version it offers, through the
-same engine that serves requests: status, version, time to a first answer on a cold and on a warm
-connection. Some endpoints and egress paths speak HTTP/1.1 only, and on some it is faster: this is
-where an operator sees it.
+same engine that serves requests, and with a token where the row wants one: status, version, time to
+a first answer on a cold and on a warm connection. Some endpoints and egress paths speak HTTP/1.1
+only, and on some it is faster: this is where an operator sees it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.table import Table
 
 from relay.commands.doors_view import places_table, providers_table, same_models_table
 from relay.commands.listeners_view import listeners_table
+from relay.commands.own_credentials import catalog_with_credentials
 from relay.commands.table import table as _table
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
@@ -33,7 +34,7 @@ from relay.routing.catalog import Catalog, Endpoint, Route
 from relay.server import transport_settings
 from relay.tls.doors import Doors
 from relay.tls.loaded import TlsError
-from relay.transport import make_transport
+from relay.transport import TransportSettings, make_transport
 from relay.transport.base import HttpMode, Transport, UpstreamRequest
 
 PROBE_TIMEOUT_S = 10.0
@@ -162,12 +163,27 @@ class ProbeResult(NamedTuple):
         return self.cold_ms is not None
 
 
-async def probe(config: Config, catalog: Catalog) -> list[ProbeResult]:
-    """Ask every provider over each HTTP version; never raises for one that does not answer.
+async def probe(config: Config) -> list[ProbeResult]:
+    """Ask every provider over each HTTP version; never raises for one that does not answer, or for
+    which no token is to be had.
 
-    Connections are made by the settings of the file, as a worker makes them.
+    Connections are made by the settings of the file, as a worker makes them, and so are tokens.
+
+    Raises:
+        ConfigError: as `Catalog`.
     """
     settings = transport_settings(config)
+    for_tokens = make_transport(config.transport.engine, settings)
+    try:
+        async with catalog_with_credentials(config, for_tokens) as catalog:
+            return await _probe_all(config, catalog, settings)
+    finally:
+        await for_tokens.aclose()
+
+
+async def _probe_all(
+    config: Config, catalog: Catalog, settings: TransportSettings
+) -> list[ProbeResult]:
     results: list[ProbeResult] = []
     for name, endpoint in catalog.endpoints.items():
         modes: tuple[HttpMode, ...] = (

@@ -66,7 +66,7 @@ def same_models_table(config: Config, catalog: Catalog) -> Table | None:
         *("class", "doors and names", "zone", "$ in / out per million", "looked up, source"),
     )
     classes: dict[str, dict[str, Target]] = {}
-    for target in _targets(config, catalog):
+    for target in named_targets(config, catalog):
         if target.same:
             classes.setdefault(target.same, {})[target.name] = target
     for name, targets in sorted(classes.items()):
@@ -81,7 +81,7 @@ def same_models_table(config: Config, catalog: Catalog) -> Table | None:
     return found if found.row_count else None
 
 
-def _targets(config: Config, catalog: Catalog) -> Iterator[Target]:
+def named_targets(config: Config, catalog: Catalog) -> Iterator[Target]:
     """All that the file names, those too that an alias's zones leave out."""
     places = [
         (candidate.provider, candidate.model)

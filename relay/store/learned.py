@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS learned (
 )
 """
 _BUSY_S: Final = 2.0
+MEASURED: Final = -1
+"""The worker that `relay measure` writes as: there is none of that number, so all take it up."""
 MAX_ROWS: Final = 8
 """Of one target that are taken up: more of them would say the same again."""
 

@@ -19,10 +19,13 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.commands.check import print_routes, probe
-from relay.config import known_providers, parse
+from relay.config import Config, known_providers, parse
+from relay.credentials import desk
 from relay.routing.catalog import Catalog
 from tests.fakes.command import Ran, relay_command
 from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.h1_server import H1Server
+from tests.fakes.h1_server import answer as h1_answer
 from tests.fakes.h2_server import H2Server, answer
 from tests.fakes.json_schema import faults
 from tests.fakes.relay_under_test import provider
@@ -286,12 +289,51 @@ async def test_probe_connects_by_the_settings_of_the_file() -> None:
             }
         )
         began_s = time.monotonic()
-        results = await probe(config, Catalog(config))
+        results = await probe(config)
     assert [(row.http, row.is_reachable) for row in results] == [
         ("HTTP/2", False),
         ("HTTP/1.1", False),
     ]
     assert time.monotonic() - began_s < 2.0  # two dials; by default each has three seconds
+
+
+TOKEN = "canary-token-of-the-machine"
+TOKEN_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+
+
+def of_the_machine(provider_url: str, metadata_host: str) -> Config:
+    """A row whose token the metadata server of its machine gives out."""
+    credential = {"kind": "google", "source": "metadata", "metadata_host": metadata_host}
+    row = provider(provider_url, http="h2", credential=credential)
+    del row["auth"]
+    return parse({"providers": {"lab": row}})
+
+
+@pytest.mark.sockets
+async def test_probe_has_a_token_where_the_row_wants_one() -> None:
+    body = {"access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer"}
+    async with H2Server() as server, H1Server() as machine:
+        server.routes["/v1/models"] = answer(200)
+        machine.routes[TOKEN_PATH] = h1_answer(200, json.dumps(body).encode())
+        host = machine.url.removeprefix("http://")
+        (result,) = await probe(of_the_machine(server.url, host))
+        asked = [stream for stream in server.requests("/v1/models") if stream.method == "GET"]
+    assert result.status == "200"
+    assert asked
+    assert {stream.header("authorization") for stream in asked} == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.sockets
+async def test_probe_does_not_wait_long_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "FIRST_WAIT_S", 0.2)
+    async with H2Server() as server, silent_listener() as port:
+        server.routes["/v1/models"] = answer(200)
+        began_s = time.monotonic()
+        (result,) = await probe(of_the_machine(server.url, f"127.0.0.1:{port}"))
+        assert time.monotonic() - began_s < 3.0
+        assert server.requests("/v1/models") == []
+    assert not result.is_reachable
+    assert result.status.startswith("providers.lab: no access token")
 
 
 # --- the schema -----------------------------------------------------------------------------

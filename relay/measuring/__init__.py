@@ -1,0 +1,1 @@
+"""Taking the time to first token of doors, for `relay measure`: real attempts, a bound on money."""
