@@ -137,7 +137,7 @@ def check(
     if with_probe:
         if found.is_emulated:
             raise _fail("there is nothing to probe: the emulator runs with `relay serve`")
-        results = uvloop.run(probe(found.config, found.catalog))
+        results = uvloop.run(probe(found.config))
         print_probe(_out, results)
         reached = {row.provider for row in results if row.is_reachable}
         raise typer.Exit(0 if reached == set(found.catalog.endpoints) else 1)

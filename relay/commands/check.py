@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay.commands.doors_view import places_table, providers_table, same_models_table
+from relay.commands.fetched import fetched
 from relay.commands.listeners_view import listeners_table
 from relay.commands.table import table as _table
 from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
@@ -162,11 +163,19 @@ class ProbeResult(NamedTuple):
         return self.cold_ms is not None
 
 
-async def probe(config: Config, catalog: Catalog) -> list[ProbeResult]:
+async def probe(config: Config) -> list[ProbeResult]:
     """Ask every provider over each HTTP version; never raises for one that does not answer.
 
-    Connections are made by the settings of the file, as a worker makes them.
+    Connections are made by the settings of the file, and tokens are fetched, as a worker does.
+
+    Raises:
+        ConfigError: a credential cannot be used.
     """
+    async with fetched(config) as catalog:
+        return await _probe_all(config, catalog)
+
+
+async def _probe_all(config: Config, catalog: Catalog) -> list[ProbeResult]:
     settings = transport_settings(config)
     results: list[ProbeResult] = []
     for name, endpoint in catalog.endpoints.items():

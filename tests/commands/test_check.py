@@ -286,7 +286,7 @@ async def test_probe_connects_by_the_settings_of_the_file() -> None:
             }
         )
         began_s = time.monotonic()
-        results = await probe(config, Catalog(config))
+        results = await probe(config)
     assert [(row.http, row.is_reachable) for row in results] == [
         ("HTTP/2", False),
         ("HTTP/1.1", False),
