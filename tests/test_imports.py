@@ -277,6 +277,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance",
         "store",
         "auditing",
+        "credentials.desk",
         "calls",
         "server",
         "emulated",

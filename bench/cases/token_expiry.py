@@ -1,8 +1,9 @@
 """What tokens that end cost requests: 64 streams, tokens of 4 s that take 500 ms to fetch.
 
-Relays that are the same but for the credential of their one provider: a static key, tokens of
-Entra's (fetched by the relay's own flow over its own transport), and keys of AWS that botocore
-finds in a thread, which holds the interpreter now and then. A renewal goes on in a relay whether or
+Relays that are the same but for the credential of their one provider: tokens of Entra's (fetched
+by the relay's own flow over its own transport) beside a static key, and keys of AWS that botocore
+finds in a thread, which holds the interpreter now and then, beside keys of the configuration, which
+sign as well. A renewal goes on in a relay whether or
 not it is asked, so each has a process of its own and legs alternate between two. AWS's keys live
 24 s, since none is used in its last ten seconds; their windows are longer, so that each has a
 renewal.
@@ -47,6 +48,9 @@ def run(rig: Rig) -> CaseResult:
     os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = (
         f"http://127.0.0.1:{emulator.plain_port}/emulator/cloud/aws_container/v2/credentials/bench"
     )
+    own = emulated.ask(emulator, "/emulator/cloud/keys", b'{"kind": "static"}')
+    os.environ["RTRELAY_BENCH_KEY_ID"] = own["access_key_id"]
+    os.environ["RTRELAY_BENCH_SECRET_KEY"] = own["secret_access_key"]
     for endpoint, life_s, delay_ms in (
         ("entra", TOKEN_LIFE_S, TOKEN_DELAY_MS),
         ("aws_container", KEYS_LIFE_S, KEYS_DELAY_MS),
@@ -77,14 +81,26 @@ def run(rig: Rig) -> CaseResult:
     bedrock = {"door": "bedrock_openai", "region": "us-east-1", "base_url": f"{url}/bedrock/v1"}
     chain = {"kind": "aws_sigv4", "source": "chain"}
     key = {"api_key": "${RTRELAY_BENCH_KEY}"}
-    for name, row, credential, window_s, times, endpoint in (
-        ("entra", azure, entra, TOKEN_WINDOW_S, rounds, "entra"),
-        ("aws_chain", bedrock, chain, KEYS_WINDOW_S, max(2, rounds * 2 // 5), "aws_container"),
+    keys = {
+        "kind": "aws_sigv4",
+        "access_key_id": "${RTRELAY_BENCH_KEY_ID}",
+        "secret_access_key": "${RTRELAY_BENCH_SECRET_KEY}",
+    }
+    for name, row, static, credential, window_s, times, endpoint in (
+        ("entra", azure, key, entra, TOKEN_WINDOW_S, rounds, "entra"),
+        (
+            "aws_chain",
+            bedrock,
+            {"credential": keys},
+            chain,
+            KEYS_WINDOW_S,
+            max(2, rounds * 2 // 5),
+            "aws_container",
+        ),
     ):
-        static = {**row, **key} | ({"auth": "bearer"} if row is bedrock else {})
         renewing = {**row, "credential": credential}
         before = _asks(rig, endpoint)
-        legs = _measure(rig, name, static, renewing, window_s, times)
+        legs = _measure(rig, name, {**row, **static}, renewing, window_s, times)
         _add(result, name, legs, _asks(rig, endpoint) - before)
     return result
 

@@ -70,14 +70,14 @@ class Unkept:
 
 
 def without_desk(row: ProviderConfig) -> Credential:
-    """As of `build` for what is whole in the configuration; what must be fetched waits for ever.
+    """As of `build` for what is whole in the configuration; what must be fetched waits for ever,
+    but is looked at, so that a file that is none is found.
 
     Raises:
         ValueError: as of `build`.
     """
+    credential = build(row)
+    if not isinstance(credential, Renewing):
+        return credential
     config = row.credentials
-    if config.kind in ("static", "aws_sigv4"):
-        credential = build(row)
-        if not isinstance(credential, Renewing):
-            return credential
     return Unkept(config.kind, str(getattr(config, "source", "")))

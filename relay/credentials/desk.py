@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import structlog
 
@@ -71,6 +71,7 @@ class CredentialDesk:
         now_s: monotonic; the clock that credentials are asked by.
         wall_s: seconds since 1970.
         make_ask: how renewals ask; by default over the transport.
+        is_quiet: write nothing to the log: for commands, whose users read `describe`.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class CredentialDesk:
         now_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
         make_ask: Callable[[Transport, Way], Ask] | None = None,
+        is_quiet: bool = False,
     ) -> None:
         self._on_secret = on_secret
         self._now_s = now_s
+        self._is_quiet = is_quiet
         self._make_ask = make_ask or (lambda t, way: Ask(t, way, now_s=now_s, wall_s=wall_s))
         self._kept: dict[tuple[object, ...], _Kept] = {}
         self._transport: Transport | None = None
@@ -194,7 +197,8 @@ class CredentialDesk:
             await credential.renew(ask)
         except CredentialUnavailable as error:
             now_s = self._now_s()
-            _log.warning(
+            self._tell(
+                "warning",
                 "credential_not_renewed",
                 **says,
                 why=error.public_message,
@@ -203,13 +207,14 @@ class CredentialDesk:
             )
         except Exception as error:  # noqa: BLE001 - it must not end the renewals to come
             # Its text may hold what it was fetched with.
-            _log.error("credential_renewal_failed", **says, error=type(error).__name__)
+            self._tell("error", "credential_renewal_failed", **says, error=type(error).__name__)
             kept.tried.set()
             await asyncio.sleep(FAULT_WAIT_S)
         else:
             state = credential.describe(self._now_s())
             ends_s = state.expires_in_s
-            _log.info(
+            self._tell(
+                "info",
                 "credential_renewed",
                 **says,
                 source=state.source,
@@ -217,6 +222,10 @@ class CredentialDesk:
             )
         # Also of one that was not given: a file that was read anew holds secrets.
         self._on_secret(kept.owner, credential.secrets())
+
+    def _tell(self, level: str, event: str, **fields: Any) -> None:
+        if not self._is_quiet:
+            getattr(_log, level)(event, **fields)
 
 
 def _key_of(row: ProviderConfig) -> tuple[tuple[object, ...], Way]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
+from relay.commands.check import probe
 from relay.config import Config, ConfigError, parse
 from tests.credentials.calls import call
 from tests.fakes.canaries import Canaries
@@ -278,6 +279,16 @@ async def test_a_secret_that_is_refused_stops_no_reload_and_is_told(
         status, why = await ask(relay)
         assert status == 503
         assert "refused: invalid_client (AADSTS7000215)" in why
+
+
+async def test_check_probes_with_a_token_of_its_own(clouds: EmulatorProcess) -> None:
+    good, bad = azure(clouds), azure(clouds, "BAD_SECRET")
+    results = await probe(parse({"providers": {"good": good, "bad": bad}}))
+    assert asks(clouds) == [200, 401]
+    told = {row.provider: (row.is_reachable, row.status) for row in results}
+    assert told["good"][0]
+    assert told["bad"][0] is False
+    assert "no access token yet (127.0.0.1 refused: invalid_client" in told["bad"][1]
 
 
 async def test_no_secret_in_logs_errors_and_state(
