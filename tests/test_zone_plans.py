@@ -4,7 +4,7 @@ Worlds are drawn (hypothesis), requests go through what every path goes through 
 and are planned by the planner that serves. What a target's zone is, is worked out here once more
 from the world as it was drawn, so that a zone which the relay gets wrong is found.
 
-`RELAY_FULL=1`: 30,000 worlds of 40 requests. The second test prints how many plans were looked at.
+`RELAY_FULL=1`: 36,000 worlds of 40 requests, over 10^6 plans; they are counted and printed.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from tests.fakes.properties import IS_FULL, examples
 
 PLANS: Final = 40 if IS_FULL else 20
 """Requests of a world; of those that are refused there is no plan."""
-WORLDS: Final = 300
-FULL_WORLDS: Final = 30_000
+WORLDS: Final = 200
+FULL_WORLDS: Final = 36_000
 ZONES: Final = ("eu", "us", "ch")
 BEDROCK: Final = ("anthropic.claude-haiku-4-5-20251001-v1:0", "meta.llama3-3-70b-instruct-v1:0")
 PROFILES: Final = ("", "eu.", "us.", "global.")
@@ -373,25 +373,23 @@ def look_at(world: World) -> None:
         watched.plan()
 
 
-BEGAN_S = time.perf_counter()
-
-
-@pytest.mark.timeout(7200 if IS_FULL else 60)
 @examples(WORLDS, full=FULL_WORLDS)
 @given(worlds())
-def test_no_plan_leaves_its_zones(world: World) -> None:
+def every_world(world: World) -> None:
     look_at(world)
 
 
-def test_the_plans_were_of_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    """Else the property would say little. After it, in the same worker."""
-    if not seen["plans"]:
-        test_no_plan_leaves_its_zones()
+@pytest.mark.timeout(7200 if IS_FULL else 120)
+def test_no_plan_leaves_its_zones(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of plans of every kind, else it would say little."""
+    seen.clear()
+    began_s = time.perf_counter()
+    every_world()
     for kind in ("bounded", "narrowed", "refused", "hedged", "escalated", "warmed", "no route"):
         assert seen[kind] > 0, kind
     if IS_FULL:
         with capsys.disabled():
-            took_s = time.perf_counter() - BEGAN_S
+            took_s = time.perf_counter() - began_s
             print(f"\nplans in {took_s:.0f} s: {dict(sorted(seen.items()))}")
 
 
