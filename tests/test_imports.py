@@ -283,7 +283,6 @@ MAY_USE: dict[str, set[str]] = {
         "emulated",
         "config",
         "config_warnings",
-        "credentials.desk",
         "measuring",
         "routing",
         "transport",
