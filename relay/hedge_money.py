@@ -43,7 +43,7 @@ class HedgeMoney:
     def cached_tokens(self, target: Target) -> int:
         """How much of the prompt the target is believed to have in its cache."""
         warm = self._warm
-        return warm.tokens if warm is not None and warm.target == target.name else 0
+        return 0 if warm is None else warm.tokens_at(target)
 
     def whole(self, target: Target, now_s: float, usage: Usage | None = None) -> float | None:
         """Of a whole answer there: of the expected length, or of that of another's answer."""

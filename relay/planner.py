@@ -15,7 +15,7 @@ from relay.content import GenerateRequest, Policy
 from relay.deadline import Clock
 from relay.errors import DeadlineExceeded, Reason
 from relay.outcome import HedgeRecord
-from relay.prices import LOSER_OUTPUT_TOKENS, OutputTokens
+from relay.prices import LOSER_OUTPUT_TOKENS, USUAL_TIERS, OutputTokens
 from relay.race import TimedStart
 from relay.race_plan import AliasState, RacePlan, Shared, has_room
 from relay.resilience.common_mode import CommonMode, CommonModeSettings
@@ -40,7 +40,9 @@ from relay.routing.choose import (
     pick_second,
     rank,
 )
+from relay.routing.keep_warm import is_worth_keeping
 from relay.routing.plan import PlannedAttempt
+from relay.routing.same_models import are_same
 from relay.routing.sticky import StickySessions, Warm
 from relay.target_state import TargetState, TargetStates
 
@@ -54,6 +56,11 @@ SHOWN_TENANTS: Final = 20
 """Of an alias, in its description: those who asked last."""
 MAX_DIRECT: Final = 4096
 MAX_PAIRS: Final = 256
+MAX_ALIAS_PAIRS: Final = 16
+"""Sets of candidates of one alias for which `tail` works out a pair."""
+WARM_SHARE: Final = 0.95
+"""Percentile of the first at which a hedge is reckoned to start when a second place for a session's
+prefix is chosen."""
 
 
 _MODES: Final = {mode.value: mode for mode in Mode}
@@ -140,30 +147,34 @@ class Planner:
         self._shared.common_mode.connected(provider, took_s, self.clock())
 
     def refresh_pair(self, route: Route, now_s: float) -> None:
-        """Work out who should be first and second in `tail` mode; every `REFRESH_S`."""
+        """Work out who should be first and second in `tail` mode; every `REFRESH_S`. For all
+        candidates, and for those that are left in the zones of keys."""
         if route.choose.mode != "tail":
             return
         alias = self._state_of(route)
+        for each in (route, *route.narrower[-MAX_ALIAS_PAIRS:]):
+            self._refresh_pair(alias, each, now_s)
+        while len(alias.pairs) > MAX_ALIAS_PAIRS:  # of before a reload
+            del alias.pairs[next(iter(alias.pairs))]
+
+    def _refresh_pair(self, alias: AliasState, route: Route, now_s: float) -> None:
         known = {
             index: survival
             for index, target in enumerate(route.candidates)
             if (survival := self.states.of(target, now_s).survival) is not None
         }
-        if not known:
-            alias.pair = None
-            return
         names = tuple(target.name for target in route.candidates)
+        kept = alias.pairs.pop(names, None)
+        if not known:
+            return
         indices = list(known)
-        kept = alias.pair
         pair = best_pair(
             list(known.values()),
             trigger_share=1.0 - AIM * route.hedge.max_extra_requests,
-            kept=indices.index(kept[1].first)
-            if kept is not None and kept[0] == names and kept[1].first in known
-            else None,
+            kept=indices.index(kept.first) if kept is not None and kept.first in known else None,
         )
         second = None if pair.second is None else indices[pair.second]
-        alias.pair = (names, pair._replace(first=indices[pair.first], second=second))
+        alias.pairs[names] = pair._replace(first=indices[pair.first], second=second)
 
     def first(self, route: Route) -> Target:
         """Who a request that comes next would most likely be asked of, by the order of the alias;
@@ -242,7 +253,7 @@ class Planner:
                 at_once = HedgeReason.PROBE
             elif ordered[0].state.breaker.wants_trial(now_s):
                 at_once = HedgeReason.SUSPECT
-            self._hedge(plan, route, ordered, alias, left_s, at_once)
+            self._hedge(plan, route, ordered, alias, left_s, at_once, warm)
         except BaseException:
             plan.withdrawn()
             raise
@@ -257,8 +268,8 @@ class Planner:
         now_s: float,
     ) -> _Rated:
         state = self.states.of(target, now_s)
-        is_warm = warm is not None and warm.target == target.name
-        cached = warm.tokens if warm is not None and is_warm else 0
+        is_warm = warm is not None and warm.target == target.place
+        cached = 0 if warm is None else warm.tokens_at(target)
         prompt = state.prompt_tokens(prompt_tokens)
         scale = state.latency.scale(prompt, cached)
         price, p50_s = target.price, state.p50_s
@@ -339,6 +350,7 @@ class Planner:
         alias: AliasState,
         left_s: float | None,
         at_once: HedgeReason | None,
+        warm: Warm | None,
     ) -> None:
         """Decide whether and when a second attempt starts, and write it into the plan.
 
@@ -363,6 +375,10 @@ class Planner:
         ]
         # Not those that other workers speak ill of, if there are better ones.
         others = [row for row in others if not row.state.breaker.is_suspected(now_s)] or others
+        if at_once is None and route.escalated:
+            dearer = self._escalation(plan, route, primary.target, warm, now_s)
+            if dearer is not None:
+                others.append(dearer)
         again = (
             at_once is not HedgeReason.PROBE
             and not plan.is_last_resort
@@ -412,11 +428,9 @@ class Planner:
         )
         if timing.delay_s is None:
             return
-        step = (
-            PlannedAttempt(primary.target, False, is_planned=False)
-            if second is primary
-            else next(step for step in plan.attempts if step.target is second.target)
-        )
+        step = next((step for step in plan.attempts if step.target is second.target), None)
+        if second is primary or step is None:  # the first again, or its dearer tier
+            step = PlannedAttempt(second.target, False, is_planned=False)
         # What cannot be paid at its moment is asked again: credit comes with every request, and the
         # first may yet be long. A race that cannot be paid is then timed as any other request.
         again_s = timing.delay_s or plan.late_after_s or settings.default_delay_ms / 1000
@@ -426,6 +440,55 @@ class Planner:
             plan.max_hedges = most - 1
             starts += [TimedStart(timing.delay_s, None, again_s)] * (most - 2)
         plan.hedges = tuple(starts)
+
+    def _escalation(
+        self, plan: RacePlan, route: Route, first: Target, warm: Warm | None, now_s: float
+    ) -> _Rated | None:
+        """The first's own model at its dearer tier, if it may be asked beside it; None where the
+        request itself says which tier it wants."""
+        target = route.escalated.get(first.name)
+        if target is None or plan.request.service_tier not in USUAL_TIERS:
+            return None
+        row = self._rate(target, plan.prompt_tokens, plan.money.output, warm, now_s)
+        is_able = row.stats.wait_s <= 0 and row.stats.share > 0 and has_room(row.state, now_s)
+        return row if is_able else None
+
+    def second_to_warm(self, route: Route, first: Target, prompt_tokens: int) -> Target | None:
+        """Where else a session's prefix is worth to be kept warm (`hedge.keep_second_warm`); None
+        for nowhere. Who would be hedged to, if that keeps prompts and is not the first's own cache;
+        decides nothing of any request.
+
+        Args:
+            first: where the session begins.
+            prompt_tokens: of the prefix, estimated.
+        """
+        hedge, now_s = route.hedge, self.clock()
+        if hedge.keep_second_warm != "auto" or hedge.mode != "active":
+            return None
+        others = [
+            target
+            for target in route.candidates
+            if target.place != first.place
+            and target.endpoint.caches_prompts
+            and target.price is not None
+            and self.states.of(target, now_s).wait_s(now_s) <= 0
+        ]
+        if not others:
+            return None
+        alias, output = self._state_of(route), OutputTokens(0, 0)
+        rows = [self._rate(each, prompt_tokens, output, None, now_s) for each in (first, *others)]
+        second = rows[1:]
+        primary = rows[0]
+        target = self._second(primary, second, primary.state.quantile_s(WARM_SHARE)).target
+        prompt = self.states.of(target, now_s).prompt_tokens(prompt_tokens)
+        is_worth = target.price is not None and is_worth_keeping(
+            target.price,
+            prompt,
+            hedges=alias.budgets.operator.extra_share,
+            turns=self.sticky.turns,
+            lasts_s=self.sticky.lasts_s,
+        )
+        return target if is_worth else None
 
     @staticmethod
     def _second(primary: _Rated, others: Sequence[_Rated], delay_s: float) -> _Rated:
@@ -442,7 +505,7 @@ class Planner:
             if survival is not None:
                 p99_s = _pair_p99_s(primary, row, survival, known, delay_s)
                 rated.append((p99_s, row.loser_cost))
-        same = [row.target.model == primary.target.model for row in others]
+        same = [are_same(row.target, primary.target) for row in others]
         return others[pick_second(rated, is_same_model=same) or 0]
 
 
@@ -481,5 +544,5 @@ def _pair_p99_s(
 
 
 def _tail_first(alias: AliasState, names: Sequence[str]) -> int | None:
-    pair = alias.pair
-    return pair[1].first if pair is not None and pair[0] == tuple(names) else None
+    pair = alias.pairs.get(tuple(names))
+    return None if pair is None else pair.first

@@ -6,12 +6,15 @@ and log (`frontend: prewarm`), but none of the client's: nothing of it is writte
 wrong with it is only logged.
 
 It asks the one target that a generation of this model would ask first now, and only one whose row
-says that it caches prompts: elsewhere it would be money for nothing.
+says that it caches prompts: elsewhere it would be money for nothing. With `hedge.keep_second_warm`
+the prefix goes to the one that would be hedged to as well, where that is the cheaper, and again
+every four minutes while the session lasts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import structlog
@@ -20,15 +23,14 @@ from relay.content import GenerateRequest
 from relay.dispatch import Services, look
 from relay.errors import CancelReason, ClientCancelled, RelayError
 from relay.generation import Generation
-from relay.routing.catalog import Target
+from relay.routing.catalog import Route, Target
+from relay.routing.keep_warm import EVERY_S, MOST_READS, OUTPUT_TOKENS
+from relay.tokens import estimate_prompt_tokens
 
 _log = structlog.get_logger("relay.prewarm")
 
 TOTAL_S = 20.0
 """After this the first turn has come without it."""
-
-OUTPUT_TOKENS = 16
-"""The least that OpenAI's Responses API takes."""
 
 
 class Prewarm:
@@ -43,19 +45,28 @@ class Prewarm:
         self._services = services
         self._request_id = request_id
         self._generation: Generation | None = None
+        self._is_over = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         """None where there is nothing to warm."""
         try:
-            target = self._target(request)
+            route = self._route(request)
         except RelayError as error:
             _log.info("prewarm_refused", id=request_id, reason=error.reason.name)
             return
+        target = services.planner.first(route)
         if not target.endpoint.caches_prompts:
             _log.info("prewarm_useless", id=request_id, provider=target.endpoint.provider)
             return
-        services.prewarms += 1
+        first = self._made(request, target, request_id)
+        self.task = asyncio.get_running_loop().create_task(
+            self._run(first, route, request, target), name=f"prewarm {request_id}"
+        )
+
+    def _made(self, request: GenerateRequest, target: Target, request_id: str) -> Generation:
+        """One small generation there."""
+        self._services.prewarms += 1
         self._generation = Generation(
-            services,
+            self._services,
             replace(
                 request,
                 model=target.name,  # no other one, and none after it
@@ -66,27 +77,51 @@ class Prewarm:
             frontend="prewarm",
             total_s=TOTAL_S,
         )
-        self.task = asyncio.get_running_loop().create_task(
-            self._run(self._generation), name=f"prewarm {request_id}"
-        )
+        return self._generation
 
-    def _target(self, request: GenerateRequest) -> Target:
+    def _route(self, request: GenerateRequest) -> Route:
         """
         Raises:
             UnknownModel: nothing has the request's name of a model.
             PermissionDenied, Unauthenticated, StoreDown: the key does not go so far.
         """
-        services = self._services
-        return services.planner.first(look(services, request, self._request_id, "prewarm").route)
+        return look(self._services, request, self._request_id, "prewarm").route
 
-    async def _run(self, generation: Generation) -> None:
+    async def _run(
+        self, first: Generation, route: Route, request: GenerateRequest, target: Target
+    ) -> None:
+        if await self._warmed(first) and request.policy.session_id:
+            second = self._services.planner.second_to_warm(
+                route, target, estimate_prompt_tokens(request)
+            )
+            if second is not None:
+                await self._keep_warm(request, second)
+
+    async def _warmed(self, generation: Generation) -> bool:
+        """Whether the prefix is there."""
+        is_there = False
         async with generation:
             if await generation.commit():
                 async for _ in generation:
                     generation.released()
+                is_there = True
+        return is_there and generation.end is not None and generation.end.error is None
+
+    async def _keep_warm(self, request: GenerateRequest, second: Target) -> None:
+        """At the second, until the session is over or it does not answer."""
+        _log.info("keeping_second_warm", id=self._request_id, target=second.name)
+        for number in range(1 + MOST_READS):
+            if self._is_over.is_set() or self._services.is_draining:
+                return
+            if not await self._warmed(self._made(request, second, f"{self._request_id}-{number}")):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await self._is_over.wait()
 
     def stop(self) -> None:
         """The session is over: nobody needs it any more. Idempotent."""
+        self._is_over.set()
         if self._generation is not None:
             self._generation.cancel(
                 ClientCancelled("the session is over", CancelReason.SESSION_END)

@@ -68,7 +68,7 @@ class AliasState:
         "counters",
         "last_first",
         "output_tokens",
-        "pair",
+        "pairs",
         "retries",
         "throttle",
     )
@@ -82,8 +82,9 @@ class AliasState:
         self.output_tokens = float(UNSET_OUTPUT_TOKENS)
         """What answers lately had: a primary is reckoned to cost, and to earn, by it. A request's
         own limit says little, most answers end far below it."""
-        self.pair: tuple[tuple[str, ...], Pair] | None = None
-        """Of `tail`, with the names of the candidates it was worked out for."""
+        self.pairs: dict[tuple[str, ...], Pair] = {}
+        """Of `tail`, by the names of the candidates they were worked out for: keys of other zones
+        choose among fewer."""
 
     def output(self, request: GenerateRequest) -> OutputTokens:
         """How long an answer to this request may become."""
@@ -311,7 +312,7 @@ class RacePlan:
         alias.retries.end()
         for retry in self._retries:
             retry.end()
-        first_name = self.attempts[0].target.name
+        first_place = self.attempts[0].target.place
         for record in end.attempts:
             if record.outcome is AttemptOutcome.SUCCESS or record.is_winner:
                 alias.throttle.success()
@@ -327,16 +328,19 @@ class RacePlan:
             alias.budgets.settle(tenant, charge, cost)
         winner = next((record for record in end.attempts if record.is_winner), None)
         if winner is not None:
-            name = f"{winner.provider}/{winner.model}"
+            place = f"{winner.provider}/{winner.model}"
             first = first_of(end.attempts)
-            usage = end.usage
-            if not (self.is_tentative and winner is first):
-                self._shared.sticky.won(
-                    request.policy.session_id,
-                    name,
+            sticky, session = self._shared.sticky, request.policy.session_id
+            prompt_tokens = end.usage.prompt_tokens if end.usage else self._prompt_tokens
+            if request.asked_as:  # no turn, but its prefix
+                sticky.warmed(session, place, now_s, prompt_tokens=prompt_tokens)
+            elif not (self.is_tentative and winner is first):
+                sticky.won(
+                    session,
+                    place,
                     now_s,
-                    prompt_tokens=usage.prompt_tokens if usage else self._prompt_tokens,
-                    was_first=name == first_name,
+                    prompt_tokens=prompt_tokens,
+                    was_first=place == first_place,
                 )
             # Its own free retry, after a stale connection, is still the hedge's.
             hedge.won = hedge.fired > 0 and winner is not first and not has_failed(first)

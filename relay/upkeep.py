@@ -113,7 +113,7 @@ class Upkeep:
         now_s = services.clock()
         seen: set[str] = set()
         for route in services.catalog.routes.values():
-            for target in (*route.candidates, *route.fallbacks):
+            for target in (*route.candidates, *route.fallbacks, *route.escalated.values()):
                 if target.name in seen:
                     continue
                 seen.add(target.name)

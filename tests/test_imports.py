@@ -155,7 +155,7 @@ MAY_USE: dict[str, set[str]] = {
         "routing.catalog",
         "transport.base",
     },
-    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog"},
+    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog", "routing.keep_warm"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
     | {

@@ -110,10 +110,10 @@ class AnthropicMessagesCodec(StreamedBody):
     def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
         """See `CountsTokens`."""
         path = self._quirks.count_path
-        if path == "":
+        if not path:
             raise UnsupportedFeature("counting tokens", self._provider)
         return EncodedRequest(
-            path=fill(path or f"{self._quirks.path}/count_tokens", model),
+            path=fill(path.replace("{path}", self._quirks.path), model),
             headers=self._sent_headers(request, "application/json"),
             body=encode_count_body(request, model, self._quirks, self._provider),
         )

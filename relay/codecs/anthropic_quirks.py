@@ -43,9 +43,9 @@ class AnthropicQuirks:
 
     path: str = "/v1/messages"
     """After the base path; may hold `{model}` for the model's name (Bedrock, Vertex)."""
-    count_path: str | None = None
-    """Where the tokens of a prompt are counted; null for `/count_tokens` behind `path`, empty where
-    nobody counts."""
+    count_path: str = "{path}/count_tokens"
+    """Where the tokens of a prompt are counted; null or empty where nobody counts. A row that says
+    nothing has it behind its `path`."""
     model_in_body: bool = True
     """Whether the body of a message names the model; where the path does it must not."""
     has_stream_field: bool = True
@@ -104,8 +104,8 @@ def is_among(model: str, parts: frozenset[str]) -> bool:
     return any(part.replace(".", "-") in name for part in parts)
 
 
-def _count_path(value: Any, where: str) -> str | None:
-    return value if value is None or value == "" else may_hold_model(value, where)
+def _count_path(value: Any, where: str) -> str:
+    return "" if value is None or value == "" else may_hold_model(value, where)
 
 
 _CHECKS: Final[Mapping[str, Check]] = {

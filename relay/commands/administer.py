@@ -259,6 +259,10 @@ Models = Annotated[
 ModelTags = Annotated[
     list[str] | None, typer.Option("--model-tag", help="aliases with this tag; repeatable")
 ]
+Zones = Annotated[
+    list[str] | None,
+    typer.Option("--zone", help="data zone that its prompts may go to; repeatable, none: anywhere"),
+]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", help="put on each of its requests; repeatable")
 ]
@@ -273,6 +277,7 @@ def create_key(
     model: Models = None,
     model_tag: ModelTags = None,
     tag: Tags = None,
+    zone: Zones = None,
     hedge: Annotated[bool, typer.Option(help="may ask several providers at once")] = True,
     passthrough: Annotated[bool, typer.Option(help="may use what is handed through")] = False,
     max_usd: Annotated[str | None, typer.Option(help="one request may cost at most")] = None,
@@ -291,6 +296,7 @@ def create_key(
     """Make a key. Its secret is shown this once."""
     scopes: dict[str, Any] = {"models": model or [], "model_tags": model_tag or []}
     scopes |= {"may_hedge": hedge, "passthrough": passthrough}
+    scopes["zones"] = zone or None
     with _office(config) as (desk, actor):
         if max_usd is not None:
             scopes["max_cost_micro"] = _micro(max_usd)

@@ -21,7 +21,14 @@ import orjson
 import structlog
 
 from relay.dispatch import Services
-from relay.errors import ClientCancelled, InternalError, InvalidRequest, RelayError, shown
+from relay.errors import (
+    ClientCancelled,
+    InternalError,
+    InvalidRequest,
+    PermissionDenied,
+    RelayError,
+    shown,
+)
 from relay.frontends import messages_errors
 from relay.frontends.asgi import (
     ABORT,
@@ -56,9 +63,10 @@ from relay.frontends.surfaces.count_tokens import count_tokens
 from relay.frontends.surfaces.embeddings import EmbeddingsApi
 from relay.frontends.surfaces.messages import Messages
 from relay.frontends.surfaces.responses import Responses
-from relay.governance.grants import allows, route_of, scopes_of
+from relay.governance.grants import check_handed_through, route_of, routes_for, scopes_of
 from relay.governance.ledger import Refused
 from relay.governance.scopes import Scopes
+from relay.routing.catalog import Route
 
 _log = structlog.get_logger("relay.http")
 
@@ -178,11 +186,18 @@ class HttpApp:
         if methods is None and is_handed_through(path):
             # Before it is looked for: which rows there are is not everybody's to know.
             try:
-                self._scopes(scope).check_passthrough()
+                scopes = self._scopes(scope)
+                scopes.check_passthrough()
             except RelayError as error:
                 self._refused(error, scope, request_id, "passthrough", path)
                 raise
-            if self._passthrough.find(path) is not None:
+            found = self._passthrough.find(path)
+            if found is not None:
+                try:
+                    check_handed_through(scopes, found[0], found[2])
+                except PermissionDenied as error:
+                    self._refused(error, scope, request_id, "passthrough", path)
+                    raise
                 methods = dict.fromkeys(METHODS, self._passthrough)
                 if handler := methods.get(method):
                     return handler
@@ -213,11 +228,11 @@ class HttpApp:
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         catalog, made_s = self._services.catalog, self._started_at_s
-        names = self._names(scope)
+        routes = self._servable(scope)
         if is_of_anthropic(scope):
-            rows = anthropic_list(names, made_s)
+            rows = anthropic_list((route.alias for route in routes), made_s)
         else:
-            rows = model_list(catalog, names, made_s)
+            rows = model_list(catalog, routes, made_s)
         await self._answer(send, rows, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
@@ -249,8 +264,10 @@ class HttpApp:
 
     def _names(self, scope: Scope) -> list[str]:
         """Of all models that the caller may ask for."""
-        scopes, catalog = self._scopes(scope), self._services.catalog
-        return [name for name in catalog.names() if allows(scopes, catalog, name)]
+        return [route.alias for route in self._servable(scope)]
+
+    def _servable(self, scope: Scope) -> list[Route]:
+        return routes_for(self._scopes(scope), self._services.catalog)
 
     async def _answer(self, send: Send, value: dict[str, Any], request_id: str) -> None:
         headers: RawHeaders = request_id_headers(request_id)

@@ -17,6 +17,7 @@ def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
     """One model, by any name that a request may have.
 
     Args:
+        route: as far as whoever asks may use it.
         created_s: seconds since the epoch; of the relay's start, as providers' own are not known.
     """
     name = route.alias
@@ -38,9 +39,9 @@ def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
     }
 
 
-def model_list(catalog: Catalog, names: Iterable[str], created_s: int) -> dict[str, Any]:
-    """Those of these names, which the catalog knows."""
-    rows = [model_row(catalog, catalog.resolve(name), created_s) for name in names]
+def model_list(catalog: Catalog, routes: Iterable[Route], created_s: int) -> dict[str, Any]:
+    """These, by the names that they were asked for by."""
+    rows = [model_row(catalog, route, created_s) for route in routes]
     return {"object": "list", "data": rows}
 
 
@@ -50,6 +51,8 @@ def _target(target: Target) -> dict[str, Any]:
         "provider": target.endpoint.provider,
         "model": target.model,
         "wire": target.endpoint.wire,
+        "data_zone": target.zone or None,
+        "same_model": target.same or None,
         "usd_per_million_tokens": None
         if price is None
         else {

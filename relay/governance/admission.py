@@ -49,6 +49,7 @@ from relay.governance.limit_desk import LimitDesk, payer_of
 from relay.governance.money import dollars
 from relay.governance.price_sheet import FAST, PriceSheet
 from relay.governance.visits import TagBudgets, Visits
+from relay.prices import USUAL_TIERS
 from relay.routing.catalog import Route, Target
 from relay.store.base import (
     BudgetSpent,
@@ -279,7 +280,14 @@ class Admission:
                 )
             one_micro = max(one_micro, bound_micro)
         at_once = _at_once(route, request)
-        return [one_micro * at_once, one_micro] if at_once > 1 else [one_micro]
+        if at_once < 2:
+            return [one_micro]
+        beside_micro = one_micro
+        if request.service_tier in USUAL_TIERS:
+            # What has no price at its dearer tier is refused when it would start.
+            for target in route.escalated.values():
+                beside_micro = max(beside_micro, bound_of(target) or 0)
+        return [one_micro + (at_once - 1) * beside_micro, one_micro]
 
     # --- the account --------------------------------------------------------------------------
 

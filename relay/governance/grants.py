@@ -5,23 +5,32 @@ is not told, since names of aliases are the operator's own words. (OpenAI answer
 that does not exist *or* may not be used, with one text; and 403 where a project's list leaves a
 model out. Here the list is what is known to be there, so it is 403 with one text for both; a name
 within the list that nothing has is 404.)
+
+Here, and nowhere else, a route is narrowed to the data zones that its alias and the key have in
+common, and the set is written into the request's policy: what is planned, hedged, tried next or
+sent ahead has no target elsewhere to choose.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
+from relay.config.doors import zone_of
 from relay.content import GenerateRequest, HedgeWish
-from relay.errors import PermissionDenied, UnknownModel
+from relay.errors import PermissionDenied, UnknownModel, shown
 from relay.governance.gate import Gate
 from relay.governance.key_view import KeyView
-from relay.governance.scopes import EVERYTHING, Scopes
-from relay.routing.catalog import Catalog, Route
+from relay.governance.scopes import EVERYTHING, Scopes, shown_zones
+from relay.routing.catalog import Catalog, Endpoint, Route
 
 _OTHER_MODELS: Final = ("models", "fallbacks", "preset")
 """Fields of a body by which hosts of many models (OpenRouter, LiteLLM) take another one than the
 request's `model`."""
+_OTHER_PLACES: Final = (*_OTHER_MODELS, "provider", "inference_geo")
+"""And by which another host behind them is taken, or another place (Anthropic): what the row says
+of its zone holds no more."""
 
 
 def scopes_of(gate: Gate, key_id: str) -> Scopes:
@@ -49,22 +58,64 @@ def allows(scopes: Scopes, catalog: Catalog, name: str) -> bool:
         return False
 
 
-def route_of(scopes: Scopes, catalog: Catalog, name: str) -> Route:
-    """The route of a name that may be asked for.
+def routes_for(scopes: Scopes, catalog: Catalog) -> list[Route]:
+    """Of every name in the catalog that may be asked for, what is in the zones of the key."""
+    zones = scopes.data_zones
+    names = (name for name in catalog.names() if allows(scopes, catalog, name))
+    routes = (catalog.resolve(name).within(zones) for name in names)
+    return [route for route in routes if route is not None]
+
+
+def check_handed_through(scopes: Scopes, endpoint: Endpoint, path: str) -> None:
+    """
+    Args:
+        path: that is to be asked for there, as it is sent.
 
     Raises:
-        PermissionDenied: it may not, whether or not there is such a model.
+        PermissionDenied: the key may not go there, by the zone of the row, or by that which a
+            model's name in the path claims.
+    """
+    zones = scopes.data_zones
+    if zones is None:
+        return
+    names = unquote(path).split("/")
+    for zone in {zone_of(endpoint.door, endpoint.data_zone, name) for name in names}:
+        scopes.check_zone(endpoint.provider, zone)
+
+
+def route_of(scopes: Scopes, catalog: Catalog, name: str) -> Route:
+    """The route of a name that may be asked for, as far as it is in the zones of the key.
+
+    Raises:
+        PermissionDenied: it may not, whether or not there is such a model; or all of it is in
+            other zones.
         UnknownModel: there is none; names that come near are told if they may be asked for.
     """
     if not allows(scopes, catalog, name):
         scopes.check_model(name)
     try:
-        return catalog.resolve(name)
+        return _narrowed(catalog.resolve(name), scopes.data_zones, name)
     except UnknownModel as error:
         if scopes.is_for_every_model:
             raise
         nearest = [near for near in error.nearest if allows(scopes, catalog, near)]
         raise UnknownModel(name, nearest) from None
+
+
+def _narrowed(route: Route, zones: frozenset[str] | None, asked: str) -> Route:
+    """
+    Raises:
+        PermissionDenied: nothing is left of it; tells what the caller may know, the zones of its
+            own key and what it asked for, and not where the operator's targets are.
+    """
+    left = route.within(zones)
+    if left is None:
+        raise PermissionDenied(
+            f"no target of the model {shown(asked)!r} is in the data zones of this key"
+            f" ({shown_zones(zones or ())}); a target whose zone is not known is in none",
+            metadata={"field": "zones", "zones": shown_zones(zones or ())},
+        )
+    return left
 
 
 class Grant(NamedTuple):
@@ -88,14 +139,21 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
         UnknownModel: as `route_of`.
     """
     view = gate.view(request.policy.key_id)
-    if view is None:
-        return Grant(request, catalog.resolve(request.model), None)
-    scopes = view.scopes
+    scopes = EVERYTHING if view is None else view.scopes
     if request.asked_as:  # the relay put another name in place of the one that was asked for
-        route_of(scopes, catalog, request.asked_as)
-        route = catalog.resolve(request.model)
+        # Of `provider/model`, which has no zones of its own, those of the alias hold.
+        zones = route_of(scopes, catalog, request.asked_as).zones
+        route = _narrowed(catalog.resolve(request.model), zones, request.asked_as)
     else:
         route = route_of(scopes, catalog, request.model)
+    if request.policy.zones is not None:  # it has been narrowed before, and is never widened
+        route = _narrowed(route, request.policy.zones, request.model)
+    if route.zones is not None:
+        _check_other_places(request, route.zones)
+        if request.policy.zones != route.zones:
+            request = replace(request, policy=replace(request.policy, zones=route.zones))
+    if view is None:
+        return Grant(request, route, None)
     _check_other_models(view, request)
     return Grant(_as_granted(view, request), route, view)
 
@@ -117,13 +175,34 @@ def check_other_models(request: GenerateRequest) -> None:
         PermissionDenied: the provider might ask another model than the one that was allowed, and
             that the cost was told of.
     """
+    name = _named(request, _OTHER_MODELS)
+    if name:
+        raise PermissionDenied(
+            f"this key may not name other models beside the request's own ({name})",
+            metadata={"field": name},
+        )
+
+
+def _check_other_places(request: GenerateRequest, zones: frozenset[str]) -> None:
+    """
+    Raises:
+        PermissionDenied: the provider might answer from elsewhere than its row says.
+    """
+    name = _named(request, _OTHER_PLACES)
+    if name:
+        raise PermissionDenied(
+            f"this request is to stay in {shown_zones(zones)}, and {name} may send it elsewhere",
+            metadata={"field": name, "zones": shown_zones(zones)},
+        )
+
+
+def _named(request: GenerateRequest, names: tuple[str, ...]) -> str:
+    """The first of these fields that a body of the request has; empty for none."""
     for body in (request.extra, *request.native.values()):
-        for name in _OTHER_MODELS:
+        for name in names:
             if name in body:
-                raise PermissionDenied(
-                    f"this key may not name other models beside the request's own ({name})",
-                    metadata={"field": name},
-                )
+                return name
+    return ""
 
 
 def _as_granted(view: KeyView, request: GenerateRequest) -> GenerateRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -12,7 +13,10 @@ from relay.errors import PermissionDenied, shown
 
 MAX_ENTRIES: Final = 256
 MAX_TEXT: Final = 255
+MAX_ZONES: Final = 32
 _MOST_MICRO: Final = 2**63 - 1
+ZONE_PATTERN: Final = "[a-z][a-z0-9-]{0,31}"
+"""Of the name of a data zone, as in the configuration (`data_zone`)."""
 
 
 class BadScopes(ValueError):
@@ -40,12 +44,17 @@ class Scopes:
     """What one request may cost at worst, micro-dollars; None for no limit."""
     passthrough: bool = False
     """Whether it may use what is handed to a provider unread."""
+    zones: tuple[str, ...] | None = None
+    """Data zones in which its prompts may be processed; None for anywhere. A target of which the
+    zone is not known is in none."""
 
     def __post_init__(self) -> None:
         for name in ("models", "model_tags"):
             _check_texts(name, getattr(self, name))
         if self.request_tags is not None:
             _check_texts("request_tags", self.request_tags)
+        if self.zones is not None:
+            _check_zones(self.zones)
         for name in ("may_hedge", "passthrough"):
             if not isinstance(getattr(self, name), bool):
                 raise BadScopes(f"{name} must be true or false")
@@ -159,6 +168,26 @@ class Scopes:
         if not self.passthrough:
             raise PermissionDenied("this key may not use what is handed through to a provider")
 
+    def check_zone(self, provider: str, zone: str) -> None:
+        """
+        Args:
+            zone: of a provider that is asked without a model, by its row; empty for unknown.
+
+        Raises:
+            PermissionDenied: not in the zones of this key.
+        """
+        if self.data_zones is not None and zone not in self.data_zones:
+            raise PermissionDenied(
+                f"this key is for data in {shown_zones(self.data_zones)}, and {shown(provider)} is"
+                f" {f'in {zone}' if zone else 'in an unknown zone'}",
+                metadata={"field": "zones"},
+            )
+
+    @cached_property
+    def data_zones(self) -> frozenset[str] | None:
+        """`zones`, to be looked up."""
+        return None if self.zones is None else frozenset(self.zones)
+
     @cached_property
     def _patterns(self) -> tuple[_Pattern, ...]:
         return tuple(_Pattern(text) for text in self.models)
@@ -200,6 +229,21 @@ class _Pattern:
                 return False
             at += len(part)
         return True
+
+
+def shown_zones(zones: Iterable[str]) -> str:
+    """For people, the same whatever their order."""
+    return ", ".join(sorted(zones))
+
+
+def _check_zones(zones: object) -> None:
+    if not isinstance(zones, tuple) or not 0 < len(zones) <= MAX_ZONES:
+        raise BadScopes(
+            f"zones must be a list of 1 to {MAX_ZONES} data zones, or null for anywhere"
+        )
+    for zone in zones:
+        if not isinstance(zone, str) or not re.fullmatch(ZONE_PATTERN, zone):
+            raise BadScopes("zones must hold names of data zones, such as eu or us")
 
 
 def _check_texts(name: str, texts: object) -> None:

@@ -31,6 +31,7 @@ from relay.config import (
     ChooseConfig,
     Config,
     ConfigError,
+    EscalateConfig,
     HedgeConfig,
     PassthroughConfig,
     ProviderConfig,
@@ -219,6 +220,33 @@ class Target:
         return dataclasses.replace(request, service_tier=tier)
 
 
+_NONE_ESCALATED: Mapping[str, Target] = {}
+
+
+def escalated(candidates: Iterable[Target], settings: EscalateConfig) -> Mapping[str, Target]:
+    """See `Route.escalated`. A price that is not known is no bargain, and nor is a tier for which
+    nobody publishes one: then a target is not in it."""
+    tier = settings.tier
+    if tier is None:
+        return _NONE_ESCALATED
+    found: dict[str, Target] = {}
+    for target in candidates:
+        endpoint = target.endpoint
+        if tier not in endpoint.service_tiers or target.tier_of("") == tier:
+            continue
+        dearer = Target(endpoint, target.model, tier)
+        price, usual = dearer.price, target.price
+        if price is not None and usual is not None and _is_within(price, usual, settings):
+            found[target.name] = dearer
+    return found
+
+
+def _is_within(price: Price, usual: Price, settings: EscalateConfig) -> bool:
+    """In each of its rates: which of them a request pays most for is not known here."""
+    most = settings.max_price_ratio * (1 + 1e-9)
+    return all(one <= most * other for one, other in zip(price, usual, strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Limits of one attempt, seconds."""
@@ -247,9 +275,15 @@ class Route:
     """The operator wrote it; else `provider/model`, or a model's own name, as a caller did."""
     zones: frozenset[str] | None = None
     """All that its targets are in; None for anywhere."""
+    escalated: Mapping[str, Target] = field(init=False, compare=False, repr=False)
+    """By name of a candidate: the same at the dearer tier of `hedge.escalate`, where its price is
+    known and not too high."""
     _narrowed: dict[frozenset[str], Route | None] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "escalated", escalated(self.candidates, self.hedge.escalate))
 
     def within(self, zones: frozenset[str] | None) -> Route | None:
         """What is left of it in these zones (and its own): targets elsewhere, or in an unknown
@@ -278,6 +312,11 @@ class Route:
             self._narrowed.clear()
         self._narrowed[zones] = route
         return route
+
+    @property
+    def narrower(self) -> tuple[Route, ...]:
+        """What `within` has made of it so far, the latest last."""
+        return tuple(route for route in self._narrowed.values() if route is not None)
 
     def timeouts_for(self, request: GenerateRequest) -> Timeouts:
         """Limits of each attempt at this route, by its class and what the request asks."""

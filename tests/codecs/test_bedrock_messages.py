@@ -308,6 +308,11 @@ def test_counts() -> None:
     assert isinstance(bedrock, CountsTokens)
     with pytest.raises(UnsupportedFeature, match="counting tokens is not supported by p"):
         bedrock.encode_count(ASKED, "m")
+    for nobody in (None, ""):
+        silent = make({"count_path": nobody})
+        assert isinstance(silent, CountsTokens)
+        with pytest.raises(UnsupportedFeature):
+            silent.encode_count(ASKED, "m")
     assert isinstance(plain, CountsTokens)
     encoded = plain.encode_count(ASKED, "m")
     assert encoded.path == "/v1/messages/count_tokens"

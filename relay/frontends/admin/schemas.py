@@ -11,7 +11,7 @@ from relay.governance.budget_scopes import SCOPES
 from relay.governance.limits import MAX_LIMIT, NAMES
 from relay.governance.money import MOST_MICRO
 from relay.governance.periods import PERIODS
-from relay.governance.scopes import MAX_ENTRIES, MAX_TEXT
+from relay.governance.scopes import MAX_ENTRIES, MAX_TEXT, MAX_ZONES, ZONE_PATTERN
 
 TEXT: Final[Schema] = {"type": "string"}
 FLAG: Final[Schema] = {"type": "boolean"}
@@ -90,6 +90,17 @@ SCOPES_GIVEN: Final = thing(
         "may_hedge": FLAG,
         "max_cost_micro": or_null(_MICRO),
         "passthrough": FLAG,
+        "zones": or_null(
+            noted(
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MAX_ZONES,
+                    "items": {"type": "string", "pattern": f"^{ZONE_PATTERN}$"},
+                },
+                "data zones that prompts may go to; null: anywhere",
+            )
+        ),
     }
 )
 _PERCENTS: Final[Schema] = {
