@@ -2,8 +2,7 @@
 
 Relays that are the same but for the credential of their one provider: tokens of Entra's (fetched
 by the relay's own flow over its own transport) beside a static key, and keys of AWS that botocore
-finds in a thread, which holds the interpreter now and then, beside keys of the configuration, which
-sign as well. A renewal goes on in a relay whether or
+finds in a thread, which holds the interpreter now and then, beside such keys that live an hour. A renewal goes on in a relay whether or
 not it is asked, so each has a process of its own and legs alternate between two. AWS's keys live
 24 s, since none is used in its last ten seconds; their windows are longer, so that each has a
 renewal.
@@ -30,6 +29,7 @@ STREAMS = 64
 TOKEN_LIFE_S, TOKEN_DELAY_MS, TOKEN_WINDOW_S = 4.0, 500.0, 4.0
 KEYS_LIFE_S, KEYS_DELAY_MS, KEYS_WINDOW_S = 24.0, 500.0, 13.0
 _FIGURES = ("ttft", "token", "gap")
+_HOUR_S = 3600.0
 _DRAWS = 2000
 _VARIABLES = {
     "RTRELAY_BENCH_KEY": "a-key-of-the-bench",
@@ -48,15 +48,6 @@ def run(rig: Rig) -> CaseResult:
     os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = (
         f"http://127.0.0.1:{emulator.plain_port}/emulator/cloud/aws_container/v2/credentials/bench"
     )
-    own = emulated.ask(emulator, "/emulator/cloud/keys", b'{"kind": "static"}')
-    os.environ["RTRELAY_BENCH_KEY_ID"] = own["access_key_id"]
-    os.environ["RTRELAY_BENCH_SECRET_KEY"] = own["secret_access_key"]
-    for endpoint, life_s, delay_ms in (
-        ("entra", TOKEN_LIFE_S, TOKEN_DELAY_MS),
-        ("aws_container", KEYS_LIFE_S, KEYS_DELAY_MS),
-    ):
-        order = {"endpoint": endpoint, "expires_in_s": life_s, "delay_ms": delay_ms}
-        emulated.ask(emulator, "/emulator/cloud/script", json.dumps(order).encode())
     result = CaseResult(
         axes={
             "streams": STREAMS,
@@ -81,35 +72,38 @@ def run(rig: Rig) -> CaseResult:
     bedrock = {"door": "bedrock_openai", "region": "us-east-1", "base_url": f"{url}/bedrock/v1"}
     chain = {"kind": "aws_sigv4", "source": "chain"}
     key = {"api_key": "${RTRELAY_BENCH_KEY}"}
-    keys = {
-        "kind": "aws_sigv4",
-        "access_key_id": "${RTRELAY_BENCH_KEY_ID}",
-        "secret_access_key": "${RTRELAY_BENCH_SECRET_KEY}",
-    }
-    for name, row, static, credential, window_s, times, endpoint in (
-        ("entra", azure, key, entra, TOKEN_WINDOW_S, rounds, "entra"),
+    for name, row, static, credential, window_s, times, script in (
+        (
+            "entra",
+            azure,
+            key,
+            entra,
+            TOKEN_WINDOW_S,
+            rounds,
+            ("entra", TOKEN_LIFE_S, TOKEN_DELAY_MS),
+        ),
         (
             "aws_chain",
             bedrock,
-            {"credential": keys},
+            {"credential": chain},
             chain,
             KEYS_WINDOW_S,
             max(2, rounds * 2 // 5),
-            "aws_container",
+            ("aws_container", KEYS_LIFE_S, KEYS_DELAY_MS),
         ),
     ):
-        renewing = {**row, "credential": credential}
-        before = _asks(rig, endpoint)
-        legs = _measure(rig, name, {**row, **static}, renewing, window_s, times)
-        _add(result, name, legs, _asks(rig, endpoint) - before)
+        rows = {"static": {**row, **static}, "renewing": {**row, "credential": credential}}
+        before = _asks(rig, script[0])
+        legs = _measure(rig, name, rows, script, window_s, times)
+        _add(result, name, legs, _asks(rig, script[0]) - before)
     return result
 
 
 def _measure(
     rig: Rig,
     name: str,
-    static: dict[str, Any],
-    renewing: dict[str, Any],
+    rows: dict[str, dict[str, Any]],
+    script: tuple[str, float, float],
     window_s: float,
     rounds: int,
 ) -> dict[str, list[dict[str, Histogram]]]:
@@ -117,7 +111,15 @@ def _measure(
     relays: dict[str, RelayProcess] = {}
     legs: dict[str, list[dict[str, Histogram]]] = {"static": [], "renewing": []}
     try:
-        for kind, row in (("static", static), ("renewing", renewing)):
+        endpoint, life_s, delay_ms = script
+        for kind, row in rows.items():
+            # What the first one has been given lives for the whole run.
+            order = {
+                "endpoint": endpoint,
+                "expires_in_s": life_s if kind == "renewing" else _HOUR_S,
+                "delay_ms": delay_ms,
+            }
+            emulated.ask(rig.emulator, "/emulator/cloud/script", json.dumps(order).encode())
             relay = RelayProcess(
                 rig.emulator, rig.directory, f"relay-{name}-{kind}", rows={"cloud": row}
             )
