@@ -1,11 +1,11 @@
 """What tokens that end cost requests: 64 streams, tokens of 4 s that take 500 ms to fetch.
 
-Relays that are the same but for the credential of their one provider: tokens of Entra's (fetched
-by the relay's own flow over its own transport) beside a static key, and keys of AWS that botocore
-finds in a thread, which holds the interpreter now and then, beside such keys that live an hour. A renewal goes on in a relay whether or
-not it is asked, so each has a process of its own and legs alternate between two. AWS's keys live
-24 s, since none is used in its last ten seconds; their windows are longer, so that each has a
-renewal.
+Relays that are the same but for the credential of their one provider: tokens of Entra's (fetched by
+the relay's own flow over its own transport) beside a static key, and keys of AWS that botocore
+finds in a thread, which holds the interpreter now and then, beside such keys that live an hour. A
+renewal goes on in a relay whether or not it is asked, so each has a process of its own and legs
+alternate between two. AWS's keys live 24 s, since none is used in its last ten seconds; their
+windows are longer, so that each has a renewal.
 
 `added_p99` is the median over rounds of (renewing minus static) of a round's p99, with the 95 %
 interval of a bootstrap over rounds. The emulator refuses a token that is over, and a leg with one

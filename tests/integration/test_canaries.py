@@ -82,6 +82,9 @@ cli.main()
 """Has bugs whose exceptions tell what they should not."""
 
 
+_SERVERS = frozenset({"redis-server", "postgres", "pg_ctl", "initdb"})
+
+
 class Scene:
     """A relay whose every secret is a canary, and everything that was seen of it."""
 
@@ -112,7 +115,9 @@ class Scene:
         for where, what in self.seen:
             self.canaries.search(where, what)
         for line in self.commands:
-            self.canaries.search("a process's arguments", line)
+            # Servers of the test's are started anew by outages, with passwords in their arguments.
+            if Path(line.partition(b"\0")[0].decode(errors="replace")).name not in _SERVERS:
+                self.canaries.search("a process's arguments", line)
 
     async def watch(self) -> None:
         """Look at the arguments of all processes that are started, until cancelled."""
