@@ -172,8 +172,8 @@ async def test_the_file_is_its_owners_whatever_the_umask_says(tmp_path: Path) ->
     try:
         async with limits_in(tmp_path) as limits:
             await take(limits)
+            modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
     finally:
         os.umask(before)
-    modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
     assert modes
     assert set(modes.values()) == {0o600}, modes
