@@ -266,7 +266,7 @@ class Attempt:
         )
         encoded = codec.encode_request(self.target.asked(self._request), self.target.model)
         path = endpoint.base_path + encoded.path
-        headers = endpoint.signed(
+        signed = endpoint.signed(
             "POST",
             path,
             [*encoded.headers, _USER_AGENT],
@@ -274,10 +274,10 @@ class Attempt:
             time.time(),
             self._request.policy.session_id,
         )
-        self._credential_headers = headers[len(encoded.headers) + 1 + len(endpoint.headers) :]
+        self._credential_headers = signed.credential
         self._stream = stream = await self._transport.open(
             endpoint.origin,
-            UpstreamRequest("POST", path, headers, encoded.body),
+            UpstreamRequest("POST", path, signed.all, encoded.body),
             connect_timeout_s=self.timeouts.connect_s,
             mark=self._mark,
             used=self._used,

@@ -108,7 +108,7 @@ async def _ask(services: Services, request: GenerateRequest, target: Target) -> 
     path = endpoint.base_path + encoded.path
     is_second = False
     while True:
-        headers = endpoint.signed(
+        headers, sent = endpoint.signed(
             "POST", path, encoded.headers, encoded.body, time.time(), request.policy.session_id
         )
         stream = await services.transport.open(
@@ -130,7 +130,6 @@ async def _ask(services: Services, request: GenerateRequest, target: Target) -> 
             # With a credential that is another one now it is asked once more.
             if is_second or not is_credential_refused(error, stream.status, stream.headers):
                 raise
-            sent = headers[len(encoded.headers) + len(endpoint.headers) :]
             if not endpoint.credential.answered(
                 stream.status, stream.headers, sent, time.time(), services.clock()
             ):

@@ -19,11 +19,12 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay.codecs.anthropic_message import REASONING_FORMAT
 from relay.codecs.anthropic_quirks import AnthropicQuirks
+from relay.codecs.block_turns import Block, Turn, turn_of
+from relay.codecs.block_values import mappings, text_of, unread_blocks
 from relay.codecs.request_json import past_arguments
 from relay.content import (
     AudioPart,
@@ -46,28 +47,9 @@ CHAT_WIRE: Final = "openai_chat"
 OPENING_TEXT: Final = "(The conversation begins.)"
 """What the user says when an assistant opens the conversation, or nobody has spoken."""
 
-Block = dict[str, Any]
-
 _TOOL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 _INSTRUCTIONS: Final = frozenset({Role.SYSTEM, Role.DEVELOPER})
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one side says until the other one does."""
-
-    role: str
-    results: list[Block] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-
-    @property
-    def content(self) -> list[Block]:
-        return self.results + self.blocks
-
-    @property
-    def begins_with_thinking(self) -> bool:
-        return bool(self.blocks) and self.blocks[0].get("type") in _THINKING
 
 
 class Conversation:
@@ -101,11 +83,11 @@ class Conversation:
             if not last.results or len(self.turns) < 2:
                 return True
             last = self.turns[-2]
-        return last.begins_with_thinking
+        return bool(last.blocks) and last.blocks[0].get("type") in _THINKING
 
     def _add(self, message: Message) -> None:
         if message.role is Role.TOOL:
-            self._turn("user").results.append(self._result(message))
+            turn_of(self.turns, "user").results.append(self._result(message))
             return
         blocks = [block for part in message.parts if (block := self._part(part)) is not None]
         if message.role in _INSTRUCTIONS:
@@ -114,17 +96,17 @@ class Conversation:
             self.system += blocks
         elif message.role is Role.USER:
             if blocks:
-                self._turn("user").blocks += blocks
+                turn_of(self.turns, "user").blocks += blocks
         elif message.native is not None and message.native.wire == WIRE:
             blocks = self._own(message.native.blocks)
             if blocks:
-                self._turn("assistant").blocks += blocks
+                turn_of(self.turns, "assistant").blocks += blocks
         else:
             calls = [self._call(call) for call in message.tool_calls]
-            unread = _unread_blocks(message.extra.get("anthropic_blocks"))
+            unread = unread_blocks(message.extra.get("anthropic_blocks"))
             blocks = [*_thinking(message.extra.get("reasoning_details")), *blocks, *unread, *calls]
             if blocks:
-                self._turn("assistant").blocks += blocks
+                turn_of(self.turns, "assistant").blocks += blocks
         if blocks and blocks[-1].get("type") not in _THINKING:
             self._mark(blocks[-1], message.extra)
 
@@ -135,7 +117,7 @@ class Conversation:
             block = dict(value)
             match block.get("type"):
                 case "text":
-                    if _text_block(_text(block.get("text"))) is None:
+                    if _text_block(text_of(block.get("text"))) is None:
                         continue
                 case "thinking":
                     if not block.get("signature"):
@@ -144,15 +126,10 @@ class Conversation:
                     if not block.get("data"):
                         continue
                 case "tool_use":
-                    block["id"] = _tool_id(_text(block.get("id")))
+                    block["id"] = _tool_id(text_of(block.get("id")))
             self.has_marks = self.has_marks or bool(block.get("cache_control"))
             blocks.append(block)
         return blocks
-
-    def _turn(self, role: str) -> Turn:
-        if not self.turns or self.turns[-1].role != role:
-            self.turns.append(Turn(role))
-        return self.turns[-1]
 
     def _mark(self, block: Block, given: Mapping[str, Any]) -> None:
         """Put a client's own cache breakpoint on a block."""
@@ -301,28 +278,14 @@ def _thinking(details: object) -> list[Block]:
     """
     blocks: list[Block] = []
     index: object = None
-    for entry in _mappings(details):
+    for entry in mappings(details):
         is_ours = entry.get("format") == REASONING_FORMAT
         if is_ours and entry.get("type") == "reasoning.text":
             if not blocks or blocks[-1].get("signature") != "" or entry.get("index") != index:
                 blocks.append({"type": "thinking", "thinking": "", "signature": ""})
                 index = entry.get("index")
-            blocks[-1]["thinking"] += _text(entry.get("text"))
-            blocks[-1]["signature"] = _text(entry.get("signature"))
+            blocks[-1]["thinking"] += text_of(entry.get("text"))
+            blocks[-1]["signature"] = text_of(entry.get("signature"))
         elif is_ours and entry.get("type") == "reasoning.encrypted":
-            blocks.append({"type": "redacted_thinking", "data": _text(entry.get("data"))})
+            blocks.append({"type": "redacted_thinking", "data": text_of(entry.get("data"))})
     return [block for block in blocks if block.get("signature") or block.get("data")]
-
-
-def _unread_blocks(entries: object) -> list[Block]:
-    blocks = [entry.get("block") for entry in _mappings(entries)]
-    return [dict(block) for block in blocks if isinstance(block, Mapping)]
-
-
-def _mappings(values: object) -> list[Mapping[str, Any]]:
-    given = values if isinstance(values, list | tuple) else ()
-    return [value for value in given if isinstance(value, Mapping)]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

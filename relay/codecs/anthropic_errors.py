@@ -19,7 +19,7 @@ from relay.codecs import error_body, gemini_errors, openai_errors
 from relay.codecs.error_text import MAX_ID_CHARS, public_text
 from relay.codecs.openai_errors import Headers
 from relay.codecs.rate_limit_headers import read_rate_windows
-from relay.codecs.retry_hints import MAX_HINT_S, retry_after_s
+from relay.codecs.retry_hints import MAX_HINT_S, WORTH_WAITING, retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 
 _BY_TYPE: Final[Mapping[str, Reason]] = {
@@ -58,15 +58,6 @@ _BY_PHRASE: Final[tuple[tuple[re.Pattern[str], Reason], ...]] = (
 )
 
 _MAX_SEARCHED_CHARS: Final = 4000
-
-_WORTH_WAITING: Final = frozenset(
-    {
-        Reason.UPSTREAM_RATE_LIMITED,
-        Reason.UPSTREAM_OVERLOADED,
-        Reason.UPSTREAM_FAILED,
-        Reason.FIRST_TOKEN_TIMEOUT,
-    }
-)
 
 
 def decode_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
@@ -120,7 +111,7 @@ def _to_error(
         provider_type=kind,
         provider_code=public_text(detail)[:MAX_ID_CHARS],
         provider_request_id=_request_id(document),
-        retry_after_s=_hint_s(headers, message) if reason in _WORTH_WAITING else None,
+        retry_after_s=_hint_s(headers, message) if reason in WORTH_WAITING else None,
     )
 
 

@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Final
 
 from relay.codecs import anthropic_usage, lenient_json
 from relay.codecs.anthropic_errors import decode_inner_error
+from relay.codecs.block_values import block_index, list_of, text_of
 from relay.codecs.opaque_field import pass_on
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
@@ -169,7 +170,9 @@ class MessageReader:
         usage = message.get("usage")
         tier = usage.get("service_tier") if type(usage) is dict else None
         events.append(
-            ResponseInfo(_text(message.get("id")), _text(message.get("model")), 0, _text(tier))
+            ResponseInfo(
+                text_of(message.get("id")), text_of(message.get("model")), 0, text_of(tier)
+            )
         )
 
     def _on_usage(self, usage: Any, events: list[StreamEvent]) -> None:
@@ -183,17 +186,17 @@ class MessageReader:
         value = document.get("content_block")
         if type(value) is not dict:
             raise RemoteProtocolError("a block of the answer is not an object")
-        index = _index(document)
+        index = block_index(document.get("index"))
         if index in self._blocks:
             self._close(self._blocks.pop(index), events)
         if len(self._blocks) >= MAX_OPEN_BLOCKS:
             raise RemoteProtocolError("too many open blocks in one answer")
-        kind = _text(value.get("type"))
+        kind = text_of(value.get("type"))
         self.is_in_text = kind == "text"
         block = self._blocks[index] = _Block(index, kind, value, self.text_chars)
         if kind == "text":
-            self._on_text(_text(value.get("text")), events)
-            for citation in _list(value.get("citations")):
+            self._on_text(text_of(value.get("text")), events)
+            for citation in list_of(value.get("citations")):
                 self._on_citation(block, {"citation": citation}, events)
         elif kind == "thinking":
             self._on_thinking(block, value, events)
@@ -211,7 +214,7 @@ class MessageReader:
         calls = self._tool_calls
         if calls is None:
             # A tool without arguments: the wire says nothing.
-            calls = self._tool_calls = ToolCallAssembler(0, _text(value.get("id")), "{}")
+            calls = self._tool_calls = ToolCallAssembler(0, text_of(value.get("id")), "{}")
         given = value.get("input")
         # Almost always {} here, with the arguments to come; whole in a document, and from some
         # gateways.
@@ -222,8 +225,8 @@ class MessageReader:
         calls.add(
             events,
             index=block.call,
-            call_id=_text(value.get("id")),
-            name=_text(value.get("name")),
+            call_id=text_of(value.get("id")),
+            name=text_of(value.get("name")),
             fragment=fragment,
         )
 
@@ -233,14 +236,14 @@ class MessageReader:
             return
         kind = delta.get("type")
         if kind == "text_delta":
-            self._on_text(_text(delta.get("text")), events)
+            self._on_text(text_of(delta.get("text")), events)
             return
         handler = self._DELTAS.get(kind) if type(kind) is str else None
         if handler is None:
             return
-        block = self._blocks.get(_index(document))
+        block = self._blocks.get(block_index(document.get("index")))
         if block is None:
-            if kind == "thinking_delta" and (text := _text(delta.get("thinking"))):
+            if kind == "thinking_delta" and (text := text_of(delta.get("thinking"))):
                 self._has_begun = True
                 events.append(ReasoningDelta(text))
             elif kind == "input_json_delta":
@@ -254,7 +257,7 @@ class MessageReader:
             events.append(TextDelta(text))
 
     def _on_block_stop(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
-        block = self._blocks.pop(_index(document), None)
+        block = self._blocks.pop(block_index(document.get("index")), None)
         if block is not None:
             self._close(block, events)
 
@@ -293,7 +296,7 @@ class MessageReader:
     def _on_input_json(
         self, block: _Block, delta: dict[str, Any], events: list[StreamEvent]
     ) -> None:
-        fragment = _text(delta.get("partial_json"))
+        fragment = text_of(delta.get("partial_json"))
         if not fragment:
             return
         if block.kind != "tool_use" or self._tool_calls is None:
@@ -305,7 +308,7 @@ class MessageReader:
             raise EventTooLarge("the arguments of a tool call are too large")
 
     def _on_thinking(self, block: _Block, delta: dict[str, Any], events: list[StreamEvent]) -> None:
-        if text := _text(delta.get("thinking")):
+        if text := text_of(delta.get("thinking")):
             self._hold(len(text))
             block.pieces.append(text)
             events.append(ReasoningDelta(text))
@@ -313,7 +316,7 @@ class MessageReader:
     def _on_signature(
         self, block: _Block, delta: dict[str, Any], events: list[StreamEvent]
     ) -> None:
-        if signature := _text(delta.get("signature")):
+        if signature := text_of(delta.get("signature")):
             self._hold(len(signature))
             block.signature = signature  # comes whole
 
@@ -360,7 +363,7 @@ class MessageReader:
                 }
                 events.append(_reasoning(entry, block.index))
         elif block.kind == "redacted_thinking":
-            entry = {"type": "reasoning.encrypted", "data": _text(block.value.get("data"))}
+            entry = {"type": "reasoning.encrypted", "data": text_of(block.value.get("data"))}
             events.append(_reasoning(entry, block.index))
         elif block.kind:
             self.left_out += not pass_on("anthropic_blocks", self._unread(block), events)
@@ -370,7 +373,7 @@ class MessageReader:
     def _annotated(self, block: _Block) -> list[dict[str, Any]]:
         found = []
         for citation in block.citations:
-            kind = "url_citation" if citation.get("url") else _text(citation.get("type"))
+            kind = "url_citation" if citation.get("url") else text_of(citation.get("type"))
             where = {"start_index": block.start_at, "end_index": self.text_chars}
             found.append({"index": self._annotations, "type": kind, kind: {**citation, **where}})
             self._annotations += 1
@@ -422,18 +425,3 @@ class MessageReader:
 def _reasoning(entry: dict[str, Any], index: int) -> OpaqueDelta:
     full = [{**entry, "format": REASONING_FORMAT, "index": index}]
     return OpaqueDelta("reasoning_details", lenient_json.dumps(full))
-
-
-def _index(document: dict[str, Any]) -> int:
-    index = document.get("index")
-    if type(index) is not int or not 0 <= index < 1 << 31:
-        raise RemoteProtocolError("a block of the answer has no possible index")
-    return index
-
-
-def _text(value: object) -> str:
-    return value if type(value) is str else ""
-
-
-def _list(value: object) -> list[Any]:
-    return value if type(value) is list else []

@@ -55,10 +55,11 @@ from typing import Any, Final
 
 import orjson
 
-from relay.codecs.anthropic_conversation import WIRE, Block, Conversation
+from relay.codecs.anthropic_conversation import WIRE, Conversation
 from relay.codecs.anthropic_quirks import AnthropicQuirks, is_among
-from relay.codecs.anthropic_schema import closed
+from relay.codecs.anthropic_schema import answer_schema, closed
 from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking
+from relay.codecs.block_turns import Block
 from relay.codecs.request_json import (
     CHAT_ONLY,
     dump_body,
@@ -278,16 +279,9 @@ class _BodyBuilder:
         return config
 
     def _format(self, wanted: ResponseFormat | None) -> dict[str, Any] | None:
-        if wanted is None or wanted.kind == "text":
+        schema = answer_schema(wanted, self._quirks.refuses, self._provider)
+        if wanted is None or schema is None:
             return None
-        if wanted.kind == "json_object":
-            raise UnsupportedFeature("response_format json_object", self._provider)
-        if "json_schema" in self._quirks.refuses:
-            raise UnsupportedFeature("json_schema", self._provider)
-        if not wanted.schema_json:
-            raise UnsupportedFeature("json_schema without a schema", self._provider)
-        field = "response_format.json_schema.schema"
-        schema = closed(read_object(wanted.schema_json, field), field, self._provider)
         return {"type": "json_schema", "schema": schema}
 
     # --- tools --------------------------------------------------------------------------------

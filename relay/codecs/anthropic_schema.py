@@ -12,11 +12,13 @@ Source: Anthropic's page on structured outputs, mid 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
 
+from relay.codecs.request_json import read_object
+from relay.content import ResponseFormat
 from relay.errors import UnsupportedFeature
 
 _BOUNDS: Final = frozenset(
@@ -56,6 +58,27 @@ def closed(schema: Mapping[str, Any], field: str, provider: str) -> dict[str, An
         UnsupportedFeature: it cannot be said, named.
     """
     return _Closing(field, provider).schema(schema)
+
+
+def answer_schema(
+    wanted: ResponseFormat | None, refuses: Collection[str], provider: str
+) -> dict[str, Any] | None:
+    """The closed schema that an answer must follow; None where any text will do.
+
+    Raises:
+        UnsupportedFeature: it cannot be said, named.
+        InvalidRequest: it is no schema.
+    """
+    if wanted is None or wanted.kind == "text":
+        return None
+    if wanted.kind == "json_object":
+        raise UnsupportedFeature("response_format json_object", provider)
+    if "json_schema" in refuses:
+        raise UnsupportedFeature("json_schema", provider)
+    if not wanted.schema_json:
+        raise UnsupportedFeature("json_schema without a schema", provider)
+    field = "response_format.json_schema.schema"
+    return closed(read_object(wanted.schema_json, field), field, provider)
 
 
 class _Closing:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from relay.codecs import error_body, lenient_json
 from relay.codecs.error_text import MAX_ID_CHARS, public_text
-from relay.codecs.retry_hints import retry_after_s
+from relay.codecs.retry_hints import WORTH_WAITING, retry_after_s
 from relay.errors import Reason, UpstreamStatus
 
 Headers = Iterable[tuple[str, str]]
@@ -93,14 +93,6 @@ _BY_STATUS: Final[Mapping[int, Reason]] = {
     504: Reason.FIRST_TOKEN_TIMEOUT,
 }
 
-_WORTH_WAITING: Final = frozenset(
-    {
-        Reason.UPSTREAM_RATE_LIMITED,
-        Reason.UPSTREAM_OVERLOADED,
-        Reason.UPSTREAM_FAILED,
-        Reason.FIRST_TOKEN_TIMEOUT,
-    }
-)
 
 _KIND_AT_END: Final = re.compile(r"(exception|error|fault)$")
 _SIGNED_TEXT: Final = re.compile(r"(?is)\s*the canonical string for this request should.*")
@@ -147,7 +139,7 @@ def _to_error(
         reason=reason,
         http_status=http_status,
         provider_type=public_text(name)[:MAX_ID_CHARS],
-        retry_after_s=retry_after_s(headers, message) if reason in _WORTH_WAITING else None,
+        retry_after_s=retry_after_s(headers, message) if reason in WORTH_WAITING else None,
     )
 
 

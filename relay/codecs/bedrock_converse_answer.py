@@ -32,6 +32,7 @@ from typing import Any, ClassVar, Final
 from relay.codecs import lenient_json
 from relay.codecs.bedrock_converse_conversation import OWN_FORMAT
 from relay.codecs.bedrock_converse_usage import normalise
+from relay.codecs.block_values import block_index, list_of, text_of
 from relay.codecs.opaque_field import pass_on
 from relay.codecs.tool_calls import ToolCallAssembler
 from relay.content import (
@@ -160,9 +161,9 @@ class ConverseReader:
         if type(message) is not dict:
             raise RemoteProtocolError("the provider sent JSON that is no answer of Converse")
         self._begin(events)
-        for index, block in enumerate(_list(message.get("content"))):
+        for index, block in enumerate(list_of(message.get("content"))):
             self._read_block(index, block if type(block) is dict else {}, events)
-        if not _text(document.get("stopReason")):
+        if not text_of(document.get("stopReason")):
             raise StreamTruncated("the provider's answer ended without a stop reason")
         self._on_stop(document, events)
         self._on_metadata(document, events)
@@ -182,7 +183,7 @@ class ConverseReader:
         start = document.get("start")
         if type(start) is not dict:
             raise RemoteProtocolError("the start of a block is not an object")
-        use, index = start.get("toolUse"), _index(document)
+        use, index = start.get("toolUse"), block_index(document.get("contentBlockIndex"))
         self.is_in_text = False
         if type(use) is dict and use.get("type") is None:
             block = self._open(index, "call", events)
@@ -204,8 +205,8 @@ class ConverseReader:
         calls.add(
             events,
             index=block.call,
-            call_id=_text(use.get("toolUseId")),
-            name=_text(use.get("name")),
+            call_id=text_of(use.get("toolUseId")),
+            name=text_of(use.get("name")),
             fragment=fragment,
         )
 
@@ -221,14 +222,14 @@ class ConverseReader:
 
     def _on_block_stop(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
         self.is_in_text = False
-        block = self._blocks.pop(_index(document), None)
+        block = self._blocks.pop(block_index(document.get("contentBlockIndex")), None)
         if block is not None:
             self._close(block, events)
 
     def _on_stop(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
         if self.stop_reason:
             return
-        raw = _text(document.get("stopReason"))[:_MAX_WORD_CHARS]
+        raw = text_of(document.get("stopReason"))[:_MAX_WORD_CHARS]
         if not raw:
             raise RemoteProtocolError("the provider's answer stopped without a reason")
         self.stop_reason = raw
@@ -262,16 +263,16 @@ class ConverseReader:
 
     def _on_text(self, document: dict[str, Any], value: Any, events: list[StreamEvent]) -> None:
         self.is_in_text = True
-        if text := _text(value):
+        if text := text_of(value):
             self._block(document, "text", events)
             self.text_chars += len(text)
             events.append(TextDelta(text))
 
     def _on_input(self, document: dict[str, Any], value: Any, events: list[StreamEvent]) -> None:
-        block = self._blocks.get(_index(document))
+        block = self._blocks.get(block_index(document.get("contentBlockIndex")))
         if block is None:
             raise RemoteProtocolError("a piece of a tool call came without its call")
-        fragment = _text(value.get("input")) if type(value) is dict else ""
+        fragment = text_of(value.get("input")) if type(value) is dict else ""
         if not fragment:
             return
         if block.kind != "call":
@@ -287,14 +288,14 @@ class ConverseReader:
     ) -> None:
         if type(value) is not dict:
             return
-        if text := _text(value.get("text")):
+        if text := text_of(value.get("text")):
             self._hold(len(text))
             self._block(document, "reasoning", events).pieces.append(text)
             events.append(ReasoningDelta(text))
-        if signature := _text(value.get("signature")):
+        if signature := text_of(value.get("signature")):
             self._hold(len(signature))
             self._block(document, "reasoning", events).signature += signature
-        if redacted := _text(value.get("redactedContent")):
+        if redacted := text_of(value.get("redactedContent")):
             self._hold(len(redacted))
             self._block(document, "redacted", events).pieces.append(redacted)
 
@@ -304,14 +305,14 @@ class ConverseReader:
             self._block(document, "text", events).citations.append(value)
 
     def _on_image(self, document: dict[str, Any], value: Any, events: list[StreamEvent]) -> None:
-        block = self._blocks.get(_index(document))
+        block = self._blocks.get(block_index(document.get("contentBlockIndex")))
         source = value.get("source") if type(value) is dict else None
-        if block is not None and type(source) is dict and (data := _text(source.get("bytes"))):
+        if block is not None and type(source) is dict and (data := text_of(source.get("bytes"))):
             self._hold(len(data))
             block.pieces.append(data)
 
     def _on_result(self, document: dict[str, Any], value: Any, events: list[StreamEvent]) -> None:
-        block = self._blocks.get(_index(document))
+        block = self._blocks.get(block_index(document.get("contentBlockIndex")))
         if block is not None and type(value) is list and self._hold_json(value):
             content = block.value.setdefault("content", [])
             if type(content) is list:
@@ -334,9 +335,9 @@ class ConverseReader:
                 text = inner.get("reasoningText")
                 self._on_reasoning(at, text if type(text) is dict else inner, events)
             elif kind == "citationsContent":
-                for piece in _list(inner.get("content")):
+                for piece in list_of(inner.get("content")):
                     self._on_text(at, piece.get("text") if type(piece) is dict else "", events)
-                for citation in _list(inner.get("citations")):
+                for citation in list_of(inner.get("citations")):
                     self._on_citation(at, citation, events)
             else:
                 block = self._open(index, kind[:_MAX_WORD_CHARS], events)
@@ -361,7 +362,7 @@ class ConverseReader:
 
     def _block(self, document: dict[str, Any], kind: str, events: list[StreamEvent]) -> _Block:
         """The open block of a piece, which begins with it."""
-        index = _index(document)
+        index = block_index(document.get("contentBlockIndex"))
         block = self._blocks.get(index)
         if block is None or block.kind != kind:
             block = self._open(index, kind, events)
@@ -406,7 +407,7 @@ class ConverseReader:
         for citation in block.citations:
             location = citation.get("location")
             web = location.get("web") if type(location) is dict else None
-            url = _text(web.get("url")) if type(web) is dict else ""
+            url = text_of(web.get("url")) if type(web) is dict else ""
             kind = "url_citation" if url else "citation"
             where: dict[str, Any] = {"start_index": block.start_at, "end_index": self.text_chars}
             if url:
@@ -419,7 +420,7 @@ class ConverseReader:
         data = _joined(block.pieces)
         if not data:
             return
-        kind = _text(block.value.get("format"))[:20] or "png"
+        kind = text_of(block.value.get("format"))[:20] or "png"
         entry = {
             "type": "image_url",
             "image_url": {"url": f"data:image/{kind};base64,{data}"},
@@ -494,18 +495,3 @@ def _joined(pieces: list[str]) -> str:
     except binascii.Error:
         raise RemoteProtocolError("bytes of the provider's answer are not in base64") from None
     return base64.b64encode(whole).decode()
-
-
-def _index(document: dict[str, Any]) -> int:
-    index = document.get("contentBlockIndex")
-    if type(index) is not int or not 0 <= index < 1 << 31:
-        raise RemoteProtocolError("a block of the answer has no possible index")
-    return index
-
-
-def _text(value: object) -> str:
-    return value if type(value) is str else ""
-
-
-def _list(value: object) -> list[Any]:
-    return value if type(value) is list else []

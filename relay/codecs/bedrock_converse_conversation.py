@@ -18,11 +18,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay.codecs.anthropic_conversation import CHAT_WIRE, OPENING_TEXT
 from relay.codecs.bedrock_converse_quirks import ConverseQuirks
+from relay.codecs.block_turns import Block, Turn, turn_of
+from relay.codecs.block_values import mappings, text_of, unread_blocks
 from relay.codecs.request_json import past_arguments
 from relay.content import (
     AudioPart,
@@ -42,8 +43,6 @@ WIRE: Final = "bedrock_converse"
 
 OWN_FORMAT: Final = "bedrock-converse-v1"
 """Of entries in `reasoning_details` that no other wire can take back."""
-
-Block = dict[str, Any]
 
 _TOOL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _INSTRUCTIONS: Final = frozenset({Role.SYSTEM, Role.DEVELOPER})
@@ -79,23 +78,6 @@ _AUDIO_FORMATS: Final = frozenset(
 
 _NO_NAME_CHARS: Final = re.compile(r"[^A-Za-z0-9()\[\]\- ]+")
 _MAX_NAME_CHARS: Final = 100
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one side says until the other one does."""
-
-    role: str
-    results: list[Block] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-
-    @property
-    def content(self) -> list[Block]:
-        return self.results + self.blocks
-
-    @property
-    def begins_with_reasoning(self) -> bool:
-        return bool(self.blocks) and "reasoningContent" in self.blocks[0]
 
 
 class Conversation:
@@ -142,12 +124,12 @@ class Conversation:
             if not last.results or len(self.turns) < 2:
                 return True
             last = self.turns[-2]
-        return last.begins_with_reasoning
+        return bool(last.blocks) and "reasoningContent" in last.blocks[0]
 
     def _add(self, message: Message) -> None:
         if message.role is Role.TOOL:
             self.has_tools = True
-            self._turn("user").results += self._result(message)
+            turn_of(self.turns, "user").results += self._result(message)
         elif message.role in _INSTRUCTIONS:
             blocks = self._parts(message.parts, "system")
             if any(not block.keys() <= {"text", "cachePoint"} for block in blocks):
@@ -163,7 +145,7 @@ class Conversation:
         self.has_tools = self.has_tools or bool(message.tool_calls)
         calls = [block for call in message.tool_calls for block in self._call(call)]
         said = [
-            *_unread_blocks(message.extra.get("converse_blocks")),
+            *unread_blocks(message.extra.get("converse_blocks")),
             *self._parts(message.parts, "messages"),
         ]
         thoughts = self._reasoning(message.extra.get("reasoning_details"))
@@ -171,12 +153,7 @@ class Conversation:
 
     def _say(self, role: str, blocks: list[Block]) -> None:
         if blocks:
-            self._turn(role).blocks += blocks
-
-    def _turn(self, role: str) -> Turn:
-        if not self.turns or self.turns[-1].role != role:
-            self.turns.append(Turn(role))
-        return self.turns[-1]
+            turn_of(self.turns, role).blocks += blocks
 
     def _strip_prefill(self) -> None:
         """Take the white space off the end of an answer that the model is to go on with."""
@@ -241,7 +218,7 @@ class Conversation:
         blocks: list[Block] = []
         open_text: dict[str, str] | None = None
         index: object = None
-        for entry in _mappings(details):
+        for entry in mappings(details):
             kind = entry.get("format")
             if kind not in self._formats:
                 continue
@@ -249,12 +226,12 @@ class Conversation:
                 if open_text is None or entry.get("index") != index:
                     open_text, index = {"text": ""}, entry.get("index")
                     blocks.append({"reasoningContent": {"reasoningText": open_text}})
-                open_text["text"] += _text(entry.get("text"))
-                if signature := _text(entry.get("signature")):
+                open_text["text"] += text_of(entry.get("text"))
+                if signature := text_of(entry.get("signature")):
                     open_text["signature"] = signature
                     open_text = None
             elif entry.get("type") == "reasoning.encrypted" and kind == OWN_FORMAT:
-                data = {"redactedContent": _text(entry.get("data"))}
+                data = {"redactedContent": text_of(entry.get("data"))}
                 blocks.append({"reasoningContent": data})
         return [block for block in blocks if _can_go_back(block["reasoningContent"])]
 
@@ -366,17 +343,3 @@ def _can_go_back(content: Mapping[str, Any]) -> bool:
     """A text must be signed, encrypted content must be there."""
     text = content.get("reasoningText")
     return bool(text.get("signature")) if text is not None else bool(content["redactedContent"])
-
-
-def _unread_blocks(entries: object) -> list[Block]:
-    blocks = [entry.get("block") for entry in _mappings(entries)]
-    return [dict(block) for block in blocks if isinstance(block, Mapping)]
-
-
-def _mappings(values: object) -> list[Mapping[str, Any]]:
-    given = values if isinstance(values, list | tuple) else ()
-    return [value for value in given if isinstance(value, Mapping)]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

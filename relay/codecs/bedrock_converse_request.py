@@ -45,16 +45,16 @@ import orjson
 
 from relay.codecs.anthropic_message import REASONING_FORMAT
 from relay.codecs.anthropic_quirks import is_among
-from relay.codecs.anthropic_schema import closed
+from relay.codecs.anthropic_schema import answer_schema, closed
 from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking, wished, word_of
 from relay.codecs.bedrock_converse_conversation import (
     OWN_FORMAT,
     WIRE,
-    Block,
     Conversation,
     cache_point,
 )
 from relay.codecs.bedrock_converse_quirks import ConverseQuirks, Family
+from relay.codecs.block_turns import Block
 from relay.codecs.request_json import (
     CHAT_ONLY,
     dump_body,
@@ -271,16 +271,9 @@ class _BodyBuilder:
         return config
 
     def _format(self, wanted: ResponseFormat | None) -> dict[str, Any] | None:
-        if wanted is None or wanted.kind == "text":
+        schema = answer_schema(wanted, self._quirks.refuses, self._provider)
+        if wanted is None or schema is None:
             return None
-        if wanted.kind == "json_object":
-            raise UnsupportedFeature("response_format json_object", self._provider)
-        if "json_schema" in self._quirks.refuses:
-            raise UnsupportedFeature("json_schema", self._provider)
-        if not wanted.schema_json:
-            raise UnsupportedFeature("json_schema without a schema", self._provider)
-        field = "response_format.json_schema.schema"
-        schema = closed(read_object(wanted.schema_json, field), field, self._provider)
         shape = {"schema": orjson.dumps(schema).decode()}  # this one wants a text
         if wanted.name:
             shape["name"] = wanted.name

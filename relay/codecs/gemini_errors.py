@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from relay.codecs import error_body
 from relay.codecs.error_text import public_text
-from relay.codecs.retry_hints import retry_after_s
+from relay.codecs.retry_hints import WORTH_WAITING, retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 
 Headers = Iterable[tuple[str, str]]
@@ -99,14 +99,6 @@ _BY_NUMBER: Final[Mapping[int, Reason]] = {
     504: Reason.FIRST_TOKEN_TIMEOUT,
 }
 
-_WORTH_WAITING: Final = frozenset(
-    {
-        Reason.UPSTREAM_RATE_LIMITED,
-        Reason.UPSTREAM_OVERLOADED,
-        Reason.UPSTREAM_FAILED,
-        Reason.FIRST_TOKEN_TIMEOUT,
-    }
-)
 
 _MAX_READ: Final = 16
 """Of the details of an error, and of the entries of each; more are not looked at."""
@@ -210,7 +202,7 @@ def _to_error(
 ) -> UpstreamStatus:
     reason = _classify(facts, http_status if http_status >= 400 else facts.number)
     hint = None
-    if reason in _WORTH_WAITING:
+    if reason in WORTH_WAITING:
         # Whole seconds; the message often has them with a fraction, and then wins.
         told = [("retry-after", facts.retry_delay.removesuffix("s"))] if facts.retry_delay else ()
         hint = retry_after_s([*headers, *told], facts.message)

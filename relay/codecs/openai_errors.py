@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from relay.codecs import aws_errors, error_body, lenient_json
 from relay.codecs.error_text import MAX_MESSAGE_CHARS, looks_like_markup, public_text
-from relay.codecs.retry_hints import retry_after_s
+from relay.codecs.retry_hints import WORTH_WAITING, retry_after_s
 from relay.errors import Reason, UpstreamError, UpstreamStatus
 
 Headers = Iterable[tuple[str, str]]
@@ -135,14 +135,6 @@ _BY_VAGUE_WORD: Final[tuple[tuple[str, Reason], ...]] = (
     ("notfound", Reason.UPSTREAM_MODEL_NOT_FOUND),
 )
 
-_WORTH_WAITING: Final = frozenset(
-    {
-        Reason.UPSTREAM_RATE_LIMITED,
-        Reason.UPSTREAM_OVERLOADED,
-        Reason.UPSTREAM_FAILED,
-        Reason.FIRST_TOKEN_TIMEOUT,
-    }
-)
 
 MAX_DEPTH: Final = 8
 """How far down a message is looked for: validation errors are three levels deep."""
@@ -265,7 +257,7 @@ def classify(facts: ErrorFacts, status: int) -> Reason:
 def _to_error(facts: ErrorFacts, *, http_status: int, headers: Headers) -> UpstreamStatus:
     status = http_status if http_status >= 400 else facts.status
     reason = classify(facts, status)
-    hint = retry_after_s(headers, facts.message) if reason in _WORTH_WAITING else None
+    hint = retry_after_s(headers, facts.message) if reason in WORTH_WAITING else None
     message = public_text(facts.message)
     if not message:
         said = f"status {http_status}" if http_status >= 400 else "an error inside its answer"

@@ -16,6 +16,18 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from relay.errors import Reason
+
+WORTH_WAITING: Final = frozenset(
+    {
+        Reason.UPSTREAM_RATE_LIMITED,
+        Reason.UPSTREAM_OVERLOADED,
+        Reason.UPSTREAM_FAILED,
+        Reason.FIRST_TOKEN_TIMEOUT,
+    }
+)
+"""Of these a hint is passed on; others would be the same later."""
+
 MAX_HINT_S: Final = 60.0
 """A longer wait is another provider's chance: no caller on the phone waits for it."""
 

@@ -205,8 +205,8 @@ async def _probe_one(
     request = UpstreamRequest("GET", endpoint.probe_path, [], b"")
     times_ms: list[float] = []
     try:
-        headers = endpoint.signed("GET", endpoint.probe_path, [], b"", time.time())
-        request = request._replace(headers=headers)
+        signed = endpoint.signed("GET", endpoint.probe_path, [], b"", time.time())
+        request = request._replace(headers=signed.all)
         for _ in range(1 + WARM_REQUESTS):
             began_s = time.monotonic()
             async with asyncio.timeout(PROBE_TIMEOUT_S):

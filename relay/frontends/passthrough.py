@@ -277,8 +277,8 @@ class _Exchange:
         method, given = self._scope["method"], request_headers(self._scope["headers"])
         is_second = False
         while True:
-            headers = endpoint.signed(method, path, given, body, time.time())
-            self._credential_headers = sent = headers[len(given) + len(endpoint.headers) :]
+            headers, sent = endpoint.signed(method, path, given, body, time.time())
+            self._credential_headers = sent
             stream = await services.transport.open(
                 endpoint.origin,
                 UpstreamRequest(method, path, headers, body),

@@ -238,8 +238,7 @@ class SocketExchange:
     async def _dial_once(self, path: str, offer: Offer) -> ClientSocket:
         endpoint = self._endpoint
         given = request_headers(self._scope["headers"])
-        headers = endpoint.signed("GET", path, given, b"", time.time())
-        self.credential_headers = headers[len(given) + len(endpoint.headers) :]
+        headers, self.credential_headers = endpoint.signed("GET", path, given, b"", time.time())
         self._secrets = forms_of([*endpoint.secrets(), *self.credential_headers])
         return await dial(
             endpoint.origin,

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from relay.codecs.base import Codec, CodecFactory
@@ -58,6 +58,16 @@ MAX_NEAREST = 3
 
 MAX_WITHIN = 64
 """Sets of zones for which a route keeps what is left of it."""
+
+
+class Signed(NamedTuple):
+    """Headers of a request that says who asks."""
+
+    all: Headers
+    """What is sent."""
+    credential: Headers
+    """Those among them that the credential gave for this request: to tell it what became of them,
+    and to be masked where the provider quotes them."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -132,8 +142,8 @@ class Endpoint:
         body: bytes,
         wall_s: float,
         session: str = "",
-    ) -> Headers:
-        """All headers of a request: these, the row's own, and the credential.
+    ) -> Signed:
+        """All headers of a request: these, the row's own, and the credential's.
 
         Args:
             path: as it is sent, the base path included.
@@ -143,10 +153,10 @@ class Endpoint:
         Raises:
             CredentialUnavailable: there is none now; names the provider.
         """
-        sent = [*headers, *self.headers]
+        given = [*headers, *self.headers]
         try:
-            sent += self.credential.headers(
-                Call(method, self.origin, path, sent, body, session), wall_s
+            own = self.credential.headers(
+                Call(method, self.origin, path, given, body, session), wall_s
             )
         except CredentialUnavailable as error:
             raise CredentialUnavailable(
@@ -154,7 +164,7 @@ class Endpoint:
                 retry_after_s=error.retry_after_s,
                 metadata={"provider": self.provider, **error.metadata},
             ) from error
-        return sent
+        return Signed([*given, *own], own)
 
     def secrets(self) -> Headers:
         """What must be masked in what the provider says: for `redact` and `forms_of`."""

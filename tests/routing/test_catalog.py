@@ -204,7 +204,8 @@ def test_credential_goes_where_the_provider_wants_it(
         monkeypatch, auth=auth, api_keys=["${KEY_1}", "${KEY_2}"], headers={"X-Title": "t"}
     )
     sent = found.signed("POST", "/v1/x", [("accept", "*/*")], b"{}", 0.0)
-    assert sent == [("accept", "*/*"), ("x-title", "t"), *([header] if header else [])]
+    own = [header] if header else []
+    assert sent == ([("accept", "*/*"), ("x-title", "t"), *own], own)
     assert found.headers == [("x-title", "t")]
     assert found.secrets()[1:] == ([] if header is None else [("", "sk-first"), ("", "sk-second")])
 
@@ -398,7 +399,8 @@ def test_a_desk_gives_the_credentials_and_they_see_the_whole_call() -> None:
     assert desk.rows == [config.providers["p"]]
     sent = endpoint.signed("POST", "/v1/x?y=1", [("accept", "*/*")], b"{}", 7.0, "session")
     own = [("accept", "*/*"), ("x-own", "1")]
-    assert sent == [*own, ("authorization", "signed at 7")]
+    signature = [("authorization", "signed at 7")]
+    assert sent == ([*own, *signature], signature)
     (call,) = desk.credential.calls
     assert (call.method, call.path, call.body) == ("POST", "/v1/x?y=1", b"{}")
     assert (call.origin, call.session) == (endpoint.origin, "session")
