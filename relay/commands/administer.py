@@ -30,6 +30,7 @@ from relay.commands.audit_view import printable
 from relay.commands.limit_options import with_limits
 from relay.commands.moments import length_s
 from relay.commands.own_acts import user
+from relay.commands.store_options import AsJson, ConfigPath
 from relay.commands.whole_table import print_whole
 from relay.config import ConfigError, StoreConfig, load
 from relay.governance.money import dollars, micro_from_dollars
@@ -52,8 +53,6 @@ APPS = {
 }
 _out = Console()
 
-ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="YAML file of the relay")]
-AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but the secret")]
 Name = Annotated[str, typer.Argument(help="its id or name")]
 Limits = dict[str, int] | None

@@ -22,6 +22,7 @@ from relay.auditing import audit_of, checkpoint_of, keys_of
 from relay.commands.audit_view import anchor_words, report_data, report_lines, show_rows
 from relay.commands.moments import moment_us
 from relay.commands.own_acts import tell
+from relay.commands.store_options import AsJson, ConfigPath, Database, Since, Until, wall_us
 from relay.config import Config, ConfigError, StoreConfig, load
 from relay.governance import audit_actions as actions
 from relay.governance.audit_anchor import AnchorError, read
@@ -50,21 +51,10 @@ from relay.store.engine import check_schema, engine_for, reading
 app = typer.Typer(no_args_is_help=True, help="the log of who did what, and who was refused")
 _out = Console()
 
-ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="YAML file of the relay")]
-Database = Annotated[
-    Path | None, typer.Option(help="a copy of an SQLite store, instead of the store itself")
-]
-Since = Annotated[str | None, typer.Option(help="2026-11-27T08:30 (UTC), or a time ago: 24h")]
-Until = Annotated[str | None, typer.Option(help="as --since; not included")]
 Actor = Annotated[str, typer.Option(help="admin:ID, key:ID, address:IP, relay")]
 Action = Annotated[str, typer.Option(help="like key.denied; key.* for all of them")]
 Organisation = Annotated[str, typer.Option(help="its id")]
 Outcome = Annotated[str, typer.Option(help="done, denied, failed")]
-AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 @contextlib.contextmanager
@@ -100,7 +90,7 @@ def _reader(config: Config, database: Path | None) -> Iterator[Engine]:
 def _selection(
     since: str | None, until: str | None, actor: str, action: str, organisation: str, outcome: str
 ) -> Selection:
-    now_us = _now_us()
+    now_us = wall_us()
     try:
         since_us = None if since is None else moment_us(since, now_us)
         until_us = None if until is None else moment_us(until, now_us)
@@ -244,7 +234,7 @@ def checkpoint(config: ConfigPath) -> None:
             made = checkpoint_of(loaded, engine)
             if made is None:
                 raise ConfigError("audit.anchor: no file is named")
-            anchor = made.run(_now_us())
+            anchor = made.run(wall_us())
     typer.echo("nothing new" if anchor is None else anchor_words(anchor.at_us, anchor.seq))
 
 
@@ -278,7 +268,7 @@ def export(
 def _export(
     config: Config, engine: Engine, selection: Selection, file: BinaryIO, *, is_told: bool
 ) -> int:
-    now_us, key = _now_us(), keys_of(config)[0]
+    now_us, key = wall_us(), keys_of(config)[0]
     said = {name: value for name, value in selection._asdict().items() if value not in (None, "")}
     count = 0
     with reading(engine) as connection:

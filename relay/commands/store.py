@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from relay.auditing import store_of
 from relay.commands.own_acts import own_act, tell
+from relay.commands.store_options import ConfigPath
 from relay.config import Config, ConfigError, StoreConfig, load
 from relay.governance import audit_actions as actions
 from relay.store import schema
@@ -47,8 +48,6 @@ app = typer.Typer(no_args_is_help=True, help="the database: tables, soundness, c
 _out = Console()
 _err = Console(stderr=True)
 _MAX_SHOWN: Final = 20
-
-ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="YAML file of the relay")]
 
 
 def _fail(message: str) -> NoReturn:

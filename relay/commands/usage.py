@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -24,6 +23,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from relay.administration.usage import told_of
 from relay.commands.moments import length_s, moment_us
 from relay.commands.own_acts import tell
+from relay.commands.store_options import AsJson, ConfigPath, Database, Since, Until, wall_us
 from relay.commands.usage_view import invoice_data, show_invoice, show_usage
 from relay.config import Config, ConfigError, StoreConfig, load
 from relay.governance import audit_actions as actions
@@ -44,23 +44,12 @@ from relay.store.usage_query import MEASURES, UsageQuery, as_data, ask
 app = typer.Typer(no_args_is_help=True, help="what was used and what it cost")
 _out = Console()
 
-ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="YAML file of the relay")]
-Database = Annotated[
-    Path | None, typer.Option(help="a copy of an SQLite store, instead of the store itself")
-]
-Since = Annotated[str | None, typer.Option(help="2026-11-27T08:30 (UTC), or a time ago: 24h")]
-Until = Annotated[str | None, typer.Option(help="as --since; not included")]
 Where = Annotated[
     list[str] | None,
     typer.Option(help="DIMENSION=VALUE, like team=voice or label:user=u1; repeatable"),
 ]
 Zone = Annotated[str, typer.Option(help="whose days and hours: Europe/Berlin")]
-AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 @contextlib.contextmanager
@@ -105,7 +94,7 @@ def _selection(since: str | None, until: str | None, where: list[str] | None) ->
     Raises:
         UsageError
     """
-    now_us = _now_us()
+    now_us = wall_us()
     try:
         since_us = None if since is None else moment_us(since, now_us)
         until_us = None if until is None else moment_us(until, now_us)
@@ -345,7 +334,7 @@ def purge_command(
         if seconds < 86_400:
             raise UsageError("--older-than: one day (1d) is the least")
         loaded = load(config)
-        before_us = _now_us() - round(seconds) * 1_000_000
+        before_us = wall_us() - round(seconds) * 1_000_000
         with _writer(loaded) as engine:
             if not yes:
                 with reading(engine) as connection:
