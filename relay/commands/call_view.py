@@ -219,7 +219,9 @@ def _stops(record: TurnRecord, generation: GenerationRecord, own: Sequence[Strea
 def _overtaken(stream: Stream, other: Stream, reset: str) -> str:
     after_ms = _ms(stream.start_ns, other.start_ns)
     asked = f"{other.provider} was asked {after_ms:.0f} ms after {stream.provider}"
-    if other.start_ns > stream.end_ns:
+    # Not by who of them began or ended first: the reset and the next request go out together, on
+    # connections of their own. A hedge's loser is stopped after the other's first word.
+    if other.first_token_ns > stream.end_ns:
         return f"failover: {asked}, which had sent nothing and was reset"
     took_ms = _ms(other.first_token_ns, stream.end_ns)
     return f"hedge: {asked} and wrote first; {reset % took_ms}"

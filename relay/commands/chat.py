@@ -40,6 +40,7 @@ from relay.commands.client_tls import ClientTls, ClientTlsError
 from relay.commands.timeline_view import print_end
 
 CONNECT_TIMEOUT_S = 5.0
+CLOSE_S = 2.0
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 25_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -103,7 +104,7 @@ class Conversation:
             await asyncio.wait_for(self._channel.channel_ready(), CONNECT_TIMEOUT_S)
         except TimeoutError:
             why = await self._why_not()
-            await self._channel.close()
+            await self._close()
             raise ChatError(f"no relay answers at {self._address}{why}") from None
         self._call = RelayServiceStub(self._channel).Converse(metadata=self._metadata)
         setup = Setup(client_name="relay chat", client_version=__version__, model=self._model)
@@ -111,12 +112,17 @@ class Conversation:
             await self._write(ConverseRequest(setup=setup))
             await self._read()
         except BaseException:
-            await self._channel.close()
+            await self._close()
             raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._channel.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        """Bounded in time: whoever leaves must not wait for a channel that does not end."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._channel.close(), CLOSE_S)
 
     async def _why_not(self) -> str:
         """What stands in the way of a channel that does not get ready."""
