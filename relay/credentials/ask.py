@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from relay import __version__
+from relay.credentials.clock_offset import date_in
 from relay.errors import CredentialUnavailable, RelayError
 from relay.transport.base import Headers, Origin, Transport, UpstreamRequest
 
@@ -139,7 +139,7 @@ class Ask:
         except RelayError as error:
             raise CredentialUnavailable(f"{host}: {error.public_message}") from error
         return Answer(
-            host, stream.status, stream.headers, b"".join(chunks), asked_s, _date(stream.headers)
+            host, stream.status, stream.headers, b"".join(chunks), asked_s, date_in(stream.headers)
         )
 
     async def file(self, path: str) -> bytes:
@@ -152,13 +152,3 @@ class Ask:
             return await self._read(path)
         except OSError as error:
             raise CredentialUnavailable(f"cannot read {path}: {error.strerror}") from error
-
-
-def _date(headers: Headers) -> float | None:
-    for name, value in headers:
-        if name == "date":
-            try:
-                return parsedate_to_datetime(value).timestamp()
-            except ValueError:
-                return None
-    return None
