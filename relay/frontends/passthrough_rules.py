@@ -38,9 +38,10 @@ AREAS: Final = frozenset(
 """First words of OpenAI's paths that this relay has no meaning for."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SERVED: Final = re.compile(
-    r".*(/chat/completions|/completions|/responses|/responses/compact|/embeddings|/messages"
+    r".*(/chat/completions|/completions?|/responses|/responses/compact|/embeddings|/messages"
     r"|/count_tokens|/complete|:generateContent|:streamGenerateContent|:batchEmbedContents"
-    r"|:embedContent|:predict|:rawPredict|:streamRawPredict|/api/chat|/api/generate|/api/embed"
+    r"|:embedContent|:countTokens|:[a-z]*predict|/count-tokens|/converse(-stream)?"
+    r"|/invoke(-with-[a-z-]*stream)?|/invocations|/infill|/api/chat|/api/generate|/api/embed"
     r"|/api/embeddings)/*",
     re.IGNORECASE,
 )
