@@ -124,7 +124,7 @@ def _of_zones(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
 
 def _zone_of(target: CandidateConfig, config: Config) -> str:
     row, door = _row_of(target, config)
-    return zone_of(door, row.zone_at(door), target.model)
+    return zone_of(row.zoned_as(door), row.zone_at(door), target.model)
 
 
 def _class_of(target: CandidateConfig, config: Config) -> str:

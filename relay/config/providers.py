@@ -24,6 +24,8 @@ class ProxyUrl(str):
         return "'***'"
 
 
+_HOSTS_OF_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -264,6 +266,18 @@ class ProviderConfig(Model):
     def zone_at(self, door: str) -> str:
         """Where its models answer, save those whose names say otherwise; empty for unknown."""
         return zone_of_region(door, self.region, self.data_zone)
+
+    def zoned_as(self, door: str) -> str:
+        """The door by whose rules names of models say their zone: Bedrock's wherever Bedrock is
+        asked, also by a row that names no door."""
+        host = (urlsplit(self.base_url).hostname or "").lower()
+        credential = self.credential
+        is_aws = (
+            self.wire == "bedrock_converse"
+            or (credential is not None and credential.kind == "aws_sigv4")
+            or host.endswith(_HOSTS_OF_AWS)
+        )
+        return "bedrock" if is_aws else door
 
     @property
     def keys(self) -> tuple[SecretStr, ...]:

@@ -109,6 +109,8 @@ class Endpoint:
     region: str
     data_zone: str
     """Where prompts are processed, by the operator's word; empty for unknown."""
+    zoned_as: str
+    """The door by whose rules names of models say their zone."""
     retention: str
     service_tier: str
     """Of requests that name none; empty for the provider's default."""
@@ -214,7 +216,7 @@ class Target:
         put(self, "place", place)
         put(self, "name", f"{place}#{tier}" if tier else place)
         put(self, "same", class_of(endpoint.door, model, endpoint.same_as))
-        put(self, "zone", zone_of(endpoint.door, endpoint.data_zone, model))
+        put(self, "zone", zone_of(endpoint.zoned_as, endpoint.data_zone, model))
         put(self, "price", endpoint.price_of(model, tier))
 
     def tier_of(self, asked: str) -> str:
@@ -551,6 +553,7 @@ def _endpoint(name: str, row: ProviderConfig, desk: Desk | None) -> Endpoint:
         door=row.door or name,
         region=row.region,
         data_zone=row.zone_at(row.door or name),
+        zoned_as=row.zoned_as(row.door or name),
         retention=row.retention,
         service_tier=row.service_tier,
         service_tiers=row.service_tiers,

@@ -21,6 +21,7 @@ from relay.config import (
 )
 from relay.config.doors import FIELDS
 from relay.prices import PROVIDER_IDS
+from relay.routing.catalog import Catalog, Target
 from tests.fakes.json_schema import faults
 
 FIELDS_GIVEN = {"resource": "corp", "region": "eu-west-1", "project": "p-1", "api_version": "v9"}
@@ -151,7 +152,9 @@ def test_the_schema_takes_a_door_without_wire_and_address() -> None:
         ("zai.glm-4.7", "told"),
         ("ai21.jamba-1-5-mini-v1:0", "told"),
         ("arn:aws:bedrock:eu-west-1:1:inference-profile/us.anthropic.claude-sonnet-4-6", "us"),
+        ("US.anthropic.claude-sonnet-4-6", "us"),
         ("arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc123", "told"),
+        ("arn:aws:bedrock:eu-west-1:1:default-prompt-router/anthropic.claude:1", ""),
         ("arn:aws:bedrock:eu-west-1::foundation-model/anthropic.claude-sonnet-4-6", "told"),
     ],
 )
@@ -159,6 +162,38 @@ def test_a_profile_of_bedrock_says_its_zone_itself(model: str, zone: str) -> Non
     for door in ("bedrock", "bedrock_messages", "bedrock_mantle"):
         assert zone_of(door, "told", model) == zone
     assert zone_of("anthropic", "told", model) == "told"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"wire": "bedrock_converse", "base_url": "https://vpce.corp.test"},
+        {"wire": "openai_chat", "base_url": "https://bedrock-runtime.eu-west-1.amazonaws.com/v1"},
+        {"wire": "openai_chat", "base_url": "https://bedrock-mantle.eu-west-1.api.aws/v1"},
+        {
+            "wire": "anthropic_messages",
+            "base_url": "https://vpce.corp.test",
+            "region": "eu-west-1",
+            "credential": {
+                "kind": "aws_sigv4",
+                "access_key_id": "${ID}",
+                "secret_access_key": "${ID}",
+            },
+        },
+    ],
+)
+def test_bedrock_is_bedrock_without_a_door(fields: dict[str, Any]) -> None:
+    """A row that its operator wrote himself, as for a private endpoint."""
+    own = parse({"providers": {"mine": {**fields, "data_zone": "eu"}}}, {"ID": "secret-1"})
+    endpoint = Catalog(own).endpoints["mine"]
+    assert Target(endpoint, "global.anthropic.claude-sonnet-4-6").zone == "global"
+    assert Target(endpoint, "anthropic.claude-sonnet-4-6").zone == "eu"
+
+
+def test_others_names_say_nothing() -> None:
+    own = {"wire": "openai_chat", "base_url": "https://notamazonaws.com/v1", "data_zone": "eu"}
+    endpoint = Catalog(parse({"providers": {"mine": own}})).endpoints["mine"]
+    assert Target(endpoint, "us.anthropic.claude-sonnet-4-6").zone == "eu"
 
 
 def test_a_region_is_no_zone() -> None:
