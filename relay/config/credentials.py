@@ -88,7 +88,9 @@ class GoogleConfig(Model):
     )
     token_uri: str | None = Field(None, description="default: the one that the file names")
     quota_project: str | None = Field(
-        None, description="who is charged with quota; default: what the file says"
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$",
+        description="who is charged with quota; default: what the file says",
     )
 
     @model_validator(mode="before")

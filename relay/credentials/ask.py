@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from relay import __version__
 from relay.credentials.clock_offset import date_in
+from relay.credentials.google_file import is_token_address
 from relay.errors import CredentialUnavailable, RelayError
 from relay.transport.base import Headers, Origin, Transport, UpstreamRequest
 
@@ -99,7 +100,8 @@ class Ask:
             is_local: of this machine or its hypervisor: no proxy leads there.
 
         Raises:
-            CredentialUnavailable: no whole answer in time; names the host and why, no more.
+            CredentialUnavailable: no whole answer in time, or a body that would be sent in the
+                clear to another machine; names the host and why, no more.
 
         Cancelled: the request is withdrawn.
         """
@@ -107,6 +109,8 @@ class Ask:
         host = parts.hostname or ""
         way = Way() if is_local else self._way
         is_secure = parts.scheme == "https"
+        if method == "POST" and not is_local and not is_token_address(url):
+            raise CredentialUnavailable(f"{host}: secrets are sent to https:// addresses alone")
         origin = Origin(
             scheme="https" if is_secure else "http",
             host=host,

@@ -252,8 +252,15 @@ class BotocoreSearch:
         if not frozen.access_key or not frozen.secret_key:
             raise CredentialUnavailable("the search found AWS keys that are empty")
         keys = AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or "")
+        if not all(_is_of_a_header(value) for value in keys.values()):
+            raise CredentialUnavailable("the search found AWS keys that no header may carry")
         expires = getattr(self._found, "_expiry_time", None)  # there is no public way to it
         return Found(keys, None if expires is None else expires.timestamp())
+
+
+def _is_of_a_header(value: str) -> bool:
+    """A variable of the environment may end in a line break."""
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _is_refreshable(found: Any) -> bool:

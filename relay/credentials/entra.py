@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlencode
 
 from relay.credentials.ask import Ask
-from relay.credentials.google_file import is_address
+from relay.credentials.google_file import is_address, is_token_address
 from relay.credentials.token import AccessToken, TokenCredential, token_in
 from relay.errors import CredentialUnavailable
 
@@ -124,7 +124,7 @@ def build(config: AzureEntraConfig, row: ProviderConfig) -> TokenCredential:
             "" if header is None else header.get_secret_value(),
         )
     authority = config.authority if "://" in config.authority else f"https://{config.authority}"
-    if not is_address(authority):
+    if not is_token_address(authority):
         raise ValueError("credential.authority: an https:// address is expected")
     tenant = quote(config.tenant_id or "", safe="")
     url = f"{authority.rstrip('/')}/{tenant}/oauth2/v2.0/token"

@@ -81,6 +81,14 @@ async def test_redirects_are_not_followed() -> None:
 
 
 @on_virtual_time
+async def test_secrets_are_not_sent_in_the_clear() -> None:
+    ask, transport = ask_of(FakeEndpoint())
+    with pytest.raises(CredentialUnavailable, match="https:// addresses alone"):
+        await ask("POST", "http://t.test/token", [], b"secret=1")
+    assert transport.attempts == []
+
+
+@on_virtual_time
 async def test_silence_ends_after_ten_seconds() -> None:
     assert await fault_of(FakeEndpoint(headers_s=float("inf"))) == "t.test: no answer within 10 s"
     assert since_start_s() == 10

@@ -368,6 +368,20 @@ def test_of_the_environment(canaries: Canaries, monkeypatch: pytest.MonkeyPatch)
     assert found == Found(AwsKeys("AKIDENV", secret, "token"), None)
 
 
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+)
+def test_what_no_header_may_carry_is_no_key(
+    canaries: Canaries, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(each, "AKIDENV")
+    monkeypatch.setenv(name, f"{canaries.make('odd')}\r\nx-a: 1")
+    with pytest.raises(CredentialUnavailable, match="that no header may carry") as caught:
+        BotocoreSearch(None)(anew=False)
+    assert "canary" not in str(caught.value).lower()
+
+
 def test_of_a_profile_whose_file_is_written_anew(canaries: Canaries, tmp_path: Path) -> None:
     path, search = tmp_path / "credentials", BotocoreSearch("prod")
     for name in ("one", "two"):
