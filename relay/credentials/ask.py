@@ -48,6 +48,9 @@ class Answer(NamedTuple):
     date_s: float | None
     """Its `Date` header, seconds since 1970: by the clock that it will judge by."""
 
+    def __repr__(self) -> str:
+        return f"Answer({self.status} of {self.host})"
+
 
 async def _read_file(path: str) -> bytes:
     return await asyncio.to_thread(_read, path)

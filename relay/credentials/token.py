@@ -39,6 +39,9 @@ class AccessToken(NamedTuple):
     from_s: float
     """Monotonic."""
 
+    def __repr__(self) -> str:
+        return f"AccessToken(***, life_s={self.life_s})"
+
 
 class TokenCredential(ABC):
     """Sends the newest token as a bearer; see `relay.credentials.base.Renewing`.

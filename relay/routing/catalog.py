@@ -69,6 +69,9 @@ class Signed(NamedTuple):
     """Those among them that the credential gave for this request: to tell it what became of them,
     and to be masked where the provider quotes them."""
 
+    def __repr__(self) -> str:
+        return "Signed(***)"
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
