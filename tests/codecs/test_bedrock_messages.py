@@ -192,7 +192,9 @@ def test_a_broken_frame_ends_the_answer() -> None:
     bent = bytearray(framed(STREAM))
     bent[len(framed(HALF)) - 30] ^= 1
     odd = frame(":event-type", b'{"bytes": 7}', "chunk")
-    for body in (bytes(bent), framed(HALF) + odd + framed(STREAM), b"no frame at all.", STREAM):
+    deep = frame(":event-type", b'{"p": %s%s}' % (b"[" * 99_999, b"]" * 99_999), "chunk")
+    middles = [framed(HALF) + middle + framed(STREAM) for middle in (odd, deep)]
+    for body in (bytes(bent), *middles, b"no frame at all.", STREAM):
         found = failure(body)
         assert type(found) is RemoteProtocolError
         assert found.reason is Reason.UPSTREAM_PROTOCOL
