@@ -14,6 +14,7 @@ from relay.config import (
     EscalateConfig,
     ProviderConfig,
     class_of,
+    credential_warnings,
     same_models,
     tls_warnings,
     zone_of,
@@ -25,7 +26,9 @@ from relay.prices import USUAL_TIERS, known_price
 
 def warnings(config: Config) -> list[str]:
     """One line each; none holds a secret."""
-    found: list[str] = tls_warnings(config, now())
+    at = now()
+    found: list[str] = tls_warnings(config, at)
+    found += credential_warnings(config, at)
     for alias, row in config.models.items():
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":
