@@ -153,7 +153,7 @@ class Supervisor:
 
     @staticmethod
     async def _end_stuck(number: int, process: asyncio.subprocess.Process, post: Post) -> None:
-        silent_s = round(post.watch.silent_s(time.monotonic()), 1)
+        silent_s = round(post.watch.silent_s(time.monotonic()), 3)
         if post.watch.has_beaten:  # else it may not know the signal yet, and would die of it
             _send(process, signal.SIGUSR1)
             await asyncio.sleep(STACKS_WAIT_S)
