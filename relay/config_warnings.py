@@ -14,6 +14,8 @@ from relay.config import (
     EscalateConfig,
     ProviderConfig,
     class_of,
+    credential_warnings,
+    door_warnings,
     same_models,
     tls_warnings,
     zone_of,
@@ -25,7 +27,10 @@ from relay.prices import USUAL_TIERS, known_price
 
 def warnings(config: Config) -> list[str]:
     """One line each; none holds a secret."""
-    found: list[str] = tls_warnings(config, now())
+    at = now()
+    found: list[str] = tls_warnings(config, at)
+    found += credential_warnings(config, at)
+    found += door_warnings(config)
     for alias, row in config.models.items():
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":
@@ -64,7 +69,8 @@ def warnings(config: Config) -> list[str]:
 def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
     """Of an alias whose hedges are sent, or decided in shadow mode."""
     hedge, candidates = row.hedge, list(dict.fromkeys(row.candidates))
-    if len(candidates) < 2:
+    is_escalated = hedge.escalate.tier is not None
+    if len(candidates) < 2 and not is_escalated:
         yield (
             f"{path} is {hedge.mode}, but there is only one candidate:"
             " a hedge can only ask it again, over another connection"
@@ -72,10 +78,11 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
         return
     if hedge.max_attempts < 2:
         yield f"{path} is {hedge.mode}, but `max_attempts: 1` leaves no place for a second attempt"
-    elif hedge.max_attempts > len(candidates):
+    elif hedge.max_attempts > len(candidates) + is_escalated:
+        more = " and the first's dearer tier" if is_escalated else ""
         yield (
             f"{path}.max_attempts is {hedge.max_attempts}, but there are only {len(candidates)}"
-            " candidates to ask"
+            f" candidates{more} to ask"
         )
     if hedge.max_extra_requests == 0:
         yield f"{path} is {hedge.mode}, but `max_extra_requests: 0` pays for no hedge"
@@ -98,7 +105,7 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
             f"{path} is {hedge.mode}, but its candidates are not one model: {others}; a hedge may"
             " be answered by another than the one first asked (`same_as` says which are the same)"
         )
-    if hedge.escalate.tier is not None:
+    if is_escalated:
         yield from _of_escalation(f"{path}.escalate", hedge.escalate, candidates, config)
 
 

@@ -11,7 +11,12 @@ from relay.config_warnings import warnings
 
 ROWS: dict[str, dict[str, Any]] = {
     "openai": {"data_zone": "us"},
-    "azure": {"resource": "corp", "data_zone": "eu", "same_as": {"mini": "gpt-4.1-mini"}},
+    "azure": {
+        "headers": {"api-key": "k"},
+        "resource": "corp",
+        "data_zone": "eu",
+        "same_as": {"mini": "gpt-4.1-mini"},
+    },
     "lab": {"wire": "openai_chat", "base_url": "http://x.test"},
 }
 OPENAI = {"provider": "openai", "model": "gpt-4.1-mini"}
@@ -67,7 +72,6 @@ def test_a_class_of_the_operators_own() -> None:
 
 def test_escalation() -> None:
     hedge = {"mode": "active", "escalate": {"tier": "priority"}}
-    assert told({"candidates": [OPENAI, OPENAI | {"model": "gpt-4.1-mini"}], "hedge": hedge})
     found = told({"candidates": [OPENAI, AZURE], "hedge": hedge})
     assert found == [
         "models.fast.hedge.escalate: no price is known of azure/mini at tier priority, so it is not"
@@ -81,6 +85,16 @@ def test_escalation() -> None:
     assert found == [
         "models.fast.hedge.escalate: lab is not known to have a tier priority; it is not asked"
     ]
+
+
+def test_one_candidate_and_a_dearer_tier_of_it_are_two() -> None:
+    hedge = {**ACTIVE, "escalate": {"tier": "priority"}}
+    assert told({"candidates": [OPENAI], "hedge": hedge}) == []
+    assert told({"candidates": [OPENAI, OPENAI], "hedge": hedge}) == []
+    (found,) = told({"candidates": [OPENAI], "hedge": {**hedge, "max_attempts": 3}})
+    assert "max_attempts is 3, but there are only 1 candidates and the first's dearer tier" in found
+    (found,) = told({"candidates": [OPENAI], "hedge": ACTIVE})
+    assert "there is only one candidate" in found
 
 
 def test_a_tier_that_a_door_is_not_known_to_have() -> None:

@@ -53,10 +53,17 @@ def filled(row: dict[str, Any], given: Mapping[Any, Any]) -> tuple[dict[str, Any
     faults: dict[str, None] = {}
     for name in FIELDS:
         value = text_of(given.get(name))
-        if isinstance(value, str) and value:
+        if value is not None and not isinstance(value, str):
+            # Told once: that the door lacks it would be true, and of no help.
+            faults[f"{name}: must be text"] = None
+            values[name] = ""
+        elif value:
             values[name] = value
             if not _WORD.fullmatch(value):
                 faults[f"{name}: letters, digits, '.', '_', ':' and '-' are expected"] = None
+            elif name == "resource" and "." in value and "base_url" not in given:
+                # Azure's names have no dots: it is a part of its address.
+                faults[f"{name}: the name alone is expected, {value.partition('.')[0]!r}"] = None
     row, hosts = dict(row), row.get("hosts")
     if hosts is not None:
         region = values.get("region", "")

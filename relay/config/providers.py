@@ -52,7 +52,10 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
 ServiceTier = Literal["", "default", "priority", "flex", "standard"]
-Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+ZONE_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
+RETENTION_PATTERN = r"^(\d{1,5}d|unknown)$"
+
+Zone = Annotated[str, Field(pattern=ZONE_PATTERN)]
 """A word of the operator's: `eu`, `us`, `global`, ... Zones are equal or strangers."""
 
 
@@ -113,7 +116,7 @@ class ProviderConfig(Model):
     )
     retention: str = Field(
         "unknown",
-        pattern=r"^(\d{1,5}d|unknown)$",
+        pattern=RETENTION_PATTERN,
         description="how long the provider keeps prompts, in days (`30d`); told, not enforced",
     )
     service_tier: ServiceTier = Field("", description="of requests that name none themselves")

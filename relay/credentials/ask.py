@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from relay import __version__
@@ -23,6 +23,8 @@ TIMEOUT_S = 10.0
 """From the beginning of a request to the last byte of its answer."""
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_FILE_BYTES = 1024 * 1024
+
+T = TypeVar("T")
 
 _USER_AGENT = ("user-agent", f"rtrelay/{__version__}")
 
@@ -69,6 +71,7 @@ class Ask:
         now_s: monotonic, the clock that `wait_s` and `due_s` are asked by.
         wall_s: seconds since 1970.
         read: the content of a file, read in a thread.
+        run: does what takes long beside the loop, in a thread.
     """
 
     def __init__(
@@ -79,12 +82,14 @@ class Ask:
         now_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
         read: Callable[[str], Awaitable[bytes]] = _read_file,
+        run: Callable[[Callable[[], Any]], Awaitable[Any]] = asyncio.to_thread,
     ) -> None:
         self._transport = transport
         self._way = way
         self.now_s = now_s
         self.wall_s = wall_s
         self._read = read
+        self._run = run
 
     async def __call__(
         self,
@@ -159,3 +164,11 @@ class Ask:
             return await self._read(path)
         except OSError as error:
             raise CredentialUnavailable(f"cannot read {path}: {error.strerror}") from error
+
+    async def work(self, work: Callable[[], T]) -> T:
+        """What would hold up the loop for milliseconds, done beside it. Raises what it raises.
+
+        Cancelled: it runs to its end, and nobody sees it.
+        """
+        done: T = await self._run(work)
+        return done

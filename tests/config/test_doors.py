@@ -116,6 +116,35 @@ def test_a_door_that_is_not_there() -> None:
     assert "providers.p.door" in fault_of("same_models")
 
 
+def test_a_door_that_is_like_none_is_told_with_all() -> None:
+    text = fault_of("aws")
+    assert "providers.p.door: there is no door 'aws'; there are openai, " in text
+    assert "bedrock" in text
+    assert "same_models" not in text
+
+
+@pytest.mark.parametrize("given", [{"resource": "r"}, {"door": "", "api_key": "${KEY}"}])
+def test_a_row_of_a_name_of_ones_own_wants_a_door(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse({"providers": {"azure-eu": given}})
+    assert str(raised.value) == (
+        "providers.azure-eu.door: is required, as no door is called 'azure-eu'; or `wire` and"
+        " `base_url`, for one that is not known"
+    )
+
+
+@pytest.mark.parametrize("field", ["resource", "api_version"])
+def test_a_field_that_is_no_text_is_told_so(field: str) -> None:
+    given = {"resource": "r", "api_version": "v", field: 20241021}
+    assert fault_of("azure_deployments", **given) == f"providers.p.{field}: must be text"
+
+
+def test_a_resource_is_the_name_alone() -> None:
+    assert fault_of("azure", resource="corp.openai.azure.com") == (
+        "providers.p.resource: the name alone is expected, 'corp'"
+    )
+
+
 def test_the_door_counts_and_not_the_name() -> None:
     found = parse({"providers": {"openai": {"door": "azure", "resource": "r"}}})
     assert found.providers["openai"].base_url == "https://r.openai.azure.com/openai/v1"
@@ -219,6 +248,24 @@ def test_a_door_without_a_location_is_global() -> None:
 @pytest.mark.parametrize("zone", ["", "EU", "e u", "-eu", 5, ["eu"]])
 def test_a_zone_is_a_word(zone: object) -> None:
     assert "providers.p.data_zone" in fault_of("openai", data_zone=zone)
+
+
+def test_words_of_zones_and_of_retention_are_told_in_words() -> None:
+    assert fault_of("openai", data_zone="EU") == (
+        "providers.p.data_zone: a small letter, then small letters, digits and '-' are expected,"
+        " 32 at most"
+    )
+    assert fault_of("openai", retention="30 days") == (
+        "providers.p.retention: days as `30d`, or `unknown`, are expected"
+    )
+    rows = {"p": {"door": "openai", "data_zone": "eu"}}
+    alias: dict[str, Any] = {"candidates": [{"provider": "p", "model": "m"}], "zones": ["EU"]}
+    with pytest.raises(ConfigError) as raised:
+        parse({"providers": rows, "models": {"fast": alias}})
+    assert str(raised.value).startswith("models.fast.zones[0]: a small letter")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ConfigError, match=r"^models\.fast\.zones: is empty$"):
+        parse({"providers": rows, "models": {"fast": {**alias, "zones": []}}})
 
 
 @pytest.mark.parametrize("kept", ["0d", "30d", "unknown"])
