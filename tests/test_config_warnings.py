@@ -67,7 +67,7 @@ def test_a_class_of_the_operators_own() -> None:
 
 def test_escalation() -> None:
     hedge = {"mode": "active", "escalate": {"tier": "priority"}}
-    assert told({"candidates": [OPENAI, OPENAI | {"model": "gpt-4.1-mini"}], "hedge": hedge})
+    assert told({"candidates": [OPENAI, dict(OPENAI)], "hedge": hedge}) == []
     found = told({"candidates": [OPENAI, AZURE], "hedge": hedge})
     assert found == [
         "models.fast.hedge.escalate: no price is known of azure/mini at tier priority, so it is not"
@@ -81,6 +81,29 @@ def test_escalation() -> None:
     assert found == [
         "models.fast.hedge.escalate: lab is not known to have a tier priority; it is not asked"
     ]
+
+
+def test_the_dearer_tier_of_one_candidate_is_a_second_attempt() -> None:
+    hedge = {"mode": "active", "escalate": {"tier": "priority"}}
+    assert told({"candidates": [OPENAI], "hedge": hedge}) == []
+    (found,) = told({"candidates": [AZURE], "hedge": hedge})
+    assert "no price is known of azure/mini at tier priority" in found
+    (found,) = told({"candidates": [OPENAI], "hedge": {**hedge, "max_attempts": 3}})
+    assert "there are only 2 candidates to ask, the dearer tier of the first included" in found
+    assert "only one candidate" in told({"candidates": [OPENAI], "hedge": ACTIVE})[0]
+
+
+def test_a_second_cache_that_is_none() -> None:
+    hedge = {"mode": "active", "escalate": {"tier": "priority"}, "keep_second_warm": "auto"}
+    (found,) = told({"candidates": [OPENAI], "hedge": hedge})
+    assert found.startswith("models.fast.hedge.keep_second_warm is auto, but there is no second")
+    same = {"m": "gpt-4.1-mini", "n": "gpt-4.1-mini"}
+    rates = {"m": {"input": 1, "output": 2}, "n": {"input": 1, "output": 2}}
+    pair = [{"provider": "lab", "model": model} for model in ("m", "n")]
+    warm = {**ACTIVE, "keep_second_warm": "auto"}
+    lab = {"same_as": same, "prices": rates}
+    assert told({"candidates": pair, "hedge": warm}, lab=lab) == [found]
+    assert told({"candidates": pair, "hedge": warm}, lab={**lab, "caches_prompts": True}) == []
 
 
 def test_a_tier_that_a_door_is_not_known_to_have() -> None:

@@ -26,7 +26,7 @@ from relay.commands.doors_view import places_table, providers_table, same_models
 from relay.commands.listeners_view import listeners_table
 from relay.commands.own_credentials import catalog_with_credentials
 from relay.commands.table import table as _table
-from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
+from relay.config import Config, ConfigError, HedgeConfig, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
 from relay.errors import RelayError
@@ -127,12 +127,22 @@ def _hedging(catalog: Catalog) -> Table:
                 f"auto ({hedge.default_delay_ms} ms until learned)"
                 if is_auto
                 else f"{hedge.delay} ms",
-                str(hedge.max_attempts),
+                _attempts(hedge),
                 f"{100 * hedge.max_extra_requests:g} %",
                 f"{100 * hedge.max_extra_cost:g} %",
             ]
         table.add_row(alias, hedge.mode, *cells, first)
     return table
+
+
+def _attempts(hedge: HedgeConfig) -> str:
+    """How many, and what the second may be beside another candidate."""
+    found = [str(hedge.max_attempts)]
+    if hedge.escalate.tier is not None:
+        found.append(f"or at {hedge.escalate.tier}, up to {hedge.escalate.max_price_ratio:g} x")
+    if hedge.keep_second_warm == "auto":
+        found.append("second kept warm")
+    return "\n".join(found)
 
 
 def _limits(route: Route) -> list[str]:
