@@ -206,6 +206,7 @@ def _has_price(target: CandidateConfig, config: Config, tier: str = "") -> bool:
     row, door = _row_of(target, config)
     if target.model in row.prices:
         return not tier or tier in row.prices[target.model].tiers
+    tier = tier or row.service_tier
     names = (target.model, row.same_as.get(target.model))
     return any(name is not None and known_price(door, name, tier) is not None for name in names)
 

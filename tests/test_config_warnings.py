@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from relay.config import parse
+from relay.config.known import known_providers
 from relay.config_warnings import warnings
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -113,3 +114,20 @@ def test_a_tier_that_a_door_is_not_known_to_have() -> None:
     )
     assert told({"candidates": [AZURE]}, azure={"service_tier": "priority"}) == []
     assert told({"candidates": [AZURE]}, azure={"service_tier": "default"}) == []
+
+
+@pytest.mark.parametrize(
+    ("door", "tier"),
+    [("openai", "scale"), ("bedrock", "reserved"), ("groq", "performance"), ("gemini", "standard")],
+)
+def test_words_of_the_providers_for_tiers(door: str, tier: str) -> None:
+    row = {"door": door, "service_tier": tier, "region": "us-east-1"}
+    assert (
+        told({"candidates": [OPENAI]}, lab={**row, "wire": known_providers()[door]["wire"]}) == []
+    )
+
+
+def test_a_row_whose_tier_has_no_known_price() -> None:
+    alias = {"candidates": [OPENAI, AZURE], "hedge": ACTIVE}
+    (found,) = told(alias, openai={"service_tier": "flex"})
+    assert "no price is known of openai/gpt-4.1-mini" in found

@@ -49,7 +49,20 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
-ServiceTier = Literal["", "default", "priority", "flex", "standard"]
+ServiceTier = Literal[
+    "",
+    "auto",
+    "default",
+    "fast",
+    "flex",
+    "performance",
+    "priority",
+    "reserved",
+    "scale",
+    "standard",
+]
+"""Words of the providers': `scale` and `fast` are OpenAI's, `reserved` Bedrock's, `performance`
+Groq's, `standard` is Google's for what others call `default`."""
 Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 """A word of the operator's: `eu`, `us`, `global`, ... Zones are equal or strangers."""
 

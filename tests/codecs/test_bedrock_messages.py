@@ -265,7 +265,8 @@ def test_an_arn_stays_one_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tier", "sent"), [("", None), ("auto", None), ("default", "default"), ("flex", "flex")]
+    ("tier", "sent"),
+    [("", None), ("auto", None), ("default", "default"), ("standard", "default"), ("flex", "flex")],
 )
 def test_tiers_of_bedrock(tier: str, sent: str | None) -> None:
     _, headers, body = encode(BEDROCK, "m", service_tier=tier)
