@@ -86,6 +86,22 @@ def test_hosts_of_google_by_location(region: str, host: str) -> None:
     assert str(found.quirks["path"]).startswith(path)
 
 
+@pytest.mark.parametrize("door", ["bedrock", "bedrock_messages", "bedrock_openai"])
+@pytest.mark.parametrize(
+    ("region", "suffix"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ],
+)
+def test_hosts_of_aws_by_partition(door: str, region: str, suffix: str) -> None:
+    """As botocore's list of endpoints and OpenAI's SDK have them."""
+    host = f"https://bedrock-runtime.{region}.{suffix}"
+    assert row(door, region=region).base_url.removeprefix(host) in ("", "/openai/v1")
+
+
 def test_an_address_of_ones_own_needs_no_resource() -> None:
     found = row("azure", base_url="https://llm.corp.test/openai")
     assert found.base_url == "https://llm.corp.test/openai"
