@@ -239,10 +239,10 @@ async def _probe_one(
 
 def _describe_status(status: int) -> str:
     if status in (401, 403):
-        return f"{status}: the key is refused"
+        return f"{status}: the credential is refused"
     if status < 400:
         return f"{status}"
-    return f"{status} (reachable; the list of models is not served there)"
+    return f"{status} (reachable; this does not tell whether the credential is taken)"
 
 
 def print_probe(console: Console, results: list[ProbeResult]) -> None:

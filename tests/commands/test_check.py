@@ -282,7 +282,9 @@ async def test_probe_over_one_version_is_enough(tmp_path: Path) -> None:
         ran = await probed(tmp_path, lab=provider(server.url, http="h2"))
         mixed = await probed(tmp_path, lab=provider(server.url))
     assert ran.status == 0
-    assert [row[:3] for row in rows(ran.output)] == [["lab", "HTTP/2", "401: the key is refused"]]
+    assert [row[:3] for row in rows(ran.output)] == [
+        ["lab", "HTTP/2", "401: the credential is refused"]
+    ]
     assert mixed.status == 0
     assert [row[1] for row in rows(mixed.output)] == ["HTTP/2", "HTTP/1.1"]
 

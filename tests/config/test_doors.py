@@ -138,7 +138,11 @@ def test_the_door_counts_and_not_the_name() -> None:
 
 def test_another_wire_of_a_door() -> None:
     found = row("azure_deployments", resource="r", api_version="v", wire="openai_responses")
-    assert found.quirks == {"has_developer_role": True, "path": "/responses?api-version=v"}
+    assert found.quirks == {
+        "has_developer_role": True,
+        "path": "/responses?api-version=v",
+        "embeddings_path": "/deployments/{model}/embeddings?api-version=v",
+    }
     mantle = row("bedrock_mantle", region="us-east-1", wire="anthropic_messages")
     assert mantle.base_url == "https://bedrock-mantle.us-east-1.api.aws/anthropic"
 
