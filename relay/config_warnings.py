@@ -69,8 +69,13 @@ def warnings(config: Config) -> list[str]:
 def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
     """Of an alias whose hedges are sent, or decided in shadow mode."""
     hedge, candidates = row.hedge, list(dict.fromkeys(row.candidates))
-    is_escalated = hedge.escalate.tier is not None
-    if len(candidates) < 2 and not is_escalated:
+    escalates = hedge.escalate.tier is not None
+    if hedge.keep_second_warm == "auto" and not _has_second_cache(candidates, config):
+        yield (
+            f"{path}.keep_second_warm is auto, but there is no second candidate that keeps prompts"
+            " (`caches_prompts`): nothing is kept warm"
+        )
+    if len(candidates) < 2 and not escalates:
         yield (
             f"{path} is {hedge.mode}, but there is only one candidate:"
             " a hedge can only ask it again, over another connection"
@@ -78,11 +83,10 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
         return
     if hedge.max_attempts < 2:
         yield f"{path} is {hedge.mode}, but `max_attempts: 1` leaves no place for a second attempt"
-    elif hedge.max_attempts > len(candidates) + is_escalated:
-        more = " and the first's dearer tier" if is_escalated else ""
+    elif hedge.max_attempts > (most := len(candidates) + escalates):
         yield (
-            f"{path}.max_attempts is {hedge.max_attempts}, but there are only {len(candidates)}"
-            f" candidates{more} to ask"
+            f"{path}.max_attempts is {hedge.max_attempts}, but there are only {most}"
+            f" candidates to ask{', the dearer tier of the first included' if escalates else ''}"
         )
     if hedge.max_extra_requests == 0:
         yield f"{path} is {hedge.mode}, but `max_extra_requests: 0` pays for no hedge"
@@ -105,8 +109,15 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
             f"{path} is {hedge.mode}, but its candidates are not one model: {others}; a hedge may"
             " be answered by another than the one first asked (`same_as` says which are the same)"
         )
-    if is_escalated:
+    if escalates:
         yield from _of_escalation(f"{path}.escalate", hedge.escalate, candidates, config)
+
+
+def _has_second_cache(candidates: list[CandidateConfig], config: Config) -> bool:
+    """Whether, whoever is first, another can be kept warm (`planner.second_to_warm`)."""
+    if len(candidates) < 2:
+        return False
+    return any(config.providers[each.provider].caches_prompts for each in candidates)
 
 
 def _of_zones(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
@@ -200,6 +211,7 @@ def _has_price(target: CandidateConfig, config: Config, tier: str = "") -> bool:
     row, door = _row_of(target, config)
     if target.model in row.prices:
         return not tier or tier in row.prices[target.model].tiers
+    tier = tier or row.service_tier
     names = (target.model, row.same_as.get(target.model))
     return any(name is not None and known_price(door, name, tier) is not None for name in names)
 

@@ -45,7 +45,6 @@ from relay.errors import (
     EventTooLarge,
     RemoteProtocolError,
     StreamTruncated,
-    UnsupportedFeature,
     UpstreamError,
 )
 
@@ -107,11 +106,11 @@ class AnthropicMessagesCodec(StreamedBody):
 
     # --- the count of a prompt ----------------------------------------------------------------
 
-    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
+    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest | None:
         """See `CountsTokens`."""
         path = self._quirks.count_path
         if not path:
-            raise UnsupportedFeature("counting tokens", self._provider)
+            return None
         return EncodedRequest(
             path=fill(path.replace("{path}", self._quirks.path), model),
             headers=self._sent_headers(request, "application/json"),

@@ -150,7 +150,9 @@ class AzureEntraConfig(Model):
     )
     tenant_id: str | None = Field(None, description="default: AZURE_TENANT_ID")
     client_id: str | None = Field(
-        None, description="default: AZURE_CLIENT_ID; a managed identity may have none"
+        None,
+        description="default: AZURE_CLIENT_ID, but for a managed identity: without one it is the"
+        " machine's own",
     )
     client_secret: SecretStr | None = None
     certificate_file: str | None = Field(
@@ -187,7 +189,8 @@ class AzureEntraConfig(Model):
         around = surroundings(info)
         source = value.get("source", "client_secret")
         if source == "managed_identity":
-            # AZURE_CLIENT_ID names another thing to other sources, but SDKs take it here as well.
+            # Not AZURE_CLIENT_ID, which names an app: azure-identity's ManagedIdentityCredential
+            # takes no client_id but the one that it is given, either.
             filled = _fill(value, info, {"identity_endpoint": "IDENTITY_ENDPOINT"})
             header = around.environment.get("IDENTITY_HEADER")
             if header and filled.get("identity_header") is None:

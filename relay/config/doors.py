@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 """What may be put into a host name or a path: project ids of an organisation hold colons."""
 
 GLOBAL = "global"
+DEFAULT = "default"
 
 _ZONE_PREFIX = re.compile(r"(global|apac|[a-z]{2}(?:-[a-z]+)?)\.(?=[a-z0-9-]+\.)")
 """Of a cross-region inference profile of Bedrock; vendors' own names are longer than two letters.
@@ -67,8 +69,8 @@ def filled(row: dict[str, Any], given: Mapping[Any, Any]) -> tuple[dict[str, Any
     row, hosts = dict(row), row.get("hosts")
     if hosts is not None:
         region = values.get("region", "")
-        row["base_url"] = row["base_url"].replace("{host}", hosts.get(region, hosts["default"]))
-        if region == GLOBAL and given.get("data_zone") not in (None, GLOBAL):
+        row["base_url"] = row["base_url"].replace("{host}", _host_at(region, hosts))
+        if region == GLOBAL and GLOBAL in hosts and given.get("data_zone") not in (None, GLOBAL):
             faults["data_zone: region `global` answers from anywhere, so it is `global`"] = None
     own_quirks = given.get("quirks")
     quirks = {
@@ -94,6 +96,11 @@ def filled(row: dict[str, Any], given: Mapping[Any, Any]) -> tuple[dict[str, Any
         row["probe_path"] = "/" if lacks else put(row["probe_path"])
     row["quirks"] = {name: put(value) for name, value in quirks.items()}
     return row, [*faults]
+
+
+def _host_at(region: str, hosts: Mapping[str, str]) -> str:
+    """The first whose regions (`cn-*`) this one is among."""
+    return next((host for name, host in hosts.items() if fnmatchcase(region, name)), hosts[DEFAULT])
 
 
 def text_of(value: object) -> object:

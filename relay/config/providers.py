@@ -24,7 +24,7 @@ class ProxyUrl(str):
         return "'***'"
 
 
-_HOSTS_OF_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+_HOSTS_OF_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -51,7 +51,21 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
-ServiceTier = Literal["", "default", "priority", "flex", "standard"]
+ServiceTier = Literal[
+    "",
+    "auto",
+    "default",
+    "fast",
+    "flex",
+    "performance",
+    "priority",
+    "reserved",
+    "scale",
+    "standard",
+]
+"""Words of the providers': `scale` and `fast` are OpenAI's, `reserved` Bedrock's, `performance`
+Groq's, `standard` is Google's for what others call `default`."""
+
 ZONE_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
 RETENTION_PATTERN = r"^(\d{1,5}d|unknown)$"
 

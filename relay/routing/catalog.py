@@ -128,12 +128,14 @@ class Endpoint:
         A name of the operator's own (a deployment) costs what the model does that it is said to be.
 
         Args:
-            tier: a service tier; the operator's price of a model stands for those alone that he
-                gives one of their own.
+            tier: a service tier; empty: the row's. The operator's price of a model is that of the
+                usual tier and of the row's; others have the prices that he gives them.
         """
+        own, tier = not tier, tier or self.service_tier
         tier = "" if tier in USUAL_TIERS else tier
         if model in self.prices:
-            return self.tier_prices.get((model, tier)) if tier else self.prices[model]
+            usual = self.prices[model]
+            return self.tier_prices.get((model, tier), usual if own or not tier else None)
         found = known_price(self.door, model, tier)
         if found is None and model in self.same_as:
             found = known_price(self.door, self.same_as[model], tier)

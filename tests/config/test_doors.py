@@ -87,6 +87,22 @@ def test_hosts_of_google_by_location(region: str, host: str) -> None:
     assert str(found.quirks["path"]).startswith(path)
 
 
+@pytest.mark.parametrize("door", ["bedrock", "bedrock_messages", "bedrock_openai"])
+@pytest.mark.parametrize(
+    ("region", "suffix"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ],
+)
+def test_hosts_of_aws_by_partition(door: str, region: str, suffix: str) -> None:
+    """As botocore's list of endpoints and OpenAI's SDK have them."""
+    host = f"https://bedrock-runtime.{region}.{suffix}"
+    assert row(door, region=region).base_url.removeprefix(host) in ("", "/openai/v1")
+
+
 def test_an_address_of_ones_own_needs_no_resource() -> None:
     found = row("azure", base_url="https://llm.corp.test/openai")
     assert found.base_url == "https://llm.corp.test/openai"
@@ -152,7 +168,11 @@ def test_the_door_counts_and_not_the_name() -> None:
 
 def test_another_wire_of_a_door() -> None:
     found = row("azure_deployments", resource="r", api_version="v", wire="openai_responses")
-    assert found.quirks == {"has_developer_role": True, "path": "/responses?api-version=v"}
+    assert found.quirks == {
+        "has_developer_role": True,
+        "path": "/responses?api-version=v",
+        "embeddings_path": "/deployments/{model}/embeddings?api-version=v",
+    }
     mantle = row("bedrock_mantle", region="us-east-1", wire="anthropic_messages")
     assert mantle.base_url == "https://bedrock-mantle.us-east-1.api.aws/anthropic"
 
