@@ -58,7 +58,8 @@ from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
 from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
 from relay.reaper import Reaper
 from relay.redaction import redact
-from relay.routing.catalog import Target, Timeouts
+from relay.routing.route import Timeouts
+from relay.routing.target import Target
 from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
 from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible

@@ -28,7 +28,7 @@ from relay.errors import (
 )
 from relay.governance.ledger import Asked, RateState
 from relay.redaction import redact
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 from relay.tokens import estimate_prompt_tokens
 from relay.transport.base import UpstreamRequest
 

@@ -30,7 +30,9 @@ from relay.config import Config, ConfigError, HedgeConfig, from_environment, loa
 from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
 from relay.errors import RelayError
-from relay.routing.catalog import Catalog, Endpoint, Route
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
+from relay.routing.route import Route
 from relay.server import transport_settings
 from relay.tls.doors import Doors
 from relay.tls.loaded import TlsError

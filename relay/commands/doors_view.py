@@ -11,7 +11,8 @@ from rich.table import Table
 from relay.commands.table import table
 from relay.config import Config, ProviderConfig, same_models
 from relay.prices import Price
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 
 
 def providers_table(config: Config, catalog: Catalog) -> Table:

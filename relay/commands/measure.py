@@ -31,7 +31,8 @@ from relay.measuring.prompts import Shape
 from relay.measuring.rounds import Bound, Dials, Ended, Rounds, worst_of
 from relay.measuring.samples import Door, DoorResult
 from relay.resilience.latency import KEEP_S, PRIOR_SAMPLES
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from relay.server import transport_settings
 from relay.store.learned import StoreError, sqlite_path
 from relay.transport import make_transport

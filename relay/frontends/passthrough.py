@@ -69,7 +69,7 @@ from relay.frontends.passthrough_socket import SocketExchange
 from relay.frontends.request_policy import read_policy
 from relay.governance.ledger import Visit, VisitEntry
 from relay.redaction import forms_of, without
-from relay.routing.catalog import Endpoint
+from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
 from relay.transport.websocket import HandshakeRefused
 

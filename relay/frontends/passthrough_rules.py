@@ -12,7 +12,7 @@ from relay.credentials.refusals import refuses_who_asks
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import RawHeaders, Scope
 from relay.redaction import forms_of, without
-from relay.routing.catalog import Endpoint
+from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers
 
 PREFIX: Final = "/pass/"

@@ -23,7 +23,9 @@ from relay.errors import PermissionDenied, UnknownModel, shown
 from relay.governance.gate import Gate
 from relay.governance.key_view import KeyView
 from relay.governance.scopes import EVERYTHING, Scopes, shown_zones
-from relay.routing.catalog import Catalog, Endpoint, Route
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
+from relay.routing.route import Route
 
 MAY_NOT_HEDGE: Final = "the key may not hedge"
 _OTHER_MODELS: Final = ("models", "fallbacks", "preset")

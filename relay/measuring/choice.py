@@ -9,7 +9,9 @@ from relay.config import same_models
 from relay.config.doors import family_of
 from relay.measuring.samples import Door
 from relay.prices import USUAL_TIERS
-from relay.routing.catalog import Catalog, Endpoint, Target
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
+from relay.routing.target import Target
 
 
 class Named(NamedTuple):

@@ -21,7 +21,8 @@ from relay.config import (
 )
 from relay.config.doors import FIELDS
 from relay.prices import PROVIDER_IDS
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from tests.fakes.json_schema import faults
 
 FIELDS_GIVEN = {"resource": "corp", "region": "eu-west-1", "project": "p-1", "api_version": "v9"}

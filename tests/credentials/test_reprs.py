@@ -9,7 +9,7 @@ from relay.credentials.ask import Answer, Way
 from relay.credentials.aws_sigv4 import AwsKeys
 from relay.credentials.base import Call
 from relay.credentials.token import AccessToken
-from relay.routing.catalog import Signed
+from relay.routing.endpoint import Signed
 from relay.transport.base import Origin, UpstreamRequest
 
 _CANARY = "canary-1"

@@ -12,7 +12,9 @@ from relay.content import ReasoningOptions
 from relay.credentials.base import Call, CredentialState
 from relay.errors import CredentialUnavailable, UnknownModel
 from relay.prices import Price
-from relay.routing.catalog import MAX_WITHIN, Catalog, Route, Target, Timeouts
+from relay.routing.catalog import Catalog
+from relay.routing.route import MAX_WITHIN, Route, Timeouts
+from relay.routing.target import Target
 from relay.transport.base import Headers
 from tests.fakes.scenario import request
 
