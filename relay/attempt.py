@@ -746,11 +746,12 @@ async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryvie
 
     What comes after the wire's end marker is ignored by definition, errors included.
     """
+    late = asyncio.get_running_loop().call_later(TAIL_GRACE_S, stream.abort)  # ends the reading
     try:
-        async with asyncio.timeout(TAIL_GRACE_S):
-            async for _ in chunks:
-                pass
-    except (RelayError, TimeoutError):
+        async for _ in chunks:
+            pass
+    except RelayError:
         stream.abort()
     finally:
+        late.cancel()
         await stream.aclose()
