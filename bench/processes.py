@@ -149,7 +149,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: be terminated when the bench dies, however it dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -180,7 +180,7 @@ class Process:
                 stderr=errors,
                 cwd=Path(__file__).resolve().parent.parent,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._buffer = b""
 
@@ -401,25 +401,30 @@ def _nginx() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
+def nginx_config(directory: Path, port: int, emulator: EmulatorProcess) -> str:
+    """A plain hop: HTTP/1.1 to TLS with kept connections, no buffering, no features."""
+    return _NGINX_CONF.format(
+        directory=directory,
+        user="user root;" if os.geteuid() == 0 else "",
+        port=port,
+        upstream_port=emulator.tls_port,
+        ca_file=emulator.ca_file,
+    )
+
+
+def nginx_command(directory: Path, config: Path) -> list[str]:
+    """Runs it in the foreground."""
+    return [_nginx(), "-e", "stderr", "-p", str(directory), "-c", str(config)]
+
+
 class NginxProcess(Process):
-    """nginx as a plain hop: HTTP/1.1 to TLS with kept connections, no buffering, no features."""
+    """nginx as a plain hop, see `nginx_config`."""
 
     def __init__(self, emulator: EmulatorProcess, directory: Path) -> None:
         self.port = free_port()
-        user = "user root;" if os.geteuid() == 0 else ""
         config = directory / "nginx.conf"
-        config.write_text(
-            _NGINX_CONF.format(
-                directory=directory,
-                user=user,
-                port=self.port,
-                upstream_port=emulator.tls_port,
-                ca_file=emulator.ca_file,
-            )
-        )
-        super().__init__(
-            "nginx", [_nginx(), "-e", "stderr", "-p", str(directory), "-c", str(config)], directory
-        )
+        config.write_text(nginx_config(directory, self.port, emulator))
+        super().__init__("nginx", nginx_command(directory, config), directory)
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
