@@ -46,6 +46,10 @@ _TOOL = {
 _FILLER = "Nothing of this is needed once the answer is there. "
 
 
+_WARM_UP = (1, 4, *(16,) * 10)
+"""Questions at once; compilers at run time want some to look at."""
+
+
 class Refused(LoadError):
     """The gateway answered with a status instead of a stream."""
 
@@ -183,11 +187,12 @@ class ConverseDoor(ConversePath):
         """See `Door.ask`. Cancelled, it sends a cancel frame and returns once that was answered."""
         session, generation_id = self.take()
         await session.begin(question.start(generation_id.decode(), self._model), seen)
+        ended = asyncio.ensure_future(session.ended(generation_id))
         try:
-            await session.ended(generation_id)
+            await asyncio.shield(ended)
         except asyncio.CancelledError:
             await session.cancel(generation_id)
-            await session.ended(generation_id)
+            await ended
             raise
 
 
@@ -218,7 +223,7 @@ class Doors:
                 self._channels, spec["model"]
             )
         async with asyncio.timeout(60.0):
-            for parallel in (1, 4, 16, 16):
+            for parallel in _WARM_UP:
                 await door.open(parallel)
                 seen: list[Seen] = [[] for _ in range(parallel)]
                 await asyncio.gather(*(door.ask(Question(), each) for each in seen))

@@ -64,6 +64,8 @@ def _config(place: Place) -> dict[str, Any]:
         "sni": "localhost",
         "common_tls_context": {
             "alpn_protocols": ["h2"],
+            # As a client it stops at 1.2 by itself.
+            "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
             "validation_context": {"trusted_ca": {"filename": place.emulator.ca_file}},
         },
     }

@@ -14,6 +14,7 @@ from bench.peers.peer import (
     installed,
 )
 
+_NO_LIMIT = "1000000"
 _CONFIG = """\
 strategy:
   mode: single
@@ -30,7 +31,10 @@ class Ferro(Peer):
     version = "1.5.10"
     written_in = "Go"
     upstream = "TLS, HTTP/2"
-    settings = "GOMAXPROCS=1, one target, no plugins, stores in memory, log level error"
+    settings = (
+        "GOMAXPROCS=1, one target, no plugins, stores in memory, log level error,"
+        " its rate limit raised"
+    )
 
     def install(self) -> None:
         install_python(self.name)
@@ -53,6 +57,8 @@ class Ferro(Peer):
                 "OPENAI_BASE_URL": f"{place.emulator.base_url}/v1",
                 "SSL_CERT_FILE": place.emulator.ca_file,
                 "LOG_LEVEL": "error",
+                "RATE_LIMIT_RPS": _NO_LIMIT,  # a caller has few a second as it comes
+                "RATE_LIMIT_BURST": _NO_LIMIT,
             },
         )
         url = f"http://127.0.0.1:{place.port}/v1"

@@ -50,6 +50,7 @@ class TensorZero(Peer):
             self.name,
             [
                 installed(self.home, "bin/python"),
+                "-P",  # else our own file of this name would be found instead of the package
                 str(FILES / "tensorzero_host.py"),
                 str(config),
                 str(url_file),

@@ -1,0 +1,248 @@
+"""The published run as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, float | None]
+
+_LATE = "†"
+_NONE = ""
+
+
+def section(result: Mapping[str, Any]) -> str:
+    """Everything between README's markers."""
+    parts = [_head(result), _loads(result), _rest(result), _legend(result), _who(result)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# --- what is said before --------------------------------------------------------------------
+
+
+def _head(result: Mapping[str, Any]) -> str:
+    machine, options = result["machine"], result["options"]
+    alone = (
+        "at real-time priority, so that others on the machine had only what was left"
+        if machine["is_realtime"]
+        else "at normal priority"
+    )
+    rounds = options["rounds"]
+    of_rounds = "one round" if rounds == 1 else f"medians of {rounds} interleaved rounds"
+    return (
+        f"`make bench-peers{' ARGS=--quick' if options['is_quick'] else ''}` at"
+        f" {result['commit'][:10]}{' (with changes)' if result['dirty'] else ''},"
+        f" {result['started_at'][:10]}, {machine['usable_cores']} cores shared by everything,"
+        f" kernel {machine['kernel']}, load {machine['load_average_1m']:.1f} before,"
+        f" {alone}; {of_rounds} of {options['window_s']:g} s each, {result['elapsed_s'] / 60:.0f}"
+        " minutes in all."
+    )
+
+
+# --- tables ---------------------------------------------------------------------------------
+
+
+def _loads(result: Mapping[str, Any]) -> str:
+    case = result["cases"].get("load")
+    if case is None:
+        return ""
+    rows = case["rows"]
+    axes = [axis for axis in ("1x100", "16x100", "64x100", "256x20") if _has(rows, axis)]
+
+    def at(axis: str, show: Callable[[Row], str]) -> Callable[[str], str]:
+        return lambda arm: _cell(rows.get(f"{arm}/{axis}"), show)
+
+    columns: list[tuple[str, Callable[[str], str]]] = []
+    for axis in axes:
+        columns.append((f"first token, {_axis(axis)}", at(axis, _pair("added_ttft"))))
+    for axis in axes[1:3]:
+        columns.append((f"token, {_axis(axis)}", at(axis, _pair("added_token"))))
+    for axis in axes[1:]:
+        columns.append((f"CPU, {_axis(axis)}", at(axis, _one("hop_us", " us"))))
+    if axes:
+        columns.append((f"over nginx, {_axis(axes[-2])}", at(axes[-2], _one("over_nginx"))))
+    columns.append(("memory", lambda arm: _memory(rows, arm)))
+    return _table(result, [name for name in result["arms"] if name != "direct"], columns)
+
+
+def _rest(result: Mapping[str, Any]) -> str:
+    cases = result["cases"]
+    columns: list[tuple[str, Callable[[str], str]]] = []
+
+    def add(title: str, case: str, axis: str, show: Callable[[Row], str]) -> None:
+        if case in cases and _has(cases[case]["rows"], axis):
+            rows = cases[case]["rows"]
+            columns.append((title, lambda arm: _cell(rows.get(f"{arm}/{axis}"), show)))
+
+    add("left while it thinks", "leaving", "thinking", _left)
+    add("left while it speaks", "leaving", "speaking", _left)
+    for fault in ("reset", "closed", "ended"):
+        add(f"breaks: {fault}", "cuts", fault, _break)
+    add("prompt of 16 kB, p50", "shapes", "long", _one("added_p50_ms", " ms"))
+    add("tool call, p50", "shapes", "tool", _tool)
+    for idle_s in cases.get("idle", {}).get("axes", {}).get("idle_s", ()):
+        add(f"first after {idle_s:g} s", "idle", f"idle_{idle_s:g}s", _over_warm)
+    add("first after a close", "idle", "closed", _over_warm)
+    return _table(result, list(result["arms"]), columns) if columns else ""
+
+
+def _table(
+    result: Mapping[str, Any],
+    arms: Sequence[str],
+    columns: Sequence[tuple[str, Callable[[str], str]]],
+) -> str:
+    lines = [
+        "| | " + " | ".join(title for title, _ in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for arm in arms:
+        cells = " | ".join(show(arm) for _, show in columns)
+        lines.append(f"| {arm_title(result['arms'][arm])} | {cells} |")
+    return "\n".join(lines)
+
+
+def arm_title(arm: Mapping[str, str]) -> str:
+    """Such as `rtrelay, SSE`, `TensorZero`; what is upstream where that is not HTTP/2."""
+    title = arm["title"]
+    if title == "rtrelay":
+        title = f"**{title}**, {arm['down']}"
+        if "1.1" in arm["upstream"]:
+            title += ", HTTP/1.1 upstream"
+    return title
+
+
+# --- cells ----------------------------------------------------------------------------------
+
+
+def _cell(row: Row | None, show: Callable[[Row], str]) -> str:
+    if row is None:
+        return _NONE
+    text = show(row)
+    return f"{text} {_LATE}" if text and row.get("keeps_up") == 0 else text
+
+
+def _pair(name: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        pair = [_number(row.get(f"{name}_{share}_ms")) for share in ("p50", "p99")]
+        return f"{pair[0]} / {pair[1]}" if all(pair) else _NONE
+
+    return show
+
+
+def _one(name: str, unit: str = "") -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        text = _number(row.get(name))
+        return f"{text}{unit}" if text else _NONE
+
+    return show
+
+
+def _left(row: Row) -> str:
+    left, never = int(row["left"] or 0), int(row["never_stopped"] or 0)
+    if never == left:
+        return "never stopped"
+    text = f"{_number(row['p50_ms'])} / {_number(row['p99_ms'])} ms"
+    return f"{text}, {never} of {left} never" if never else text
+
+
+def _break(row: Row) -> str:
+    words = [
+        f"{int(row[name] or 0)} {name}"
+        for name in ("told", "silent", "lies", "hangs", "refused")
+        if row[name]
+    ]
+    return ", ".join(words)
+
+
+def _tool(row: Row) -> str:
+    text = _number(row.get("added_p50_ms"))
+    text = f"{text} ms" if text else "0 ms"
+    return (
+        f"{text}, {int(row['wrong'])} of {int(row['answers'] or 0)} wrong" if row["wrong"] else text
+    )
+
+
+def _over_warm(row: Row) -> str:
+    text = _number(row["over_warm_ms"])
+    if not text:
+        return "failed"
+    low, high = _number(row["over_warm_ms_low"]), _number(row["over_warm_ms_high"])
+    return f"{text} ms ({low} to {high})"
+
+
+def _memory(rows: Mapping[str, Row], arm: str) -> str:
+    found = [row.get("rss_mib") for key, row in rows.items() if key.startswith(f"{arm}/")]
+    known = [value for value in found if value is not None]
+    return f"{max(known):.0f} MiB" if known else _NONE
+
+
+def _number(value: float | None) -> str:
+    """Two or three digits; milliseconds below a hundredth are none."""
+    if value is None or math.isnan(value):
+        return _NONE
+    if abs(value) < 0.005:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
+
+
+def _has(rows: Mapping[str, Row], axis: str) -> bool:
+    return any(key.endswith(f"/{axis}") for key in rows)
+
+
+def _axis(name: str) -> str:
+    streams, _, per_second = name.partition("x")
+    return f"{streams} x {per_second}/s"
+
+
+# --- what is said behind --------------------------------------------------------------------
+
+
+def _legend(result: Mapping[str, Any]) -> str:
+    cases = result["cases"]
+    lines = [
+        "- *16 x 100/s* is 16 streams of 100 tokens a second each, open loop. *First token* and"
+        " *token* are milliseconds added, p50 / p99: receipt minus the provider's stamp (first"
+        " token: minus the intended moment), less the same of a warm direct client in the same"
+        " round; a difference of percentiles may be below zero. *CPU* is user and system time of"
+        " the whole process tree for one delivered token, requests and all.",
+        "- *Left*: from the client leaving to the provider's notice that its stream was given up,"
+        " p50 / p99, while it thinks and while it speaks. *Breaks*: the provider's answer is reset,"
+        " closed, or just ends early; *told* is an error or a broken transport, *silent* a clean end"
+        " without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
+        " question; after a close the provider had closed the idle connection.",
+    ]
+    if "load" in cases:
+        rows = cases["load"]["rows"]
+        busiest = max((row["load_core_%"] or 0.0 for row in rows.values()), default=0.0)
+        lines.append(
+            f"- The load generator is Python and used at most {busiest:.0f} % of a core, the same"
+            " for all; it never is the limit below 80 %."
+        )
+        late = [note for note in cases["load"]["notes"]]
+        if late:
+            lines.append(f"- {_LATE} does not keep up; it is not asked for more tokens a second:")
+            lines += [f"    - {note}" for note in late]
+    for name, why in result["skipped"].items():
+        lines.append(f"- {name} was left out: {why.splitlines()[0]}")
+    for case in ("shapes", "leaving"):
+        lines += [f"- {note}" for note in cases.get(case, {}).get("notes", ())]
+    return "\n".join(lines)
+
+
+def _who(result: Mapping[str, Any]) -> str:
+    lines = ["| | version | written in | to the provider | settings |", "|---|---|---|---|---|"]
+    seen: set[str] = set()
+    for arm in result["arms"].values():
+        if not arm["settings"] or arm["title"] in seen:
+            continue
+        seen.add(arm["title"])
+        lines.append(
+            f"| {arm['title']} | {arm['version']} | {arm['written_in']} | {arm['upstream']} |"
+            f" {arm['settings']} |"
+        )
+    return "\n".join(lines)
