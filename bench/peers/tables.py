@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, float | None]
+_Column = tuple[str, Callable[[str], str]]
+"""Its title, and what it says of an arm."""
 
 _LATE = "†"
 _NONE = ""
@@ -14,7 +16,14 @@ _NONE = ""
 
 def section(result: Mapping[str, Any]) -> str:
     """Everything between README's markers."""
-    parts = [_head(result), _loads(result), _rest(result), _legend(result), _who(result)]
+    parts = [
+        _head(result),
+        _loads(result),
+        _rest(result),
+        _aims(result),
+        _legend(result),
+        _who(result),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -43,37 +52,42 @@ def _head(result: Mapping[str, Any]) -> str:
 # --- tables ---------------------------------------------------------------------------------
 
 
+_ALL = ("1x100", "16x20", "16x100", "64x100", "256x20")
+_MANY = ("16x100", "64x100")
+
+
 def _loads(result: Mapping[str, Any]) -> str:
+    """Latency, then CPU and memory."""
     case = result["cases"].get("load")
     if case is None:
         return ""
     rows = case["rows"]
-    axes = [axis for axis in ("1x100", "16x100", "64x100", "256x20") if _has(rows, axis)]
 
-    def at(axis: str, show: Callable[[Row], str]) -> Callable[[str], str]:
-        return lambda arm: _cell(rows.get(f"{arm}/{axis}"), show)
+    def columns(what: str, axes: Sequence[str], show: Callable[[Row], str]) -> list[_Column]:
+        return [
+            (f"{what}, {_axis(axis)}", _of(rows, axis, show)) for axis in axes if _has(rows, axis)
+        ]
 
-    columns: list[tuple[str, Callable[[str], str]]] = []
-    for axis in axes:
-        columns.append((f"first token, {_axis(axis)}", at(axis, _pair("added_ttft"))))
-    for axis in axes[1:3]:
-        columns.append((f"token, {_axis(axis)}", at(axis, _pair("added_token"))))
-    for axis in axes[1:]:
-        columns.append((f"CPU, {_axis(axis)}", at(axis, _one("hop_us", " us"))))
-    if axes:
-        columns.append((f"over nginx, {_axis(axes[-2])}", at(axes[-2], _one("over_nginx"))))
-    columns.append(("memory", lambda arm: _memory(rows, arm)))
-    return _table(result, [name for name in result["arms"] if name != "direct"], columns)
+    latency = columns("first token", _ALL, _pair("added_ttft"))
+    latency += columns("token", _MANY, _pair("added_token"))
+    cost = columns("CPU", _ALL[1:], _one("hop_us", " us"))
+    cost += columns("over nginx", ("64x100",), _one("over_nginx"))
+    cost.append(("memory", lambda arm: _memory(rows, arm)))
+    hops = [name for name in result["arms"] if name != "direct"]
+    return f"{_table(result, hops, latency)}\n\n{_table(result, hops, cost)}"
+
+
+def _of(rows: Mapping[str, Row], axis: str, show: Callable[[Row], str]) -> Callable[[str], str]:
+    return lambda arm: _cell(rows.get(f"{arm}/{axis}"), show)
 
 
 def _rest(result: Mapping[str, Any]) -> str:
     cases = result["cases"]
-    columns: list[tuple[str, Callable[[str], str]]] = []
+    columns: list[_Column] = []
 
     def add(title: str, case: str, axis: str, show: Callable[[Row], str]) -> None:
         if case in cases and _has(cases[case]["rows"], axis):
-            rows = cases[case]["rows"]
-            columns.append((title, lambda arm: _cell(rows.get(f"{arm}/{axis}"), show)))
+            columns.append((title, _of(cases[case]["rows"], axis, show)))
 
     add("left while it thinks", "leaving", "thinking", _left)
     add("left while it speaks", "leaving", "speaking", _left)
@@ -90,7 +104,7 @@ def _rest(result: Mapping[str, Any]) -> str:
 def _table(
     result: Mapping[str, Any],
     arms: Sequence[str],
-    columns: Sequence[tuple[str, Callable[[str], str]]],
+    columns: Sequence[_Column],
 ) -> str:
     lines = [
         "| | " + " | ".join(title for title, _ in columns) + " |",
@@ -110,6 +124,35 @@ def arm_title(arm: Mapping[str, str]) -> str:
         if "1.1" in arm["upstream"]:
             title += ", HTTP/1.1 upstream"
     return title
+
+
+def _aims(result: Mapping[str, Any]) -> str:
+    """The relay's own, met or not."""
+    targets = result["cases"].get("load", {}).get("targets", ())
+    if not targets:
+        return ""
+    lines = ["| aim | at most | here | |", "|---|---|---|---|"]
+    for target in targets:
+        name, _, axis = target["row"].partition("/")
+        way = result["arms"][name]["down"]
+        what = _FIGURES.get(target["figure"]) or _ratio(target["figure"])
+        lines.append(
+            f"| {way}, {_axis(axis)}: {what} | {_number(target['limit'])} |"
+            f" {_number(target['value'])} | {'met' if target['is_met'] else 'missed'} |"
+        )
+    return "\n".join(lines)
+
+
+_FIGURES = {
+    "added_ttft_p50_ms": "added to the first token, p50, ms",
+    "added_ttft_p99_ms": "added to the first token, p99, ms",
+    "ttft_over_tensorzero": "added to the first token, over TensorZero's",
+    "over_sse": "CPU, over our own SSE",
+}
+
+
+def _ratio(figure: str) -> str:
+    return f"CPU, over {figure.removeprefix('over_')}"
 
 
 # --- cells ----------------------------------------------------------------------------------
@@ -210,10 +253,10 @@ def _legend(result: Mapping[str, Any]) -> str:
         " token: minus the intended moment), less the same of a warm direct client in the same"
         " round; a difference of percentiles may be below zero. *CPU* is user and system time of"
         " the whole process tree for one delivered token, requests and all.",
-        "- *Left*: from the client leaving to the provider's notice that its stream was given up,"
-        " p50 / p99, while it thinks and while it speaks. *Breaks*: the provider's answer is reset,"
-        " closed, or just ends early; *told* is an error or a broken transport, *silent* a clean end"
-        " without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
+        "- *Left*: from the client leaving to the provider's notice that its stream was given"
+        " up, p50 / p99, while it thinks and while it speaks. *Breaks*: the provider's answer is"
+        " reset, closed, or just ends early; *told* is an error or a broken transport, *silent* a clean"
+        " end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
         " question; after a close the provider had closed the idle connection.",
     ]
     if "load" in cases:
@@ -223,7 +266,7 @@ def _legend(result: Mapping[str, Any]) -> str:
             f"- The load generator is Python and used at most {busiest:.0f} % of a core, the same"
             " for all; it never is the limit below 80 %."
         )
-        late = [note for note in cases["load"]["notes"]]
+        late = list(cases["load"]["notes"])
         if late:
             lines.append(f"- {_LATE} does not keep up; it is not asked for more tokens a second:")
             lines += [f"    - {note}" for note in late]

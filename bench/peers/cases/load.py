@@ -50,12 +50,25 @@ class Axis(NamedTuple):
 
 AXES = (
     Axis(1, 100, 6),
-    Axis(16, 20, 10),
+    Axis(16, 20, 30),
     Axis(16, 100, 25),
     Axis(16, 200, 50),
     Axis(64, 100, 50),
     Axis(256, 20, 25),
 )
+_AIMS = [
+    ("sse/64x100", "over_nginx", 3.0),
+    ("sse/64x100", "over_tensorzero", 1.0),
+    ("sse/64x100", "over_ferro", 1.0),
+    ("sse/64x100", "over_portkey", 0.4),
+    ("sse/16x20", "over_litellm", 0.06),
+    ("sse/16x100", "added_ttft_p50_ms", 0.5),
+    ("sse/16x100", "added_ttft_p99_ms", 2.0),
+    ("sse/16x100", "ttft_over_tensorzero", 0.7),
+    ("generate/64x100", "over_sse", 1.5),
+    ("generate/16x100", "added_ttft_p50_ms", 0.7),
+]
+"""Row, figure, at most. LiteLLM is compared where it keeps up."""
 QUICK_AXES = tuple(axis for axis in AXES if axis.name != "16x200")
 
 
@@ -113,7 +126,21 @@ def run(rig: PeerRig) -> CaseResult:
             rig.say(f"{axis.name}, round {number + 1} of {rig.options.rounds}")
             _round(rig, axis, legs, given_up, result.notes)
         _rows(rig, axis, legs, given_up, result)
+    _aims(result)
     return result
+
+
+def _aims(result: CaseResult) -> None:
+    """What the relay wants to be beside them, as ratios of one run."""
+    rows = result.rows
+    ours = rows.get("sse/16x100", {})
+    if "tensorzero/16x100" in rows and "added_ttft_p50_ms" in ours:
+        theirs_ms = rows["tensorzero/16x100"]["added_ttft_p50_ms"]
+        ours["ttft_over_tensorzero"] = ours["added_ttft_p50_ms"] / theirs_ms
+    many, few = rows.get("generate/64x100", {}), rows.get("sse/64x100", {})
+    if "hop_us" in many and "hop_us" in few:
+        many["over_sse"] = many["hop_us"] / few["hop_us"]
+    result.targets += [aim for aim in _AIMS if aim[1] in rows.get(aim[0], {})]
 
 
 def _round(
@@ -182,7 +209,11 @@ def _rows(
     given_up: dict[str, float],
     result: CaseResult,
 ) -> None:
-    floor = [leg.us_per_event("hop") for leg in legs.get("nginx", [])]
+    hops = {
+        name: median([leg.us_per_event("hop") for leg in mine])
+        for name, mine in legs.items()
+        if mine and name != DIRECT
+    }
     for name, mine in legs.items():
         if not mine:
             continue
@@ -206,8 +237,9 @@ def _rows(
             _spread(row, "hop_us", mine, lambda leg: leg.us_per_event("hop"))
             row["hop_core_%"] = median([leg.core_percent("hop") for leg in mine])
             row["rss_mib"] = max(leg.rss_mib for leg in mine)
-            if floor and name != "nginx":
-                row["over_nginx"] = row["hop_us"] / median(floor)
+            for peer in rig.options.peers:
+                if peer in hops and peer != name:
+                    row[f"over_{peer}"] = row["hop_us"] / hops[peer]
         row["load_core_%"] = median([leg.core_percent("load") for leg in mine])
         row["emulator_core_%"] = median([leg.core_percent("emulator") for leg in mine])
         result.rows[key] = row

@@ -7,6 +7,7 @@ is there as a whole, and whether it is whole: its name, and arguments that are J
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import orjson
 
@@ -23,7 +24,7 @@ _TOKENS = 3
 def run(rig: PeerRig) -> CaseResult:
     """Every arm, in batches of ten."""
     rounds, batch = (2, 10) if rig.options.is_quick else (8, 15)
-    shapes = {
+    shapes: dict[str, tuple[dict[str, Any], str]] = {
         "short": ({}, f"ttft={_TTFT_MS},itl=2,tokens={_TOKENS},stamp=1"),
         "long": (
             {"prompt_bytes": _PROMPT_BYTES},
