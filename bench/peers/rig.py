@@ -140,7 +140,13 @@ class PeerRig:
 
     def _open_relay(self, directory: Path) -> None:
         # The second row is what most peers have upstream: like for like.
-        relay = RelayProcess(self.emulator, directory, rows={"lab": {}, "h1": {"http": "h1"}})
+        relay = RelayProcess(
+            self.emulator,
+            directory,
+            rows={"lab": {}, "h1": {"http": "h1"}},
+            # 64 as it comes; the peers have no such bound.
+            sections={"transport": {"max_http1_connections": 1024}},
+        )
         self._processes.append(relay)
         url = f"http://127.0.0.1:{relay.http_port}/v1"
         ways = {

@@ -201,9 +201,9 @@ def _break(row: Row) -> str:
 def _tool(row: Row) -> str:
     text = _number(row.get("added_p50_ms"))
     text = f"{text} ms" if text else "0 ms"
-    return (
-        f"{text}, {int(row['wrong'])} of {int(row['answers'] or 0)} wrong" if row["wrong"] else text
-    )
+    if row["wrong"]:
+        text += f", {int(row['wrong'])} of {int(row['answers'] or 0)} wrong"
+    return text
 
 
 def _over_warm(row: Row) -> str:
@@ -255,8 +255,8 @@ def _legend(result: Mapping[str, Any]) -> str:
         " the whole process tree for one delivered token, requests and all.",
         "- *Left*: from the client leaving to the provider's notice that its stream was given"
         " up, p50 / p99, while it thinks and while it speaks. *Breaks*: the provider's answer is"
-        " reset, closed, or just ends early; *told* is an error or a broken transport, *silent* a clean"
-        " end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
+        " reset, closed, or just ends early; *told* is an error or a broken transport, *silent* a"
+        " clean end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
         " question; after a close the provider had closed the idle connection.",
     ]
     if "load" in cases:
