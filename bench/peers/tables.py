@@ -255,8 +255,8 @@ def _legend(result: Mapping[str, Any]) -> str:
         " the whole process tree for one delivered token, requests and all.",
         "- *Left*: from the client leaving to the provider's notice that its stream was given"
         " up, p50 / p99, while it thinks and while it speaks. *Breaks*: the provider's answer is"
-        " reset, closed, or just ends early; *told* is an error or a broken transport, *silent* a"
-        " clean end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
+        " reset, closed, or just ends early; *told* is an error or a broken transport, *silent*"
+        " a clean end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
         " question; after a close the provider had closed the idle connection.",
     ]
     if "load" in cases:
@@ -268,7 +268,7 @@ def _legend(result: Mapping[str, Any]) -> str:
         )
         late = list(cases["load"]["notes"])
         if late:
-            lines.append(f"- {_LATE} does not keep up; it is not asked for more tokens a second:")
+            lines.append(f"- {_LATE} does not keep up; it is not asked for more:")
             lines += [f"    - {note}" for note in late]
     for name, why in result["skipped"].items():
         lines.append(f"- {name} was left out: {why.splitlines()[0]}")

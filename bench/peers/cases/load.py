@@ -2,7 +2,7 @@
 
 An arm that cannot keep up with an axis (requests fail or are not answered, or the first token is
 late by more than `LATE_MS` in the median) is told so there, with what figures it has, and is not
-asked for axes with more tokens a second.
+asked for axes with more tokens and more requests a second.
 """
 
 from __future__ import annotations
@@ -44,8 +44,20 @@ class Axis(NamedTuple):
     @property
     def tokens_per_second(self) -> float:
         """Of all streams."""
+        return self.requests_per_second * self.tokens
+
+    @property
+    def requests_per_second(self) -> float:
+        """As many as keep that many streams open on average."""
         length_s = (TTFT_MS + (self.tokens - 1) * self.itl_ms) / 1e3
-        return self.streams * self.tokens / length_s
+        return self.streams / length_s
+
+    def is_harder(self, other: Axis) -> bool:
+        """More of both, or the same."""
+        return (
+            self.tokens_per_second >= other.tokens_per_second
+            and self.requests_per_second >= other.requests_per_second
+        )
 
 
 AXES = (
@@ -118,10 +130,14 @@ def run(rig: PeerRig) -> CaseResult:
             "window_s": rig.options.window_s,
         }
     )
-    given_up: dict[str, float] = {}
+    given_up: dict[str, Axis] = {}
     for axis in sorted(axes, key=lambda axis: axis.tokens_per_second):
         rig.behave(f"ttft={TTFT_MS},itl={axis.itl_ms:g},tokens={axis.tokens},stamp=1")
-        legs: dict[str, list[_Leg]] = {name: [] for name in rig.arms if name not in given_up}
+        legs: dict[str, list[_Leg]] = {
+            name: []
+            for name in rig.arms
+            if name not in given_up or not axis.is_harder(given_up[name])
+        }
         for number in range(rig.options.rounds):
             rig.say(f"{axis.name}, round {number + 1} of {rig.options.rounds}")
             _round(rig, axis, legs, given_up, result.notes)
@@ -147,17 +163,17 @@ def _round(
     rig: PeerRig,
     axis: Axis,
     legs: dict[str, list[_Leg]],
-    given_up: dict[str, float],
+    given_up: dict[str, Axis],
     notes: list[str],
 ) -> None:
     now: dict[str, _Leg] = {}
-    for arm in rig.order([name for name in legs if name not in given_up]):
+    for arm in rig.order([name for name in legs if given_up.get(name) != axis]):
         try:
             now[arm.name] = _leg(rig, arm, axis)
         except BenchError as error:
             if arm.name == DIRECT:
                 raise
-            given_up[arm.name] = axis.tokens_per_second
+            given_up[arm.name] = axis
             notes.append(f"{arm.name} failed at {axis.name}: {error}")
             rig.settle()
     for name, leg in now.items():
@@ -168,7 +184,7 @@ def _round(
             continue
         why = _trouble(leg)
         if why:
-            given_up[name] = axis.tokens_per_second
+            given_up[name] = axis
             notes.append(f"{name} does not keep up with {axis.name}: {why}")
 
 
@@ -206,7 +222,7 @@ def _rows(
     rig: PeerRig,
     axis: Axis,
     legs: dict[str, list[_Leg]],
-    given_up: dict[str, float],
+    given_up: dict[str, Axis],
     result: CaseResult,
 ) -> None:
     hops = {
@@ -221,7 +237,7 @@ def _rows(
         row: dict[str, float] = {
             "requests": sum(leg.raw["requests"] for leg in mine),
             "failed": sum(leg.failed for leg in mine),
-            "keeps_up": float(given_up.get(name) != axis.tokens_per_second),
+            "keeps_up": float(given_up.get(name) != axis),
         }
         for figure in ("ttft", "token", "gap"):
             merged_all = merged(leg.histograms[figure] for leg in mine)

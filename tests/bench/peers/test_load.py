@@ -33,3 +33,12 @@ def test_both_wires_ask_the_same() -> None:
     assert body["tools"][0]["function"]["name"] == "book_table"
     plain = Question("words").start("g", "m")
     assert plain.prompt.messages[0].parts[0].text == "words"
+
+
+def test_an_axis_is_harder_with_more_tokens_and_more_requests() -> None:
+    slow, fast, many = Axis(16, 20, 30), Axis(64, 100, 50), Axis(256, 20, 25)
+    assert fast.is_harder(slow)
+    assert not slow.is_harder(fast)
+    # Fewer tokens a second, but more requests: who fails at one may hold the other.
+    assert not fast.is_harder(many)
+    assert not many.is_harder(fast)
