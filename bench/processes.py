@@ -23,7 +23,7 @@ import time
 import urllib.request
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import yaml
 
@@ -242,6 +242,18 @@ class Process:
         return [self.pid, *children(self.pid)]
 
 
+class Provider(Protocol):
+    """What others are told of a provider: TLS on loopback."""
+
+    tls_port: int
+    ca_file: str
+
+    @property
+    def base_url(self) -> str:
+        """`https://127.0.0.1:port`."""
+        ...
+
+
 class EmulatorProcess(Process):
     """The scripted provider; always TLS and HTTP/2 towards relay and direct clients."""
 
@@ -280,7 +292,7 @@ class RelayProcess(Process):
 
     def __init__(
         self,
-        emulator: EmulatorProcess,
+        emulator: Provider,
         directory: Path,
         name: str = "relay",
         *,
@@ -401,7 +413,7 @@ def _nginx() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
-def nginx_config(directory: Path, port: int, emulator: EmulatorProcess) -> str:
+def nginx_config(directory: Path, port: int, emulator: Provider) -> str:
     """A plain hop: HTTP/1.1 to TLS with kept connections, no buffering, no features."""
     return _NGINX_CONF.format(
         directory=directory,

@@ -15,7 +15,7 @@ from bench import suite
 from bench.__main__ import report as shown_report
 from bench.peers import published
 from bench.peers.all import PEERS
-from bench.peers.cases import cuts, idle, leaving, load, shapes
+from bench.peers.cases import cuts, goaway, idle, leaving, load, shapes
 from bench.peers.peer import PeerError
 from bench.peers.rig import FULL, QUICK, Options, PeerRig
 from bench.processes import BenchError
@@ -27,6 +27,7 @@ CASES: dict[str, Callable[[PeerRig], CaseResult]] = {
     "shapes": shapes.run,
     "leaving": leaving.run,
     "idle": idle.run,
+    "goaway": goaway.run,
     "cuts": cuts.run,
 }
 

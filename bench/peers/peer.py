@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.processes import (
     START_TIMEOUT_S,
     STOP_TIMEOUT_S,
-    EmulatorProcess,
+    Provider,
     children,
     die_with_parent,
     free_port,
@@ -52,7 +52,7 @@ class Client:
 class Place:
     """Where a peer is started."""
 
-    emulator: EmulatorProcess
+    emulator: Provider
     directory: Path
     """Its own, empty, gone after the run."""
     port: int = field(default_factory=free_port)

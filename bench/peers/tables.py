@@ -98,6 +98,7 @@ def _rest(result: Mapping[str, Any]) -> str:
     for idle_s in cases.get("idle", {}).get("axes", {}).get("idle_s", ()):
         add(f"first after {idle_s:g} s", "idle", f"idle_{idle_s:g}s", _over_warm)
     add("first after a close", "idle", "closed", _over_warm)
+    add("first after a GOAWAY", "goaway", "goaway", _over_warm)
     return _table(result, list(result["arms"]), columns) if columns else ""
 
 
@@ -256,8 +257,8 @@ def _legend(result: Mapping[str, Any]) -> str:
         "- *Left*: from the client leaving to the provider's notice that its stream was given"
         " up, p50 / p99, while it thinks and while it speaks. *Breaks*: the provider's answer is"
         " reset, closed, or just ends early; *told* is an error or a broken transport, *silent*"
-        " a clean end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over a warm"
-        " question; after a close the provider had closed the idle connection.",
+        " a clean end without finish reason or `[DONE]`, a *lie* a good end. *First after*: over"
+        " a warm question; after a close or a GOAWAY the provider had left the idle connection.",
     ]
     if "load" in cases:
         rows = cases["load"]["rows"]
