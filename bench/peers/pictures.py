@@ -15,6 +15,7 @@ _MS_TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _LEAST_MS: Final = 0.05
 _WIDTH: Final = 760
 _LEFT, _RIGHT, _TOP, _ROW = 240, 80, 44, 22
+_FLOORS: Final = ("direct", "nginx", "envoy")
 _OURS, _OTHERS = "#1f77b4", "#999999"
 
 
@@ -55,7 +56,9 @@ def _curves(
 ) -> dict[str, Sequence[tuple[float, float]]]:
     tails = result["cases"]["load"]["tails_ms"]
     curves: dict[str, Sequence[tuple[float, float]]] = {}
-    for name, arm in result["arms"].items():
+    # The floors first: the first colours are greys.
+    ordered = sorted(result["arms"].items(), key=lambda pair: pair[0] not in _FLOORS)
+    for name, arm in ordered:
         points = tails.get(f"{name}/{axis}/{figure}")
         if points:
             curves[arm_title(arm).replace("*", "")] = [

@@ -12,6 +12,7 @@ _HEIGHT: Final = 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 190, 40, 50
 _COLOURS: Final = (
     "#888888", "#bbbbbb", "#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e",
+    "#8c564b", "#e377c2", "#17becf", "#bcbd22",
 )  # fmt: skip
 _TICKS: Final = (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 _LABEL: Final = "time to first token, s; share of turns that are later"
