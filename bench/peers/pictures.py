@@ -11,6 +11,8 @@ from bench.peers.cases.load import TTFT_MS
 from bench.peers.tables import arm_title
 from bench.replay import svg
 
+DRAWN: Final = ("/16x100/ttft", "/64x100/token")
+"""How the names of the histograms end that are drawn."""
 _MS_TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _LEAST_MS: Final = 0.05
 _WIDTH: Final = 760

@@ -1,8 +1,8 @@
-"""The run that README.md shows: kept in git in a compact form, table and pictures made from it.
+"""The run that README.md shows: kept in git in a compact form, its tables and pictures made anew.
 
-results/latest.json     every figure, histograms as a few points of their tails
-results/*.svg           pictures
-README.md               the part between the markers
+    results/latest.json     every figure, and some points of the tails that are drawn
+    results/*.svg           pictures
+    README.md               the part between the markers
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ class RenderError(Exception):
 
 
 def compact(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without its histograms; of each the ends that a picture needs."""
+    """A result without its histograms; of those that are drawn the ends that a picture needs."""
     small = {**result, "cases": {}}
     for name, case in result["cases"].items():
         tails: dict[str, list[list[float]]] = {}
         for key, value in case["histograms"].items():
+            if not key.endswith(pictures.DRAWN):
+                continue
             histogram = Histogram.from_dict(value)
             if histogram.count:
                 tails[key] = [

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.peers.rig import FULL, QUICK
+
 Row = Mapping[str, float | None]
 _Column = tuple[str, Callable[[str], str]]
 """Its title, and what it says of an arm."""
@@ -40,13 +42,28 @@ def _head(result: Mapping[str, Any]) -> str:
     rounds = options["rounds"]
     of_rounds = "one round" if rounds == 1 else f"medians of {rounds} interleaved rounds"
     return (
-        f"`make bench-peers{' ARGS=--quick' if options['is_quick'] else ''}` at"
+        f"`{_command(options)}` at"
         f" {result['commit'][:10]}{' (with changes)' if result['dirty'] else ''},"
         f" {result['started_at'][:10]}, {machine['usable_cores']} cores shared by everything,"
         f" kernel {machine['kernel']}, load {machine['load_average_1m']:.1f} before,"
         f" {alone}; {of_rounds} of {options['window_s']:g} s each, {result['elapsed_s'] / 60:.0f}"
         " minutes in all."
     )
+
+
+def _command(options: Mapping[str, Any]) -> str:
+    """What makes such a run again."""
+    usual = QUICK if options["is_quick"] else FULL
+    words = ["--quick"] if options["is_quick"] else []
+    if options["rounds"] != usual.rounds:
+        words.append(f"--rounds {options['rounds']}")
+    if list(options["idle_s"]) != list(usual.idle_s):
+        words.append("--idle " + " ".join(f"{idle_s:g}" for idle_s in options["idle_s"]))
+    if list(options["peers"]) != list(usual.peers):
+        words.append("--peers " + " ".join(options["peers"]))
+    arguments = " ".join(words)
+    quote = '"' if " " in arguments else ""
+    return f"make bench-peers ARGS={quote}{arguments}{quote}" if words else "make bench-peers"
 
 
 # --- tables ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.peers import pictures, published, tables
+from bench.peers.rig import QUICK
 from bench.stats import Histogram
 
 
@@ -58,7 +59,7 @@ def result() -> dict[str, Any]:
             "is_realtime": True,
             "load_average_1m": 0.5,
         },
-        "options": {"rounds": 1, "window_s": 1.5, "is_quick": True},
+        "options": QUICK._replace(rounds=3)._asdict(),
         "arms": {
             "direct": arm("direct"),
             "sse": arm("rtrelay"),
@@ -113,7 +114,7 @@ def row_of(section: str, title: str, table: int = 0) -> str:
 
 def test_the_section_tells_what_was_measured(result: dict[str, Any]) -> None:
     section = tables.section(published.compact(result))
-    assert "0123456789" in section
+    assert '`make bench-peers ARGS="--quick --rounds 3"` at 0123456789,' in section
     assert "real-time priority" in section
     ours = row_of(section, "**rtrelay**, SSE")
     assert "0.25 / 0.25" in ours
