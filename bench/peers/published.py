@@ -1,8 +1,8 @@
 """The run that README.md shows: kept in git in a compact form, its tables and pictures made anew.
 
-    results/latest.json     every figure, and some points of the tails that are drawn
-    results/*.svg           pictures
-    README.md               the part between the markers
+results/latest.json     every figure, and some points of the tails that are drawn
+results/*.svg           pictures
+README.md               the part between the markers
 """
 
 from __future__ import annotations
