@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -89,6 +90,22 @@ def rss_kib(pid: int) -> int:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
     raise BenchError(f"/proc/{pid}/status has no VmRSS")
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it started, and they."""
+    return [pid, *(below for child in children(pid) for below in tree(child))]
+
+
+def tree_rss_kib(pid: int) -> int:
+    """Resident memory of a process and all below it; pages that several share count for each."""
+    return sum(rss_kib(each) for each in tree(pid))
+
+
+def most_files(pid: int) -> int:
+    """How many descriptors a process may have now."""
+    soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return soft
 
 
 def open_files(pid: int) -> int:
@@ -435,8 +452,8 @@ class NginxProcess(Process):
 class LoadProcess(Process):
     """The load generator (`bench.load`): one JSON request a line, one JSON answer a line."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__("load", [sys.executable, "-m", "bench.load"], directory, with_stdin=True)
+    def __init__(self, directory: Path, name: str = "load") -> None:
+        super().__init__(name, [sys.executable, "-m", "bench.load"], directory, with_stdin=True)
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Have it do something.

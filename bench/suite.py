@@ -28,6 +28,8 @@ from bench.cases import (
     hedge_tail,
     idle_sessions,
     inter_token,
+    largest_rate,
+    live_calls,
     loser_leaks,
     micro,
     paced_sessions,
@@ -68,6 +70,8 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "hedge_tail": hedge_tail.run,
     "breaker_hints": breaker_hints.run,
     "postgres_reserve": postgres_reserve.run,
+    "live_calls": live_calls.run,
+    "largest_rate": largest_rate.run,
 }
 LONG = frozenset(
     {
@@ -84,6 +88,8 @@ LONG = frozenset(
         "hedge_tail",
         "breaker_hints",
         "postgres_reserve",
+        "live_calls",
+        "largest_rate",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -111,6 +117,8 @@ SUMMARIES = {
     "hedge_tail": hedge_tail.__doc__,
     "breaker_hints": breaker_hints.__doc__,
     "postgres_reserve": postgres_reserve.__doc__,
+    "live_calls": live_calls.__doc__,
+    "largest_rate": largest_rate.__doc__,
 }
 
 _PACKAGES = (
