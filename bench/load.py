@@ -125,7 +125,7 @@ class Load:
     async def setup(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make the paths and warm each with a few checked requests."""
         self._relay_grpc_port = int(request["relay_grpc_port"])
-        self._channels = Channels(self._relay_grpc_port)
+        self._channels = Channels(self._relay_grpc_port, int(request.get("channels", 4)))
         self._paths = {
             "direct": HttpPath(
                 request["emulator_url"], ca_file=request["ca_file"], connections=2, is_http2=True

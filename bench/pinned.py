@@ -13,6 +13,8 @@ from bench.rig import Rig
 DISTURBED = 4.0
 """Per cent of the relay's core: what fails while strangers have more says nothing of the relay."""
 _TRIES = 4
+_CALM_LOOK_S, _CALM_LOOKS = 0.25, 4
+_CALM_WITHIN_S = 40.0
 _TICK_NS = round(1e9 / os.sysconf("SC_CLK_TCK"))
 _IDLE = (3, 4)
 """Columns of `/proc/stat`: idle, and idle while waiting for a disk. All others are time in which a
@@ -72,6 +74,16 @@ class Strangers:
         """Of the core, since this was made: other processes, interrupts, and other machines."""
         at_ns, busy = self._read()
         return 100 * max(0.0, (busy - self._began[1]) / (at_ns - self._began[0]))
+
+
+def wait_for_calm(rig: Rig) -> None:
+    """Return when strangers have next to nothing of the relay's core, after a while anyhow."""
+    deadline_s = time.monotonic() + _CALM_WITHIN_S
+    calm = 0
+    while calm < _CALM_LOOKS and time.monotonic() < deadline_s:
+        strangers = Strangers(rig)
+        time.sleep(_CALM_LOOK_S)
+        calm = calm + 1 if strangers.percent() <= DISTURBED else 0
 
 
 def holds_undisturbed(

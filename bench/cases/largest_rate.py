@@ -22,6 +22,7 @@ from bench.pinned import (
     holds_undisturbed,
     relay_on_one_core,
     too_few_cores,
+    wait_for_calm,
 )
 from bench.processes import BenchError
 from bench.result import CaseResult
@@ -101,6 +102,7 @@ def _holds(row: dict[str, float]) -> bool:
 
 def _try(rig: Rig, way: str, streams: int) -> dict[str, float]:
     direct = _leg(rig, "direct", streams)
+    wait_for_calm(rig)
     strangers = Strangers(rig)
     legs = _leg(rig, way, streams)
     strangers_percent = strangers.percent()

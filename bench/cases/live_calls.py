@@ -26,6 +26,7 @@ from bench.pinned import (
     holds_undisturbed,
     relay_on_one_core,
     too_few_cores,
+    wait_for_calm,
 )
 from bench.processes import LoadProcess
 from bench.result import CaseResult
@@ -142,6 +143,7 @@ def _try(
     rig: Rig, generators: list[LoadProcess], request: dict[str, Any], calls: int
 ) -> dict[str, float]:
     """One run of all generators at the same time."""
+    wait_for_calm(rig)
     strangers = Strangers(rig)
     share, rest = divmod(calls, len(generators))
 
