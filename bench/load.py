@@ -58,6 +58,7 @@ from bench.peers.doors import Doors
 from bench.processes import context_switches, cpu_by_thread_ns, cpu_ns, waited_ns
 from bench.stats import COARSE, FINE, Histogram
 from bench.turns import Turns
+from relay.open_files import raise_open_files
 
 _LEAD_NS = 20_000_000
 _DRAIN_TIMEOUT_S = 20.0
@@ -492,4 +493,5 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
+    raise_open_files()
     uvloop.run(_serve())
