@@ -1,7 +1,8 @@
-"""The relay on a core of its own, all else on the others; and what strangers take of that core."""
+"""The relay on a core of its own, all else on the others; and what strangers take of it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,11 @@ from bench.processes import cpu_ns, pin
 from bench.rig import Rig
 
 DISTURBED = 4.0
-"""Per cent of the relay's core: what fails while strangers have more says nothing of the relay."""
+"""Per cent of a core: what fails while strangers have more says nothing of the relay."""
 _TRIES = 4
 _CALM_LOOK_S, _CALM_LOOKS = 0.25, 4
 _CALM_WITHIN_S = 40.0
+_REALTIME = (os.SCHED_FIFO, os.SCHED_RR)
 _TICK_NS = round(1e9 / os.sysconf("SC_CLK_TCK"))
 _IDLE = (3, 4)
 """Columns of `/proc/stat`: idle, and idle while waiting for a disk. All others are time in which a
@@ -58,26 +60,52 @@ def busy_ns(stat: str, core: int) -> int:
 
 
 class Strangers:
-    """What others than the relay have of the relay's core, from when this is made."""
+    """What others than the bench take, from when this is made: of the relay's core; or, where the
+    bench runs at real-time priority, of any core and at such a priority too, since whoever has a
+    lower one has only what is left."""
 
     def __init__(self, rig: Rig) -> None:
         self._pids = rig.watch["relay"]
         self._core = min(os.sched_getaffinity(0))
+        self._is_realtime = os.sched_getscheduler(0) in _REALTIME
+        self._ours = {os.getpid(), *(pid for pids in rig.watch.values() for pid in pids)}
+        self._began_ns = time.monotonic_ns()
         self._began = self._read()
 
-    def _read(self) -> tuple[int, int]:
+    def _read(self) -> dict[int, int]:
+        """Nanoseconds so far, by process id; 0 for all of them together."""
+        if self._is_realtime:
+            found = {}
+            for pid in realtime_pids():
+                with contextlib.suppress(OSError):  # it has just ended
+                    found[pid] = 0 if pid in self._ours else cpu_ns([pid])
+            return found
         with open("/proc/stat") as file:
-            stat = file.read()
-        return time.monotonic_ns(), busy_ns(stat, self._core) - cpu_ns(self._pids)
+            return {0: busy_ns(file.read(), self._core) - cpu_ns(self._pids)}
 
     def percent(self) -> float:
-        """Of the core, since this was made: other processes, interrupts, and other machines."""
-        at_ns, busy = self._read()
-        return 100 * max(0.0, (busy - self._began[1]) / (at_ns - self._began[0]))
+        """Of one core: other processes, and at normal priority interrupts and other machines."""
+        after = self._read()
+        # Who has begun since then has all that it used in this time.
+        used_ns = sum(max(0, ns - self._began.get(pid, 0)) for pid, ns in after.items())
+        return 100 * used_ns / (time.monotonic_ns() - self._began_ns)
+
+
+def realtime_pids() -> list[int]:
+    """Processes at real-time priority."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.sched_getscheduler(int(name)) in _REALTIME:
+                    found.append(int(name))
+            except ProcessLookupError:
+                continue
+    return found
 
 
 def wait_for_calm(rig: Rig) -> None:
-    """Return when strangers have next to nothing of the relay's core, after a while anyhow."""
+    """Return when strangers take next to nothing, after a while anyhow."""
     deadline_s = time.monotonic() + _CALM_WITHIN_S
     calm = 0
     while calm < _CALM_LOOKS and time.monotonic() < deadline_s:

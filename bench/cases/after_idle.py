@@ -8,7 +8,9 @@ talks to the provider itself pays. Each path has a relay of its own, or the firs
 wake it for the others; in each round another path is asked first.
 
 `goaway` is the same after the provider left: it said GOAWAY on all its idle connections and closed
-them, two seconds before the question, so the relay has had to find that out and to connect again.
+them, two seconds before the question. The relay's HTTP client tells nobody of a GOAWAY and connects
+again with the next request: with the question, or with the relay's own probe if that was due
+before; `goaway_probed`, in a full run, rests for so long that it was.
 The provider of that part is the scripted HTTP/2 server of the tests; the emulator has no GOAWAY.
 """
 
@@ -33,6 +35,8 @@ _GAP_MS = 30
 _TTFT_MS = 5
 _AIM_MS = 1.0
 _AFTER_GOAWAY_S = 2.0
+_AFTER_PROBE_S = 32.0
+"""The relay asks something of its own on an idle connection each 30 s (`probe_interval_ms`)."""
 _MODEL = f"emu:ttft={_TTFT_MS},itl=1,tokens={TOKENS},stamp=1"
 
 
@@ -52,11 +56,15 @@ def run(rig: Rig) -> CaseResult:
         stack.callback(provider.stop)
         loads = _loads(rig, stack, "goaway", provider)
 
-        def leave() -> None:
+        def leave(then_s: float) -> None:
             provider.go_away()
-            time.sleep(_AFTER_GOAWAY_S)
+            time.sleep(then_s)
 
-        _tell(result, _rounds(rig, loads, 8 if is_quick else 20, leave), "goaway")
+        found = _rounds(rig, loads, 8 if is_quick else 20, lambda: leave(_AFTER_GOAWAY_S))
+        _tell(result, found, "goaway")
+        if not is_quick:
+            found = _rounds(rig, loads, 3, lambda: leave(_AFTER_PROBE_S))
+            _tell(result, found, "goaway_probed")
     return result
 
 

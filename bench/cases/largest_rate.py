@@ -9,8 +9,8 @@ each on a session of its own, that talks without a pause.
 
 A row a number, medians over its tries: what was delivered, and the load of each process, by which
 it shows whether the relay or the other core ended the search. A number that does not hold is tried
-once more in a full run, and so is one that fails while strangers had more than 4 % of the relay's
-core. `largest` has the medians of the tries that held.
+once more in a full run, and so is one that fails while strangers took more than 4 % of a core.
+`largest` has the medians of the tries that held.
 """
 
 from __future__ import annotations

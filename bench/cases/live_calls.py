@@ -11,7 +11,7 @@ off. `generator_late_p99_ms` is how late the generator began turns, against its 
 for nothing but to say what was measured. `first_added_p50_ms` is from the intended start of a turn
 to its first segment, minus what the script takes for it. A row a number, medians over its tries;
 one that does not hold is tried once more in a full run, and so is one that fails while strangers
-had more than 4 % of the relay's core. `largest` has the medians of the tries that held.
+took more than 4 % of a core. `largest` has the medians of the tries that held.
 """
 
 from __future__ import annotations
