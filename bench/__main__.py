@@ -1,8 +1,9 @@
 """The bench.
 
-python -m bench run [CASE ...] [--quick] [--sockets] [--out FILE]
+python -m bench run [CASE ...] [--quick] [--sockets] [--idle-s S] [--out FILE]
 python -m bench compare OLD NEW
 python -m bench baseline FILE        take the ratios of a result as the stored baseline
+python -m bench plot FILE PICTURE    draw the stream_cost of a result
 python -m bench versions
 python -m bench list
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import baseline, suite
+from bench.cases import stream_cost
 from bench.processes import BenchError
 from bench.result import compare, table
 from bench.rig import FULL, QUICK
@@ -38,7 +40,9 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"[{time.monotonic() - began_s:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     try:
-        options = (QUICK if arguments.quick else FULL)._replace(sockets=arguments.sockets)
+        options = (QUICK if arguments.quick else FULL)._replace(
+            sockets=arguments.sockets, idle_s=arguments.idle_s
+        )
         result = suite.run(names, options, say)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -94,12 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--sockets", action="store_true", help="hedge_tail: check the simulation over sockets"
     )
+    run.add_argument(
+        "--idle-s", type=float, default=0.0, help="after_idle: rest so long before a first call"
+    )
     run.add_argument("--out", type=Path, help="where the JSON goes (default: bench/results)")
     comparing = commands.add_parser("compare", help="figures that two files share")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
     storing = commands.add_parser("baseline", help="store the ratios of a result")
     storing.add_argument("file", type=Path)
+    plotting = commands.add_parser("plot", help="draw the stream_cost of a result as SVG")
+    plotting.add_argument("file", type=Path)
+    plotting.add_argument("picture", type=Path)
     commands.add_parser("versions", help="what would be measured")
     commands.add_parser("list", help="the cases")
     options = parser.parse_args(arguments)
@@ -110,6 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(compare(_load(options.old), _load(options.new)))
         case "baseline":
             print(f"{_shown(baseline.store(_load(options.file)))} written")
+        case "plot":
+            case = _load(options.file)["cases"].get("stream_cost")
+            if case is None:
+                parser.error(f"{options.file} has no stream_cost")
+            options.picture.write_text(stream_cost.picture(case))
         case "versions":
             for name, version in {**suite.commit(), **suite.versions()}.items():
                 print(f"{name:12} {version}")

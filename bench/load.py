@@ -7,7 +7,10 @@
     {"op": "burst", ...}    many requests at one moment
     {"op": "cancel", ...}   requests that are cancelled, and when
     {"op": "many", ...}     so many requests, at most so many a second, at most so many at once
-    {"op": "sessions", ...} open or close idle Converse sessions
+    {"op": "sessions", ...} open or close idle Converse sessions (`bench.idle`)
+    {"op": "among", ...}    turns on some of them
+    {"op": "live", ...}     calls that talk a part of their time, in segments (`bench.live`)
+    {"op": "again", ...}    one request after the other over each of some paths (`bench.again`)
     {"op": "turns", ...}    sessions that talk turn after turn and are interrupted (`bench.turns`)
     {"op": "door", ...}     make a client of a gateway, a path of its own (`bench.peers.doors`)
     {"op": "ask", ...}      questions one after the other at such a door, and how each ended
@@ -34,6 +37,9 @@ from typing import Any
 
 import uvloop
 
+from bench.again import ask_again
+from bench.idle import IdleSessions
+from bench.live import LiveCalls
 from bench.pacer import Pacer
 from bench.paths import (
     Channels,
@@ -52,12 +58,10 @@ from bench.peers.doors import Doors
 from bench.processes import context_switches, cpu_by_thread_ns, cpu_ns, waited_ns
 from bench.stats import COARSE, FINE, Histogram
 from bench.turns import Turns
+from relay.open_files import raise_open_files
 
 _LEAD_NS = 20_000_000
 _DRAIN_TIMEOUT_S = 20.0
-_TURNS_AT_ONCE = 50
-_LONG_PROMPT = "Nothing of this is needed once the answer is there. " * 320
-"""16 kB, as calls have after some turns."""
 GRPC_PATHS = frozenset({"generate", "converse", "generate_tls", "converse_tls"})
 
 
@@ -78,8 +82,8 @@ class Load:
         self._paths: dict[str, Path] = {}
         self._channels: Channels | None = None
         self._pacer = Pacer()
-        self._idle: list[ConverseSession] = []
-        self._idle_channels: list[Channels] = []
+        self._idle = IdleSessions()
+        self._live = LiveCalls()
         self._relay_grpc_port = 0
         self._doors = Doors()
 
@@ -101,7 +105,13 @@ class Load:
             case "many":
                 return await self.many(request)
             case "sessions":
-                return await self.sessions(request)
+                return await self._idle.ask(request)
+            case "among":
+                return await self._idle.turns(request)
+            case "live":
+                return await self._live.run(request)
+            case "again":
+                return await ask_again(self._paths, request)
             case "turns":
                 return await self.turns(request)
             case "door":
@@ -116,7 +126,7 @@ class Load:
     async def setup(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make the paths and warm each with a few checked requests."""
         self._relay_grpc_port = int(request["relay_grpc_port"])
-        self._channels = Channels(self._relay_grpc_port)
+        self._channels = Channels(self._relay_grpc_port, int(request.get("channels", 4)))
         self._paths = {
             "direct": HttpPath(
                 request["emulator_url"], ca_file=request["ca_file"], connections=2, is_http2=True
@@ -303,31 +313,6 @@ class Load:
                 at_ns = max(at_ns + gap_ns, now_ns())
         return {"error_count": len(errors), "errors": errors[:5]}
 
-    # --- idle sessions ----------------------------------------------------------------------
-
-    async def sessions(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Open so many idle sessions over so many connections; 0 closes all. With `model` each has
-        a turn before it is idle, its prompt of 16 kB."""
-        count = int(request["count"])
-        if not count:
-            await asyncio.gather(*(session.close() for session in self._idle))
-            for channels in self._idle_channels:
-                await channels.close()
-            self._idle.clear()
-            self._idle_channels.clear()
-            return {"open": 0}
-        channels = Channels(int(request["port"]), int(request["connections"]))
-        self._idle_channels.append(channels)
-        for number in range(count):
-            channel = channels.all[number % len(channels.all)]
-            self._idle.append(await ConverseSession.open(channel))
-        if model := request.get("model"):
-            some = _TURNS_AT_ONCE
-            for at in range(0, len(self._idle), some):
-                turns = (_one_turn(session, model) for session in self._idle[at : at + some])
-                await asyncio.gather(*turns)
-        return {"open": len(self._idle)}
-
     # --- calls ------------------------------------------------------------------------------
 
     async def turns(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -447,11 +432,6 @@ class _LegOutcome:
         }
 
 
-async def _one_turn(session: ConverseSession, model: str) -> None:
-    await session.start(b"g", model, [], _LONG_PROMPT)
-    await session.ended(b"g")
-
-
 async def _run(path: Path, model: str, request: _Request) -> None:
     request.sent_ns = now_ns()
     try:
@@ -513,4 +493,5 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
+    raise_open_files()
     uvloop.run(_serve())

@@ -35,7 +35,7 @@ STAMP = re.compile(rb"t=(\d{16}) ")
 _STAMP_BYTES = 19
 _PROMPT = "Can you book the table by the window for seven tomorrow evening, please?"
 _SERVICE = "/rtrelay.v1.RelayService/"
-_DELTA, _END = 0x1A, 0x42  # first byte of a response frame: field 3, field 8
+_DELTA, _SEGMENT, _END = 0x1A, 0x2A, 0x42  # first byte of a response frame: fields 3, 5, 8
 
 
 class LoadError(Exception):
@@ -319,8 +319,8 @@ class ConverseSession:
             received_ns = now_ns()
             kind = frame[0]
             at = 2 if frame[1] < 0x80 else 3  # the length of the frame takes one or two bytes
-            if kind == _DELTA:
-                # field 1 of a delta and of an end is the generation's id, below 128 bytes
+            if kind in (_DELTA, _SEGMENT):
+                # field 1 of a delta, a segment and an end is the generation's id, below 128 bytes
                 seen = seen_by_id.get(frame[at + 2 : at + 2 + frame[at + 1]])
                 if seen is None:
                     self.after_end += 1

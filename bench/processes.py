@@ -9,10 +9,12 @@ processes measured here do not do.
 from __future__ import annotations
 
 import ctypes
+import http.client
 import itertools
 import json
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -89,6 +91,22 @@ def rss_kib(pid: int) -> int:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
     raise BenchError(f"/proc/{pid}/status has no VmRSS")
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it started, and they."""
+    return [pid, *(below for child in children(pid) for below in tree(child))]
+
+
+def tree_rss_kib(pid: int) -> int:
+    """Resident memory of a process and all below it; pages that several share count for each."""
+    return sum(rss_kib(each) for each in tree(pid))
+
+
+def most_files(pid: int) -> int:
+    """How many descriptors a process may have now."""
+    soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return soft
 
 
 def open_files(pid: int) -> int:
@@ -288,6 +306,7 @@ class RelayProcess(Process):
         rows: names of providers, all of them the emulator, or what each has beside the usual keys.
         models: aliases.
         sections: further ones of the configuration.
+        workers: with several, it is up when all of them are.
     """
 
     def __init__(
@@ -301,6 +320,7 @@ class RelayProcess(Process):
         tls: Mapping[str, Any] | None = None,
         sections: Mapping[str, Any] | None = None,
         within: Sequence[str] = (),
+        workers: int = 1,
     ) -> None:
         more = rows if isinstance(rows, Mapping) else {row: {} for row in rows}
         provider = {
@@ -313,9 +333,9 @@ class RelayProcess(Process):
         document: dict[str, Any] = {
             "models": dict(models or {}),
             "server": {
-                "grpc": {"address": "127.0.0.1:0"},
-                "http": {"address": "127.0.0.1:0"},
-                "admin": {"address": "127.0.0.1:0"},
+                # Workers need ports that they can share.
+                name: {"address": f"127.0.0.1:{free_port() if workers > 1 else 0}"}
+                for name in ("grpc", "http", "admin")
             },
             "providers": {
                 row: {
@@ -332,9 +352,10 @@ class RelayProcess(Process):
         document |= sections or {}
         config = directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document))
+        command = [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)]
         super().__init__(
             name,
-            [sys.executable, "-m", "relay.cli", "serve", "-c", str(config)],
+            [*command, *(("--workers", str(workers)) if workers > 1 else ())],
             directory,
             within=within,
         )
@@ -348,6 +369,20 @@ class RelayProcess(Process):
                 self.http_port = int(found[1])
             elif found := re.search(r"admin\s+https?://[^:/]+:(\d+)", line):
                 self.admin_port = int(found[1])
+        while workers > 1 and not self.is_ready():
+            if time.monotonic() > deadline_s:
+                self.stop()
+                raise BenchError(f"{name} did not get ready; {self._last()}")
+            time.sleep(0.02)
+
+    def is_ready(self) -> bool:
+        """Whether `/readyz` says so."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5.0)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
 
     def state(self) -> dict[str, Any]:
         """Its `/admin/state`."""
@@ -452,8 +487,8 @@ class NginxProcess(Process):
 class LoadProcess(Process):
     """The load generator (`bench.load`): one JSON request a line, one JSON answer a line."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__("load", [sys.executable, "-m", "bench.load"], directory, with_stdin=True)
+    def __init__(self, directory: Path, name: str = "load") -> None:
+        super().__init__(name, [sys.executable, "-m", "bench.load"], directory, with_stdin=True)
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Have it do something.

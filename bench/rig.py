@@ -37,6 +37,8 @@ class Options(NamedTuple):
     is_quick: bool
     sockets: bool = False
     """Of `hedge_tail`: check the simulation against relay and emulator."""
+    idle_s: float = 0.0
+    """Of `after_idle`: how long; 0: what the case does."""
 
 
 FULL = Options(rounds=5, window_s=2.5, is_quick=False)

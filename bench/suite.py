@@ -15,6 +15,7 @@ from typing import Any
 from bench.cases import (
     accounts_cost,
     added_ttft,
+    after_idle,
     barge_in,
     breaker_hints,
     burst,
@@ -28,14 +29,19 @@ from bench.cases import (
     hedge_tail,
     idle_sessions,
     inter_token,
+    largest_rate,
+    live_calls,
     loser_leaks,
     micro,
     paced_sessions,
     postgres_reserve,
     segment_race,
     shadow_check,
+    startup,
+    stream_cost,
     tls_cost,
     token_expiry,
+    workers,
 )
 from bench.processes import nginx_version
 from bench.result import CaseResult
@@ -68,6 +74,12 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "hedge_tail": hedge_tail.run,
     "breaker_hints": breaker_hints.run,
     "postgres_reserve": postgres_reserve.run,
+    "stream_cost": stream_cost.run,
+    "workers": workers.run,
+    "startup": startup.run,
+    "after_idle": after_idle.run,
+    "live_calls": live_calls.run,
+    "largest_rate": largest_rate.run,
 }
 LONG = frozenset(
     {
@@ -84,6 +96,12 @@ LONG = frozenset(
         "hedge_tail",
         "breaker_hints",
         "postgres_reserve",
+        "stream_cost",
+        "workers",
+        "startup",
+        "after_idle",
+        "live_calls",
+        "largest_rate",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -111,6 +129,12 @@ SUMMARIES = {
     "hedge_tail": hedge_tail.__doc__,
     "breaker_hints": breaker_hints.__doc__,
     "postgres_reserve": postgres_reserve.__doc__,
+    "stream_cost": stream_cost.__doc__,
+    "workers": workers.__doc__,
+    "startup": startup.__doc__,
+    "after_idle": after_idle.__doc__,
+    "live_calls": live_calls.__doc__,
+    "largest_rate": largest_rate.__doc__,
 }
 
 _PACKAGES = (

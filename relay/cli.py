@@ -85,11 +85,13 @@ def serve(
     """Serve gRPC and the OpenAI-compatible HTTP shim until stopped."""
     from relay import logs
     from relay.config import ConfigError
+    from relay.open_files import raise_open_files
     from relay.serving import run_worker, run_workers
     from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
     from relay.workers.link import inherited
 
     logs.configure(level="debug" if verbose else "info")
+    raise_open_files()
     worker = os.environ.get(WORKER_VARIABLE)
     try:
         if workers > 1:

@@ -213,6 +213,7 @@ MAY_USE: dict[str, set[str]] = {
     # a worker, and what starts it: what it is called, and how it is bound to a supervisor
     "instance": set(),
     "notify": set(),
+    "open_files": set(),
     "workers": set(),
     "hints": LEAVES
     | {
@@ -313,6 +314,7 @@ MAY_USE: dict[str, set[str]] = {
     "cli": LEAVES
     | {
         "commands",
+        "open_files",
         "serving",
         "http_server",
         "measuring",

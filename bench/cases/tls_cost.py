@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import trustme
-
+from bench.certificates import issue
 from bench.processes import BenchError, RelayProcess
 from bench.result import CaseResult
 from bench.rig import Rig
@@ -28,15 +27,7 @@ _AT_REST_TOKENS = 6
 def run(rig: Rig) -> CaseResult:
     """All three ways to the relay, at two lengths of answer and at rest."""
     rounds = 3 if rig.options.is_quick else 10
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    ca_file = rig.directory / "tls-cost-ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
-    issued.private_key_pem.write_to_path(str(rig.directory / "tls-cost.key"))
-    (rig.directory / "tls-cost.pem").write_bytes(
-        b"".join(blob.bytes() for blob in issued.cert_chain_pems)
-    )
-    tls = {"cert_file": "tls-cost.pem", "key_file": "tls-cost.key"}
+    tls, ca_file = issue(rig.directory, "tls-cost")
     relay = RelayProcess(rig.emulator, rig.directory, "relay-tls", tls=tls)
     try:
         rig.load.ask(
