@@ -40,7 +40,10 @@ async def _answer(stream: ServerStream) -> None:
 
 
 async def _models(stream: ServerStream) -> None:
-    await stream.send_headers(200, [("content-type", "application/json")])
+    is_head = stream.method == "HEAD"  # the relay's probes; a body would break the format
+    await stream.send_headers(200, [("content-type", "application/json")], end=is_head)
+    if is_head:
+        return
     await stream.send(b'{"object":"list","data":[]}', end=True)
 
 
