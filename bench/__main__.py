@@ -2,7 +2,9 @@
 
 python -m bench run [CASE ...] [--quick] [--sockets] [--out FILE]
 python -m bench compare OLD NEW
-python -m bench baseline FILE        take the ratios of a result as the stored baseline
+python -m bench history [--last N] [--append]     the ratios that CI judges, by commit
+python -m bench spread [FILE ...]                 their extremes over stored runs
+python -m bench baseline [FILE ...]               take their medians as the stored baseline
 python -m bench versions
 python -m bench list
 """
@@ -21,6 +23,8 @@ from bench import baseline, suite
 from bench.processes import BenchError
 from bench.result import compare, table
 from bench.rig import FULL, QUICK
+from bench.short import history
+from bench.short.judge import over
 
 BUSY_LOAD = 0.25
 """Load a core before the run above which its absolute figures are not ours alone."""
@@ -79,6 +83,39 @@ def report(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _history(last: int, file: Path | None, *, append: bool) -> int:
+    try:
+        now = history.read(file or history.latest())
+    except history.NoRunError as error:
+        if append or file is not None:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        now = None
+    entries = history.load()
+    if now in entries:
+        now = None  # appended already
+    elif now is not None and append:
+        history.append(now)
+        print(f"{_shown(history.HISTORY)} has a line more\n")
+    print(history.show(entries[-last:] if last else [], baseline.ratios(), now))
+    return 0
+
+
+def _entries(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Stored runs of the short form; all that there are, if none is named."""
+    return [history.read(file) for file in files or history.stored()]
+
+
+def _spread(entries: Sequence[Mapping[str, Any]]) -> None:
+    limits = baseline.ratios()
+    print(table(history.extremes(entries)))
+    failed = [one for one in entries if over(one["ratios"], limits)]
+    print(f"\n{len(entries)} runs, {len(failed)} of them with a ratio over its bound")
+    for one in failed:
+        for found in over(one["ratios"], limits):
+            print(f"  {one['measured_at']} {found}")
+
+
 def _load(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text())
     return value
@@ -98,8 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     comparing = commands.add_parser("compare", help="figures that two files share")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
-    storing = commands.add_parser("baseline", help="store the ratios of a result")
-    storing.add_argument("file", type=Path)
+    telling = commands.add_parser("history", help="ratios that CI judges, by commit")
+    telling.add_argument("--last", type=int, default=8, metavar="N", help="so many runs (8)")
+    telling.add_argument("--run", type=Path, metavar="FILE", help="instead of the newest run")
+    telling.add_argument("--append", action="store_true", help="write the run into the history")
+    for name, text in (
+        ("spread", "extremes of those ratios over stored runs"),
+        ("baseline", "store the medians of those runs"),
+    ):
+        short = commands.add_parser(name, help=text)
+        short.add_argument("files", type=Path, nargs="*", metavar="FILE")
     commands.add_parser("versions", help="what would be measured")
     commands.add_parser("list", help="the cases")
     options = parser.parse_args(arguments)
@@ -108,8 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options)
         case "compare":
             print(compare(_load(options.old), _load(options.new)))
+        case "history":
+            return _history(options.last, options.run, append=options.append)
+        case "spread":
+            _spread(_entries(options.files))
         case "baseline":
-            print(f"{_shown(baseline.store(_load(options.file)))} written")
+            print(f"{_shown(baseline.store(_entries(options.files)))} written")
         case "versions":
             for name, version in {**suite.commit(), **suite.versions()}.items():
                 print(f"{name:12} {version}")
