@@ -156,6 +156,7 @@ bench-short: install-dev ## the ratios that CI judges, and their history (40 s)
 
 nightly: install-dev ## the long forms: every cut of every recording, full benches
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
+	RELAY_FULL=1 $(BIN)/python -m pytest tests/bench -p no:xdist
 	$(BIN)/python -m bench run
 	$(BIN)/python -m bench run barge_in paced_sessions segment_race first_turn generate_or_converse
 	$(BIN)/python -m bench run loser_leaks

@@ -96,8 +96,9 @@ def test_bounds_are_by_kind_and_name_what_is_over() -> None:
     assert over(just, limits) == []
     (found,) = over({**just, "micro/path_event": 5.2}, limits)
     assert str(found) == (
-        "micro/path_event is 5.20: 1.30 times the baseline 4.00, at most 1.25 times"
+        "micro/path_event is 5.20: 1.30 times the baseline 4.00, at most 1.15 times"
     )
+    assert over({**just, "micro/path_event": 5.2}, limits, slack=1.25) == []
     with pytest.raises(KeyError):
         over({"micro/new": 1.0}, limits)
 
@@ -131,7 +132,7 @@ def test_the_table_has_a_column_a_run(tmp_path: Path) -> None:
     head, new, event = history.show(history.load(file), {"micro/path_event": 4.0}, now).splitlines()
     labels = ["aaaaaaa", "bbbbbbb", "bbbbbbb'", "now", "ccccccc"]
     assert [word for word in head.split() if word != "11-27"] == ["baseline", "most", *labels]
-    assert event.split() == ["micro/path_event", "4", "5", "4", "3", "3.1", "2"]
+    assert event.split() == ["micro/path_event", "4", "4.6", "4", "3", "3.1", "2"]
     assert new.split() == ["micro/new", "1"]
 
 

@@ -20,7 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import baseline
 from bench.rig import Options, Rig
 from bench.short import pieces, streams
-from bench.short.judge import over
+from bench.short.judge import SLACK_WITHOUT_PRIORITY, over
 from bench.short.priority import real_time
 
 pytestmark = [pytest.mark.bench, pytest.mark.sockets, pytest.mark.timeout(120)]
@@ -58,12 +58,13 @@ def test_streams_cost_no_more_than_they_did(
     rig: Rig, beside: dict[str, Any], limits: dict[str, float], benchmark: BenchmarkFixture
 ) -> None:
     rounds: list[streams.Round] = []
+    slack = 1.0 if beside["real_time"] else SLACK_WITHOUT_PRIORITY
 
     def measure(paths: tuple[str, ...] = streams.PATHS) -> None:
         rounds.append(streams.measure(rig, paths, len(rounds)))
 
     benchmark.pedantic(measure, rounds=ROUNDS)  # type: ignore[no-untyped-call]
-    while (found := over(streams.ratios(rounds), limits)) and len(rounds) < MOST_ROUNDS:
+    while (found := over(streams.ratios(rounds), limits, slack)) and len(rounds) < MOST_ROUNDS:
         measure(tuple({one.name.partition("/")[2] for one in found}))
     benchmark.extra_info["ratios"] = streams.ratios(rounds)
     benchmark.extra_info["rounds"] = [
@@ -102,10 +103,11 @@ class _Measured(Protocol):
 def _judge(
     piece: _Measured, rounds: int, limits: dict[str, float], benchmark: BenchmarkFixture
 ) -> None:
-    with real_time():
+    with real_time() as is_real_time:
         benchmark.pedantic(piece.once, setup=piece.before, rounds=rounds)  # type: ignore[no-untyped-call]
+    slack = 1.0 if is_real_time else SLACK_WITHOUT_PRIORITY
     left = MOST_TIMES - 1
-    while (found := over(piece.ratios(), limits)) and left:
+    while (found := over(piece.ratios(), limits, slack)) and left:
         left -= 1
         with real_time():
             for _ in range(rounds):
