@@ -124,7 +124,11 @@ class Load:
     async def keyed(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A path to a relay that wants a key, or to the same without (`bearer` empty), by the name
         that it is given. Its aliases are asked for as they are named."""
-        path = HttpPath(request["relay_url"], bearer=request["bearer"])
+        path = HttpPath(
+            request["relay_url"],
+            bearer=request["bearer"],
+            model_prefix=request.get("model_prefix", ""),
+        )
         self._paths[request["path"]] = path
         await path.open(1)
         async for _ in path.chunks(request["model"]):

@@ -58,7 +58,8 @@ from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
 from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
 from relay.reaper import Reaper
 from relay.redaction import redact
-from relay.routing.catalog import Target, Timeouts
+from relay.routing.route import Timeouts
+from relay.routing.target import Target
 from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
 from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
@@ -745,11 +746,12 @@ async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryvie
 
     What comes after the wire's end marker is ignored by definition, errors included.
     """
+    late = asyncio.get_running_loop().call_later(TAIL_GRACE_S, stream.abort)  # ends the reading
     try:
-        async with asyncio.timeout(TAIL_GRACE_S):
-            async for _ in chunks:
-                pass
-    except (RelayError, TimeoutError):
+        async for _ in chunks:
+            pass
+    except RelayError:
         stream.abort()
     finally:
+        late.cancel()
         await stream.aclose()

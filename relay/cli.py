@@ -30,6 +30,7 @@ from rich.markup import escape
 
 from relay import __version__
 from relay.commands.lazy_groups import LazyGroups
+from relay.commands.leaving import own_the_process
 from relay.emulator.cert_dir import CERT_DIR_HELP
 
 app = typer.Typer(
@@ -330,6 +331,7 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    own_the_process()
     app()
 
 

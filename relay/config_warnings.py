@@ -14,6 +14,8 @@ from relay.config import (
     EscalateConfig,
     ProviderConfig,
     class_of,
+    credential_warnings,
+    door_warnings,
     same_models,
     tls_warnings,
     zone_of,
@@ -25,7 +27,10 @@ from relay.prices import USUAL_TIERS, known_price
 
 def warnings(config: Config) -> list[str]:
     """One line each; none holds a secret."""
-    found: list[str] = tls_warnings(config, now())
+    at = now()
+    found: list[str] = tls_warnings(config, at)
+    found += credential_warnings(config, at)
+    found += door_warnings(config)
     for alias, row in config.models.items():
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":
@@ -64,7 +69,13 @@ def warnings(config: Config) -> list[str]:
 def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
     """Of an alias whose hedges are sent, or decided in shadow mode."""
     hedge, candidates = row.hedge, list(dict.fromkeys(row.candidates))
-    if len(candidates) < 2:
+    escalates = hedge.escalate.tier is not None
+    if hedge.keep_second_warm == "auto" and not _has_second_cache(candidates, config):
+        yield (
+            f"{path}.keep_second_warm is auto, but there is no second candidate that keeps prompts"
+            " (`caches_prompts`): nothing is kept warm"
+        )
+    if len(candidates) < 2 and not escalates:
         yield (
             f"{path} is {hedge.mode}, but there is only one candidate:"
             " a hedge can only ask it again, over another connection"
@@ -72,10 +83,10 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
         return
     if hedge.max_attempts < 2:
         yield f"{path} is {hedge.mode}, but `max_attempts: 1` leaves no place for a second attempt"
-    elif hedge.max_attempts > len(candidates):
+    elif hedge.max_attempts > (most := len(candidates) + escalates):
         yield (
-            f"{path}.max_attempts is {hedge.max_attempts}, but there are only {len(candidates)}"
-            " candidates to ask"
+            f"{path}.max_attempts is {hedge.max_attempts}, but there are only {most}"
+            f" candidates to ask{', the dearer tier of the first included' if escalates else ''}"
         )
     if hedge.max_extra_requests == 0:
         yield f"{path} is {hedge.mode}, but `max_extra_requests: 0` pays for no hedge"
@@ -98,8 +109,15 @@ def _of_hedge(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
             f"{path} is {hedge.mode}, but its candidates are not one model: {others}; a hedge may"
             " be answered by another than the one first asked (`same_as` says which are the same)"
         )
-    if hedge.escalate.tier is not None:
+    if escalates:
         yield from _of_escalation(f"{path}.escalate", hedge.escalate, candidates, config)
+
+
+def _has_second_cache(candidates: list[CandidateConfig], config: Config) -> bool:
+    """Whether, whoever is first, another can be kept warm (`planner.second_to_warm`)."""
+    if len(candidates) < 2:
+        return False
+    return any(config.providers[each.provider].caches_prompts for each in candidates)
 
 
 def _of_zones(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
@@ -124,7 +142,7 @@ def _of_zones(path: str, row: AliasConfig, config: Config) -> Iterator[str]:
 
 def _zone_of(target: CandidateConfig, config: Config) -> str:
     row, door = _row_of(target, config)
-    return zone_of(door, row.zone_at(door), target.model)
+    return zone_of(row.zoned_as(door), row.zone_at(door), target.model)
 
 
 def _class_of(target: CandidateConfig, config: Config) -> str:
@@ -193,6 +211,7 @@ def _has_price(target: CandidateConfig, config: Config, tier: str = "") -> bool:
     row, door = _row_of(target, config)
     if target.model in row.prices:
         return not tier or tier in row.prices[target.model].tiers
+    tier = tier or row.service_tier
     names = (target.model, row.same_as.get(target.model))
     return any(name is not None and known_price(door, name, tier) is not None for name in names)
 

@@ -494,6 +494,8 @@ class Usage(StreamEvent, frozen=True, gc=False):
     is_estimated: bool = False
     raw_json: bytes = b""
     """The provider's own usage object, or empty."""
+    service_tier: str = ""
+    """That it was served at, where this is told with the counts and not before."""
 
 
 class ProviderFailed(StreamEvent, frozen=True, gc=True):

@@ -509,7 +509,8 @@ class Generation:
             response_id=self.info.response_id if self.info else "",
             has_output=self._has_output,
             hedge=plan.hedge if plan is not None else None,
-            service_tier=self.info.service_tier if self.info else "",
+            service_tier=(usage.service_tier if usage else "")
+            or (self.info.service_tier if self.info else ""),
             cancel_us=cancel_us,
         )
         try:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from relay.content import Usage
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
 from relay.prices import LOSER_OUTPUT_TOKENS, Cost, OutputTokens
-from relay.routing.catalog import Target
 from relay.routing.sticky import Warm
+from relay.routing.target import Target
 from relay.target_state import TargetStates
 
 

@@ -23,19 +23,16 @@ Hide = Callable[[str], str]
 
 _hide: Hide = str
 _TRACEBACKS: Final = frozenset({"exception", "stack"})
+_TRACED: Final = frozenset({"exc_info", "stack_info", *_TRACEBACKS})
+_LEVELS: Final = {"warn": "warning", "exception": "error"}
+"""Of methods that are named otherwise."""
 
 
 def configure(*, level: Level = "info") -> None:
     """Set up structlog for this process; the standard library's warnings go the same way."""
     threshold = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}[level]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _without_secrets,
-            structlog.processors.JSONRenderer(serializer=_dumps),
-        ],
+        processors=[_line],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
@@ -59,10 +56,15 @@ def hide_with(hide: Hide) -> None:
     _hide = hide
 
 
-def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in _TRACEBACKS.intersection(line):
-        line[name] = _hide(str(line[name]))
-    return line
+def _line(logger: Any, name: str, line: MutableMapping[str, Any]) -> bytes:
+    """A structlog processor, the only one: one costs a generation's line half of what five did."""
+    if _TRACED & line.keys():
+        line = structlog.processors.format_exc_info(logger, name, line)
+        for traced in _TRACEBACKS.intersection(line):
+            line[traced] = _hide(str(line[traced]))
+    line["level"] = _LEVELS.get(name, name)
+    line["timestamp"] = datetime.now(UTC).isoformat()
+    return _dumps(line)
 
 
 class JsonLines(logging.Formatter):

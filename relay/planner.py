@@ -29,7 +29,6 @@ from relay.resilience.hedge_policy import (
     time_hedge,
     view,
 )
-from relay.routing.catalog import Route, Target
 from relay.routing.choose import (
     Mode,
     Sort,
@@ -42,8 +41,10 @@ from relay.routing.choose import (
 )
 from relay.routing.keep_warm import is_worth_keeping
 from relay.routing.plan import PlannedAttempt
+from relay.routing.route import Route
 from relay.routing.same_models import are_same
 from relay.routing.sticky import StickySessions, Warm
+from relay.routing.target import Target
 from relay.target_state import TargetState, TargetStates
 
 HOPELESS_SHARE: Final = 0.01

@@ -23,8 +23,9 @@ from relay.content import GenerateRequest
 from relay.dispatch import Services, look
 from relay.errors import CancelReason, ClientCancelled, RelayError
 from relay.generation import Generation
-from relay.routing.catalog import Route, Target
 from relay.routing.keep_warm import EVERY_S, MOST_READS, OUTPUT_TOKENS
+from relay.routing.route import Route
+from relay.routing.target import Target
 from relay.tokens import estimate_prompt_tokens
 
 _log = structlog.get_logger("relay.prewarm")

@@ -28,7 +28,7 @@ from relay.errors import (
 )
 from relay.governance.ledger import Asked, RateState
 from relay.redaction import redact
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 from relay.tokens import estimate_prompt_tokens
 from relay.transport.base import UpstreamRequest
 
@@ -95,7 +95,7 @@ async def count_prompt(
 
 
 async def _ask(services: Services, request: GenerateRequest, target: Target) -> int | None:
-    """The provider's count; None where its wire gives none, or it is not to be read.
+    """The provider's count; None where its wire or its door gives none, or it is not to be read.
 
     Raises:
         RelayError: what was asked cannot be said, or the provider did not answer.
@@ -105,6 +105,8 @@ async def _ask(services: Services, request: GenerateRequest, target: Target) -> 
     if not isinstance(codec, CountsTokens):
         return None
     encoded = codec.encode_count(request, target.model)
+    if encoded is None:
+        return None
     path = endpoint.base_path + encoded.path
     is_second = False
     while True:

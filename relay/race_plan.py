@@ -30,10 +30,11 @@ from relay.resilience.common_mode import CommonMode
 from relay.resilience.hedge_budget import Charge, HedgeBudgets
 from relay.resilience.hedge_policy import HedgeReason
 from relay.resilience.throttle import Retry, RetryBudget, RetryThrottle
-from relay.routing.catalog import Target, Timeouts
 from relay.routing.choose import Pair, Survival
 from relay.routing.plan import PlannedAttempt
+from relay.routing.route import Timeouts
 from relay.routing.sticky import StickySessions, Warm
+from relay.routing.target import Target
 from relay.target_state import TargetState, TargetStates
 
 MIN_FAILOVERS: Final = 10

@@ -52,7 +52,8 @@ from relay.hints.pipe_bus import PipeBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
 from relay.reaper import Reaper
-from relay.routing.catalog import Catalog, Endpoint
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
 from relay.store.learned import sqlite_path
 from relay.store.revisions import SchemaError
 from relay.store.sqlite_file import DamagedFile

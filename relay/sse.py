@@ -41,12 +41,12 @@ class SseParser:
         "_after_cr",
         "_at_start",
         "_data",
-        "_head",
         "_head_name",
-        "_is_idle",
         "_line",
         "_max_event_bytes",
         "_name",
+        "head",
+        "is_idle",
         "is_too_large",
     )
 
@@ -57,8 +57,10 @@ class SseParser:
         self._name = b""
         self._after_cr = False  # the last chunk ended in CR: an LF now belongs to it
         self._at_start = True  # a byte order mark may still come
-        self._is_idle = False  # nothing is kept: the fast path may be tried
-        self._head = b"data: "  # what an event begins with if it is like the last one
+        self.is_idle = False
+        """Nothing is kept: the next bytes begin an event."""
+        self.head = b"data: "
+        """What the next event begins with if it is like the last one."""
         self._head_name = ""
         self.is_too_large = False
         """An event went over the cap; everything from there on is dropped."""
@@ -67,8 +69,8 @@ class SseParser:
         """The events that these bytes complete, in order."""
         if type(chunk) is not bytes:
             chunk = bytes(chunk)
-        if self._is_idle and chunk.startswith(self._head):
-            begin, end = len(self._head), len(chunk) - 2
+        if self.is_idle and chunk.startswith(self.head):
+            begin, end = len(self.head), len(chunk) - 2
             line_end = chunk.find(b"\n", begin)
             if line_end == end and chunk[-1] == 0x0A:
                 is_plain = chunk.find(b"\r", begin) < 0
@@ -90,7 +92,7 @@ class SseParser:
         together. None for any other chunk."""
         if not chunk.endswith(b"\n\n") or b"\r" in chunk or len(chunk) > self._max_event_bytes:
             return None
-        head, name = self._head, self._head_name
+        head, name = self.head, self._head_name
         begin = len(head)
         events: list[SseEvent] = []
         for event in chunk[:-2].split(b"\n\n"):
@@ -135,7 +137,7 @@ class SseParser:
             if chunk[0] == 0x0A:
                 chunk = chunk[1:]
         if not chunk:
-            self._is_idle = not self._data and not self._name
+            self.is_idle = not self._data and not self._name
             return events
 
         # bytes.splitlines, unlike str.splitlines, knows just CR, LF and CRLF.
@@ -160,10 +162,10 @@ class SseParser:
         if self.held_bytes > self._max_event_bytes:
             self._overflow()
             return events
-        self._is_idle = not (self._line or self._data or self._name or self._after_cr)
+        self.is_idle = not (self._line or self._data or self._name or self._after_cr)
         if events and events[-1][0] != self._head_name:
             self._head_name = name = events[-1][0]
-            self._head = b"event: %b\ndata: " % name.encode() if name else b"data: "
+            self.head = b"event: %b\ndata: " % name.encode() if name else b"data: "
         return events
 
     def _take_line(self, line: bytes) -> bool:
@@ -197,7 +199,7 @@ class SseParser:
 
     def _overflow(self) -> None:
         self.is_too_large = True
-        self._is_idle = False
+        self.is_idle = False
         self._line.clear()
         self._data.clear()
         self._name = b""

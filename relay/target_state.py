@@ -30,8 +30,8 @@ from relay.resilience.latency import LatencySketch, Prior
 from relay.resilience.level import Level
 from relay.resilience.limiter import Limiter, LimiterSettings, Slot
 from relay.resilience.throttle import PushBack
-from relay.routing.catalog import Target
 from relay.routing.choose import Survival
+from relay.routing.target import Target
 
 MAX_TARGETS: Final = 4096
 """A client may name any model of a provider; the state used longest ago is forgotten."""

@@ -21,7 +21,8 @@ from relay.content import GenerateRequest, Message, Role, Sampling, TextPart
 from relay.dispatch import Services
 from relay.errors import RelayError
 from relay.outcome import AttemptRole
-from relay.routing.catalog import Target, Timeouts
+from relay.routing.route import Timeouts
+from relay.routing.target import Target
 from relay.store import learned
 from relay.target_news import TargetNews
 from relay.target_state import REFRESH_S, Kept

@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 
 from relay.config import parse
+from relay.config.known import known_providers
 from relay.config_warnings import warnings
 
 ROWS: dict[str, dict[str, Any]] = {
     "openai": {"data_zone": "us"},
-    "azure": {"resource": "corp", "data_zone": "eu", "same_as": {"mini": "gpt-4.1-mini"}},
+    "azure": {
+        "headers": {"api-key": "k"},
+        "resource": "corp",
+        "data_zone": "eu",
+        "same_as": {"mini": "gpt-4.1-mini"},
+    },
     "lab": {"wire": "openai_chat", "base_url": "http://x.test"},
 }
 OPENAI = {"provider": "openai", "model": "gpt-4.1-mini"}
@@ -67,7 +73,7 @@ def test_a_class_of_the_operators_own() -> None:
 
 def test_escalation() -> None:
     hedge = {"mode": "active", "escalate": {"tier": "priority"}}
-    assert told({"candidates": [OPENAI, OPENAI | {"model": "gpt-4.1-mini"}], "hedge": hedge})
+    assert told({"candidates": [OPENAI, dict(OPENAI)], "hedge": hedge}) == []
     found = told({"candidates": [OPENAI, AZURE], "hedge": hedge})
     assert found == [
         "models.fast.hedge.escalate: no price is known of azure/mini at tier priority, so it is not"
@@ -83,6 +89,29 @@ def test_escalation() -> None:
     ]
 
 
+def test_the_dearer_tier_of_one_candidate_is_a_second_attempt() -> None:
+    hedge = {"mode": "active", "escalate": {"tier": "priority"}}
+    assert told({"candidates": [OPENAI], "hedge": hedge}) == []
+    (found,) = told({"candidates": [AZURE], "hedge": hedge})
+    assert "no price is known of azure/mini at tier priority" in found
+    (found,) = told({"candidates": [OPENAI], "hedge": {**hedge, "max_attempts": 3}})
+    assert "there are only 2 candidates to ask, the dearer tier of the first included" in found
+    assert "only one candidate" in told({"candidates": [OPENAI], "hedge": ACTIVE})[0]
+
+
+def test_a_second_cache_that_is_none() -> None:
+    hedge = {"mode": "active", "escalate": {"tier": "priority"}, "keep_second_warm": "auto"}
+    (found,) = told({"candidates": [OPENAI], "hedge": hedge})
+    assert found.startswith("models.fast.hedge.keep_second_warm is auto, but there is no second")
+    same = {"m": "gpt-4.1-mini", "n": "gpt-4.1-mini"}
+    rates = {"m": {"input": 1, "output": 2}, "n": {"input": 1, "output": 2}}
+    pair = [{"provider": "lab", "model": model} for model in ("m", "n")]
+    warm = {**ACTIVE, "keep_second_warm": "auto"}
+    lab = {"same_as": same, "prices": rates}
+    assert told({"candidates": pair, "hedge": warm}, lab=lab) == [found]
+    assert told({"candidates": pair, "hedge": warm}, lab={**lab, "caches_prompts": True}) == []
+
+
 def test_a_tier_that_a_door_is_not_known_to_have() -> None:
     (found,) = told({"candidates": [AZURE]}, azure={"service_tier": "flex"})
     assert found == (
@@ -90,3 +119,20 @@ def test_a_tier_that_a_door_is_not_known_to_have() -> None:
     )
     assert told({"candidates": [AZURE]}, azure={"service_tier": "priority"}) == []
     assert told({"candidates": [AZURE]}, azure={"service_tier": "default"}) == []
+
+
+@pytest.mark.parametrize(
+    ("door", "tier"),
+    [("openai", "scale"), ("bedrock", "reserved"), ("groq", "performance"), ("gemini", "standard")],
+)
+def test_words_of_the_providers_for_tiers(door: str, tier: str) -> None:
+    row = {"door": door, "service_tier": tier, "region": "us-east-1"}
+    assert (
+        told({"candidates": [OPENAI]}, lab={**row, "wire": known_providers()[door]["wire"]}) == []
+    )
+
+
+def test_a_row_whose_tier_has_no_known_price() -> None:
+    alias = {"candidates": [OPENAI, AZURE], "hedge": ACTIVE}
+    (found,) = told(alias, openai={"service_tier": "flex"})
+    assert "no price is known of openai/gpt-4.1-mini" in found

@@ -72,7 +72,18 @@ MAY_USE: dict[str, set[str]] = {
         "credentials.build",
         "transport.base",
     },
-    "governance": LEAVES | {"config", "outcome", "prices", "redaction", "routing.catalog", "store"},
+    "governance": LEAVES
+    | {
+        "config",
+        "outcome",
+        "prices",
+        "redaction",
+        "routing.catalog",
+        "routing.endpoint",
+        "routing.route",
+        "routing.target",
+        "store",
+    },
     "resilience": set(),
     "store": {
         "config.limits",
@@ -114,7 +125,8 @@ MAY_USE: dict[str, set[str]] = {
     "attempt": LEAVES
     | {
         "governance.ledger",
-        "routing.catalog",
+        "routing.route",
+        "routing.target",
         "codecs.base",
         "codecs.rate_limit_headers",
         "credentials.refusals",
@@ -122,12 +134,11 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "redaction",
     },
-    "target_state": LEAVES
-    | {"credentials.base", "resilience", "routing.catalog", "routing.choose"},
+    "target_state": LEAVES | {"credentials.base", "resilience", "routing.target", "routing.choose"},
     # The race knows attempts by a protocol of its own, so that it can be run over simulated ones.
     "race": LEAVES | {"routing.plan"},
     "hedge_counters": LEAVES,
-    "hedge_money": LEAVES | {"routing.catalog", "routing.sticky", "target_state"},
+    "hedge_money": LEAVES | {"routing.target", "routing.sticky", "target_state"},
     "race_plan": LEAVES
     | {"hedge_counters", "hedge_money", "race", "resilience", "routing", "target_state"},
     "planner": LEAVES | {"race", "race_plan", "resilience", "routing", "target_state"},
@@ -153,10 +164,11 @@ MAY_USE: dict[str, set[str]] = {
         "codecs.base",
         "credentials.refusals",
         "redaction",
-        "routing.catalog",
+        "routing.target",
         "transport.base",
     },
-    "prewarm": LEAVES | {"generation", "dispatch", "routing.catalog", "routing.keep_warm"},
+    "prewarm": LEAVES
+    | {"generation", "dispatch", "routing.route", "routing.target", "routing.keep_warm"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
     "frontends": LEAVES
     | {
@@ -173,6 +185,9 @@ MAY_USE: dict[str, set[str]] = {
         "governance.token_text",
         "prompt_count",
         "routing.catalog",
+        "routing.endpoint",
+        "routing.route",
+        "routing.target",
         "redaction",
         "transport.base",
         "tls.names",
@@ -264,6 +279,9 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "resilience",
         "routing.catalog",
+        "routing.endpoint",
+        "routing.route",
+        "routing.target",
         "store.learned",
         "target_state",
         "transport.base",
@@ -459,6 +477,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 MAY_BE_LATE = {
+    ("credentials.aws_chain", "botocore.config"),
     ("credentials.aws_chain", "botocore.exceptions"),
     ("credentials.aws_chain", "botocore.session"),
     ("credentials.google_library", "google.auth"),

@@ -12,7 +12,7 @@ from relay.config import ConfigError, parse
 from relay.content import Policy
 from relay.planner import MAX_ALIAS_PAIRS, MAX_DIRECT
 from relay.resilience.headroom import Headroom
-from relay.routing.catalog import Route
+from relay.routing.route import Route
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer, request
 from tests.fakes.virtual_time import now_s, on_virtual_time

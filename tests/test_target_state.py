@@ -13,7 +13,8 @@ from relay.outcome import AttemptOutcome
 from relay.race_plan import has_room
 from relay.resilience.breaker import BreakerSettings, BreakerState
 from relay.resilience.limiter import LimiterSettings
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from relay.target_state import Kept, TargetState, TargetStates
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer

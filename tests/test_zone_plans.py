@@ -32,7 +32,9 @@ from relay.governance.scopes import Scopes
 from relay.planner import Planner
 from relay.race_plan import RacePlan
 from relay.resilience.latency import LatencySketch
-from relay.routing.catalog import Catalog, Route, Target
+from relay.routing.catalog import Catalog
+from relay.routing.route import Route
+from relay.routing.target import Target
 from relay.target_state import TargetState, TargetStates
 from tests.fakes.properties import IS_FULL, examples
 
@@ -416,7 +418,7 @@ def test_a_route_that_is_not_narrowed_is_found_out(monkeypatch: pytest.MonkeyPat
 def test_a_zone_that_is_taken_from_the_row_alone_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("relay.routing.catalog.zone_of", lambda door, data_zone, model: data_zone)
+    monkeypatch.setattr("relay.routing.target.zone_of", lambda door, data_zone, model: data_zone)
     rows = (Row("eu", True, "global.", False), Row("eu", False, "", False))
     with pytest.raises(AssertionError):
         look_at(World(rows, 0, None, (None, ("eu",), ("eu",)), "ordered", False, False, 2, 1))

@@ -31,8 +31,9 @@ from relay.planner import Planner
 from relay.race import run_race
 from relay.reaper import Reaper
 from relay.resilience.breaker import BreakerState
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
 from relay.routing.plan import PlannedAttempt
+from relay.routing.target import Target
 from relay.target_state import REFRESH_S, TargetStates, Ticket
 from relay.whatif import clock
 

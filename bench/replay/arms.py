@@ -28,8 +28,10 @@ from relay.prices import LOSER_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS
 from relay.race import run_race
 from relay.race_plan import RacePlan
 from relay.reaper import Reaper
-from relay.routing.catalog import Catalog, Route, Target, Timeouts
+from relay.routing.catalog import Catalog
 from relay.routing.plan import PlannedAttempt
+from relay.routing.route import Route, Timeouts
+from relay.routing.target import Target
 from relay.target_state import REFRESH_S, TargetStates, Ticket
 from relay.upkeep import PROBE_GRACE_S
 

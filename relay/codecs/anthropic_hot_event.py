@@ -37,3 +37,18 @@ MAX_MISSES: Final = 4
 
 decode_text_event: Final = msgspec.json.Decoder(HotEvent).decode
 """Raises msgspec.DecodeError or UnicodeDecodeError for any other event."""
+
+
+TEXT_MARKS: Final = (b'"text":"', b'"text": "')
+"""What stands before the text, opening quote included; see `text_lane`."""
+
+
+def read_apart(data: bytes) -> tuple[str, HotEvent]:
+    """The text of an event, and the event without it.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: it is another event.
+    """
+    event = decode_text_event(data)
+    text, event.delta.text = event.delta.text, ""
+    return text, event

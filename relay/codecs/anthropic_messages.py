@@ -9,8 +9,8 @@ stop reason comes before it, and text or counts may stand between.
 Bedrock sends the same events in frames of AWS's (quirk `framing`), which are unpacked below the
 codec (`bedrock_chunks`); a frame may say a failure in AWS's words, a broken one ends the answer.
 
-The event that is just text has a lane of its own (`anthropic_hot_event`). What it costs is
-measured by `bench/micro/codec.py`.
+The event that is just text has lanes of its own (`anthropic_hot_event`, and `text_lane` for those
+that are like the one before). What they cost is measured by `bench/micro/codec.py`.
 
 Source: wire/anthropic-messages.md.
 """
@@ -24,7 +24,12 @@ import msgspec
 import orjson
 
 from relay.codecs import anthropic_errors, aws_errors
-from relay.codecs.anthropic_hot_event import MAX_MISSES, decode_text_event
+from relay.codecs.anthropic_hot_event import (
+    MAX_MISSES,
+    TEXT_MARKS,
+    decode_text_event,
+    read_apart,
+)
 from relay.codecs.anthropic_message import MessageReader
 from relay.codecs.anthropic_quirks import AnthropicQuirks
 from relay.codecs.anthropic_request import (
@@ -38,16 +43,17 @@ from relay.codecs.aws_event_stream import ERROR_MARK
 from relay.codecs.base import CodecFactory, EncodedRequest, ErrorDecoder
 from relay.codecs.bedrock_chunks import BedrockChunkParser
 from relay.codecs.model_path import fill
-from relay.codecs.streamed_body import DOCUMENT, OVER, EventParser, StreamedBody
+from relay.codecs.streamed_body import DOCUMENT, OVER, STREAM, EventParser, StreamedBody
+from relay.codecs.text_lane import TextLane
 from relay.codecs.token_counts import token_count
 from relay.content import Events, GenerateRequest, StreamEvent, TextDelta
 from relay.errors import (
     EventTooLarge,
     RemoteProtocolError,
     StreamTruncated,
-    UnsupportedFeature,
     UpstreamError,
 )
+from relay.sse import SseParser
 
 _KNOWN_NAMES: Final = frozenset(
     {
@@ -71,7 +77,7 @@ class AnthropicMessagesCodec(StreamedBody):
 
     ACCEPT: ClassVar[str] = "text/event-stream"
 
-    __slots__ = ("_hot_misses", "_provider", "_quirks", "_reader")
+    __slots__ = ("_hot_misses", "_lane", "_provider", "_quirks", "_reader", "_sse")
 
     def __init__(
         self,
@@ -79,11 +85,13 @@ class AnthropicMessagesCodec(StreamedBody):
         provider: str = WIRE,
         parser: EventParser | None = None,
     ) -> None:
-        super().__init__(parser)
+        self._sse = SseParser() if parser is None else None
+        super().__init__(parser or self._sse)
         self._quirks = quirks or AnthropicQuirks()
         self._provider = provider
         self._reader = MessageReader()
         self._hot_misses = 0
+        self._lane = TextLane(TEXT_MARKS, read_apart)
 
     def encode_request(self, request: GenerateRequest, model: str) -> EncodedRequest:
         return EncodedRequest(
@@ -107,11 +115,11 @@ class AnthropicMessagesCodec(StreamedBody):
 
     # --- the count of a prompt ----------------------------------------------------------------
 
-    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
+    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest | None:
         """See `CountsTokens`."""
         path = self._quirks.count_path
         if not path:
-            raise UnsupportedFeature("counting tokens", self._provider)
+            return None
         return EncodedRequest(
             path=fill(path.replace("{path}", self._quirks.path), model),
             headers=self._sent_headers(request, "application/json"),
@@ -130,9 +138,20 @@ class AnthropicMessagesCodec(StreamedBody):
 
     # --- an event stream --------------------------------------------------------------------
 
+    def feed(self, chunk: bytes | memoryview) -> Events:
+        lane, sse = self._lane, self._sse
+        if lane.is_open and sse is not None and sse.is_idle and self._mode == STREAM:
+            chunk = bytes(chunk)
+            text = lane.text_of(chunk)
+            if text is not None:
+                self._reader.text_chars += len(text)
+                return [TextDelta(text)]
+        return super().feed(chunk)
+
     def _feed_stream(self, chunk: bytes | memoryview) -> Events:
         events: list[StreamEvent] = []
         parser, reader = self._parser, self._reader
+        is_hot = False
         try:
             for name, data in parser.feed(chunk):
                 if reader.is_in_text and self._hot_misses < MAX_MISSES:
@@ -141,11 +160,13 @@ class AnthropicMessagesCodec(StreamedBody):
                     except (msgspec.DecodeError, UnicodeDecodeError):
                         self._hot_misses += 1
                     else:
-                        self._hot_misses = 0
+                        self._hot_misses, is_hot = 0, True
                         if text:
                             reader.text_chars += len(text)
                             events.append(TextDelta(text))
                         continue
+                self._lane.close()
+                is_hot = False
                 self._on_event(name, data, events)
                 if reader.is_done:
                     self._mode = OVER  # OpenRouter adds `[DONE]`; nothing counts any more
@@ -154,6 +175,8 @@ class AnthropicMessagesCodec(StreamedBody):
                 raise EventTooLarge("an event of the provider's stream is too large")
         except UpstreamError as error:
             events.extend(self._failed(error))
+        if is_hot and len(events) == 1 and self._sse is not None:
+            self._lane.learn(bytes(chunk), self._sse.head, 0)
         return events
 
     def _on_event(self, name: str, data: bytes, events: list[StreamEvent]) -> None:

@@ -62,6 +62,7 @@ from relay.codecs.anthropic_thinking import ThinkingPlan, plan_thinking
 from relay.codecs.block_turns import Block
 from relay.codecs.request_json import (
     CHAT_ONLY,
+    default_tier,
     dump_body,
     opaque_user,
     read_object,
@@ -108,6 +109,7 @@ _COUNTED: Final = frozenset(
 _SERVICE_TIERS: Final[Mapping[str, str]] = {
     "auto": "auto",
     "default": "standard_only",
+    "standard": "standard_only",
     "standard_only": "standard_only",
 }
 
@@ -170,8 +172,8 @@ def _add_versions(body: dict[str, Any], request: GenerateRequest, quirks: Anthro
 
 def tier_of_header(request: GenerateRequest, quirks: AnthropicQuirks) -> str:
     """The service tier for the row's header, empty for none."""
-    is_known = quirks.tier_header and request.service_tier in _HEADER_TIERS
-    return request.service_tier if is_known else ""
+    tier = default_tier(request.service_tier) or ""
+    return tier if quirks.tier_header and tier in _HEADER_TIERS else ""
 
 
 def wanted_betas(request: GenerateRequest, quirks: AnthropicQuirks) -> list[str]:

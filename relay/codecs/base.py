@@ -83,8 +83,9 @@ class Codec(Protocol):
 class CountsTokens(Protocol):
     """A codec whose wire counts the tokens of a prompt for who asks."""
 
-    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest:
-        """The question, as `Codec.encode_request`.
+    def encode_count(self, request: GenerateRequest, model: str) -> EncodedRequest | None:
+        """The question, as `Codec.encode_request`; None where this provider of the wire has no
+        address for it.
 
         Raises:
             UnsupportedFeature, InvalidRequest: as for a request.

@@ -48,7 +48,7 @@ class BedrockChunkParser:
             if name == "chunk":
                 try:
                     data = _decode(payload).data
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     self.is_broken = True
                     return events
                 if data:

@@ -57,6 +57,7 @@ from relay.codecs.bedrock_converse_quirks import ConverseQuirks, Family
 from relay.codecs.block_turns import Block
 from relay.codecs.request_json import (
     CHAT_ONLY,
+    default_tier,
     dump_body,
     read_object,
     readable_tool,
@@ -142,6 +143,7 @@ class _BodyBuilder:
         plan = self._plan_reasoning(talk)
         self._place_cache_points(tools, talk)
         choice = self._tool_choice() if tools else None
+        tier = default_tier(request.service_tier)
         fields: dict[str, Any] = {
             "messages": [{"role": turn.role, "content": turn.content} for turn in talk.turns],
             "system": talk.system,
@@ -151,9 +153,7 @@ class _BodyBuilder:
             else None,
             "guardrailConfig": self._quirks.guardrail or self._extra.get("guardrailConfig"),
             "outputConfig": self._output_config(plan),
-            "serviceTier": {"type": request.service_tier}
-            if request.service_tier in _SERVICE_TIERS
-            else None,
+            "serviceTier": {"type": tier} if tier in _SERVICE_TIERS else None,
             **{name: self._extra.get(name) for name in _NATIVE_FIELDS},
             "additionalModelRequestFields": self._additional,
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from relay.codecs.block_values import text_of
 from relay.codecs.token_counts import token_count, usage_of
 from relay.content import Usage
 
@@ -18,7 +19,8 @@ def normalise(raw: Any, tier: Any = None) -> Usage | None:
     """Counts from a `usage` object, None when it holds none, an estimate when it lacks one.
 
     Args:
-        tier: the `serviceTier` beside it, kept with the provider's own object.
+        tier: the `serviceTier` beside it: what was had, which is the usual one where a dearer had
+            no room. Kept with the provider's own object too.
     """
     if type(raw) is not dict:
         return None
@@ -36,4 +38,5 @@ def normalise(raw: Any, tier: Any = None) -> Usage | None:
         reasoning=None,
         raw={**raw, "serviceTier": tier} if type(tier) is dict else raw,
         is_whole=fresh is not None and output is not None,
+        service_tier=text_of(tier.get("type")) if type(tier) is dict else "",
     )

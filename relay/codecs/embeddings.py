@@ -176,7 +176,7 @@ class EmbeddingsCodec(ABC):
                 if waiting_bytes > _STEP_BYTES:
                     waiting_bytes = 0
                     yield
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._last = self._failed(self._not_read(body))
             return
         except UpstreamError as error:

@@ -123,7 +123,7 @@ class GeminiCodec(StreamedBody):
         """Take the chunk if it is just text for a candidate that we know."""
         try:
             chunk = gemini_hot_chunk.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._hot_misses += 1
             return False
         self._hot_misses = 0

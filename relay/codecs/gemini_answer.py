@@ -210,7 +210,7 @@ class AnswerReader:
         if usage and usage != self._last_usage:
             try:
                 counts = gemini_usage.read_usual(usage)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return False
             self._last_usage = usage
         part = entry.content.parts[0]

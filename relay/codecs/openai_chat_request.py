@@ -15,6 +15,7 @@ from relay.codecs.openai_quirks import OpenAIChatQuirks
 from relay.codecs.request_json import (
     cache_key,
     data_url,
+    default_tier,
     dump_body,
     parallel_calls,
     readable_tool,
@@ -144,7 +145,7 @@ class _BodyBuilder:
             "parallel_tool_calls": parallel_calls(request, quirks.refuses),
             "response_format": self._response_format(request.response_format),
             **self._reasoning(),
-            "service_tier": request.service_tier or None,
+            "service_tier": default_tier(request.service_tier),
             "user": request.user or None,
             "prompt_cache_key": self._cache_key() or None,
         }

@@ -18,6 +18,7 @@ from relay.codecs.openai_errors import decode_inner_error
 from relay.codecs.openai_quirks import OpenAIChatQuirks
 from relay.codecs.openai_usage import normalise
 from relay.codecs.request_json import dump_body
+from relay.codecs.responses_quirks import ResponsesQuirks
 from relay.content import EmbeddingOptions, GenerateRequest
 from relay.errors import RemoteProtocolError
 
@@ -101,4 +102,5 @@ def build_openai_embeddings(quirks: Mapping[str, Any], provider: str) -> CodecFa
 
 def build_responses_embeddings(quirks: Mapping[str, Any], provider: str) -> CodecFactory:
     """`CodecBuilder` for hosts of OpenAI's Responses."""
-    return lambda: OpenAIEmbeddings(provider)
+    path = ResponsesQuirks.from_mapping(quirks, provider).embeddings_path
+    return lambda: OpenAIEmbeddings(provider, path)

@@ -59,3 +59,19 @@ MAX_MISSES: Final = 4
 
 decode: Final = msgspec.json.Decoder(HotChunk).decode
 """Raises msgspec.DecodeError or UnicodeDecodeError for any other chunk."""
+
+
+TEXT_MARKS: Final = (b'"content":"', b'"content": "')
+"""What stands before the text, opening quote included; see `text_lane`."""
+
+
+def read_apart(data: bytes) -> tuple[str, HotChunk]:
+    """The text of a chunk, and the chunk without it.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: it is another chunk.
+    """
+    chunk = decode(data)
+    delta = chunk.choices[0].delta
+    text, delta.content = delta.content, ""
+    return text, chunk

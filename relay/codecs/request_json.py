@@ -101,6 +101,12 @@ def spliced(text: bytes, field: str) -> orjson.Fragment:
     return orjson.Fragment(text)
 
 
+def default_tier(tier: str) -> str | None:
+    """A service tier in the words of OpenAI and Bedrock, where Google's `standard` is `default`;
+    None for none."""
+    return "default" if tier == "standard" else tier or None
+
+
 def dump_body(body: Mapping[str, Any]) -> bytes:
     """A request's body.
 

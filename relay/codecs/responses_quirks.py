@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from relay.codecs import quirk_checks
+from relay.codecs.model_path import may_hold_model
 from relay.codecs.quirk_checks import (
     Check,
     flag,
@@ -65,6 +66,8 @@ class ResponsesQuirks:
 
     path: str = "/responses"
     """After the base path; may hold a query (Azure: `?api-version=...`)."""
+    embeddings_path: str = "/embeddings"
+    """Where vectors come from; may hold `{model}` (Azure's deployments)."""
     has_developer_role: bool = False
     """Whether role `developer` exists; else it is sent as `system`."""
     reasoning_format: str = "openai-responses-v1"
@@ -107,6 +110,7 @@ def _pattern(value: Any, where: str) -> str:
 
 _CHECKS: Final[Mapping[str, Check]] = {
     "path": quirk_checks.path,
+    "embeddings_path": may_hold_model,
     "has_developer_role": flag,
     "reasoning_format": text,
     "reasoning_models": _pattern,

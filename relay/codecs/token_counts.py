@@ -32,6 +32,7 @@ def usage_of(
     reasoning: int | None,
     raw: Mapping[str, Any],
     is_whole: bool = True,
+    service_tier: str = "",
 ) -> Usage:
     """The event of some counts, normalised already; negative and absurd ones are clamped, and the
     result is then marked as estimated.
@@ -54,4 +55,5 @@ def usage_of(
         clamped[5],
         not is_whole or clamped != counts,
         lenient_json.dumps(raw),
+        service_tier,
     )

@@ -37,6 +37,7 @@ from rtrelay.v1 import (
 
 from relay import __version__
 from relay.commands.client_tls import ClientTls, ClientTlsError
+from relay.commands.leaving import leave_in_time
 from relay.commands.timeline_view import print_end
 
 CONNECT_TIMEOUT_S = 5.0
@@ -249,6 +250,7 @@ async def chat(
                 return 0
             except asyncio.CancelledError:  # Ctrl-C: the shell's prompt begins a line of its own
                 console.print()
+                leave_in_time(128 + signal.SIGINT)
                 raise
             if text.strip():
                 turn = await _interruptible(conversation, text, console)

@@ -26,11 +26,13 @@ from relay.commands.doors_view import places_table, providers_table, same_models
 from relay.commands.listeners_view import listeners_table
 from relay.commands.own_credentials import catalog_with_credentials
 from relay.commands.table import table as _table
-from relay.config import Config, ConfigError, from_environment, load, unspoken_keys
+from relay.config import Config, ConfigError, HedgeConfig, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
 from relay.errors import RelayError
-from relay.routing.catalog import Catalog, Endpoint, Route
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
+from relay.routing.route import Route
 from relay.server import transport_settings
 from relay.tls.doors import Doors
 from relay.tls.loaded import TlsError
@@ -127,12 +129,22 @@ def _hedging(catalog: Catalog) -> Table:
                 f"auto ({hedge.default_delay_ms} ms until learned)"
                 if is_auto
                 else f"{hedge.delay} ms",
-                str(hedge.max_attempts),
+                _attempts(hedge),
                 f"{100 * hedge.max_extra_requests:g} %",
                 f"{100 * hedge.max_extra_cost:g} %",
             ]
         table.add_row(alias, hedge.mode, *cells, first)
     return table
+
+
+def _attempts(hedge: HedgeConfig) -> str:
+    """How many, and what the second may be beside another candidate."""
+    found = [str(hedge.max_attempts)]
+    if hedge.escalate.tier is not None:
+        found.append(f"or at {hedge.escalate.tier}, up to {hedge.escalate.max_price_ratio:g} x")
+    if hedge.keep_second_warm == "auto":
+        found.append("second kept warm")
+    return "\n".join(found)
 
 
 def _limits(route: Route) -> list[str]:
@@ -229,10 +241,10 @@ async def _probe_one(
 
 def _describe_status(status: int) -> str:
     if status in (401, 403):
-        return f"{status}: the key is refused"
+        return f"{status}: the credential is refused"
     if status < 400:
         return f"{status}"
-    return f"{status} (reachable; the list of models is not served there)"
+    return f"{status} (reachable; this does not tell whether the credential is taken)"
 
 
 def print_probe(console: Console, results: list[ProbeResult]) -> None:

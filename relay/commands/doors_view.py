@@ -11,7 +11,8 @@ from rich.table import Table
 from relay.commands.table import table
 from relay.config import Config, ProviderConfig, same_models
 from relay.prices import Price
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 
 
 def providers_table(config: Config, catalog: Catalog) -> Table:
@@ -70,13 +71,16 @@ def same_models_table(config: Config, catalog: Catalog) -> Table | None:
         if target.same:
             classes.setdefault(target.same, {})[target.name] = target
     for name, targets in sorted(classes.items()):
-        if len(targets) > 1:
+        if len(targets) < 2:
+            continue
+        for at, target in enumerate(targets.values()):
             found.add_row(
-                escape(name),
-                escape("\n".join(f"{t.name} ({t.endpoint.door})" for t in targets.values())),
-                "\n".join(t.zone or "unknown" for t in targets.values()),
-                "\n".join(_shown(t.price) for t in targets.values()),
-                escape(_source(name, [*targets.values()])),
+                "" if at else escape(name),
+                escape(f"{target.name} ({target.endpoint.door})"),
+                target.zone or "unknown",
+                _shown(target.price),
+                escape(_source(target)),
+                end_section=at == len(targets) - 1,
             )
     return found if found.row_count else None
 
@@ -98,8 +102,9 @@ def _shown(price: Price | None) -> str:
     return "unknown" if price is None else f"{price.input:g} / {price.output:g}"
 
 
-def _source(name: str, targets: list[Target]) -> str:
-    told = [f"same_as of {t.endpoint.provider}" for t in targets if t.model in t.endpoint.same_as]
-    entry = same_models().get(name)
-    known = [] if entry is None else [f"{entry.looked_up}, {entry.source}"]
-    return "\n".join(dict.fromkeys(known + told))
+def _source(target: Target) -> str:
+    """Who says of which class it is."""
+    if target.model in target.endpoint.same_as:
+        return f"same_as of {target.endpoint.provider}"
+    entry = same_models()[target.same]
+    return f"{entry.looked_up}, {entry.source}"

@@ -31,7 +31,8 @@ from relay.measuring.prompts import Shape
 from relay.measuring.rounds import Bound, Dials, Ended, Rounds, worst_of
 from relay.measuring.samples import Door, DoorResult
 from relay.resilience.latency import KEEP_S, PRIOR_SAMPLES
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from relay.server import transport_settings
 from relay.store.learned import StoreError, sqlite_path
 from relay.transport import make_transport
@@ -114,6 +115,8 @@ def _say_cost(console: Console, doors: list[Door], wish: Wish) -> None:
     worst = sum(worst_of(door, bound.samples, shape) for door in doors)
     limit = f"${bound.max_micro / 1e6:g} (--max-usd)"
     known = f"At worst ${worst / 1e6:.4f}"
+    if any(door.price is None for door in doors):
+        known += ", without those whose price is unknown"
     if worst > bound.max_micro:
         known += f"; it stops before {limit} are spent, so there may be fewer samples"
     console.print(f"{known}. The provider bills it to your keys.", highlight=False)

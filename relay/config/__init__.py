@@ -26,6 +26,8 @@ from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
 from relay.config.contents import changed_paths, fingerprint_of, secrets_in
+from relay.config.credential_warnings import credential_warnings
+from relay.config.door_warnings import door_warnings
 from relay.config.doors import SameModel, zone_of
 from relay.config.known import class_of, known_providers, same_models
 from relay.config.limits import CallerLimits, LimitsConfig, RateLimits
@@ -105,6 +107,8 @@ __all__ = [
     "WebSocketConfig",
     "changed_paths",
     "class_of",
+    "credential_warnings",
+    "door_warnings",
     "fingerprint_of",
     "from_environment",
     "is_like",

@@ -13,7 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from relay.config.model import Model
-from relay.config.references import Surroundings, resolve_secret, surroundings
+from relay.config.references import (
+    Surroundings,
+    resolve_password,
+    resolve_secret,
+    surroundings,
+)
 
 
 def _secret(value: object, info: ValidationInfo) -> object:
@@ -88,7 +93,9 @@ class GoogleConfig(Model):
     )
     token_uri: str | None = Field(None, description="default: the one that the file names")
     quota_project: str | None = Field(
-        None, description="who is charged with quota; default: what the file says"
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$",
+        description="who is charged with quota; default: what the file says",
     )
 
     @model_validator(mode="before")
@@ -135,16 +142,33 @@ class AzureEntraConfig(Model):
     """Access tokens of Microsoft Entra."""
 
     kind: Literal["azure_entra"] = "azure_entra"
-    source: Literal["client_secret", "workload", "managed_identity"] = Field(
+    source: Literal["client_secret", "client_certificate", "workload", "managed_identity"] = Field(
         "client_secret",
-        description="client_secret: of an app registration; workload: a federated token that"
-        " Kubernetes keeps in a file; managed_identity: of the machine or App Service",
+        description="client_secret, client_certificate: of an app registration; workload: a"
+        " federated token that Kubernetes keeps in a file; managed_identity: of the machine or App"
+        " Service",
     )
     tenant_id: str | None = Field(None, description="default: AZURE_TENANT_ID")
     client_id: str | None = Field(
-        None, description="default: AZURE_CLIENT_ID; a managed identity may have none"
+        None,
+        description="default: AZURE_CLIENT_ID, but for a managed identity: without one it is the"
+        " machine's own",
     )
     client_secret: SecretStr | None = None
+    certificate_file: str | None = Field(
+        None,
+        description="certificate and private key (RSA), PEM or PKCS#12; default:"
+        " AZURE_CLIENT_CERTIFICATE_PATH, with AZURE_CLIENT_CERTIFICATE_PASSWORD and"
+        " AZURE_CLIENT_SEND_CERTIFICATE_CHAIN",
+    )
+    certificate_password: SecretStr | None = Field(
+        None, description="of the private key in it, where that is encrypted"
+    )
+    send_chain: bool = Field(
+        False,
+        description="send the file's certificates along (x5c), for apps that are registered by"
+        " subject name and issuer",
+    )
     token_file: str | None = Field(None, description="default: AZURE_FEDERATED_TOKEN_FILE")
     authority: str = Field(
         "https://login.microsoftonline.com", description="default: AZURE_AUTHORITY_HOST"
@@ -165,7 +189,8 @@ class AzureEntraConfig(Model):
         around = surroundings(info)
         source = value.get("source", "client_secret")
         if source == "managed_identity":
-            # AZURE_CLIENT_ID names another thing to other sources, but SDKs take it here as well.
+            # Not AZURE_CLIENT_ID, which names an app: azure-identity's ManagedIdentityCredential
+            # takes no client_id but the one that it is given, either.
             filled = _fill(value, info, {"identity_endpoint": "IDENTITY_ENDPOINT"})
             header = around.environment.get("IDENTITY_HEADER")
             if header and filled.get("identity_header") is None:
@@ -178,6 +203,8 @@ class AzureEntraConfig(Model):
         }
         if source == "workload":
             variables["token_file"] = "AZURE_FEDERATED_TOKEN_FILE"  # noqa: S105 - a name
+        if source == "client_certificate" and value.get("certificate_file") is None:
+            value = {**value, **_azure_certificate(value, around.environment)}
         return _fill(value, info, variables)
 
     @field_validator("client_secret", "identity_header", mode="before")
@@ -185,7 +212,12 @@ class AzureEntraConfig(Model):
     def _secrets(cls, value: object, info: ValidationInfo) -> object:
         return _secret(value, info)
 
-    @field_validator("token_file")
+    @field_validator("certificate_password", mode="before")
+    @classmethod
+    def _password(cls, value: object, info: ValidationInfo) -> object:
+        return None if value is None else resolve_password(value, surroundings(info))
+
+    @field_validator("token_file", "certificate_file")
     @classmethod
     def _readable(cls, value: str | None, info: ValidationInfo) -> str | None:
         return _file(value, info)
@@ -193,7 +225,13 @@ class AzureEntraConfig(Model):
     @model_validator(mode="after")
     def _is_whole(self) -> AzureEntraConfig:
         wanted: tuple[str, ...] = ()
-        if self.source == "client_secret":
+        if self.source == "client_certificate":
+            wanted = ("tenant_id", "client_id", "certificate_file")
+            if self.client_secret is not None:
+                raise ValueError("client_secret: `source: client_certificate` sends none")
+        elif given := [name for name in _OF_CERTIFICATES if getattr(self, name)]:
+            raise ValueError(f"{given[0]}: only `source: client_certificate` has one")
+        elif self.source == "client_secret":
             wanted = ("tenant_id", "client_id", "client_secret")
         elif self.source == "workload":
             wanted = ("tenant_id", "client_id", "token_file")
@@ -202,6 +240,30 @@ class AzureEntraConfig(Model):
         if missing := [name for name in wanted if not getattr(self, name)]:
             raise ValueError(f"source: {self.source} needs {', '.join(missing)}")
         return self
+
+
+_OF_CERTIFICATES = ("certificate_file", "certificate_password", "send_chain")
+
+
+def _azure_certificate(given: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """What the variables of Azure's own libraries say of a certificate: they belong together, so
+    none of them is taken for a file that is named elsewhere.
+
+    Source: azure-identity's `_credentials/environment.py` (1.27); of its other languages, that
+    "1" and "true" mean yes.
+    """
+    path = environment.get("AZURE_CLIENT_CERTIFICATE_PATH")
+    if not path:
+        return {}
+    # From where the relay was started, as theirs.
+    found: dict[str, Any] = {"certificate_file": str(Path(path).absolute())}
+    password = environment.get("AZURE_CLIENT_CERTIFICATE_PASSWORD")
+    if password and given.get("certificate_password") is None:
+        found["certificate_password"] = SecretStr(password)
+    sends = environment.get("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "").lower()
+    if given.get("send_chain") is None:
+        found["send_chain"] = sends in ("1", "true")
+    return found
 
 
 class AwsSigV4Config(Model):

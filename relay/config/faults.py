@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from relay.config.credentials import KINDS
+from relay.config.providers import RETENTION_PATTERN, ZONE_PATTERN
 from relay.config.whole import Config
 
 
@@ -26,6 +27,10 @@ def describe(fault: Any) -> str:
         message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     elif fault["type"] == "missing":
         message = "is required"
+    elif fault["type"] == "string_pattern_mismatch":
+        message = _OF_PATTERNS.get(fault["ctx"]["pattern"], message)
+    elif fault["type"] == "too_short" and fault["ctx"]["min_length"] == 1:
+        message = "is empty"
     else:
         message = _PLAIN_WORDS.get(fault["type"], message)
     return f"{path}: {message}" if path else message
@@ -60,6 +65,11 @@ _PLAIN_WORDS: Mapping[str, str] = {
     "string_type": "must be text",
 }
 """Of kinds of fault that pydantic tells in words of Python's."""
+
+_OF_PATTERNS: Mapping[str, str] = {
+    ZONE_PATTERN: "a small letter, then small letters, digits and '-' are expected, 32 at most",
+    RETENTION_PATTERN: "days as `30d`, or `unknown`, are expected",
+}
 
 
 def _known_keys(path: tuple[Any, ...]) -> list[str]:

@@ -94,8 +94,14 @@ def with_known_rows(providers: object) -> object:
         row = known_providers().get(door or name) if isinstance(door or name, str) else None
         if row is None or not isinstance(given, dict | None):
             if isinstance(door, str) and door and row is None:
-                hint = near(door, known_providers())
+                names = known_providers()
+                hint = near(door, names) or f"; there are {', '.join(names)}"
                 faults.append(f"providers.{name}.door: there is no door {door!r}{hint}")
+            elif not door and isinstance(given, dict) and not given.keys() & {"wire", "base_url"}:
+                faults.append(
+                    f"providers.{name}.door: is required, as no door is called {name!r}; or `wire`"
+                    " and `base_url`, for one that is not known"
+                )
             found[name] = given
             continue
         found[name], wrong = _merged(row, given or {})

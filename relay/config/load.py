@@ -49,7 +49,17 @@ def parse(
     try:
         return Config.model_validate(prepared, context=around)
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(fault) for fault in error.errors())) from None
+        raise ConfigError("\n".join(_told(error.errors()))) from None
+
+
+def _told(faults: list[Any]) -> list[str]:
+    """One line each; that a list is too short by what is wrong in it is not said beside that."""
+    within = {fault["loc"][:size] for fault in faults for size in range(len(fault["loc"]))}
+    return [
+        describe(fault)
+        for fault in faults
+        if fault["type"] != "too_short" or fault["loc"] not in within
+    ]
 
 
 MAX_FILE_BYTES = 256 * 1024

@@ -62,13 +62,13 @@ def private_key(data: bytes, path: str) -> PrivateKeyTypes:
     Raises:
         ValueError: there is none, it is encrypted, or cannot be read.
     """
-    match = _KEY.search(data)
-    if match is None:
+    text = private_key_text(data)
+    if text is None:
         raise ValueError(f"{path} holds no private key in PEM")
     try:
         # Without the check of the numbers, which takes tens of milliseconds: a wrong key would not
         # fit its certificate.
-        return load_pem_private_key(match[0], None, unsafe_skip_rsa_key_validation=True)
+        return load_pem_private_key(text, None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         raise ValueError(
             f"the private key in {path} is encrypted; keep it in plain, in a file that only the"
@@ -76,6 +76,12 @@ def private_key(data: bytes, path: str) -> PrivateKeyTypes:
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"the private key in {path} cannot be read") from None
+
+
+def private_key_text(data: bytes) -> bytes | None:
+    """The first private key of a file that holds other things too; None if there is none."""
+    match = _KEY.search(data)
+    return None if match is None else match[0]
 
 
 def is_key_of(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:

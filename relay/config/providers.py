@@ -24,6 +24,8 @@ class ProxyUrl(str):
         return "'***'"
 
 
+_HOSTS_OF_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -49,8 +51,25 @@ AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 CancelBilling = Literal["stops", "used_tokens", "full", "unknown"]
 
-ServiceTier = Literal["", "default", "priority", "flex", "standard"]
-Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+ServiceTier = Literal[
+    "",
+    "auto",
+    "default",
+    "fast",
+    "flex",
+    "performance",
+    "priority",
+    "reserved",
+    "scale",
+    "standard",
+]
+"""Words of the providers': `scale` and `fast` are OpenAI's, `reserved` Bedrock's, `performance`
+Groq's, `standard` is Google's for what others call `default`."""
+
+ZONE_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
+RETENTION_PATTERN = r"^(\d{1,5}d|unknown)$"
+
+Zone = Annotated[str, Field(pattern=ZONE_PATTERN)]
 """A word of the operator's: `eu`, `us`, `global`, ... Zones are equal or strangers."""
 
 
@@ -111,7 +130,7 @@ class ProviderConfig(Model):
     )
     retention: str = Field(
         "unknown",
-        pattern=r"^(\d{1,5}d|unknown)$",
+        pattern=RETENTION_PATTERN,
         description="how long the provider keeps prompts, in days (`30d`); told, not enforced",
     )
     service_tier: ServiceTier = Field("", description="of requests that name none themselves")
@@ -264,6 +283,18 @@ class ProviderConfig(Model):
     def zone_at(self, door: str) -> str:
         """Where its models answer, save those whose names say otherwise; empty for unknown."""
         return zone_of_region(door, self.region, self.data_zone)
+
+    def zoned_as(self, door: str) -> str:
+        """The door by whose rules names of models say their zone: Bedrock's wherever Bedrock is
+        asked, also by a row that names no door."""
+        host = (urlsplit(self.base_url).hostname or "").lower()
+        credential = self.credential
+        is_aws = (
+            self.wire == "bedrock_converse"
+            or (credential is not None and credential.kind == "aws_sigv4")
+            or host.endswith(_HOSTS_OF_AWS)
+        )
+        return "bedrock" if is_aws else door
 
     @property
     def keys(self) -> tuple[SecretStr, ...]:

@@ -53,14 +53,22 @@ def _look_up(reference: re.Match[str], around: Surroundings) -> str:
 
 def resolve_secret(value: object, around: Surroundings) -> object:
     """`${NAME}` from the environment, `${file:PATH}` from a file; anything else is refused."""
+    found = resolve_password(value, around)
+    if found is value:
+        return found
+    secret = found.get_secret_value()
+    if not secret.isascii() or any(c.isspace() or not c.isprintable() for c in secret):
+        raise ValueError("the secret has white space or characters that no header may carry")
+    return found
+
+
+def resolve_password(value: object, around: Surroundings) -> SecretStr:
+    """As `resolve_secret`, of one that is sent in no header: it may have any characters."""
     if isinstance(value, SecretStr):
         return value
     if not isinstance(value, str) or (match := _REFERENCE.fullmatch(value)) is None:
         raise ValueError("a secret is given as ${ENV_NAME} or ${file:PATH}, never in the file")
-    secret = _look_up(match, around)
-    if not secret.isascii() or any(c.isspace() or not c.isprintable() for c in secret):
-        raise ValueError("the secret has white space or characters that no header may carry")
-    return SecretStr(secret)
+    return SecretStr(_look_up(match, around))
 
 
 def expand(value: object, around: Surroundings) -> str:

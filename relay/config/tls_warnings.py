@@ -40,9 +40,9 @@ def tls_warnings(config: Config, at: datetime) -> list[str]:
 
 def _of_one(path: str, tls: TlsConfig, at: datetime) -> Iterator[str]:
     leaf, *between = certificates(read(tls.cert_file), tls.cert_file)
-    yield from _of_dates(f"{path}.cert_file", "the certificate", leaf, at)
+    yield from of_dates(f"{path}.cert_file", "the certificate", leaf, at)
     for each in between:
-        yield from _of_dates(f"{path}.cert_file", f"that of {_named(each)}", each, at)
+        yield from of_dates(f"{path}.cert_file", f"that of {_named(each)}", each, at)
     if os.stat(tls.key_file).st_mode & (stat.S_IROTH | stat.S_IWOTH):
         yield (
             f"{path}.key_file: every user of this machine can read or write {tls.key_file};"
@@ -50,7 +50,7 @@ def _of_one(path: str, tls: TlsConfig, at: datetime) -> Iterator[str]:
         )
     if tls.client_ca_file is not None:
         for each in certificates(read(tls.client_ca_file), tls.client_ca_file):
-            yield from _of_dates(f"{path}.client_ca_file", f"that of {_named(each)}", each, at)
+            yield from of_dates(f"{path}.client_ca_file", f"that of {_named(each)}", each, at)
     if tls.crl_file is not None:
         for each_list in revocation_lists(read(tls.crl_file), tls.crl_file):
             runs_out_at = each_list.next_update_utc
@@ -62,7 +62,8 @@ def _of_one(path: str, tls: TlsConfig, at: datetime) -> Iterator[str]:
                 )
 
 
-def _of_dates(field: str, what: str, certificate: x509.Certificate, at: datetime) -> Iterator[str]:
+def of_dates(field: str, what: str, certificate: x509.Certificate, at: datetime) -> Iterator[str]:
+    """At most one line: of a certificate that does not hold, or not for long."""
     begins_at, ends_at = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if ends_at <= at:
         yield f"{field}: {what} expired on {day(ends_at)}: the other side will refuse it"

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from relay import __version__
+from relay.credentials.clock_offset import date_in
+from relay.credentials.google_file import is_token_address
 from relay.errors import CredentialUnavailable, RelayError
 from relay.transport.base import Headers, Origin, Transport, UpstreamRequest
 
@@ -22,6 +23,8 @@ TIMEOUT_S = 10.0
 """From the beginning of a request to the last byte of its answer."""
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_FILE_BYTES = 1024 * 1024
+
+T = TypeVar("T")
 
 _USER_AGENT = ("user-agent", f"rtrelay/{__version__}")
 
@@ -47,6 +50,9 @@ class Answer(NamedTuple):
     date_s: float | None
     """Its `Date` header, seconds since 1970: by the clock that it will judge by."""
 
+    def __repr__(self) -> str:
+        return f"Answer({self.status} of {self.host})"
+
 
 async def _read_file(path: str) -> bytes:
     return await asyncio.to_thread(_read, path)
@@ -65,6 +71,7 @@ class Ask:
         now_s: monotonic, the clock that `wait_s` and `due_s` are asked by.
         wall_s: seconds since 1970.
         read: the content of a file, read in a thread.
+        run: does what takes long beside the loop, in a thread.
     """
 
     def __init__(
@@ -75,12 +82,14 @@ class Ask:
         now_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
         read: Callable[[str], Awaitable[bytes]] = _read_file,
+        run: Callable[[Callable[[], Any]], Awaitable[Any]] = asyncio.to_thread,
     ) -> None:
         self._transport = transport
         self._way = way
         self.now_s = now_s
         self.wall_s = wall_s
         self._read = read
+        self._run = run
 
     async def __call__(
         self,
@@ -99,7 +108,8 @@ class Ask:
             is_local: of this machine or its hypervisor: no proxy leads there.
 
         Raises:
-            CredentialUnavailable: no whole answer in time; names the host and why, no more.
+            CredentialUnavailable: no whole answer in time, or a body that would be sent in the
+                clear to another machine; names the host and why, no more.
 
         Cancelled: the request is withdrawn.
         """
@@ -107,6 +117,8 @@ class Ask:
         host = parts.hostname or ""
         way = Way() if is_local else self._way
         is_secure = parts.scheme == "https"
+        if method == "POST" and not is_local and not is_token_address(url):
+            raise CredentialUnavailable(f"{host}: secrets are sent to https:// addresses alone")
         origin = Origin(
             scheme="https" if is_secure else "http",
             host=host,
@@ -139,7 +151,7 @@ class Ask:
         except RelayError as error:
             raise CredentialUnavailable(f"{host}: {error.public_message}") from error
         return Answer(
-            host, stream.status, stream.headers, b"".join(chunks), asked_s, _date(stream.headers)
+            host, stream.status, stream.headers, b"".join(chunks), asked_s, date_in(stream.headers)
         )
 
     async def file(self, path: str) -> bytes:
@@ -153,12 +165,10 @@ class Ask:
         except OSError as error:
             raise CredentialUnavailable(f"cannot read {path}: {error.strerror}") from error
 
+    async def work(self, work: Callable[[], T]) -> T:
+        """What would hold up the loop for milliseconds, done beside it. Raises what it raises.
 
-def _date(headers: Headers) -> float | None:
-    for name, value in headers:
-        if name == "date":
-            try:
-                return parsedate_to_datetime(value).timestamp()
-            except ValueError:
-                return None
-    return None
+        Cancelled: it runs to its end, and nobody sees it.
+        """
+        done: T = await self._run(work)
+        return done

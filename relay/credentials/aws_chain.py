@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
+from relay.config.providers import ProxyUrl
+from relay.credentials.ask import Way
 from relay.credentials.aws_keys import SigningClock, is_of
 from relay.credentials.aws_sigv4 import AwsKeys, SigV4Signer
 from relay.credentials.base import Call, CredentialState
@@ -224,20 +226,29 @@ class AwsChainCredential:
 
 
 class BotocoreSearch:
-    """botocore's chain; imports it when first called."""
+    """botocore's chain; imports it when first called.
 
-    def __init__(self, profile: str | None) -> None:
+    The services that it asks (STS, SSO) are reached as the provider is; the metadata of machines
+    and containers by itself, as it always does.
+    """
+
+    def __init__(self, profile: str | None, way: Way = Way(), region: str = "") -> None:  # noqa: B008
+        """
+        Args:
+            region: of services that are asked, where neither environment nor profile name one.
+        """
         self._profile = profile
+        self._way = way
+        self._region = region
         self._found: Any = None
         """botocore's credentials, which know how to be fetched again."""
 
     def __call__(self, *, anew: bool) -> Found:
         from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
 
         try:
             if anew or self._found is None or not _is_refreshable(self._found):
-                self._found = Session(profile=self._profile).get_credentials()
+                self._found = self._session().get_credentials()
             frozen = None if self._found is None else self._found.get_frozen_credentials()
         except BotoCoreError as error:
             # Not its text: that of a process or a service may quote what it was given.
@@ -252,8 +263,30 @@ class BotocoreSearch:
         if not frozen.access_key or not frozen.secret_key:
             raise CredentialUnavailable("the search found AWS keys that are empty")
         keys = AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or "")
+        if not all(_is_of_a_header(value) for value in keys.values()):
+            raise CredentialUnavailable("the search found AWS keys that no header may carry")
         expires = getattr(self._found, "_expiry_time", None)  # there is no public way to it
         return Found(keys, None if expires is None else expires.timestamp())
+
+    def _session(self) -> Any:
+        from botocore.config import Config
+        from botocore.session import Session
+
+        session = Session(profile=self._profile)
+        way = self._way
+        if way.egress_proxy is not None:
+            proxy = str(way.egress_proxy)
+            session.set_default_client_config(Config(proxies={"http": proxy, "https": proxy}))
+        if way.ca_file is not None:
+            session.set_config_variable("ca_bundle", way.ca_file)
+        if self._region and not session.get_config_variable("region"):
+            session.set_config_variable("region", self._region)
+        return session
+
+
+def _is_of_a_header(value: str) -> bool:
+    """A variable of the environment may end in a line break."""
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _is_refreshable(found: Any) -> bool:
@@ -275,6 +308,6 @@ def build(config: AwsSigV4Config, row: ProviderConfig) -> AwsChainCredential:
     """
     if importlib.util.find_spec("botocore") is None:
         raise ValueError("credential: source: chain needs the extra `aws` (rtrelay[aws])")
-    return AwsChainCredential(
-        SigV4Signer(config.service, row.region), BotocoreSearch(config.profile)
-    )
+    proxy = None if row.egress_proxy is None else ProxyUrl(row.egress_proxy.get_secret_value())
+    search = BotocoreSearch(config.profile, Way(proxy, row.ca_file), row.region)
+    return AwsChainCredential(SigV4Signer(config.service, row.region), search)

@@ -29,6 +29,9 @@ class Call(NamedTuple):
     session: str = ""
     """Of the session it is a turn of: what keeps its turns at one key of several."""
 
+    def __repr__(self) -> str:
+        return f"Call({self.method} {self.origin.url})"
+
 
 class CredentialState(NamedTuple):
     """For people and metrics; holds no secret."""

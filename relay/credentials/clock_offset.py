@@ -7,7 +7,7 @@ are good; so times that are signed are told by the provider's clock.
 
 from __future__ import annotations
 
-import calendar
+from datetime import UTC, datetime
 from email.utils import parsedate
 from typing import Final
 
@@ -15,6 +15,9 @@ from relay.transport.base import Headers
 
 NEAR_S: Final = 30.0
 """Less is no difference: a Date has whole seconds, and an answer was under way."""
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2199
+"""Of dates that are believed: what is signed has four digits for the year."""
 
 
 class ClockOffset:
@@ -56,11 +59,22 @@ class ClockOffset:
         return True
 
 
+def date_in(headers: Headers) -> float | None:
+    """The Date of an answer, seconds since 1970; None for none, and for one that cannot be."""
+    return _seconds_of(next((value for name, value in headers if name == "date"), ""))
+
+
 def _seconds_of(date: str) -> float | None:
     """Of an HTTP date (RFC 9110, section 5.6.7), which is in GMT whatever it says; None if it is
-    none."""
+    none.
+
+    The parser takes the 99999th of January. A clock that is believed to be there would be one that
+    nothing can be signed by: then no request goes out, and no answer comes to set it right.
+    """
     try:
         parts = parsedate(date[:64])
-        return None if parts is None else float(calendar.timegm((*parts[:6], 0, 0, 0)))
+        if parts is None or not _FIRST_YEAR <= parts[0] <= _LAST_YEAR:
+            return None
+        return datetime(*parts[:6], tzinfo=UTC).timestamp()
     except (ValueError, OverflowError, IndexError, TypeError):
         return None

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import structlog
 
-from relay.config.credentials import GoogleConfig
+from relay.config.credentials import AzureEntraConfig, GoogleConfig
+from relay.config.file_digest import digest_of
 from relay.config.providers import ProviderConfig, ProxyUrl
 from relay.credentials.ask import Ask, Way
 from relay.credentials.base import Credential, Renewing
@@ -230,14 +229,11 @@ class CredentialDesk:
 
 def _key_of(row: ProviderConfig) -> tuple[tuple[object, ...], Way]:
     config = row.credentials
-    digests = [_digest_of(config.file)] if isinstance(config, GoogleConfig) else []
+    path = None
+    if isinstance(config, GoogleConfig):
+        path = config.file
+    elif isinstance(config, AzureEntraConfig):
+        path = config.certificate_file
     proxy = None if row.egress_proxy is None else ProxyUrl(row.egress_proxy.get_secret_value())
-    way = Way(proxy, row.ca_file, _digest_of(row.ca_file))
-    return (config, *digests, row.auth, row.region, way), way
-
-
-def _digest_of(path: str | None) -> str:
-    if path is not None:
-        with contextlib.suppress(OSError):  # whoever reads it says so
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return ""
+    way = Way(proxy, row.ca_file, digest_of(row.ca_file))
+    return (config, digest_of(path), row.auth, row.region, way), way

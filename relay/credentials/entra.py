@@ -1,4 +1,4 @@
-"""`kind: azure_entra`: access tokens of Microsoft Entra, by the three flows of one request each.
+"""`kind: azure_entra`: access tokens of Microsoft Entra, by flows of one request each.
 
 Source: azure-identity 1.27, `_credentials/{client_secret,workload_identity,imds,app_service}.py`,
 and msal 1.39, `oauth2cli/assertion.py`, pointed at a loopback server.
@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlencode
 
+from relay.credentials import entra_certificate
 from relay.credentials.ask import Ask
-from relay.credentials.google_file import is_address
-from relay.credentials.token import AccessToken, TokenCredential, token_in
+from relay.credentials.google_file import is_address, is_token_address
+from relay.credentials.jwt import BEARER_ASSERTION
+from relay.credentials.token import FORM_HEADERS, AccessToken, TokenCredential, token_in
 from relay.errors import CredentialUnavailable
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 IMDS_URL = "http://169.254.169.254/metadata/identity/oauth2/token"
 IMDS_VERSION = "2018-02-01"
 APP_SERVICE_VERSION = "2019-08-01"
-BEARER_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_FORM = [("content-type", "application/x-www-form-urlencoded")]
 
 
 class ClientSecretCredential(TokenCredential):
@@ -41,7 +41,7 @@ class ClientSecretCredential(TokenCredential):
         }
 
     async def _fetch(self, ask: Ask) -> AccessToken:
-        answer = await ask("POST", self._url, _FORM, urlencode(self._form).encode())
+        answer = await ask("POST", self._url, FORM_HEADERS, urlencode(self._form).encode())
         return token_in(answer, ask.wall_s())
 
 
@@ -70,7 +70,7 @@ class WorkloadCredential(TokenCredential):
             raise CredentialUnavailable(f"{self._file}: this is no token")
         self._secrets = (assertion,)
         form = {**self._form, "client_assertion": assertion}
-        answer = await ask("POST", self._url, _FORM, urlencode(form).encode())
+        answer = await ask("POST", self._url, FORM_HEADERS, urlencode(form).encode())
         return token_in(answer, ask.wall_s())
 
 
@@ -124,13 +124,15 @@ def build(config: AzureEntraConfig, row: ProviderConfig) -> TokenCredential:
             "" if header is None else header.get_secret_value(),
         )
     authority = config.authority if "://" in config.authority else f"https://{config.authority}"
-    if not is_address(authority):
+    if not is_token_address(authority):
         raise ValueError("credential.authority: an https:// address is expected")
     tenant = quote(config.tenant_id or "", safe="")
     url = f"{authority.rstrip('/')}/{tenant}/oauth2/v2.0/token"
     client_id = config.client_id or ""
     if config.source == "workload":
         return WorkloadCredential(url, client_id, config.token_file or "", config.scope)
+    if config.source == "client_certificate":
+        return entra_certificate.build(config, url, client_id)
     secret = config.client_secret
     text = "" if secret is None else secret.get_secret_value()
     return ClientSecretCredential(url, client_id, text, config.scope)

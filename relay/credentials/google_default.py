@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.credentials.base import Credential
-from relay.credentials.google_file import file_object, is_address
+from relay.credentials.google_file import file_object, is_token_address
 from relay.credentials.google_library import LibraryCredential
 from relay.credentials.google_metadata import MetadataCredential
 from relay.credentials.google_service_account import ServiceAccountCredential
@@ -24,7 +24,7 @@ def build(config: GoogleConfig, row: ProviderConfig) -> Credential:
     Raises:
         ValueError: the file is not what it should be, or `library` is not installed.
     """
-    if config.token_uri is not None and not is_address(config.token_uri):
+    if config.token_uri is not None and not is_token_address(config.token_uri):
         raise ValueError("credential.token_uri: an https:// address is expected")
     if config.source == "library":
         return LibraryCredential(config.file, config.scopes, config.quota_project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,15 +46,33 @@ def token_uri_in(told: dict[str, Any], path: str) -> str:
         ValueError: it is no address.
     """
     uri = told.get("token_uri", TOKEN_URI)
-    if not isinstance(uri, str) or not is_address(uri):
+    if not isinstance(uri, str) or not is_token_address(uri):
         raise ValueError(f"{path}: token_uri: an https:// address is expected")
     return uri
 
 
 def is_address(uri: str) -> bool:
     """Whether something can be asked of it."""
+    if not uri.isascii() or not uri.isprintable() or " " in uri:
+        return False
     try:
         parts = urlsplit(uri)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_http = parts.scheme in ("http", "https") and "@" not in parts.netloc
+        return is_http and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def is_token_address(uri: str) -> bool:
+    """Whether secrets may be sent there: in the clear to this machine alone."""
+    if not is_address(uri):
+        return False
+    parts = urlsplit(uri)
+    return parts.scheme == "https" or _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -5,6 +5,7 @@ Source: google-auth 2.63, `google/oauth2/service_account.py` and `_client.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -20,6 +21,9 @@ from relay.transport.base import Headers
 AUDIENCE = "https://oauth2.googleapis.com/token"
 """Of assertions, wherever they are sent."""
 LIFE_S = 3600
+
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+"""Ids of an organisation hold colons."""
 
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -107,5 +111,13 @@ class _Account:
 
 
 def quota_headers(project: str | None) -> Headers:
-    """Who is charged with quota, where that is another than the credential's own project."""
-    return [("x-goog-user-project", project)] if project else []
+    """Who is charged with quota, where that is another than the credential's own project.
+
+    Raises:
+        ValueError: it is no name of a project.
+    """
+    if not project:
+        return []
+    if not _PROJECT.fullmatch(project):
+        raise ValueError("the quota project is no id of a project")
+    return [("x-goog-user-project", project)]

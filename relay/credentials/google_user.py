@@ -36,7 +36,11 @@ class UserCredential(TokenCredential):
         told = file_object(content, path)
         named = told.get("quota_project_id")
         project = quota_project or (named if isinstance(named, str) else None)
-        super().__init__("user", beside=quota_headers(project))
+        try:
+            beside = quota_headers(project)
+        except ValueError as error:
+            raise ValueError(f"{path}: quota_project_id: {error}") from None
+        super().__init__("user", beside=beside)
         self._form, self._uri = self._read(content)
 
     def _read(self, content: bytes) -> tuple[dict[str, str], str]:

@@ -24,6 +24,8 @@ UNTOLD_LIFE_S = 300.0
 """Of a token whose endpoint does not say (RFC 6749, 5.1 recommends it)."""
 FOREVER_S = 366 * 86_400.0
 """No token is believed to live longer."""
+FORM_HEADERS: Headers = [("content-type", "application/x-www-form-urlencoded")]
+"""Of what token endpoints are asked."""
 
 _CODE = re.compile(r"(?=.{4,40}$)[a-z]+(_[a-z]+)+")
 """RFC 6749, 5.2, and what the clouds have added: words, and nothing that a secret could be."""
@@ -38,6 +40,9 @@ class AccessToken(NamedTuple):
     """From `from_s` on."""
     from_s: float
     """Monotonic."""
+
+    def __repr__(self) -> str:
+        return f"AccessToken(***, life_s={self.life_s})"
 
 
 class TokenCredential(ABC):

@@ -9,6 +9,8 @@ POST /emulator/cloud/keys       {"expires_in_s"?}: a new AWS pair; without it a 
 POST /emulator/cloud/revoke     {"value": TOKEN, KEY ID or API KEY} or {"kind": google|entra|aws|*}
 POST /emulator/cloud/rotate     {"endpoint": NAME or "*"}: machines get something new, old counts on
 GET  /emulator/cloud/report     what was asked of token endpoints
+GET  /emulator/cloud/certificate         {"pem", "certificate"}: a registered one of an Entra app
+POST /emulator/cloud/certificate         {"certificate": PEM, "alone"?}: one more; alone: no other
 GET  /emulator/cloud/service_account, /emulator/cloud/user     Google's two files
 """
 
@@ -39,7 +41,7 @@ class Cloud:
         self._endpoints = TokenEndpoints(self.keys, self._script)
 
     def reset(self) -> None:
-        """As at the start; Google's key stays, for files that were handed out."""
+        """As at the start; keys of accounts stay, for files that were handed out."""
         self.clock.skew_s = 0.0
         self.keys.reset()
         self._script.reset()
@@ -77,6 +79,10 @@ class Cloud:
             case "GET", "service_account":
                 uri = f"{base_url}{PREFIX}google_token/token"
                 return 200, await asyncio.to_thread(self._endpoints.account.key_file, uri)
+            case "GET", "certificate":
+                return 200, await asyncio.to_thread(self._endpoints.certificates.own)
+            case "POST", "certificate":
+                return 200, {"x5t#S256": self._register(order)}
             case "GET", "user":
                 return 200, user_file(f"{base_url}{PREFIX}google_token/token")
             case "POST", "script":
@@ -116,6 +122,14 @@ class Cloud:
             "secret_access_key": keys.secret_access_key,
             "session_token": keys.session_token,
         }
+
+    def _register(self, order: Mapping[str, object]) -> str:
+        try:
+            return self._endpoints.certificates.register(
+                str(order.get("certificate", "")), alone=order.get("alone") is True
+            )
+        except ValueError:
+            raise TokenScriptError("certificate must be one of an RSA key, in PEM") from None
 
     def _revoke(self, order: Mapping[str, object]) -> int:
         value, kind = order.get("value"), order.get("kind")

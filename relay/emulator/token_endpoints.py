@@ -5,15 +5,17 @@ given a whole URL:
 
     /emulator/cloud/google_token/token                          POST, assertion or refresh token
     /emulator/cloud/google_metadata/computeMetadata/v1/...      GET, `metadata-flavor: Google`
-    /emulator/cloud/entra/TENANT/oauth2/v2.0/token              POST, secret or federated assertion
+    /emulator/cloud/entra/TENANT/oauth2/v2.0/token              POST, secret or assertion
     /emulator/cloud/azure_imds/metadata/identity/oauth2/token   GET, `metadata: true`
     /emulator/cloud/app_service/msi/token                       GET, `x-identity-header`
     /emulator/cloud/aws_imds/latest/...                         PUT and GET, version 2 only
     /emulator/cloud/aws_container/v2/credentials/ID             GET
     /emulator/cloud/aws_sts/                                    POST, AssumeRoleWithWebIdentity
 
-Any tenant, client and secret will do but `bad-secret`. Machines' endpoints (metadata, IMDS, App
-Service, containers) hand out the same token until it is nearly over, as theirs do.
+Any tenant, client and secret will do but `bad-secret`; an assertion by certificate is checked
+(`relay.emulator.app_certificates`), a federated one is not looked into. Machines' endpoints
+(metadata, IMDS, App Service, containers) hand out the same token until it is nearly over, as
+theirs do.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from xml.sax.saxutils import escape
 
 import orjson
 
+from relay.emulator.app_certificates import AppCertificates, RefusedAssertion
 from relay.emulator.cloud_keys import AwsKeys, CloudKeys, Kind, Token
 from relay.emulator.google_account import EMAIL, PROJECT, BadAssertion, ServiceAccount
 from relay.emulator.token_script import Manner, TokenScript
@@ -116,6 +119,7 @@ class TokenEndpoints:
         self._keys = keys
         self._script = script
         self.account = ServiceAccount()
+        self.certificates = AppCertificates()
         self._held: dict[str, Token] = {}
         self._held_pairs: dict[str, AwsKeys] = {}
         self._sessions: set[str] = set()
@@ -231,11 +235,20 @@ class TokenEndpoints:
         scope = form.get("scope", "")
         if not scope.endswith("/.default"):
             return _entra_error(400, "invalid_scope", 70011, f"The scope {scope} is not valid.")
-        secret = form.get("client_secret") or form.get("client_assertion") or ""
+        assertion = form.get("client_assertion", "")
+        secret = form.get("client_secret") or assertion
         if not form.get("client_id"):
             return _entra_error(400, "invalid_request", 900144, "client_id is missing.")
         if not secret or secret == BAD_SECRET:
             return _entra_error(401, "invalid_client", 7000215, "Invalid client secret provided.")
+        if assertion:
+            at = f"{asked.what['tenant']}/oauth2/v2.0/token"
+            audiences = {f"{asked.base_url}/{at}", f"{asked.base_url}{PREFIX}entra/{at}"}
+            now_s = self._keys.clock.wall_s()
+            try:
+                self.certificates.check(assertion, form["client_id"], audiences, now_s)
+            except RefusedAssertion as error:
+                return _entra_error(401, "invalid_client", error.code, str(error))
         audience = scope.removesuffix("/.default")
         token = self._token("entra", "entra", audience, manner, keep=False)
         left_s = self._left_s(token)

@@ -66,7 +66,7 @@ from relay.frontends.surfaces.responses import Responses
 from relay.governance.grants import check_handed_through, route_of, routes_for, scopes_of
 from relay.governance.ledger import Refused
 from relay.governance.scopes import Scopes
-from relay.routing.catalog import Route
+from relay.routing.route import Route
 
 _log = structlog.get_logger("relay.http")
 

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -25,8 +25,11 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from relay.errors import ClientCancelled
-from relay.frontends.asgi import ABORT, STREAMS, TAKE_OVER, HeadIsOut, send_answer
+from relay.frontends.asgi import ABORT, STREAMS, TAKE_OVER, HeadIsOut, Send, send_answer
 from relay.frontends.write_watch import WriteWatch
+
+PieceWriter = Callable[[bytes], Awaitable[None] | None]
+"""Writes a piece of a body that has begun and goes on: done at once where it returns None."""
 
 HandOver = Callable[[bytes, asyncio.Protocol], bool]
 """Writes a head and gives the connection to a protocol, or says that it cannot be."""
@@ -56,6 +59,8 @@ class Exchange(RequestResponseCycle):
         """The client has said that it sends nothing more."""
         self.ahead_bytes = 0
         """What a request that waits behind another one is counted with."""
+        self._told_lost: Callable[[], object] | None = None
+        """Who is told when the client goes."""
 
     async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
         """
@@ -89,6 +94,34 @@ class Exchange(RequestResponseCycle):
                 raise ClientCancelled("the client closed the connection")
         else:
             raise RuntimeError(f"an answer has no place for {kind} here")
+
+    def write_piece(self, body: bytes) -> Awaitable[None] | None:
+        """`send` of a piece, not empty, of a chunked body that has begun, without its price: no
+        message, no coroutine, unless the client has to be waited for or something else is due
+        first. For the tokens of a stream.
+
+        Raises, cancelled: see `send`.
+        """
+        if (
+            not self.chunked_encoding
+            or self._head
+            or self.flow.write_paused
+            or self.disconnected
+            or not self._has_body
+            or self.response_complete
+        ):
+            return self.send({"type": "http.response.body", "body": body, "more_body": True})
+        self._writes.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return None
+
+    def when_lost(self, told: Callable[[], object]) -> None:
+        """Call `told` once, when the client goes before its answer is complete; at once if it has
+        gone. For who has read the whole body, in place of a task that waits for `receive`."""
+        if self.disconnected:
+            told()
+            return
+        self._told_lost = told
+        self.flow.resume_reading()  # a large body has stopped it; who does not read hears nothing
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self.response_started:
@@ -131,6 +164,7 @@ class Exchange(RequestResponseCycle):
             self._writes.write(data)
         if not more_body:
             self.response_complete = True
+            self._told_lost = None
             self.message_event.set()
             if not self.keep_alive:
                 self.transport.close()
@@ -153,15 +187,37 @@ class Exchange(RequestResponseCycle):
         await send_answer(self.send, 500, b'{"error":"the relay failed"}')
 
     def _break(self) -> None:
+        self._disconnect()
+        self.transport.abort()
+
+    def _disconnect(self) -> None:
         self.disconnected = True
         self.message_event.set()
-        self.transport.abort()
+        told, self._told_lost = self._told_lost, None
+        if told is not None:
+            told()
 
     def lose(self) -> None:
         """The connection is gone: whoever receives or sends is told."""
-        if not self.response_complete:
-            self.disconnected = True
-        self.message_event.set()
+        if self.response_complete:
+            self.message_event.set()
+        else:
+            self._disconnect()
+
+
+def exchange_of(send: Send) -> Exchange | None:
+    """The exchange whose own `send` it is; None for any other, as of who takes down what passes."""
+    exchange = getattr(send, "__self__", None)
+    return exchange if isinstance(exchange, Exchange) else None
+
+
+def piece_writer(send: Send) -> PieceWriter:
+    """How pieces of a body are written: by the exchange itself where there is one, else by
+    messages."""
+    exchange = exchange_of(send)
+    if exchange is not None:
+        return exchange.write_piece
+    return lambda body: send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 def _head_lines(status: int, headers: list[tuple[bytes, bytes]]) -> list[bytes]:

@@ -32,6 +32,7 @@ from relay.frontends.asgi import (
 from relay.frontends.caller import caller_of
 from relay.frontends.chat_body import decode_json
 from relay.frontends.http_errors import http_status, retry_headers
+from relay.frontends.http_exchange import exchange_of, piece_writer
 from relay.frontends.kept_answers import Answer, AnswerLimits, Claim, KeptAnswers, digest_of
 from relay.frontends.limits import MAX_NODES, Allowance
 from relay.frontends.rate_headers import rate_headers
@@ -106,6 +107,7 @@ async def serve_generation(
     asked = surface.read(body, policy)
     if is_large:
         await asyncio.sleep(0)
+    exchange = exchange_of(send)
     claim: Claim | None = None
     if key:
         # By key: what one may ask for, another of the same team perhaps may not.
@@ -121,7 +123,12 @@ async def serve_generation(
         frontend=surface.name,
         received_s=received_s,
     )
-    listener = asyncio.get_running_loop().create_task(_cancel_on_disconnect(receive, generation))
+    listener: asyncio.Task[None] | None = None
+    if exchange is not None:
+        exchange.when_lost(lambda: generation.cancel(_gone()))
+    else:
+        waiting = _cancel_on_disconnect(receive, generation)
+        listener = asyncio.get_running_loop().create_task(waiting)
     try:
         if asked.answer is not None:
             await _Stream(surface, generation, asked.answer, settings, send, request_id).run()
@@ -130,8 +137,9 @@ async def serve_generation(
     finally:
         if claim is not None:
             claim.settle(is_clean=generation.end is not None and generation.end.error is None)
-        listener.cancel()
-        await asyncio.wait([listener])
+        if listener is not None:
+            listener.cancel()
+            await asyncio.wait([listener])
 
 
 async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> dict[str, Any]:
@@ -158,7 +166,11 @@ async def _decode(raw: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
 async def _cancel_on_disconnect(receive: Receive, generation: Generation) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    generation.cancel(ClientCancelled("the client closed the connection"))
+    generation.cancel(_gone())
+
+
+def _gone() -> ClientCancelled:
+    return ClientCancelled("the client closed the connection")
 
 
 def _relay_headers(surface: Surface, generation: Generation, request_id: str) -> RawHeaders:
@@ -215,6 +227,7 @@ class _Stream:
 
     async def run(self) -> None:
         generation, encoder, send = self._generation, self._encoder, self._send
+        write = piece_writer(send)
         is_released = False
         too_large: EventTooLarge | None = None
         async with generation:
@@ -230,7 +243,9 @@ class _Stream:
                         too_large = error
                         break
                     if body:
-                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        waiting = write(body)
+                        if waiting is not None:
+                            await waiting
                         if not is_released:
                             is_released = True
                             generation.released()

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from relay.prices import context_window
-from relay.routing.catalog import Catalog, Route, Target
+from relay.routing.catalog import Catalog
+from relay.routing.route import Route
+from relay.routing.target import Target
 
 
 def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:

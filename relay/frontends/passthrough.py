@@ -69,7 +69,7 @@ from relay.frontends.passthrough_socket import SocketExchange
 from relay.frontends.request_policy import read_policy
 from relay.governance.ledger import Visit, VisitEntry
 from relay.redaction import forms_of, without
-from relay.routing.catalog import Endpoint
+from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
 from relay.transport.websocket import HandshakeRefused
 
@@ -147,16 +147,7 @@ class Passthrough:
             socket = SocketExchange(services, endpoint, limits, budgets, scope, send, request_id)
             leave = await services.ledger.enter(caller.tenant, caller.key_id)
             try:
-                socket.entry = await services.ledger.hand_through(
-                    Visit(
-                        request_id,
-                        caller.tenant,
-                        caller.key_id,
-                        endpoint.provider,
-                        "websocket",
-                        path,
-                    )
-                )
+                socket.entry = await services.ledger.hand_through(visit("websocket"))
                 await socket.run(path, offer, receive)
             except HandshakeRefused as refused:
                 length = (b"content-length", b"%d" % len(refused.body))

@@ -12,7 +12,7 @@ from relay.credentials.refusals import refuses_who_asks
 from relay.errors import InvalidRequest
 from relay.frontends.asgi import RawHeaders, Scope
 from relay.redaction import forms_of, without
-from relay.routing.catalog import Endpoint
+from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers
 
 PREFIX: Final = "/pass/"
@@ -38,9 +38,10 @@ AREAS: Final = frozenset(
 """First words of OpenAI's paths that this relay has no meaning for."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SERVED: Final = re.compile(
-    r".*(/chat/completions|/completions|/responses|/responses/compact|/embeddings|/messages"
+    r".*(/chat/completions|/completions?|/responses|/responses/compact|/embeddings|/messages"
     r"|/count_tokens|/complete|:generateContent|:streamGenerateContent|:batchEmbedContents"
-    r"|:embedContent|:predict|:rawPredict|:streamRawPredict|/api/chat|/api/generate|/api/embed"
+    r"|:embedContent|:countTokens|:[a-z]*predict|/count-tokens|/converse(-stream)?"
+    r"|/invoke(-with-[a-z-]*stream)?|/invocations|/infill|/api/chat|/api/generate|/api/embed"
     r"|/api/embeddings)/*",
     re.IGNORECASE,
 )

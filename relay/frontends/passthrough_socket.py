@@ -53,7 +53,7 @@ from relay.frontends.websocket_offer import Offer
 from relay.governance.grants import scopes_of
 from relay.governance.ledger import Refused, VisitEntry
 from relay.redaction import forms_of, without
-from relay.routing.catalog import Endpoint
+from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers
 from relay.transport.websocket import (
     ClientSocket,

@@ -59,7 +59,8 @@ from relay.governance.money import dollars
 from relay.governance.price_sheet import FAST, PriceSheet
 from relay.governance.visits import Visits
 from relay.prices import USUAL_TIERS
-from relay.routing.catalog import Route, Target
+from relay.routing.route import Route
+from relay.routing.target import Target
 from relay.store.base import (
     BudgetSpent,
     Hold,

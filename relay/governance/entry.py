@@ -25,7 +25,7 @@ from relay.governance.price_sheet import FAST, STANDARD, PriceSheet
 from relay.governance.sheet_price import SheetPrice
 from relay.governance.usage_kinds import cost_micro as usage_cost_micro
 from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 from relay.store.base import (
     BudgetSpent,
     ClosedAttempt,

@@ -17,13 +17,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from relay.config.doors import zone_of
+from relay.config.doors import zones_of_path
 from relay.content import GenerateRequest, HedgeWish
 from relay.errors import PermissionDenied, UnknownModel, shown
 from relay.governance.gate import Gate
 from relay.governance.key_view import KeyView
 from relay.governance.scopes import EVERYTHING, Scopes, shown_zones
-from relay.routing.catalog import Catalog, Endpoint, Route
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
+from relay.routing.route import Route
 
 MAY_NOT_HEDGE: Final = "the key may not hedge"
 _OTHER_MODELS: Final = ("models", "fallbacks", "preset")
@@ -73,15 +75,17 @@ def check_handed_through(scopes: Scopes, endpoint: Endpoint, path: str) -> None:
         path: that is to be asked for there, as it is sent.
 
     Raises:
-        PermissionDenied: the key may not go there, by the zone of the row, or by that which a
-            model's name in the path claims.
+        PermissionDenied: the key may not go there, by the zone of the row, or by that which the
+            path claims: a model's name at Bedrock, a location at Vertex.
     """
     zones = scopes.data_zones
     if zones is None:
         return
+    provider, zone = endpoint.provider, endpoint.data_zone
+    scopes.check_zone(provider, zone)
     names = unquote(path).split("/")
-    for zone in {zone_of(endpoint.door, endpoint.data_zone, name) for name in names}:
-        scopes.check_zone(endpoint.provider, zone)
+    for claimed in zones_of_path(endpoint.zoned_as, endpoint.region, zone, names):
+        scopes.check_zone(provider, claimed)
 
 
 def route_of(scopes: Scopes, catalog: Catalog, name: str) -> Route:

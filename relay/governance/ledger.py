@@ -23,7 +23,9 @@ from relay.governance.grants import MAY_NOT_HEDGE, Grant, granted, lost_its_hedg
 from relay.governance.key_view import KeyView
 from relay.governance.unkept import check_unkept
 from relay.outcome import AttemptRecord, GenerationEnd
-from relay.routing.catalog import Catalog, Route, Target
+from relay.routing.catalog import Catalog
+from relay.routing.route import Route
+from relay.routing.target import Target
 
 
 class Asked(NamedTuple):

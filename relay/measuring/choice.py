@@ -9,7 +9,9 @@ from relay.config import same_models
 from relay.config.doors import family_of
 from relay.measuring.samples import Door
 from relay.prices import USUAL_TIERS
-from relay.routing.catalog import Catalog, Endpoint, Target
+from relay.routing.catalog import Catalog
+from relay.routing.endpoint import Endpoint
+from relay.routing.target import Target
 
 
 class Named(NamedTuple):
@@ -90,7 +92,14 @@ def _of_class(
             is_found = True
             yield Target(end, model)
     if not is_found:
-        raise ChoiceError(f"--same {name}: no provider of the file has a model of this class")
+        classes = {
+            target.same
+            for end in catalog.endpoints.values()
+            for target in (*listed, *(Target(end, model) for model in (*end.same_as, *end.models)))
+            if target.same
+        }
+        has = f"; it has {', '.join(sorted(classes))}" if classes else ""
+        raise ChoiceError(f"--same {name}: no provider of the file has a model of this class{has}")
 
 
 def _names_at(end: Endpoint, listed: Sequence[Target], same: str) -> Iterator[str]:

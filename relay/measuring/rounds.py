@@ -25,7 +25,8 @@ from relay.measuring.samples import Door, DoorResult, Sample
 from relay.outcome import AttemptRole
 from relay.prices import Price
 from relay.reaper import Reaper
-from relay.routing.catalog import Catalog, Timeouts
+from relay.routing.catalog import Catalog
+from relay.routing.route import Timeouts
 from relay.target_state import TargetStates
 from relay.tokens import is_plausible
 from relay.transport.base import Origin, Transport

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from relay.prices import Price
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 
 MIN_FOR_SLOPE: Final = 5
 """First tokens of each length, for a word on what prompts add."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 
 
 class PlannedAttempt(NamedTuple):

@@ -7,7 +7,7 @@ has one, by the very name at the very door, which is another region or account o
 
 from __future__ import annotations
 
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 
 
 def are_same(one: Target, other: Target) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 
 TTL_S: Final = 300.0
 """Anthropic's and OpenAI's caches last 5 minutes after their last use, or longer."""

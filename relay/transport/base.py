@@ -54,6 +54,9 @@ class UpstreamRequest(NamedTuple):
     headers: Headers
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"UpstreamRequest({self.method}, {len(self.body)} bytes)"
+
 
 class UpstreamStream(Protocol):
     """A response whose head has arrived. Whoever holds it must `aclose()` or `abort()` it."""

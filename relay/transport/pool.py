@@ -596,6 +596,9 @@ class OriginPool:
         except ConnectError as error:
             self._dial_failed(error)
             return
+        except Exception as error:
+            self._dial_failed(_not_made(error))
+            raise
         answers_probes, is_http2 = True, self._origin.http == "h2"
         owner = _DialOwner()
         started_s = self.now_s()
@@ -622,6 +625,10 @@ class OriginPool:
             # The provider reset the probe's stream, which only HTTP/2 can: it does not like a
             # HEAD, and the connection that told so is there.
             answers_probes, is_http2 = False, True
+        except Exception as error:  # of an engine that has no name for it; told, but not in a loop
+            raw.close()
+            self._dial_failed(_not_made(error))
+            raise
         except BaseException:
             raw.close()
             raise
@@ -696,3 +703,9 @@ class OriginPool:
     def _jittered(self, value: float) -> float:
         # Downwards only, so that the configured value is a bound.
         return value * (1.0 - self._settings.jitter * self._rng.random())
+
+
+def _not_made(error: Exception) -> ConnectError:
+    """For what an engine calls a fault of ours, such as a host that no name can be. Its text is its
+    own, and may quote what it was given."""
+    return ConnectError(f"no connection can be made to the origin ({type(error).__name__})")

@@ -37,8 +37,10 @@ from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST
 from relay.race import run_race
 from relay.race_plan import RacePlan
 from relay.reaper import Reaper
-from relay.routing.catalog import Catalog, Route, Target
+from relay.routing.catalog import Catalog
 from relay.routing.plan import PlannedAttempt
+from relay.routing.route import Route
+from relay.routing.target import Target
 from relay.target_state import REFRESH_S, TargetState, TargetStates, Ticket
 from relay.whatif import clock
 from relay.whatif.draws import Draws, Met, TooFewSamples

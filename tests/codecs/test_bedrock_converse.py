@@ -195,6 +195,7 @@ def test_cached_tokens_are_part_of_the_prompt() -> None:
     raw = orjson.loads(usage.raw_json)
     assert raw["cacheDetails"] == [{"ttl": "5m", "inputTokens": 20}]
     assert raw["serviceTier"] == {"type": "priority"}
+    assert usage.service_tier == "priority"
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], {"inputTokens": None, "outputTokens": "5"}])

@@ -509,6 +509,10 @@ def test_service_tiers(tier: str) -> None:
     assert sent == (None if tier in ("auto", "") else {"type": tier})
 
 
+def test_google_s_word_for_the_usual_tier() -> None:
+    assert encode(service_tier="standard")["serviceTier"] == {"type": "default"}
+
+
 def test_fields_of_the_wire() -> None:
     extra = {
         "additionalModelRequestFields": {"top_k": 1, "x": 2},

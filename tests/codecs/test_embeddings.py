@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from relay.codecs.base import Codec, EndsInSteps
 from relay.codecs.embeddings import MAX_ANSWER_BYTES, build_no_embeddings
 from relay.codecs.registry import BUILDERS, EMBEDDERS
+from relay.config import parse
 from relay.content import (
     ChoiceFinished,
     EmbeddingOptions,
@@ -140,6 +141,15 @@ def test_a_row_s_own_path_holds_with_its_last_word() -> None:
     assert codec.encode_request(request(), "m").path == (
         "/openai/deployments/d/embeddings?api-version=1"
     )
+
+
+@pytest.mark.parametrize("wire", ["openai_chat", "openai_responses"])
+def test_a_deployment_of_azure_has_a_path_of_its_own(wire: str) -> None:
+    """As `AzureOpenAI` of OpenAI's SDK asks, whatever else the row speaks."""
+    row = {"door": "azure_deployments", "resource": "r", "api_version": "1", "wire": wire}
+    quirks = parse({"providers": {"azure": row}}).providers["azure"].quirks
+    encoded = codec_of(wire, **quirks).encode_request(request(), "d 1")
+    assert encoded.path == "/deployments/d%201/embeddings?api-version=1"
 
 
 def test_vertex_has_another_interface() -> None:

@@ -618,6 +618,14 @@ def test_what_cannot_be_written_again_is_left_out_and_counted(odd: dict[str, Any
     assert codec.mended_events == 1
 
 
+@pytest.mark.parametrize("place", ["usageMetadata", "brandNew"])
+def test_what_is_too_deep_to_be_read_ends_the_answer(place: str) -> None:
+    deep = b"[" * 99_999 + b"]" * 99_999
+    body = stream(text("a"), {**text("b"), place: "DEEP"}).replace(b'"DEEP"', deep)
+    result = collect(run(GeminiCodec(), [body]))
+    assert type(result.failure) is RemoteProtocolError
+
+
 def test_signed_thought() -> None:
     choice = decode_choice(
         answer({"text": "hm", "thought": True, "thoughtSignature": "S"}, finish="STOP")

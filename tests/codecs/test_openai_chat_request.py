@@ -66,6 +66,10 @@ def message(sent: Message, quirks: OpenAIChatQuirks | str = DEFAULT) -> dict[str
     return only
 
 
+def test_google_s_word_for_the_usual_service_tier() -> None:
+    assert encode(service_tier="standard")["service_tier"] == "default"
+
+
 def test_smallest_request() -> None:
     encoded = OpenAIChatCodec().encode_request(GenerateRequest("a", (HELLO,)), "m")
     assert encoded.path == "/chat/completions"

@@ -75,6 +75,10 @@ def assistant(*parts: Any, calls: tuple[ToolCall, ...] = (), **extra: Any) -> Me
     return Message(Role.ASSISTANT, parts, tool_calls=calls, extra=extra)
 
 
+def test_google_s_word_for_the_usual_service_tier() -> None:
+    assert encode(service_tier="standard")["service_tier"] == "default"
+
+
 def test_smallest_request() -> None:
     encoded = ResponsesCodec().encode_request(GenerateRequest("a", (HELLO,)), PLAIN)
     assert encoded.path == "/responses"

@@ -136,9 +136,29 @@ def test_where_prompts_go_and_which_targets_are_one_model(
     assert same[0][:4] == ["gpt-4o-mini", "openai/gpt-4o-mini (openai)", "unknown", "0.15 / 0.6"]
     assert same[1][1:4] == ["azure-eu/mini (azure)", "eu", "0.15 / 0.6"]
     assert re.match(r"\d{4}-\d\d-\d\d, recorded", same[0][4])
-    assert "same_as of azure-eu" in text
+    assert ["", "azure-eu/mini (azure)", "eu", "0.15 / 0.6", "same_as of azure-eu"] in same
     assert "openai/gpt-4o-mini is in no known zone (providers.openai.data_zone" in text
     assert "canary" not in text
+
+
+def test_each_door_of_a_model_has_its_own_zone_however_narrow_the_terminal(tmp_path: Path) -> None:
+    same = {"a-name-that-needs-more-than-one-line": "ours", "n": "ours"}
+    row = {**LAB, "same_as": same, "prices": {"n": {"input": 3, "output": 4}}}
+    text = shown(tmp_path, {"providers": {"lab": {**row, "data_zone": "eu"}}}, width=60)
+    (zone_line,) = (line for line in text.splitlines() if "3 / 4" in line)
+    assert "lab/n" in zone_line
+
+
+def test_how_a_hedge_escalates_is_shown(tmp_path: Path) -> None:
+    hedge = {
+        "mode": "active",
+        "escalate": {"tier": "priority", "max_price_ratio": 1.5},
+        "keep_second_warm": "auto",
+    }
+    alias = {"candidates": [{"provider": "openai", "model": "gpt-4.1-mini"}], "hedge": hedge}
+    text = shown(tmp_path, {"providers": {"openai": {}}, "models": {"fast": alias}}, width=200)
+    assert "or at priority, up to 1.5 x" in text
+    assert "second kept warm" in text
 
 
 def test_nothing_is_said_of_zones_and_classes_where_there_are_none(tmp_path: Path) -> None:
@@ -262,7 +282,9 @@ async def test_probe_over_one_version_is_enough(tmp_path: Path) -> None:
         ran = await probed(tmp_path, lab=provider(server.url, http="h2"))
         mixed = await probed(tmp_path, lab=provider(server.url))
     assert ran.status == 0
-    assert [row[:3] for row in rows(ran.output)] == [["lab", "HTTP/2", "401: the key is refused"]]
+    assert [row[:3] for row in rows(ran.output)] == [
+        ["lab", "HTTP/2", "401: the credential is refused"]
+    ]
     assert mixed.status == 0
     assert [row[1] for row in rows(mixed.output)] == ["HTTP/2", "HTTP/1.1"]
 

@@ -52,6 +52,12 @@ def dead(**more: Any) -> dict[str, Any]:
 # --- before anything is sent ----------------------------------------------------------------
 
 
+def test_a_worst_cost_without_a_price_says_what_it_lacks(tmp_path: Path) -> None:
+    text = refused(written(tmp_path, dead()), "--model", "lab/other")
+    assert "At worst $0.0000, without those whose price is unknown." in text
+    assert "no price is known of lab/other" in text
+
+
 def test_without_yes_the_worst_cost_is_all_there_is(tmp_path: Path) -> None:
     text = refused(written(tmp_path, dead()), "--model", "lab/m", "--samples", "10")
     row = re.search(r"lab/m\s*│ -\s*│ 1 / 2\s*│ 10\s*│ (\d\.\d+)", text)

@@ -164,6 +164,70 @@ def test_what_a_source_lacks_is_named() -> None:
     )
 
 
+CERTIFIED = {"kind": "azure_entra", "source": "client_certificate"}
+
+
+def test_a_certificate_of_an_app(tmp_path: Path) -> None:
+    (tmp_path / "app.pem").write_text("x")
+    given = {**CERTIFIED, "tenant_id": "t", "client_id": "c", "certificate_file": "app.pem"}
+    found = credential(
+        {**given, "certificate_password": "${WORDS}"}, {"WORDS": "a ä canary"}, tmp_path
+    )
+    assert found.certificate_file == str(tmp_path / "app.pem")
+    assert found.certificate_password.get_secret_value() == "a ä canary", "it is in no header"
+    assert not found.send_chain
+    assert "canary" not in repr(found) + found.model_dump_json()
+    assert list(secrets_in(found)) == ["a ä canary"]
+    lost = {**given, "certificate_file": "/nowhere/app.pem"}
+    assert fault_of(lost).startswith("providers.p.credential.certificate_file: cannot read")
+    plain = {**given, "certificate_file": __file__, "certificate_password": "plain-canary"}
+    assert "certificate_password: a secret is given as ${ENV_NAME}" in fault_of(plain)
+
+
+@pytest.mark.parametrize(
+    ("sends", "is_sent"), [(None, False), ("1", True), ("True", True), ("0", False)]
+)
+def test_a_certificate_by_the_variables_of_azure(
+    tmp_path: Path, sends: str | None, is_sent: bool
+) -> None:
+    around = {
+        "AZURE_TENANT_ID": "t",
+        "AZURE_CLIENT_ID": "c",
+        "AZURE_CLIENT_CERTIFICATE_PATH": __file__,
+        "AZURE_CLIENT_CERTIFICATE_PASSWORD": "word-canary",
+    }
+    if sends is not None:
+        around["AZURE_CLIENT_SEND_CERTIFICATE_CHAIN"] = sends
+    found = credential(CERTIFIED, around)
+    assert (found.tenant_id, found.client_id, found.certificate_file) == ("t", "c", __file__)
+    assert found.certificate_password.get_secret_value() == "word-canary"
+    assert found.send_chain is is_sent
+    # A file of one's own has nothing of that other one.
+    (tmp_path / "app.pem").write_text("x")
+    found = credential({**CERTIFIED, "certificate_file": "app.pem"}, around, tmp_path)
+    assert found.certificate_file == str(tmp_path / "app.pem")
+    assert (found.certificate_password, found.send_chain) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (CERTIFIED, "source: client_certificate needs tenant_id, client_id, certificate_file"),
+        (
+            {**CERTIFIED, "client_secret": "${KEY}"},
+            "client_secret: `source: client_certificate` sends none",
+        ),
+        (
+            {**APP, "certificate_file": __file__},
+            "certificate_file: only `source: client_certificate` has one",
+        ),
+        ({**APP, "send_chain": True}, "send_chain: only `source: client_certificate` has one"),
+    ],
+)
+def test_a_certificate_or_a_secret(given: dict[str, Any], fault: str) -> None:
+    assert fault_of(given) == f"providers.p.credential: {fault}"
+
+
 # --- Google ---------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from relay.config import (
 )
 from relay.config.doors import FIELDS
 from relay.prices import PROVIDER_IDS
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from tests.fakes.json_schema import faults
 
 FIELDS_GIVEN = {"resource": "corp", "region": "eu-west-1", "project": "p-1", "api_version": "v9"}
@@ -86,6 +88,22 @@ def test_hosts_of_google_by_location(region: str, host: str) -> None:
     assert str(found.quirks["path"]).startswith(path)
 
 
+@pytest.mark.parametrize("door", ["bedrock", "bedrock_messages", "bedrock_openai"])
+@pytest.mark.parametrize(
+    ("region", "suffix"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ],
+)
+def test_hosts_of_aws_by_partition(door: str, region: str, suffix: str) -> None:
+    """As botocore's list of endpoints and OpenAI's SDK have them."""
+    host = f"https://bedrock-runtime.{region}.{suffix}"
+    assert row(door, region=region).base_url.removeprefix(host) in ("", "/openai/v1")
+
+
 def test_an_address_of_ones_own_needs_no_resource() -> None:
     found = row("azure", base_url="https://llm.corp.test/openai")
     assert found.base_url == "https://llm.corp.test/openai"
@@ -115,6 +133,35 @@ def test_a_door_that_is_not_there() -> None:
     assert "providers.p.door" in fault_of("same_models")
 
 
+def test_a_door_that_is_like_none_is_told_with_all() -> None:
+    text = fault_of("aws")
+    assert "providers.p.door: there is no door 'aws'; there are openai, " in text
+    assert "bedrock" in text
+    assert "same_models" not in text
+
+
+@pytest.mark.parametrize("given", [{"resource": "r"}, {"door": "", "api_key": "${KEY}"}])
+def test_a_row_of_a_name_of_ones_own_wants_a_door(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse({"providers": {"azure-eu": given}})
+    assert str(raised.value) == (
+        "providers.azure-eu.door: is required, as no door is called 'azure-eu'; or `wire` and"
+        " `base_url`, for one that is not known"
+    )
+
+
+@pytest.mark.parametrize("field", ["resource", "api_version"])
+def test_a_field_that_is_no_text_is_told_so(field: str) -> None:
+    given = {"resource": "r", "api_version": "v", field: 20241021}
+    assert fault_of("azure_deployments", **given) == f"providers.p.{field}: must be text"
+
+
+def test_a_resource_is_the_name_alone() -> None:
+    assert fault_of("azure", resource="corp.openai.azure.com") == (
+        "providers.p.resource: the name alone is expected, 'corp'"
+    )
+
+
 def test_the_door_counts_and_not_the_name() -> None:
     found = parse({"providers": {"openai": {"door": "azure", "resource": "r"}}})
     assert found.providers["openai"].base_url == "https://r.openai.azure.com/openai/v1"
@@ -122,7 +169,11 @@ def test_the_door_counts_and_not_the_name() -> None:
 
 def test_another_wire_of_a_door() -> None:
     found = row("azure_deployments", resource="r", api_version="v", wire="openai_responses")
-    assert found.quirks == {"has_developer_role": True, "path": "/responses?api-version=v"}
+    assert found.quirks == {
+        "has_developer_role": True,
+        "path": "/responses?api-version=v",
+        "embeddings_path": "/deployments/{model}/embeddings?api-version=v",
+    }
     mantle = row("bedrock_mantle", region="us-east-1", wire="anthropic_messages")
     assert mantle.base_url == "https://bedrock-mantle.us-east-1.api.aws/anthropic"
 
@@ -151,7 +202,9 @@ def test_the_schema_takes_a_door_without_wire_and_address() -> None:
         ("zai.glm-4.7", "told"),
         ("ai21.jamba-1-5-mini-v1:0", "told"),
         ("arn:aws:bedrock:eu-west-1:1:inference-profile/us.anthropic.claude-sonnet-4-6", "us"),
+        ("US.anthropic.claude-sonnet-4-6", "us"),
         ("arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc123", "told"),
+        ("arn:aws:bedrock:eu-west-1:1:default-prompt-router/anthropic.claude:1", ""),
         ("arn:aws:bedrock:eu-west-1::foundation-model/anthropic.claude-sonnet-4-6", "told"),
     ],
 )
@@ -159,6 +212,38 @@ def test_a_profile_of_bedrock_says_its_zone_itself(model: str, zone: str) -> Non
     for door in ("bedrock", "bedrock_messages", "bedrock_mantle"):
         assert zone_of(door, "told", model) == zone
     assert zone_of("anthropic", "told", model) == "told"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"wire": "bedrock_converse", "base_url": "https://vpce.corp.test"},
+        {"wire": "openai_chat", "base_url": "https://bedrock-runtime.eu-west-1.amazonaws.com/v1"},
+        {"wire": "openai_chat", "base_url": "https://bedrock-mantle.eu-west-1.api.aws/v1"},
+        {
+            "wire": "anthropic_messages",
+            "base_url": "https://vpce.corp.test",
+            "region": "eu-west-1",
+            "credential": {
+                "kind": "aws_sigv4",
+                "access_key_id": "${ID}",
+                "secret_access_key": "${ID}",
+            },
+        },
+    ],
+)
+def test_bedrock_is_bedrock_without_a_door(fields: dict[str, Any]) -> None:
+    """A row that its operator wrote himself, as for a private endpoint."""
+    own = parse({"providers": {"mine": {**fields, "data_zone": "eu"}}}, {"ID": "secret-1"})
+    endpoint = Catalog(own).endpoints["mine"]
+    assert Target(endpoint, "global.anthropic.claude-sonnet-4-6").zone == "global"
+    assert Target(endpoint, "anthropic.claude-sonnet-4-6").zone == "eu"
+
+
+def test_others_names_say_nothing() -> None:
+    own = {"wire": "openai_chat", "base_url": "https://notamazonaws.com/v1", "data_zone": "eu"}
+    endpoint = Catalog(parse({"providers": {"mine": own}})).endpoints["mine"]
+    assert Target(endpoint, "us.anthropic.claude-sonnet-4-6").zone == "eu"
 
 
 def test_a_region_is_no_zone() -> None:
@@ -184,6 +269,24 @@ def test_a_door_without_a_location_is_global() -> None:
 @pytest.mark.parametrize("zone", ["", "EU", "e u", "-eu", 5, ["eu"]])
 def test_a_zone_is_a_word(zone: object) -> None:
     assert "providers.p.data_zone" in fault_of("openai", data_zone=zone)
+
+
+def test_words_of_zones_and_of_retention_are_told_in_words() -> None:
+    assert fault_of("openai", data_zone="EU") == (
+        "providers.p.data_zone: a small letter, then small letters, digits and '-' are expected,"
+        " 32 at most"
+    )
+    assert fault_of("openai", retention="30 days") == (
+        "providers.p.retention: days as `30d`, or `unknown`, are expected"
+    )
+    rows = {"p": {"door": "openai", "data_zone": "eu"}}
+    alias: dict[str, Any] = {"candidates": [{"provider": "p", "model": "m"}], "zones": ["EU"]}
+    with pytest.raises(ConfigError) as raised:
+        parse({"providers": rows, "models": {"fast": alias}})
+    assert str(raised.value).startswith("models.fast.zones[0]: a small letter")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ConfigError, match=r"^models\.fast\.zones: is empty$"):
+        parse({"providers": rows, "models": {"fast": {**alias, "zones": []}}})
 
 
 @pytest.mark.parametrize("kept", ["0d", "30d", "unknown"])

@@ -52,6 +52,18 @@ async def test_request_and_answer() -> None:
     assert not transport.unfinished
 
 
+@pytest.mark.parametrize(
+    "date", ["", "Fri, 99999999999999999999999 Jan 2026 00:00:00 GMT", "x" * 5000]
+)
+def test_a_date_that_is_none_spoils_no_answer(date: str) -> None:
+    @on_virtual_time
+    async def check() -> None:
+        ask, _ = ask_of(FakeEndpoint(headers=[("date", date)]))
+        assert (await ask("POST", "https://t.test/token", [])).date_s is None
+
+    check()
+
+
 @on_virtual_time
 async def test_local_addresses_are_reached_through_no_proxy() -> None:
     ask, transport = ask_of(FakeEndpoint())
@@ -66,6 +78,14 @@ async def test_redirects_are_not_followed() -> None:
     answer: Answer = await ask("POST", "https://t.test/token", [])
     assert answer.status == 302
     assert len(transport.attempts) == 1
+
+
+@on_virtual_time
+async def test_secrets_are_not_sent_in_the_clear() -> None:
+    ask, transport = ask_of(FakeEndpoint())
+    with pytest.raises(CredentialUnavailable, match="https:// addresses alone"):
+        await ask("POST", "http://t.test/token", [], b"secret=1")
+    assert transport.attempts == []
 
 
 @on_virtual_time

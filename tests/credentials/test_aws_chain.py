@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socketserver
 import sys
 import threading
 import time
@@ -19,7 +20,9 @@ from structlog.testing import capture_logs
 
 from relay.config import parse
 from relay.config.credentials import AwsSigV4Config
+from relay.config.providers import ProxyUrl
 from relay.credentials import aws_chain
+from relay.credentials.ask import Way
 from relay.credentials.aws_chain import LOOK_S, AwsChainCredential, BotocoreSearch, Found
 from relay.credentials.aws_keys import AwsKeysCredential
 from relay.credentials.aws_sigv4 import AwsKeys, SigV4Signer, key_of
@@ -368,6 +371,20 @@ def test_of_the_environment(canaries: Canaries, monkeypatch: pytest.MonkeyPatch)
     assert found == Found(AwsKeys("AKIDENV", secret, "token"), None)
 
 
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+)
+def test_what_no_header_may_carry_is_no_key(
+    canaries: Canaries, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(each, "AKIDENV")
+    monkeypatch.setenv(name, f"{canaries.make('odd')}\r\nx-a: 1")
+    with pytest.raises(CredentialUnavailable, match="that no header may carry") as caught:
+        BotocoreSearch(None)(anew=False)
+    assert "canary" not in str(caught.value).lower()
+
+
 def test_of_a_profile_whose_file_is_written_anew(canaries: Canaries, tmp_path: Path) -> None:
     path, search = tmp_path / "credentials", BotocoreSearch("prod")
     for name in ("one", "two"):
@@ -442,6 +459,49 @@ def test_what_is_missing_is_told(
     with pytest.raises(CredentialUnavailable) as caught:
         BotocoreSearch("prod")(anew=False)
     assert str(caught.value) == text
+
+
+class Proxy(socketserver.StreamRequestHandler):
+    """Refuses everybody, and keeps what it was asked."""
+
+    def handle(self) -> None:
+        lines = list(iter(lambda: self.rfile.readline().decode().strip(), ""))
+        self.server.asked += lines  # type: ignore[attr-defined]
+        self.wfile.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+
+
+def test_services_are_asked_through_the_row_s_proxy(canaries: Canaries, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text(
+        "[base]\naws_access_key_id = AKID\naws_secret_access_key = s\n"
+    )
+    (tmp_path / "config").write_text(
+        "[profile prod]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = base\n"
+    )
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        secret = canaries.make("the proxy's password")
+        url = ProxyUrl(f"http://me:{secret}@127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(CredentialUnavailable) as caught:
+            BotocoreSearch("prod", Way(url), "eu-west-3")(anew=False)
+        server.shutdown()
+        asked: list[str] = server.asked  # type: ignore[attr-defined]
+    assert asked[0].startswith("CONNECT sts.eu-west-3.amazonaws.com:443 ")
+    assert any(line.lower().startswith("proxy-authorization: basic ") for line in asked)
+    assert str(caught.value) == "botocore: ProxyConnectionError"
+    canaries.search("the error", repr(caught.value))
+    assert not canaries.found
+
+
+def test_roots_and_region_of_the_row(
+    canaries: Canaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = BotocoreSearch(None, Way(None, "corp.pem"), "eu-west-3")
+    session = search._session()
+    assert session.get_config_variable("ca_bundle") == "corp.pem"
+    assert session.get_config_variable("region") == "eu-west-3"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-2")
+    assert search._session().get_config_variable("region") == "us-east-2", "the operator's own word"
 
 
 async def test_kept_by_the_desk(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> None:

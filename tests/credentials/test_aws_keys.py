@@ -81,6 +81,23 @@ def test_a_date_that_cannot_be_is_not_followed() -> None:
     assert time_of(one.headers(call(), AT_S)) == AT_S
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 99999999999999 Nov 2026 12:00:00 GMT",
+        "Fri, 27 Nov 2026 9999999999999999:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 01 Jan 0100 00:00:00 GMT",
+    ],
+)
+def test_a_refusal_from_no_time_at_all_shuts_nobody_out(date: str) -> None:
+    one = credential()
+    for second in range(3):
+        sent = one.headers(call(), AT_S + second)
+        assert time_of(sent) == AT_S + second
+        assert not one.answered(403, [("date", date)], sent, AT_S + second, 0.0)
+
+
 def test_shows_no_secret() -> None:
     one = credential()
     assert set(one.secrets()) == set(KEYS.values())

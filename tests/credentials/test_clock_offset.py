@@ -63,6 +63,11 @@ def test_what_cannot_be_is_not_taken() -> None:
         "é" * 999,
         "Fri, 27 Foo 2026 12:00:00 GMT",
         "Fri, 27 Nov 2026 aa:bb:cc GMT",
+        "Fri, 99999999999999 Nov 2026 12:00:00 GMT",
+        "Fri, 27 Nov 2026 9999999999999999:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 01 Jan 0100 00:00:00 GMT",
+        "Fri, -5 Nov 2026 00:00:00 GMT",
     ],
 )
 def test_no_date_changes_nothing(text: str) -> None:

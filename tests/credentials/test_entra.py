@@ -258,11 +258,23 @@ def test_lives_that_are_odd(expires_in: object, life_s: float) -> None:
 
 @pytest.mark.parametrize(
     ("field", "text"),
-    [("authority", "ftp://login.test"), ("authority", "https://"), ("authority", "https://a:x")],
+    [
+        ("authority", "ftp://login.test"),
+        ("authority", "https://"),
+        ("authority", "https://a:x"),
+        ("authority", "http://login.test"),
+        ("authority", "https://login .test"),
+        ("authority", "login.test\n"),
+    ],
 )
 def test_addresses_that_are_none(field: str, text: str) -> None:
     with pytest.raises(ValueError, match=rf"credential\.{field}: an https:// address"):
         build(row({**ENTRA_ROW, field: text}))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost:1", "[::1]:1"])
+def test_this_machine_may_be_asked_in_the_clear(host: str) -> None:
+    build(row({**ENTRA_ROW, "authority": f"http://{host}"}))
 
 
 def test_an_authority_may_be_a_host_and_tenants_are_quoted() -> None:

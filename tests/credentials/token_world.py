@@ -158,11 +158,15 @@ class World:
 
 
 def ask_over(transport: Transport, way: Way) -> Ask:
-    return Ask(transport, way, now_s=loop_s, wall_s=wall_s, read=_read)
+    return Ask(transport, way, now_s=loop_s, wall_s=wall_s, read=_read, run=_run)
 
 
 async def _read(path: str) -> bytes:
     return Path(path).read_bytes()  # in a thread no virtual clock would wait for it
+
+
+async def _run(work: Callable[[], Any]) -> Any:
+    return work()
 
 
 def token_of(credential: Credential) -> str | None:

@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
 from relay.config import known_providers, parse, same_models
 from relay.config.credentials import KINDS
 from relay.config.doors import FIELDS
+from relay.config_warnings import warnings
+from relay.routing.catalog import Catalog
+from tests.credentials.certificates import certificate, pem, rsa_key
+from tests.credentials.token_world import SERVICE_ACCOUNT
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "clouds.md").read_text(encoding="utf-8")
 EXAMPLES: list[dict[str, Any]] = [
@@ -23,9 +28,18 @@ EXAMPLES: list[dict[str, Any]] = [
 def test_example(number: int, tmp_path: Path) -> None:
     names = re.findall(r"\$\{(\w+)\}", str(EXAMPLES[number]))
     environment = dict.fromkeys(names, "some-secret")
-    (tmp_path / "corp.pem").write_text("")
+    key = rsa_key()
+    leaf = certificate(key, from_days=-1000, to_days=10_000)
+    # A password is given to the one that the page says to be encrypted.
+    password = "some-secret" if "certificate_password" in str(EXAMPLES[number]) else ""
+    (tmp_path / "relay-app.pem").write_bytes(pem(key, leaf, password=password))
+    (tmp_path / "corp.pem").write_bytes(pem(key, leaf))
+    (tmp_path / "google.json").write_bytes(orjson.dumps(SERVICE_ACCOUNT))
     config = parse(EXAMPLES[number], environment, folder=tmp_path)
     assert config.providers
+    Catalog(config)
+    # The example of zones shows one that is left out.
+    assert [line for line in warnings(config) if not line.endswith("it is never asked")] == []
 
 
 def test_every_door_has_an_example() -> None:

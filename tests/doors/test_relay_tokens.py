@@ -12,12 +12,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
 import azure.identity
 import google.auth.transport.requests
+import msal
 import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509.oid import NameOID
 from google.oauth2 import service_account
 
 from tests.doors.conversation import TEXT
@@ -99,6 +112,20 @@ def by_workload(world: World) -> Row:
     )
 
 
+def by_certificate(world: World, **more: object) -> Row:
+    path = world.directory / "app.pem"
+    path.write_text(world.get("/emulator/cloud/certificate")["pem"], encoding="utf-8")
+    return azure_row(
+        world,
+        source="client_certificate",
+        tenant_id="t",
+        client_id="c",
+        certificate_file=str(path),
+        authority=f"{world.url}/emulator/cloud/entra",
+        **more,
+    )
+
+
 def by_app_service(world: World) -> Row:
     return azure_row(
         world,
@@ -114,6 +141,7 @@ ROWS: dict[str, tuple[Callable[[World], Row], str]] = {
     "metadata": (by_metadata, "google_metadata"),
     "secret": (by_secret, "entra"),
     "workload": (by_workload, "entra"),
+    "certificate": (by_certificate, "entra"),
     "app-service": (by_app_service, "app_service"),
 }
 """Row, and the endpoint that it asks."""
@@ -194,11 +222,32 @@ def test_an_endpoint_that_is_late_is_not_waited_for_by_requests(world: World) ->
 
 
 @pytest.mark.parametrize("skew_s", [4000, -4000])
-def test_assertions_go_by_google_s_clock(world: World, skew_s: float) -> None:
+@pytest.mark.parametrize("make", [by_account, by_certificate])
+def test_assertions_go_by_the_cloud_s_clock(
+    world: World, make: Callable[[World], Row], skew_s: float
+) -> None:
     """`iat` is of the clock that judges it, learnt from the endpoint's own Date."""
     world.order("clock", skew_s=skew_s)
-    relay = start(world, {"account": by_account(world)})
-    assert until_answered(relay, world, "account") == TEXT
+    relay = start(world, {"p": make(world)})
+    assert until_answered(relay, world, "p") == TEXT
+
+
+def test_a_certificate_that_is_not_registered_is_told(world: World) -> None:
+    row = by_certificate(world)
+    world.order("certificate", certificate=another_certificate(), alone=True)
+    relay = start(world, {"c": row})
+    with pytest.raises(Refused, match=r"invalid_client \(AADSTS700027\)"):
+        ask(relay, "c", world.scripted())
+    world.get("/emulator/cloud/certificate")  # which registers it again
+    assert until_answered(relay, world, "c") == TEXT
+
+
+def another_certificate() -> str:
+    key = generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "another")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    return made.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 def test_a_stream_outlives_its_token(world: World) -> None:
@@ -278,6 +327,61 @@ def test_entra_is_asked_as_microsoft_s_library_asks(world: World) -> None:
     # The rest is the library's telemetry.
     assert form.keys() <= other.keys()
     assert {name.partition("_")[0] for name in other.keys() - form.keys()} <= {"client"}
+
+
+@pytest.mark.parametrize("sends_chain", [False, True])
+def test_entra_is_asked_by_certificate_as_microsoft_s_library_asks(
+    world: World, sends_chain: bool
+) -> None:
+    """msal with a PKCS#12 signs as the relay does; azure-identity still has it name the SHA-1."""
+    info = world.get("/emulator/cloud/certificate")
+    row = by_certificate(world, send_chain=sends_chain)
+    path = world.directory / "app.pfx"
+    path.write_bytes(pkcs12_of(info["pem"]))
+    session = requests.Session()
+    session.trust_env = False  # whose roots would be taken in the place of these
+    session.verify = world.ca_file
+    app = msal.ConfidentialClientApplication(
+        "c",
+        authority=f"{world.tls_url}/t",
+        client_credential={
+            "private_key_pfx_path": str(path),
+            "public_certificate": sends_chain,
+        },
+        http_client=session,
+        instance_discovery=False,
+        validate_authority=False,
+    )
+    since = world.last_request()
+    told = app.acquire_token_for_client([SCOPE])
+    assert "access_token" in told, told
+    theirs = world.requests(since)[-1]
+    (ours,) = token_requests(world, lambda: ask(start(world, {"a": row}), "a", world.scripted()))
+    form, other = form_of(ours), form_of(theirs)
+    for name in ("client_id", "grant_type", "client_assertion_type"):
+        assert form[name] == other[name]
+    assert form["scope"] == other["scope"].split()[0]
+    (head, claims), (their_head, their_claims) = (
+        claims_of(each["client_assertion"]) for each in (form, other)
+    )
+    # Theirs pads the digest, and breaks the lines of certificates.
+    their_head["x5t#S256"] = their_head["x5t#S256"].rstrip("=")
+    if sends_chain:
+        their_head["x5c"] = [each.replace("\n", "") for each in their_head["x5c"]]
+    assert head == their_head
+    assert claims.keys() - their_claims.keys() == {"nbf"}
+    assert (claims["iss"], claims["sub"]) == (their_claims["iss"], their_claims["sub"])
+    # Each for the endpoint that it asks.
+    assert claims["aud"] == f"{world.url}/emulator/cloud/entra/t/oauth2/v2.0/token"
+    assert their_claims["aud"] == f"{world.tls_url}/t/oauth2/v2.0/token"
+    assert claims["exp"] - claims["nbf"] == 600
+
+
+def pkcs12_of(pem: str) -> bytes:
+    key = load_pem_private_key(pem.encode(), None)
+    assert isinstance(key, RSAPrivateKey)
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    return serialize_key_and_certificates(b"app", key, leaf, None, NoEncryption())
 
 
 def test_the_metadata_server_is_asked_as_google_s_library_asks(

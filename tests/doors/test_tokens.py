@@ -117,6 +117,23 @@ class TestAzure:
         token = made.get_token(SCOPE)
         self.opens_azure(world, token.token)
 
+    @pytest.mark.parametrize("sends_chain", [False, True])
+    def test_certificate(self, world: World, tmp_path: Path, sends_chain: bool) -> None:
+        file = tmp_path / "app.pem"
+        file.write_text(world.get("/emulator/cloud/certificate")["pem"])
+        made = azure.identity.CertificateCredential(
+            "t", "c", str(file), send_certificate_chain=sends_chain, **self.trusting(world)
+        )
+        self.opens_azure(world, made.get_token(SCOPE).token)
+
+    def test_a_certificate_by_a_clock_that_is_wrong(self, world: World, tmp_path: Path) -> None:
+        file = tmp_path / "app.pem"
+        file.write_text(world.get("/emulator/cloud/certificate")["pem"])
+        world.order("clock", skew_s=4000)
+        made = azure.identity.CertificateCredential("t", "c", str(file), **self.trusting(world))
+        with pytest.raises(ClientAuthenticationError, match="AADSTS700024"):
+            made.get_token(SCOPE)
+
     def test_workload(self, world: World, tmp_path: Path) -> None:
         file = tmp_path / "token"
         file.write_text("e.y.J")

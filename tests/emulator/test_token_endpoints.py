@@ -276,6 +276,7 @@ def test_the_clouds_clock(lab: Lab) -> None:
         ("token", {"kind": "aws"}, "kind must be"),
         ("revoke", {}, "a value, or a kind"),
         ("rotate", {"endpoint": "x"}, "endpoint must be"),
+        ("certificate", {"certificate": "x"}, "certificate must be one"),
     ],
 )
 def test_orders_that_cannot_be_read(

@@ -11,8 +11,10 @@ async with Terminal("chat", "--address", address) as terminal:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
+import signal
 import sys
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -33,7 +35,7 @@ _AT_TERMINAL = (
 def _environment() -> dict[str, str]:
     """Ours without providers' keys, and lines wide enough to be searched."""
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return {**kept, "COLUMNS": "200"}
+    return {**kept, "COLUMNS": "200", "PYTHONFAULTHANDLER": "1"}
 
 
 class Ran(NamedTuple):
@@ -147,10 +149,22 @@ class Terminal:
         self._unread = self._unread.partition(text)[2]
 
     async def exited(self) -> int:
-        """Wait for the end of the command and of all that it shows; its exit status."""
+        """Wait for the end of the command and of all that it shows; its exit status.
+
+        Raises:
+            TimeoutError: it does not end; with all that it showed, and where its threads are.
+        """
         assert self._process is not None
-        async with asyncio.timeout(WAIT_S):
-            while not self._has_ended:
-                self._changed.clear()
-                await self._changed.wait()
-            return await self._process.wait()
+        try:
+            return await asyncio.wait_for(self._end(self._process), WAIT_S)
+        except TimeoutError:
+            self._process.send_signal(signal.SIGABRT)  # `faulthandler` writes the stacks
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._end(self._process), WAIT_S)
+            raise TimeoutError(f"it did not end: {self.screen!r}") from None
+
+    async def _end(self, process: asyncio.subprocess.Process) -> int:
+        while not self._has_ended:
+            self._changed.clear()
+            await self._changed.wait()
+        return await process.wait()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from relay.errors import RelayError
 from relay.governance.ledger import Admitted, Asked, Counted, Leave, Refused, Visit, nothing
 from relay.outcome import AttemptRecord, GenerationEnd
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 from tests.fakes.virtual_time import since_start_s
 
 

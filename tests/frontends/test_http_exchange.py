@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from relay.errors import ClientCancelled
 from relay.frontends.asgi import ABORT, STREAMS, HeadIsOut, Receive, Scope, Send, send_answer
-from relay.frontends.http_exchange import Exchange
+from relay.frontends.http_exchange import Exchange, exchange_of, piece_writer
 from relay.frontends.write_watch import WriteWatch
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
@@ -23,7 +23,13 @@ class Written(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
-        self.is_closed = self.is_aborted = False
+        self.is_closed = self.is_aborted = self.is_reading_again = False
+
+    def pause_reading(self) -> None:
+        self.is_reading_again = False
+
+    def resume_reading(self) -> None:
+        self.is_reading_again = True
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.writes.append(bytes(data))
@@ -189,6 +195,134 @@ async def test_lost_connection_wakes_who_waits_to_write() -> None:
     told.flow.resume_writing()
     await writing
     assert told.wire.writes == []
+
+
+# --- pieces without messages ----------------------------------------------------------------
+
+
+async def test_a_piece_is_written_as_a_message_would_be() -> None:
+    told = Answering()
+    await told.exchange.send(START)
+    write = piece_writer(told.exchange.send)
+    first = write(b"first")
+    assert first is not None, "the head goes first"
+    await first
+    assert write(b"second") is None
+    assert told.wire.writes == [CHUNKED + b"5\r\nfirst\r\n", b"6\r\nsecond\r\n"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_pieces_and_messages_write_the_same(method: str, version: str) -> None:
+    written = []
+    for is_by_message in (True, False):
+        told = Answering(method, version)
+        await told.start()
+        send = told.exchange.send
+
+        async def by_message(message: Any, send: Send = send) -> None:
+            await send(message)
+
+        write = piece_writer(by_message if is_by_message else send)
+        for data in (b"one", b"two", b"three"):
+            if (waiting := write(data)) is not None:
+                await waiting
+        await told.body(b"")
+        written.append(told.wire.writes)
+    assert written[0] == written[1]
+
+
+async def test_a_piece_waits_for_a_client_that_does_not_read() -> None:
+    told = Answering()
+    await told.start()
+    await told.body(b"first", more=True)
+    told.flow.pause_writing()
+    waiting = told.exchange.write_piece(b"second")
+    assert waiting is not None
+    writing = asyncio.ensure_future(waiting)
+    await asyncio.sleep(0)
+    assert len(told.wire.writes) == 1
+    told.flow.resume_writing()
+    await writing
+    assert told.wire.writes[1:] == [b"6\r\nsecond\r\n"]
+
+
+async def test_a_piece_for_a_client_that_has_gone_goes_nowhere() -> None:
+    told = Answering()
+    await told.start()
+    await told.body(b"first", more=True)
+    told.exchange.lose()
+    waiting = told.exchange.write_piece(b"second")
+    assert waiting is not None
+    await waiting
+    assert len(told.wire.writes) == 1
+
+
+async def test_a_piece_after_the_end_is_refused() -> None:
+    told = Answering()
+    await told.start()
+    await told.body(b"all")
+    waiting = told.exchange.write_piece(b"more")
+    assert waiting is not None
+    with pytest.raises(RuntimeError):
+        await waiting
+
+
+async def test_who_takes_down_what_passes_gets_messages() -> None:
+    told = Answering()
+    await told.start()
+    passed: list[Any] = []
+
+    async def noting(message: Any) -> None:
+        passed.append(message)
+        await told.exchange.send(message)
+
+    waiting = piece_writer(noting)(b"piece")
+    assert waiting is not None
+    await waiting
+    assert passed == [{"type": "http.response.body", "body": b"piece", "more_body": True}]
+    assert exchange_of(noting) is None
+    assert exchange_of(told.exchange.send) is told.exchange
+
+
+# --- a client that goes ---------------------------------------------------------------------
+
+
+async def test_who_waits_for_a_loss_is_told_once() -> None:
+    for lose in ("lose", "abort"):
+        told, heard = Answering(), list[str]()
+        told.exchange.when_lost(lambda heard=heard: heard.append("lost"))  # type: ignore[misc]
+        if lose == "lose":
+            told.exchange.lose()
+        else:
+            await told.exchange.send({"type": ABORT})
+        told.exchange.lose()
+        assert heard == ["lost"]
+
+
+async def test_a_loss_that_was_before_is_told_at_once() -> None:
+    told, heard = Answering(), list[str]()
+    told.exchange.lose()
+    told.exchange.when_lost(lambda: heard.append("lost"))
+    assert heard == ["lost"]
+
+
+async def test_the_end_of_a_connection_after_the_answer_is_no_loss() -> None:
+    told, heard = Answering(), list[str]()
+    told.exchange.when_lost(lambda: heard.append("lost"))
+    await told.start()
+    await told.body(b"all")
+    told.exchange.lose()
+    assert heard == []
+
+
+async def test_who_waits_for_a_loss_reads_on() -> None:
+    """A large body has stopped the reading, and who does not read does not hear of a loss."""
+    told = Answering()
+    told.flow.pause_reading()
+    told.exchange.when_lost(lambda: None)
+    assert not told.flow.read_paused
+    assert told.wire.is_reading_again
 
 
 async def test_application_that_fails_before_its_head_is_answered_in_json() -> None:

@@ -24,7 +24,8 @@ from relay.governance.limits import KeyLimits
 from relay.governance.price_sheet import PriceSheet
 from relay.governance.scopes import EVERYTHING
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole, GenerationEnd, refused
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from relay.store.base import LedgerStore
 from tests.fakes.interrupts import INTERRUPTIONS, interrupted, ways
 from tests.fakes.memory_ledger import MemoryLedger

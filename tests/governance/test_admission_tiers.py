@@ -9,7 +9,9 @@ import pytest
 from relay.config import parse
 from relay.content import GenerateRequest, HedgeWish, Message, Policy, Role, TextPart
 from relay.governance.admission import Admission
-from relay.routing.catalog import Catalog, Route, Target
+from relay.routing.catalog import Catalog
+from relay.routing.route import Route
+from relay.routing.target import Target
 
 PRICES = {"m": {"input": 1, "output": 5, "tiers": {"priority": {"input": 2, "output": 10}}}}
 ROW = {

@@ -186,6 +186,7 @@ PLACES = Catalog(
                 "us1": zoned("us1", "us"),
                 "dark": zoned("dark"),
                 "aws": zoned("aws", "eu", door="bedrock_openai", region="eu-west-1"),
+                "vertex": zoned("vertex", "eu", door="vertex", region="europe-west4", project="p"),
             },
             "models": {
                 "any": {
@@ -270,9 +271,9 @@ def test_no_field_takes_a_request_elsewhere(name: str) -> None:
 
 def test_lists_show_what_is_in_the_zones_and_of_it_what_is() -> None:
     found = {r.alias: len(r.candidates) for r in routes_for(Scopes(zones=("eu",)), PLACES)}
-    assert found == {"any": 1, "home": 1, "eu1/m": 1, "eu2/m": 1, "aws/m": 1}
+    assert found == {"any": 1, "home": 1, "eu1/m": 1, "eu2/m": 1, "aws/m": 1, "vertex/m": 1}
     assert [route.alias for route in routes_for(Scopes(zones=("ch",)), PLACES)] == []
-    assert len(routes_for(Scopes(), PLACES)) == 7
+    assert len(routes_for(Scopes(), PLACES)) == 8
 
 
 def test_what_is_handed_through_goes_by_the_row_and_by_names_in_its_path() -> None:
@@ -287,3 +288,14 @@ def test_what_is_handed_through_goes_by_the_row_and_by_names_in_its_path() -> No
     for path in ("/model/global.anthropic.claude-x/invoke", "/model/us%2Eanthropic.claude-x"):
         with pytest.raises(PermissionDenied, match="aws is in"):
             check_handed_through(eu, aws, path)
+
+
+def test_locations_of_vertex_in_a_path_are_those_of_the_row_or_none_that_is_known() -> None:
+    eu, vertex = Scopes(zones=("eu",)), PLACES.endpoints["vertex"]
+    check_handed_through(eu, vertex, "v1/projects/p/locations/europe-west4/cachedContents")
+    check_handed_through(eu, vertex, "v1/publishers/google/models")
+    for place, told in (("global", "is in global"), ("us-central1", "unknown zone")):
+        path = f"v1/projects/p/locations/{place}/cachedContents"
+        with pytest.raises(PermissionDenied, match=told):
+            check_handed_through(eu, vertex, path)
+        check_handed_through(Scopes(), vertex, path)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from relay.emulator.event_stream import event
 from relay.store.engine import engine_for, make_ready
 from tests.codecs import anthropic_text as wire
 from tests.fakes.converse_client import prompt, start
@@ -90,6 +91,14 @@ async def shop(folder: Path, **document: Any) -> AsyncIterator[Shop]:
             "lab": provider(server.url, prices=PRICES, passthrough=True),
             "openai": provider(server.url),
             "openai-fast": provider(server.url, door="openai", service_tier="priority"),
+            "converse": provider(
+                server.url,
+                wire="bedrock_converse",
+                base_url=server.url,
+                prices={
+                    "m1": {**PRICES["m1"], "tiers": {"priority": {"input": 2.0, "output": 20.0}}}
+                },
+            ),
             "anthropic": provider(server.url, wire="anthropic_messages", base_url=server.url),
             "claude": provider(
                 server.url, wire="anthropic_messages", base_url=server.url, prices=PRICES
@@ -109,12 +118,11 @@ async def shop(folder: Path, **document: Any) -> AsyncIterator[Shop]:
             engine.dispose()
 
 
-def says(*pieces: bytes, hangs: bool = False) -> Script:
+def says(*pieces: bytes, hangs: bool = False, kind: str = "text/event-stream") -> Script:
     """An answer of these pieces, which then ends, or goes on in silence."""
 
     async def script(exchange: Exchange) -> None:
-        kind = ("content-type", "text/event-stream")
-        await exchange.head(200, kind, ("transfer-encoding", "chunked"))
+        await exchange.head(200, ("content-type", kind), ("transfer-encoding", "chunked"))
         for piece in pieces:
             await exchange.chunk(piece)
         if hangs:
@@ -186,6 +194,34 @@ async def test_the_tier_is_the_one_that_the_answer_tells(
         )
         key = await there.key()
         answer = await there.relay.chat(chat_body("openai/gpt-5.1", service_tier=asked), **key)
+        assert answer.status_code == 200, answer.text
+        attempt = await there.attempt()
+        assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)
+
+
+@pytest.mark.parametrize(
+    ("told", "cost_micro"), [("priority", 10 * 2 + 5 * 20), ("default", 10 + 5 * 10)]
+)
+async def test_the_tier_that_bedrock_tells_with_its_counts(
+    tmp_path: Path, told: str, cost_micro: int
+) -> None:
+    """A request for a dearer tier without room is served, and billed, at the usual one."""
+    async with shop(tmp_path) as there:
+        counts = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
+        delta = {"contentBlockIndex": 0, "delta": {"text": "hi"}}
+        told_last = {"usage": counts, "metrics": {}, "serviceTier": {"type": told}}
+        path = "/model/m1/converse-stream"
+        there.server.routes[path] = says(
+            event("messageStart", b'{"role":"assistant"}'),
+            event("contentBlockDelta", orjson.dumps(delta)),
+            event("contentBlockStop", b'{"contentBlockIndex":0}'),
+            event("messageStop", b'{"stopReason":"end_turn"}'),
+            event("metadata", orjson.dumps(told_last)),
+            kind="application/vnd.amazon.eventstream",
+        )
+        key = await there.key()
+        body = chat_body("converse/m1", service_tier="priority")
+        answer = await there.relay.chat(body, **key)
         assert answer.status_code == 200, answer.text
         attempt = await there.attempt()
         assert (attempt["state"], attempt["cost_micro"]) == ("actual", cost_micro)

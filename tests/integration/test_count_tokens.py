@@ -39,7 +39,11 @@ async def relay(
         "api_key": "${COUNT_KEY}",
     }
     document = {
-        "providers": {"lab": provider(upstream.url, ca_file=ca_file), "claude": own},
+        "providers": {
+            "lab": provider(upstream.url, ca_file=ca_file),
+            "claude": own,
+            "bedrock": {**own, "door": "bedrock_messages", "auth": "bearer"},
+        },
         "models": {
             "fast": {"candidates": [{"provider": "lab", "model": "m"}]},
             "claude": {"candidates": [{"provider": "claude", "model": "c"}]},
@@ -88,6 +92,14 @@ async def test_the_provider_counts(relay: RelayUnderTest, upstream: H2Server) ->
 
 async def test_other_wires_are_estimated(relay: RelayUnderTest, upstream: H2Server) -> None:
     assert await ask(relay, model="fast") == (ESTIMATE, "estimated")
+    assert not upstream.requests(COUNT)
+
+
+async def test_a_door_without_counts_is_estimated(
+    relay: RelayUnderTest, upstream: H2Server
+) -> None:
+    model = "bedrock/anthropic.claude-haiku-4-5-20251001-v1:0"
+    assert await ask(relay, model=model) == (ESTIMATE, "estimated")
     assert not upstream.requests(COUNT)
 
 

@@ -21,7 +21,7 @@ from relay.governance.charges import (
 from relay.governance.ledger import Admitted, Asked, NullLedger, RateState
 from relay.governance.limits import KeyLimits, Limits
 from relay.outcome import AttemptRecord, GenerationEnd
-from relay.routing.catalog import Target
+from relay.routing.target import Target
 from relay.store.limit_store import LimitSpent
 from relay.store.memory_limits import MemoryLimits
 from tests.fakes.converse_client import details_of, start

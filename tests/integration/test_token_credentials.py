@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import structlog
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from relay.commands.check import probe
 from relay.config import Config, ConfigError, parse
 from tests.credentials.calls import call
+from tests.credentials.certificates import certificate, pem, rsa_key
 from tests.fakes.canaries import Canaries
 from tests.fakes.emulator_process import EmulatorProcess
 from tests.fakes.relay_under_test import (
@@ -154,6 +156,31 @@ async def test_workload_identity(clouds: EmulatorProcess, tmp_path: Path) -> Non
     del row["credential"]["client_secret"]
     row["credential"] |= {"source": "workload", "token_file": str(tmp_path / "federated")}
     async with relay_of(row) as relay:
+        assert (await ask(relay))[0] == 200
+
+
+async def test_a_certificate_that_is_exchanged_under_an_open_stream(
+    clouds: EmulatorProcess, tmp_path: Path
+) -> None:
+    """Another certificate alone counts from then on: the stream goes on, and tokens do."""
+    path = tmp_path / "app.pem"
+    path.write_text(clouds.cloud_told("certificate")["pem"])
+    row = azure(clouds)
+    del row["credential"]["client_secret"]
+    row["credential"] |= {"source": "client_certificate", "certificate_file": str(path)}
+    clouds.cloud("script", endpoint="entra", expires_in_s=2)
+    async with relay_of(row) as relay:
+        credential = relay.worker.services.catalog.endpoints["p"].credential
+        streaming = asyncio.create_task(ask(relay, SLOW))
+        leaf = certificate(rsa_key(), from_days=-1000, to_days=10_000)
+        public = leaf.public_bytes(Encoding.PEM).decode()
+        clouds.cloud("certificate", certificate=public, alone=True)
+        await eventually(lambda: credential.describe(0).last_error)
+        assert "invalid_client (AADSTS700027)" in credential.describe(0).last_error
+        path.write_bytes(pem(rsa_key(), leaf))
+        before = credential.describe(0).refreshes
+        await eventually(lambda: credential.describe(0).refreshes > before)
+        assert (await streaming)[0] == 200
         assert (await ask(relay))[0] == 200
 
 

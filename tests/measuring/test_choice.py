@@ -101,7 +101,7 @@ def test_the_tier_of_a_row_is_what_it_costs() -> None:
         ({}, "say what to measure"),
         ({"providers": ["openai"]}, "say what to measure"),
         ({"providers": ["opnai"], "models": ["m"]}, "--provider opnai: the file has no such row"),
-        ({"classes": ["gpt-9"]}, "--same gpt-9: no provider of the file has a model of this class"),
+        ({"classes": ["gpt-9"]}, "a model of this class; it has "),
         ({"models": ["anthropic/x"], "tiers": ["priority"]}, "anthropic has no such tier"),
     ],
 )

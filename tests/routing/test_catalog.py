@@ -11,7 +11,10 @@ from relay.config import ConfigError, ProviderConfig, parse
 from relay.content import ReasoningOptions
 from relay.credentials.base import Call, CredentialState
 from relay.errors import CredentialUnavailable, UnknownModel
-from relay.routing.catalog import MAX_WITHIN, Catalog, Route, Target, Timeouts
+from relay.prices import Price
+from relay.routing.catalog import Catalog
+from relay.routing.route import MAX_WITHIN, Route, Timeouts
+from relay.routing.target import Target
 from relay.transport.base import Headers
 from tests.fakes.scenario import request
 
@@ -330,6 +333,22 @@ def test_a_tier_is_the_targets_then_the_requests_then_the_endpoints() -> None:
     assert Target(azure, "m").asked(fast) is fast
     for asked in (plain, fast):
         assert Target(azure, "m", "priority").asked(asked).service_tier == "priority"
+
+
+def test_a_row_s_own_tier_is_what_its_models_cost() -> None:
+    def priced(model: str, **row: Any) -> Price | None:
+        return Target(clouds(openai=row).endpoints["openai"], model).price
+
+    usual, dear = priced("gpt-4.1-mini"), priced("gpt-4.1-mini", service_tier="priority")
+    assert usual is not None
+    assert dear is not None
+    assert dear.input > usual.input
+    assert priced("gpt-4.1-mini", service_tier="default") == usual
+    assert priced("gpt-4.1-mini", service_tier="flex") is None, "nobody publishes one"
+    rates = {"input": 1, "output": 2}
+    own = {"m": {**rates, "tiers": {"flex": {"input": 3, "output": 4}}}}
+    assert priced("m", service_tier="priority", prices=own) == Price(1, 1, 2)
+    assert priced("m", service_tier="flex", prices=own) == Price(3, 3, 4)
 
 
 def test_tiers_of_the_operators_own_prices() -> None:

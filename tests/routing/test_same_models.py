@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from relay.config import parse
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
 from relay.routing.same_models import are_same
+from relay.routing.target import Target
 
 ROW = {"wire": "openai_chat", "base_url": "https://x.test/v1", "auth": "none"}
 CATALOG = Catalog(

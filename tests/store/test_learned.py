@@ -13,7 +13,8 @@ import pytest
 
 from relay.config import parse
 from relay.resilience.latency import KEEP_S
-from relay.routing.catalog import Catalog, Target
+from relay.routing.catalog import Catalog
+from relay.routing.target import Target
 from relay.store import learned
 from relay.store.learned import MAX_ROWS, StoreError, load, save, sqlite_path
 from relay.target_state import Kept, TargetState, TargetStates

@@ -84,7 +84,7 @@ class FakeConnection:
 
     engine: FakeEngine
     dial_s: float
-    failure: RelayError | None
+    failure: RelayError | RuntimeError | None
     version: Literal["1.1", "2"]
     made_s: float
     connect_timeout_s: float
@@ -112,7 +112,7 @@ class FakeConnection:
             if self.dial_s > self.connect_timeout_s:
                 raise ConnectTimeout("no connection in time")
             if self.failure is not None:
-                raise type(self.failure)(self.failure.public_message)
+                raise type(self.failure)(*self.failure.args)
             self.is_dialled = True
         elif request.method == "HEAD":
             self.probes_s.append(since_start_s())
@@ -143,7 +143,7 @@ class FakeEngine:
     def __init__(self, *, dial_s: float = 0.0, version: Literal["1.1", "2"] = "2") -> None:
         self.dial_s = dial_s
         self.version: Literal["1.1", "2"] = version
-        self.failure: RelayError | None = None
+        self.failure: RelayError | RuntimeError | None = None
         self.resets_probes = False
         self.made: list[FakeConnection] = []
         self.closed = False
@@ -532,6 +532,26 @@ async def test_a_failed_refill_backs_off() -> None:
     await asyncio.sleep(1.0)
     assert engine.dials_s[-2:] == [4.5, 4.5]
     assert transport.describe()[0].connections == 2
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_dial_that_fails_by_a_fault_of_ours_backs_off_too() -> None:
+    """As of a host that no name can be, which some engines say in a way of their own."""
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(repr(context.get("exception")))
+    )
+    engine = FakeEngine()
+    engine.failure = RuntimeError("builder error")
+    transport = pooled(engine)
+    with pytest.raises(ConnectError, match=r"\(RuntimeError\)"):
+        await opened(transport)
+    await transport.warm(H2, 1)
+    await asyncio.sleep(4.0)
+    assert len(engine.made) < 10
+    assert told == [repr(engine.failure)] * len(engine.made)
+    assert all(connection.is_closed for connection in engine.made)
     await transport.aclose()
 
 
