@@ -2,9 +2,9 @@
 
 python -m bench run [CASE ...] [--quick] [--sockets] [--out FILE]
 python -m bench compare OLD NEW
-python -m bench history [--last N] [--append]     the ratios that CI judges, by commit
-python -m bench spread [FILE ...]                 their extremes over stored runs
-python -m bench baseline [FILE ...]               take their medians as the stored baseline
+python -m bench history [--last N] [--append]      the ratios that CI judges, by commit
+python -m bench spread [FILE ...]        their extremes over the stored runs of the newest commit
+python -m bench baseline [FILE ...]      take the medians of those as the stored baseline
 python -m bench versions
 python -m bench list
 """
@@ -102,8 +102,16 @@ def _history(last: int, file: Path | None, *, append: bool) -> int:
 
 
 def _entries(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Stored runs of the short form; all that there are, if none is named."""
-    return [history.read(file) for file in files or history.stored()]
+    """Stored runs of the short form; if none is named, those of the newest one's commit.
+
+    Raises:
+        NoRunError: there is none.
+    """
+    if files:
+        return [history.read(file) for file in files]
+    newest = history.read(history.latest())
+    found = [history.read(file) for file in history.stored()]
+    return [one for one in found if one["commit"] == newest["commit"]]
 
 
 def _spread(entries: Sequence[Mapping[str, Any]]) -> None:
@@ -158,10 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(compare(_load(options.old), _load(options.new)))
         case "history":
             return _history(options.last, options.run, append=options.append)
-        case "spread":
-            _spread(_entries(options.files))
-        case "baseline":
-            print(f"{_shown(baseline.store(_entries(options.files)))} written")
+        case "spread" | "baseline":
+            try:
+                entries = _entries(options.files)
+            except history.NoRunError as error:
+                print(f"bench: {error}", file=sys.stderr)
+                return 1
+            if options.command == "spread":
+                _spread(entries)
+            else:
+                print(f"{_shown(baseline.store(entries))} written: {len(entries)} runs")
         case "versions":
             for name, version in {**suite.commit(), **suite.versions()}.items():
                 print(f"{name:12} {version}")

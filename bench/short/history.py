@@ -23,12 +23,13 @@ class NoRunError(Exception):
     """There is no stored run to read; the message says how to make one."""
 
 
-def stored(directory: Path = STORED) -> list[Path]:
+def stored(directory: Path | None = None) -> list[Path]:
     """What pytest-benchmark has stored, the oldest first."""
-    return sorted(directory.glob("*/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    found = (directory or STORED).glob("*/*.json")
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def latest(directory: Path = STORED) -> Path:
+def latest(directory: Path | None = None) -> Path:
     """The newest stored run.
 
     Raises:

@@ -167,6 +167,24 @@ def test_the_command_appends_the_newest_run_once(
     assert "1 runs, 1 of them" in capsys.readouterr().out
 
 
+def test_the_runs_of_the_newest_commit_are_taken_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(history, "STORED", tmp_path)
+    monkeypatch.setattr(baseline, "ratios", lambda: {"micro/path_event": 4.0})
+    assert command.main(["spread"]) == 1
+    assert "make bench-short" in capsys.readouterr().err
+    (tmp_path / "machine").mkdir()
+    for number, (commit, value) in enumerate((("a", 9.0), ("b", 3.0), ("b", 3.2))):
+        run = tmp_path / "machine" / f"000{number}_x.json"
+        run.write_text(json.dumps(document({"micro/path_event": value}, commit * 40)))
+        os.utime(run, (number, number))
+    assert command.main(["spread"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[1].split() == ["micro/path_event", "2", "3", "3.1", "3.2", "1.032"]
+    assert "2 runs, 0 of them" in shown
+
+
 def test_priority_can_be_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "normal")
     with real_time() as is_real_time:
