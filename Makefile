@@ -19,7 +19,7 @@ BENCH_STORE := --benchmark-autosave --benchmark-storage=file://bench/results/sho
 PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint format proto bench bench-short nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint format proto bench bench-short bench-peers nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -154,6 +154,10 @@ bench-short: install-dev ## the ratios that CI judges, and their history (40 s)
 	$(BIN)/python -m pytest tests/bench/test_short.py -p no:xdist $(BENCH_STORE); \
 	  judged=$$?; $(BIN)/python -m bench history $(ARGS) && exit $$judged
 
+bench-peers: install-dev ## other gateways beside the relay, installed into .peers; ARGS=--quick: 6 minutes
+	$(BIN)/python -m bench.peers install
+	$(BIN)/python -m bench.peers run $(ARGS)
+
 nightly: install-dev ## the long forms: every cut of every recording, full benches
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
 	RELAY_FULL=1 $(BIN)/python -m pytest tests/bench -p no:xdist
@@ -173,6 +177,10 @@ lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements-openai2.in -o tests/realclients/requirements-openai2.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/doors/requirements.in -o tests/doors/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url .ci/requirements-node.in -o .ci/requirements-node.lock
+	for peer in litellm tensorzero ferro envoy; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url bench/peers/requirements/$$peer.in -o bench/peers/requirements/$$peer.lock || exit 1; \
+	done
+	cd bench/peers/portkey && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what was built here
-	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) $(DOORS_VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) $(DOORS_VENV) .peers .mypy_cache .ruff_cache .pytest_cache build dist

@@ -9,6 +9,9 @@
     {"op": "many", ...}     so many requests, at most so many a second, at most so many at once
     {"op": "sessions", ...} open or close idle Converse sessions
     {"op": "turns", ...}    sessions that talk turn after turn and are interrupted (`bench.turns`)
+    {"op": "door", ...}     make a client of a gateway, a path of its own (`bench.peers.doors`)
+    {"op": "ask", ...}      questions one after the other at such a door, and how each ended
+    {"op": "leave", ...}    questions whose asker leaves, and when
 
 A leg has a ramp of one stream's length, in which the number of parallel streams builds up, and a
 window. Latencies are of requests intended inside the window, CPU is what the watched processes
@@ -45,6 +48,7 @@ from bench.paths import (
     digest,
     now_ns,
 )
+from bench.peers.doors import Doors
 from bench.processes import context_switches, cpu_by_thread_ns, cpu_ns, waited_ns
 from bench.stats import COARSE, FINE, Histogram
 from bench.turns import Turns
@@ -77,6 +81,7 @@ class Load:
         self._idle: list[ConverseSession] = []
         self._idle_channels: list[Channels] = []
         self._relay_grpc_port = 0
+        self._doors = Doors()
 
     async def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a line says."""
@@ -99,6 +104,13 @@ class Load:
                 return await self.sessions(request)
             case "turns":
                 return await self.turns(request)
+            case "door":
+                self._paths[request["path"]] = await self._doors.open(request)
+                return {"paths": list(self._paths)}
+            case "ask":
+                return await self._doors.ask(request)
+            case "leave":
+                return await self._doors.leave(request)
         raise LoadError(f"unknown op {request['op']!r}")
 
     async def setup(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -183,8 +183,15 @@ class GeneratePath:
 
     async def stream(self, model: str, seen: Seen) -> None:
         """See `Path.stream`."""
+        await self.read(self.call(_start("g", _asked(self._prefix, model))), seen)
+
+    async def read(self, call: Any, seen: Seen) -> None:
+        """All frames of an RPC.
+
+        Raises:
+            LoadError: it did not end well.
+        """
         append = seen.append
-        call = self.call(model)
         read = call.read
         while True:
             frame = await read()
@@ -194,9 +201,8 @@ class GeneratePath:
         if await call.code() is not grpc.StatusCode.OK:
             raise LoadError(f"{await call.code()}: {await call.details()}")
 
-    def call(self, model: str) -> Any:
-        """The RPC, for who wants to cancel it."""
-        start = _start("g", _asked(self._prefix, model))
+    def call(self, start: relay_pb2.Start) -> Any:
+        """The RPC."""
         return next(self._methods)(relay_pb2.GenerateRequest(start=start).SerializeToString())
 
     async def close(self) -> None:
@@ -233,12 +239,16 @@ class ConversePath:
 
     async def start(self, model: str, seen: Seen) -> tuple[ConverseSession, bytes]:
         """Send the start frame; what comes back goes to `seen`."""
+        session, generation_id = self.take()
+        await session.start(generation_id, _asked(self._prefix, model), seen)
+        return session, generation_id
+
+    def take(self) -> tuple[ConverseSession, bytes]:
+        """The session whose turn it is, and a new id on it."""
         session = self.sessions[self._next % len(self.sessions)]
         self._next += 1
         self._number += 1
-        generation_id = b"g%d" % self._number
-        await session.start(generation_id, _asked(self._prefix, model), seen)
-        return session, generation_id
+        return session, b"g%d" % self._number
 
     async def close(self) -> None:
         """End all sessions."""
@@ -274,9 +284,13 @@ class ConverseSession:
         self, generation_id: bytes, model: str, seen: Seen, prompt: str = _PROMPT
     ) -> None:
         """Begin a generation."""
+        await self.begin(_start(generation_id.decode(), model, prompt), seen)
+
+    async def begin(self, start: relay_pb2.Start, seen: Seen) -> None:
+        """Begin the generation that `start` names."""
+        generation_id = start.generation_id.encode()
         self._seen[generation_id] = seen
         self._ends[generation_id] = asyncio.get_running_loop().create_future()
-        start = _start(generation_id.decode(), model, prompt)
         await self._write(relay_pb2.ConverseRequest(start=start))
 
     async def cancel(self, generation_id: bytes) -> None:

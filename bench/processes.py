@@ -23,7 +23,7 @@ import time
 import urllib.request
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import yaml
 
@@ -149,7 +149,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: be terminated when the bench dies, however it dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -180,7 +180,7 @@ class Process:
                 stderr=errors,
                 cwd=Path(__file__).resolve().parent.parent,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._buffer = b""
 
@@ -242,6 +242,18 @@ class Process:
         return [self.pid, *children(self.pid)]
 
 
+class Provider(Protocol):
+    """What others are told of a provider: TLS on loopback."""
+
+    tls_port: int
+    ca_file: str
+
+    @property
+    def base_url(self) -> str:
+        """`https://127.0.0.1:port`."""
+        ...
+
+
 class EmulatorProcess(Process):
     """The scripted provider; always TLS and HTTP/2 towards relay and direct clients."""
 
@@ -280,7 +292,7 @@ class RelayProcess(Process):
 
     def __init__(
         self,
-        emulator: EmulatorProcess,
+        emulator: Provider,
         directory: Path,
         name: str = "relay",
         *,
@@ -401,25 +413,30 @@ def _nginx() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
+def nginx_config(directory: Path, port: int, emulator: Provider) -> str:
+    """A plain hop: HTTP/1.1 to TLS with kept connections, no buffering, no features."""
+    return _NGINX_CONF.format(
+        directory=directory,
+        user="user root;" if os.geteuid() == 0 else "",
+        port=port,
+        upstream_port=emulator.tls_port,
+        ca_file=emulator.ca_file,
+    )
+
+
+def nginx_command(directory: Path, config: Path) -> list[str]:
+    """Runs it in the foreground."""
+    return [_nginx(), "-e", "stderr", "-p", str(directory), "-c", str(config)]
+
+
 class NginxProcess(Process):
-    """nginx as a plain hop: HTTP/1.1 to TLS with kept connections, no buffering, no features."""
+    """nginx as a plain hop, see `nginx_config`."""
 
     def __init__(self, emulator: EmulatorProcess, directory: Path) -> None:
         self.port = free_port()
-        user = "user root;" if os.geteuid() == 0 else ""
         config = directory / "nginx.conf"
-        config.write_text(
-            _NGINX_CONF.format(
-                directory=directory,
-                user=user,
-                port=self.port,
-                upstream_port=emulator.tls_port,
-                ca_file=emulator.ca_file,
-            )
-        )
-        super().__init__(
-            "nginx", [_nginx(), "-e", "stderr", "-p", str(directory), "-c", str(config)], directory
-        )
+        config.write_text(nginx_config(directory, self.port, emulator))
+        super().__init__("nginx", nginx_command(directory, config), directory)
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
             try:

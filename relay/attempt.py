@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -108,6 +109,14 @@ _CHUNK_BYTES = 64
 _COSTS_NOTHING = (UpstreamStatus, ConnectError, StreamRefused)
 
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
+
+
+class TextSource(NamedTuple):
+    """See `Attempt.text_source`, `ReadsAhead` and `ReadsText`."""
+
+    read_next: Callable[[], Awaitable[Any]]
+    text_of: Callable[[memoryview], TextDelta | None]
+    put_back: Callable[[Any], None]
 
 
 _ANY_OUTPUT = OutputTokens(UNSET_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS)
@@ -444,6 +453,19 @@ class Attempt:
         if type(events[-1]) is Usage:
             self._usage = events[-1]
         return events
+
+    def text_source(self) -> TextSource | None:
+        """For who wants plain text as cheaply as can be: reads without `read`, until something
+        else comes, which `read` then returns. None where engine, codec or what waits to be read
+        do not allow it."""
+        if self._is_over or self._has_waiting:
+            return None
+        stream = self._stream
+        read_next = getattr(stream, "read_next", None)
+        text_of = getattr(self._codec, "text_of", None)
+        if read_next is None or text_of is None:
+            return None
+        return TextSource(read_next, text_of, stream.put_back)  # type: ignore[union-attr]
 
     async def _read_waiting(self) -> Events:
         """What has come already: the next events, or none if the rest completes no event."""

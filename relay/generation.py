@@ -17,12 +17,13 @@ other task or callback at any moment; also while the frontend is writing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from relay.attempt import Attempt
+from relay.attempt import Attempt, TextSource
 from relay.content import (
     AudioDelta,
     ChoiceFinished,
@@ -65,6 +66,9 @@ from relay.timeline import Timeline
 from relay.tokens import count_bytes, estimate_usage, mended
 
 _log = structlog.get_logger("relay.generation")
+
+TextSink = Callable[[TextDelta], Awaitable[None] | None]
+"""Takes a piece of text; see `Generation.pour_text_into`."""
 
 _UPSTREAM, _DOWNSTREAM, _TAIL = 0, 1, 2
 """States of the watchdog: whom the generation waits for. `_TAIL` is the upstream when every choice
@@ -128,6 +132,7 @@ class Generation:
         self._attempt_timer: Timer | None = None
         self._attempt: Attempt | None = None
         self._progress = Progress()
+        self._text_sink: TextSink | None = None
         self._is_prelude_taken = False
         self._is_released = False
         self._has_output = False
@@ -322,14 +327,19 @@ class Generation:
             if attempt.prelude:
                 self._has_output = True
                 return attempt.prelude
-        began_s = self._clock()
-        watchdog.enter(_TAIL if self._is_whole else _UPSTREAM, began_s)
+        is_whole = self._is_whole
+        watchdog.enter(_TAIL if is_whole else _UPSTREAM, self._clock())
         try:
             try:
+                if self._text_sink is not None and self._is_released and not is_whole:
+                    source = attempt.text_source()
+                    if source is not None:
+                        await self._pour(source, self._text_sink, watchdog)
                 events = await attempt.read()
             finally:  # a wait that brought nothing was one for the provider too
                 now_s = self._clock()
-                self.timeline.gap(now_s - began_s, now_s)
+                if watchdog.state != _DOWNSTREAM:  # nor was it one for a client that is poured to
+                    self.timeline.gap(now_s - watchdog.since_s, now_s)
         except asyncio.CancelledError:
             if not self._close_cancelled():
                 raise
@@ -356,6 +366,43 @@ class Generation:
             raise StopAsyncIteration
         self._account(events)
         return events
+
+    def pour_text_into(self, sink: TextSink) -> None:
+        """Hand plain text to `sink` from now on, in the task that iterates, in place of returning
+        it in batches: a token then costs no coroutine. The iteration gives all the rest, in order.
+
+        For who withholds nothing. Begins after `released`.
+
+        Args:
+            sink: takes a piece; what it returns, if anything, is awaited before the next.
+        """
+        if self.speculation is None and self._first_segment is None:
+            self._text_sink = sink
+
+    async def _pour(self, source: TextSource, sink: TextSink, watchdog: Watchdog) -> None:
+        """Text to the sink until something else comes, for which the watchdog then waits."""
+        read_next, text_of, put_back = source
+        clock, timeline, begun = self._clock, self.timeline, self._begun
+        while True:
+            try:
+                chunk = await read_next()
+            except Exception as error:  # noqa: BLE001 - the engine knows what it means
+                put_back(error)
+                return
+            delta = text_of(chunk) if type(chunk) is memoryview and chunk else None
+            if delta is None:
+                put_back(chunk)
+                return
+            now_s = clock()
+            timeline.gap(now_s - watchdog.since_s, now_s)
+            self._output_bytes += count_bytes(delta.text)
+            begun.add(delta.choice)
+            waiting = sink(delta)
+            if waiting is not None:
+                watchdog.enter(_DOWNSTREAM, now_s)
+                await waiting
+                now_s = clock()
+            watchdog.enter(_UPSTREAM, now_s)
 
     async def until_committed(self) -> bool:
         """Wait for the client to want what is withheld. False: `end` is set, it will not."""

@@ -98,6 +98,10 @@ class Lane:
         self._queue()
         return self._pending_bytes >= self._max_bytes
 
+    def pour(self, delta: TextDelta) -> Awaitable[None] | None:
+        """`push` of one piece of text; what to await where the lane is full now."""
+        return self.drained() if self.push((delta,)) else None
+
     def finish(
         self, make_frames: Callable[[], Sequence[bytes]], *, drop_pending: bool = False
     ) -> None:

@@ -176,6 +176,7 @@ class Session:
             async with generation:
                 if await generation.commit():
                     speculation = generation.speculation
+                    generation.pour_text_into(lane.pour)
                     async for events in generation:
                         if speculation is not None:
                             events = speculation.let_go(events)

@@ -12,23 +12,34 @@ _HEIGHT: Final = 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 190, 40, 50
 _COLOURS: Final = (
     "#888888", "#bbbbbb", "#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e",
+    "#8c564b", "#e377c2", "#17becf", "#bcbd22",
 )  # fmt: skip
-_LEAST_SHARE: Final = 1e-4
+_TICKS: Final = (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
+_LABEL: Final = "time to first token, s; share of turns that are later"
 
 
-def tails(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+def tails(
+    title: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    label: str = _LABEL,
+    ticks: Sequence[float] = _TICKS,
+    marked: float = 1.5,
+    least_share: float = 1e-4,
+) -> str:
     """A whole SVG document.
 
     Args:
-        curves: by name, `(share later, seconds)`; drawn in the order given.
+        curves: by name, `(share later, time)`; drawn in the order given.
+        marked: the tick that is drawn in red.
     """
     known = {
-        name: [(share, s) for share, s in curve if share >= _LEAST_SHARE and s < math.inf]
+        name: [(share, s) for share, s in curve if share >= least_share and s < math.inf]
         for name, curve in curves.items()
     }
     times = [s for curve in known.values() for _, s in curve]
     low, high = math.log10(min(times) * 0.9), math.log10(max(times) * 1.1)
-    decades = -math.log10(_LEAST_SHARE)
+    decades = -math.log10(least_share)
 
     def x(at_s: float) -> float:
         return _LEFT + (math.log10(at_s) - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
@@ -50,16 +61,16 @@ def tails(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> st
             f'<text x="{_LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">'
             f"{100 * share:g} %</text>"
         )
-    for at_s in (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100):
+    for at_s in ticks:
         if low <= math.log10(at_s) <= high:
-            colour = "#c00" if at_s == 1.5 else "#ddd"
+            colour = "#c00" if at_s == marked else "#ddd"
             lines.append(
                 f'<path d="M{x(at_s):.1f} {_TOP}V{bottom}" stroke="{colour}"/>'
                 f'<text x="{x(at_s):.1f}" y="{bottom + 16}" text-anchor="middle">{at_s:g}</text>'
             )
     lines.append(
         f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 12}" text-anchor="middle">'
-        "time to first token, s; share of turns that are later</text>"
+        f"{html.escape(label)}</text>"
     )
     for number, (name, curve) in enumerate(known.items()):
         colour = _COLOURS[number % len(_COLOURS)]

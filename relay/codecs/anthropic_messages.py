@@ -138,15 +138,19 @@ class AnthropicMessagesCodec(StreamedBody):
 
     # --- an event stream --------------------------------------------------------------------
 
-    def feed(self, chunk: bytes | memoryview) -> Events:
+    def text_of(self, chunk: bytes | memoryview) -> TextDelta | None:
+        """See `ReadsText`."""
         lane, sse = self._lane, self._sse
         if lane.is_open and sse is not None and sse.is_idle and self._mode == STREAM:
-            chunk = bytes(chunk)
-            text = lane.text_of(chunk)
+            text = lane.text_of(bytes(chunk))
             if text is not None:
                 self._reader.text_chars += len(text)
-                return [TextDelta(text)]
-        return super().feed(chunk)
+                return TextDelta(text)
+        return None
+
+    def feed(self, chunk: bytes | memoryview) -> Events:
+        delta = self.text_of(chunk)
+        return super().feed(chunk) if delta is None else [delta]
 
     def _feed_stream(self, chunk: bytes | memoryview) -> Events:
         events: list[StreamEvent] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from relay.content import Events, GenerateRequest
+from relay.content import Events, GenerateRequest, TextDelta
 from relay.errors import UpstreamError
 
 
@@ -108,6 +108,17 @@ class EndsInSteps(Protocol):
     def steps(self) -> Iterator[None]:
         """The work of `end`, which has none left after it; each step takes a millisecond or so.
         Whoever is in the loop lets others run in between. Raises nothing."""
+        ...
+
+
+class ReadsText(Protocol):
+    """A codec that knows a chunk which is nothing but a piece of text at first sight."""
+
+    def text_of(self, chunk: bytes | memoryview) -> TextDelta | None:
+        """The text, where `feed` would return it and nothing else; it is taken then.
+
+        None: nothing was taken, and `feed` has to be given the chunk.
+        """
         ...
 
 

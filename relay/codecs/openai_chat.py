@@ -76,14 +76,18 @@ class OpenAIChatCodec(StreamedBody):
 
     # --- an event stream --------------------------------------------------------------------
 
-    def feed(self, chunk: bytes | memoryview) -> Events:
+    def text_of(self, chunk: bytes | memoryview) -> TextDelta | None:
+        """See `ReadsText`."""
         lane = self._lane
         if lane.is_open and self._sse.is_idle and self._mode == STREAM:
-            chunk = bytes(chunk)
-            text = lane.text_of(chunk)
+            text = lane.text_of(bytes(chunk))
             if text is not None:
-                return [TextDelta(text, lane.choice)]
-        return super().feed(chunk)
+                return TextDelta(text, lane.choice)
+        return None
+
+    def feed(self, chunk: bytes | memoryview) -> Events:
+        delta = self.text_of(chunk)
+        return super().feed(chunk) if delta is None else [delta]
 
     def _feed_stream(self, chunk: bytes | memoryview) -> Events:
         events: list[StreamEvent] = []

@@ -209,6 +209,7 @@ class RelayService:
         try:
             async with generation:
                 if await generation.commit():
+                    generation.pour_text_into(lane.pour)
                     async for events in generation:
                         if lane.push(events):
                             await lane.drained()

@@ -230,6 +230,9 @@ class _Stream:
         write = piece_writer(send)
         is_released = False
         too_large: EventTooLarge | None = None
+        encode_text = getattr(encoder, "encode_text", None)  # see `TextEncoder`
+        if encode_text is not None:
+            generation.pour_text_into(lambda delta: write(encode_text(delta)))
         async with generation:
             if not await self._commit_or_comment():
                 pass  # the end is set; told below

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from relay.content import Events, GenerateRequest, Policy
+from relay.content import Events, GenerateRequest, Policy, TextDelta
 from relay.errors import RelayError
 from relay.outcome import GenerationEnd
 
@@ -31,6 +31,14 @@ class StreamEncoder(Protocol):
 
     def encode_error(self, error: RelayError, request_id: str) -> bytes:
         """What ends a stream whose head is out: never to be taken for a clean end."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """A `StreamEncoder` to which a piece of text is nothing special."""
+
+    def encode_text(self, delta: TextDelta) -> bytes:
+        """What `encode` returns for this event alone; never nothing, never raises."""
         ...
 
 

@@ -11,8 +11,8 @@ RST_STREAM(CANCEL) on a connection that lives on, over HTTP/1.1 the socket is cl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any, Literal, NamedTuple, Protocol
 
 Headers = list[tuple[str, str]]
 """Header names in lower case, in order of arrival; values as text (latin-1)."""
@@ -96,6 +96,22 @@ class UpstreamStream(Protocol):
 
         Idempotent; succeeds even when the goodbye fails.
         """
+        ...
+
+
+class ReadsAhead(Protocol):
+    """An `UpstreamStream` whose reads can be awaited without a coroutine of ours in between: for
+    the tokens of an answer, where that coroutine costs as much as the work."""
+
+    read_next: Callable[[], Awaitable[Any]] | None
+    """One read of the engine's own. None: it cannot, iterate over `chunks`.
+
+    Whatever it gives that is no `memoryview` with something in it, and whatever it raises but
+    CancelledError, is given to `put_back`; the next item of `chunks` is made of that. Cancelled:
+    the stream is to be aborted."""
+
+    def put_back(self, outcome: Any) -> None:
+        """What the last `read_next` gave or raised, and its caller has no use for."""
         ...
 
 

@@ -6,7 +6,8 @@ An engine's stream is its own iterator, so that a chunk costs one coroutine and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Self
 
 from relay.errors import StreamReset
 from relay.transport.base import Headers
@@ -20,7 +21,7 @@ class EngineStream(ABC):
     for a failure, and `abort()` when it is cancelled.
     """
 
-    __slots__ = ("_end", "_owner", "headers", "http_version", "status")
+    __slots__ = ("_ahead", "_end", "_owner", "headers", "http_version", "read_next", "status")
 
     def __init__(
         self, status: int, headers: Headers, http_version: Literal["1.1", "2"], owner: StreamOwner
@@ -30,6 +31,13 @@ class EngineStream(ABC):
         self.http_version = http_version
         self._owner = owner
         self._end: StreamEnd | None = None
+        self._ahead: Any = None
+        self.read_next: Callable[[], Awaitable[Any]] | None = None
+        """See `ReadsAhead`; None in engines that cannot."""
+
+    def put_back(self, outcome: Any) -> None:
+        """See `ReadsAhead`."""
+        self._ahead = outcome
 
     def chunks(self) -> Self:
         """See `UpstreamStream.chunks`."""

@@ -208,12 +208,18 @@ class WreqStream(EngineStream):
             owner,
         )
         self._streamer = response.stream()
-        self._next = self._streamer.__anext__
+        self._next = self.read_next = self._streamer.__anext__
 
     async def __anext__(self) -> memoryview:
         try:
             while True:
-                chunk = await self._next()
+                chunk = self._ahead
+                if chunk is None:
+                    chunk = await self._next()
+                else:
+                    self._ahead = None
+                    if isinstance(chunk, BaseException):
+                        raise chunk
                 # Trailers come as a header map, END_STREAM alone as an empty view.
                 if type(chunk) is memoryview and chunk.nbytes:
                     return chunk

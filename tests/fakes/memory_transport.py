@@ -22,7 +22,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from relay.errors import (
     ConnectError,
@@ -309,6 +309,7 @@ class MemoryStream:
         self._attempt = attempt
         self._site = site
         self._on_over = on_over
+        self._ahead: Any = None
         self._pending: asyncio.Future[None] | None = None
 
     def chunks(self) -> Self:
@@ -319,6 +320,20 @@ class MemoryStream:
         return self
 
     async def __anext__(self) -> bytes:
+        ahead, self._ahead = self._ahead, None
+        if isinstance(ahead, BaseException):
+            raise ahead
+        return await self._read() if ahead is None else bytes(ahead)
+
+    async def read_next(self) -> memoryview:
+        """See `ReadsAhead`."""
+        return memoryview(await self._read())
+
+    def put_back(self, outcome: Any) -> None:
+        """See `ReadsAhead`."""
+        self._ahead = outcome
+
+    async def _read(self) -> bytes:
         attempt = self._attempt
         if attempt.is_over:
             if attempt.failure is None and attempt.aborted_s is None:

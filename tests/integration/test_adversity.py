@@ -676,7 +676,9 @@ async def test_stream_left_open_after_done_holds_nobody_up(world: World) -> None
     assert asyncio.get_running_loop().time() - began_s < LIMIT_MS / 1000
     # Its last frame is waited for, in the background and not for ever.
     await world.relay.settled()
-    assert {stream.reset_code for stream in world.lab.requests(CHAT)} == {CANCEL}
+    streams = world.lab.requests(CHAT)
+    await world.lab.until(lambda: all(stream.reset_code is not None for stream in streams))
+    assert {stream.reset_code for stream in streams} == {CANCEL}
 
 
 @pytest.mark.parametrize("engine", ["wreq", "pyqwest", "httpx"])

@@ -90,6 +90,17 @@ class ChatChunkEncoder:
             out += self._other(event)
         return out
 
+    def encode_text(self, delta: TextDelta) -> bytes:
+        """See `TextEncoder`."""
+        state = self._choices.get(delta.choice)
+        if state is not None and state.is_started:
+            return b'%s%d,"delta":{"content":%s},"finish_reason":null}]}\n\n' % (
+                self._head,
+                delta.choice,
+                _dumps(delta.text),
+            )
+        return self._other(delta)
+
     def _other(self, event: StreamEvent) -> bytes:
         if isinstance(event, ResponseInfo):
             self._take(event)

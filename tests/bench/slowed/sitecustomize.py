@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -20,16 +20,15 @@ REQUEST_US = float(os.environ.get("SLOWED_REQUEST_US", "0"))
 TOKEN_US = float(os.environ.get("SLOWED_TOKEN_US", "0"))
 
 
-def _burning(method: Callable[..., Awaitable[Any]], us: float) -> Callable[..., Awaitable[Any]]:
+def _burning(call: Callable[..., Any], us: float) -> Callable[..., Any]:
     wait_ns = round(us * 1e3)
 
-    @functools.wraps(method)
-    async def burning(*arguments: Any, **named: Any) -> Any:
-        value = await method(*arguments, **named)
+    @functools.wraps(call)
+    def burning(*arguments: Any, **named: Any) -> Any:
         until_ns = time.perf_counter_ns() + wait_ns
         while time.perf_counter_ns() < until_ns:
             pass
-        return value
+        return call(*arguments, **named)
 
     return burning
 
@@ -39,9 +38,21 @@ def _slow(module: str, name: str, method: str, us: float) -> None:
     setattr(owner, method, _burning(getattr(owner, method), us))
 
 
+def _slow_reads() -> None:
+    """Each read of an answer, whoever asks for it."""
+    stream = import_module("relay.transport.wreq").WreqStream
+    begin = stream.__init__
+
+    def slowed(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self._next = self.read_next = _burning(self._next, TOKEN_US)
+
+    stream.__init__ = slowed
+
+
 if "relay.cli" in sys.orig_argv:
     _slow("relay.transport.pool", "PooledTransport", "open", REQUEST_US)
-    _slow("relay.transport.wreq", "WreqStream", "__anext__", TOKEN_US)
+    _slow_reads()
 elif "pytest" in sys.orig_argv:
     _slow("bench.micro.path", "_Transport", "open", REQUEST_US)
     _slow("bench.micro.path", "_Stream", "__anext__", TOKEN_US)
