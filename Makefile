@@ -14,10 +14,12 @@ NODE_VENV := .venv-node
 DOORS_VENV := .venv-doors
 # Where `make node` was asked for, its Node is everybody's here.
 export PATH := $(abspath $(NODE_VENV)/links):$(PATH)
+# Where pytest-benchmark keeps the runs that `python -m bench history` reads.
+BENCH_STORE := --benchmark-autosave --benchmark-storage=file://bench/results/short
 PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint format proto bench bench-peers nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint format proto bench bench-short bench-peers nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,7 +93,7 @@ test nightly: export PYTHONDONTWRITEBYTECODE :=
 test: install-dev ## all tests that need nothing but Python (some 7 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest tests/bench -p no:xdist  # measures ratios, so it runs alone
+	$(BIN)/python -m pytest tests/bench -p no:xdist $(BENCH_STORE)  # measures ratios, so it runs alone
 endif
 
 test-frameworks: install $(FRAMEWORKS_VENV)/.installed ## the plugins, through the real LiveKit Agents and Pipecat
@@ -148,12 +150,17 @@ proto: $(PROTO_VENV)/.installed ## regenerate the checked-in stubs from proto/
 bench: install-dev ## added latency, CPU per event, cancels, memory; writes bench/results/*.json
 	$(BIN)/python -m bench run $(ARGS)
 
+bench-short: install-dev ## the ratios that CI judges, and their history (40 s)
+	$(BIN)/python -m pytest tests/bench/test_short.py -p no:xdist $(BENCH_STORE); \
+	  judged=$$?; $(BIN)/python -m bench history $(ARGS) && exit $$judged
+
 bench-peers: install-dev ## other gateways beside the relay, installed into .peers; ARGS=--quick: 6 minutes
 	$(BIN)/python -m bench.peers install
 	$(BIN)/python -m bench.peers run $(ARGS)
 
 nightly: install-dev ## the long forms: every cut of every recording, full benches
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
+	RELAY_FULL=1 $(BIN)/python -m pytest tests/bench -p no:xdist
 	$(BIN)/python -m bench run
 	$(BIN)/python -m bench run barge_in paced_sessions segment_race first_turn generate_or_converse
 	$(BIN)/python -m bench run loser_leaks

@@ -2,7 +2,9 @@
 
 python -m bench run [CASE ...] [--quick] [--sockets] [--idle-s S] [--out FILE]
 python -m bench compare OLD NEW
-python -m bench baseline FILE        take the ratios of a result as the stored baseline
+python -m bench history [--last N] [--append]      the ratios that CI judges, by commit
+python -m bench spread [FILE ...]        their extremes over the stored runs of the newest commit
+python -m bench baseline [FILE ...]      take the medians of those as the stored baseline
 python -m bench plot FILE PICTURE    draw the stream_cost of a result
 python -m bench versions
 python -m bench list
@@ -23,6 +25,8 @@ from bench.cases import stream_cost
 from bench.processes import BenchError
 from bench.result import compare, table
 from bench.rig import FULL, QUICK
+from bench.short import history
+from bench.short.judge import SLACK_WITHOUT_PRIORITY, over
 
 BUSY_LOAD = 0.25
 """Load a core before the run above which its absolute figures are not ours alone."""
@@ -83,6 +87,50 @@ def report(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _history(last: int, file: Path | None, *, append: bool) -> int:
+    try:
+        now = history.read(file or history.latest())
+    except history.NoRunError as error:
+        if append or file is not None:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        now = None
+    entries = history.load()
+    if now in entries:
+        now = None  # appended already
+    elif now is not None and append:
+        history.append(now)
+        print(f"{_shown(history.HISTORY)} has a line more\n")
+    print(history.show(entries[-last:] if last else [], baseline.ratios(), now))
+    return 0
+
+
+def _entries(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Stored runs of the short form; if none is named, those of the newest one's commit.
+
+    Raises:
+        NoRunError: there is none.
+    """
+    if files:
+        return [history.read(file) for file in files]
+    newest = history.read(history.latest())
+    found = [history.read(file) for file in history.stored()]
+    return [one for one in found if one["commit"] == newest["commit"]]
+
+
+def _spread(entries: Sequence[Mapping[str, Any]]) -> None:
+    limits = baseline.ratios()
+    print(table(history.extremes(entries)))
+    failed = 0
+    told: list[str] = []
+    for one in entries:
+        slack = 1.0 if one.get("real_time", True) else SLACK_WITHOUT_PRIORITY
+        found = over(one["ratios"], limits, slack)
+        failed += bool(found)
+        told += [f"  {one['measured_at']} {each}" for each in found]
+    print(f"\n{len(entries)} runs, {failed} of them with a ratio over its bound", *told, sep="\n")
+
+
 def _load(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text())
     return value
@@ -105,11 +153,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     comparing = commands.add_parser("compare", help="figures that two files share")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
-    storing = commands.add_parser("baseline", help="store the ratios of a result")
-    storing.add_argument("file", type=Path)
     plotting = commands.add_parser("plot", help="draw the stream_cost of a result as SVG")
     plotting.add_argument("file", type=Path)
     plotting.add_argument("picture", type=Path)
+    telling = commands.add_parser("history", help="ratios that CI judges, by commit")
+    telling.add_argument("--last", type=int, default=8, metavar="N", help="so many runs (8)")
+    telling.add_argument("--run", type=Path, metavar="FILE", help="instead of the newest run")
+    telling.add_argument("--append", action="store_true", help="write the run into the history")
+    for name, text in (
+        ("spread", "extremes of those ratios over stored runs"),
+        ("baseline", "store the medians of those runs"),
+    ):
+        short = commands.add_parser(name, help=text)
+        short.add_argument("files", type=Path, nargs="*", metavar="FILE")
     commands.add_parser("versions", help="what would be measured")
     commands.add_parser("list", help="the cases")
     options = parser.parse_args(arguments)
@@ -118,13 +174,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options)
         case "compare":
             print(compare(_load(options.old), _load(options.new)))
-        case "baseline":
-            print(f"{_shown(baseline.store(_load(options.file)))} written")
         case "plot":
             case = _load(options.file)["cases"].get("stream_cost")
             if case is None:
                 parser.error(f"{options.file} has no stream_cost")
             options.picture.write_text(stream_cost.picture(case))
+        case "history":
+            return _history(options.last, options.run, append=options.append)
+        case "spread" | "baseline":
+            try:
+                entries = _entries(options.files)
+            except history.NoRunError as error:
+                print(f"bench: {error}", file=sys.stderr)
+                return 1
+            if options.command == "spread":
+                _spread(entries)
+            else:
+                print(f"{_shown(baseline.store(entries))} written: {len(entries)} runs")
         case "versions":
             for name, version in {**suite.commit(), **suite.versions()}.items():
                 print(f"{name:12} {version}")

@@ -24,7 +24,7 @@ class CaseResult:
     histograms: dict[str, Histogram] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
-    """Machine-independent figures, for `baseline.json`."""
+    """Figures over something measured in the same run."""
     targets: list[tuple[str, str, float]] = field(default_factory=list)
     """Row, figure, limit."""
 

@@ -16,7 +16,7 @@ _KEPT = (
     "path_event",
     "path_request",
 )
-"""Whose ratios belong to the baseline."""
+"""Whose ratios are told among those of the run."""
 
 
 def run(_rig: Rig | None = None, *, passes: int = 5, rounds: int = 2) -> CaseResult:

@@ -175,6 +175,12 @@ def _run(work: Coroutine[Any, Any, float]) -> float:
         return runner.run(work)
 
 
+def generate(tokens: int, count: int) -> None:
+    """So many generations of so many tokens, one after another, on a loop of their own."""
+    with _without_log():
+        _run(_generate(tokens, count))
+
+
 def measure(rounds: int = 7, number: int = 200) -> dict[str, float]:
     """Microseconds for each named piece of work."""
     reference = timeit.repeat(lambda: orjson.loads(PAYLOAD), repeat=rounds, number=20_000)
