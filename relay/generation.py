@@ -186,6 +186,7 @@ class Generation:
                 await self._booked()
             return is_ours
         finally:
+            self._text_sink = None  # it may hold who holds us: no work for the cycle collector
             for timer in self._timers:
                 timer.stop()
             if self._watchdog is not None:

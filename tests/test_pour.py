@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -213,6 +215,26 @@ async def test_a_bug_in_the_sink_still_gives_an_end() -> None:
     assert isinstance(end.error, InternalError)
     await scenario.settled()
     scenario.check()
+
+
+@on_virtual_time
+async def test_who_pours_and_who_is_poured_to_go_without_the_collector() -> None:
+    scenario = Scenario({"a": FakeEndpoint(chunks=answer(*WORDS, gap_s=0.01))})
+
+    class Frontend(Poured):
+        generation: Generation
+
+    frontend = Frontend()
+    frontend.generation = scenario.generation()
+    await consume(frontend.generation, frontend, frontend)
+    await scenario.settled()
+    gone = weakref.ref(frontend)
+    gc.disable()
+    try:
+        del frontend
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @on_virtual_time
