@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,7 @@ class Place:
     port: int = field(default_factory=free_port)
 
 
-class Peer:
+class Peer(ABC):
     """One gateway. A subclass sets the fields and says how it is started."""
 
     name: str
@@ -77,21 +78,21 @@ class Peer:
         """Its environment."""
         return HOME / self.name
 
+    @abstractmethod
     def install(self) -> None:
         """Install what the locks name; nothing to do where that was done.
 
         Raises:
             PeerError: it cannot be had here.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, place: Place) -> tuple[PeerProcess, Client]:
         """Start it and wait until its port is open.
 
         Raises:
             PeerError: it is not installed or does not start.
         """
-        raise NotImplementedError
 
 
 class PeerProcess:
