@@ -13,7 +13,7 @@ down; with `auth` callers need keys, which have scopes, limits and budgets.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from sqlalchemy import Engine
@@ -23,6 +23,7 @@ from relay.config import Config, LimitsConfig, StoreConfig
 from relay.config.budgets import AlertsConfig
 from relay.config.limits import RateLimits
 from relay.deadline import Clock
+from relay.errors import RelayError
 from relay.governance import audit_actions as actions
 from relay.governance.access import Access, wall_us
 from relay.governance.admission import Admission, AdmissionSettings
@@ -30,7 +31,7 @@ from relay.governance.alert_task import AlertSettings, AlertTask
 from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
 from relay.governance.charges import ChargeBook
 from relay.governance.gate import Gate, OpenGate
-from relay.governance.ledger import Ledger, NullLedger
+from relay.governance.ledger import Ledger, NullLedger, OnRefused, Refused
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.limits import KeyLimits, Limits
 from relay.governance.price_sheet import Listed, PriceSheet
@@ -60,6 +61,22 @@ BEGIN_AGAIN_S: Final = 1.0
 """Between tries to reach a database that was away at the start."""
 
 
+class Watch(Protocol):
+    """Is told what the accounts decide and book; never waits, never raises."""
+
+    def refused(self, error: RelayError, what: Refused) -> None:
+        """Something may not be."""
+        ...
+
+    def denied(self, *, is_by_certificate: bool) -> None:
+        """Somebody called who is nobody."""
+        ...
+
+    def settled(self, team: str, cost_micro: int) -> None:
+        """A generation was booked; without keys `team` is a name of the bearer."""
+        ...
+
+
 class Accounts:
     """One worker's. Started before anything is served, closed after the last generation.
 
@@ -67,14 +84,22 @@ class Accounts:
         worker: number of one of several; None for the only one.
         tenants: gives names to bearers where no keys are wanted.
         clock: monotonic, seconds.
+        watch: for what is counted; None for nobody.
     """
 
     def __init__(
-        self, config: Config, *, worker: int | None, tenants: Tenants, clock: Clock
+        self,
+        config: Config,
+        *,
+        worker: int | None,
+        tenants: Tenants,
+        clock: Clock,
+        watch: Watch | None = None,
     ) -> None:
         self._config = config
         self._worker = worker
         self._clock = clock
+        self._watch = watch
         self._engine: Engine | None = None
         self.access: Access | None = None
         """Who keeps the directory of keys; None where none are needed."""
@@ -104,6 +129,7 @@ class Accounts:
         """
         config = self._config
         if config.store is None:
+            self.ledger = NullLedger(self.gate, self._teller_of(None))
             return
         url = config.store.url.get_secret_value()
         try:
@@ -124,7 +150,7 @@ class Accounts:
         refusals = self._refusals()
         self.ledger = NullLedger(
             self.gate,
-            None if refusals is None else refusals.tell,
+            self._teller_of(refusals),
             None if refusals is None else refusals.tell_changed,
             None if self.access is None else self.access.directory.tag_budgets,
         )
@@ -138,6 +164,20 @@ class Accounts:
         access = self.access
         organisation_of = _nobodys if access is None else access.directory.organisation_of
         return Refusals(self._trail, wall_us, organisation_of)
+
+    def _teller_of(self, refusals: Refusals | None) -> OnRefused | None:
+        """Who is told of refusals: the audit log, whoever counts, both or nobody."""
+        watch = self._watch
+        if watch is None or refusals is None:
+            if watch is not None:
+                return watch.refused
+            return None if refusals is None else refusals.tell
+
+        def tell(error: RelayError, what: Refused) -> None:
+            refusals.tell(error, what)
+            watch.refused(error, what)
+
+        return tell
 
     async def _start_books(
         self, config: Config, where: StoreConfig, engine: Engine, refusals: Refusals | None
@@ -166,8 +206,9 @@ class Accounts:
                 now_us=wall_us,
                 tag_budgets=tag_budgets,
             ),
-            on_refused=None if refusals is None else refusals.tell,
+            on_refused=self._teller_of(refusals),
             on_changed=None if refusals is None else refusals.tell_changed,
+            on_settled=None if self._watch is None else self._watch.settled,
         )
         await self._begin(store, self._admission)
         self._task = asyncio.create_task(self._keep(store, self._admission), name="accounts")
@@ -193,6 +234,8 @@ class Accounts:
         self._config = config
 
     def _denied(self, address: str, is_by_certificate: bool) -> None:
+        if self._watch is not None:
+            self._watch.denied(is_by_certificate=is_by_certificate)
         self.trail.note(
             actions.CERTIFICATE_DENIED if is_by_certificate else actions.KEY_DENIED,
             at_us=wall_us(),
@@ -247,6 +290,9 @@ class Accounts:
         return {
             "needs_keys": self.gate.needs_keys,
             "audit": None if self._trail is None else self._trail.describe(),
+            "books": None
+            if self._admission is None or self._store is None
+            else {"open": self._admission.is_open, "lost": self._store.operations_lost},
         }
 
     async def aclose(self) -> None:

@@ -32,8 +32,16 @@ STATE: Final = "/admin/state"
 class AdminOffice:
     """The API with its own connections to the store; made by `open`."""
 
-    def __init__(self, api: AdminApi, engine: Engine, own_trail: AuditTrail | None) -> None:
+    def __init__(
+        self,
+        api: AdminApi,
+        engine: Engine,
+        own_trail: AuditTrail | None,
+        further: Iterable[str] = (),
+    ) -> None:
         self.api = api
+        self.further = tuple(further)
+        """Paths that are served beside those of administration."""
         self._engine = engine
         self._own_trail = own_trail
 
@@ -62,10 +70,11 @@ class AdminOffice:
             own.start()
         words = "What the process, or each worker, holds now"
         shown = Route("GET", STATE, "state.read", words, None, {"type": "object"}, come=state)
-        routes = (*ROUTES, shown, *further)
+        more = tuple(further)
+        routes = (*ROUTES, shown, *more)
         peppers = peppers_of(config.auth)
         api = AdminApi(desk_of(config, engine), peppers, routes, trail, time.monotonic)
-        return cls(api, engine, own)
+        return cls(api, engine, own, [route.path for route in more])
 
     async def aclose(self) -> None:
         """Idempotent, bounded in time; acts that have begun go on to their ends."""
@@ -75,8 +84,11 @@ class AdminOffice:
         self._engine.dispose()
 
 
-def mounts_of(office: AdminOffice | None) -> Mapping[str, Asgi]:
-    """For `AdminApp`; without an office `/admin/state` is open, as it is without keys."""
+def mounts_of(
+    office: AdminOffice | None, unguarded: Mapping[str, Asgi] | None = None
+) -> Mapping[str, Asgi]:
+    """For `AdminApp`; without an office `/admin/state` is open, as it is without keys, and so is
+    what is `unguarded` then."""
     if office is None:
-        return {}
-    return dict.fromkeys((BASE, OPENAPI, STATE), office.api)
+        return unguarded or {}
+    return dict.fromkeys((BASE, OPENAPI, STATE, *office.further), office.api)

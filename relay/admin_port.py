@@ -15,6 +15,8 @@ from relay.config import Config, ConfigError, load
 from relay.frontends.admin_app import AdminApp, Asgi, Readiness
 from relay.hints.hub import HintHub
 from relay.http_server import HttpServer, StartError
+from relay.observability.metrics import serve
+from relay.observability.metrics.supervisor import SupervisorMetrics
 from relay.reaper import Reaper
 from relay.supervisor import Supervisor
 from relay.tls.doors import Doors
@@ -36,6 +38,7 @@ class AdminPort:
         self._reaper = Reaper()
         self._server: HttpServer | None = None
         self._office: AdminOffice | None = None
+        self._metrics: SupervisorMetrics | None = None
 
     @classmethod
     async def open(
@@ -70,11 +73,15 @@ class AdminPort:
         return port
 
     async def _start(self, config: Config, mounts: Mapping[str, Asgi] | None) -> None:
-        self._office = AdminOffice.open(config, None, self._state)
+        if config.observability.metrics.enabled:
+            self._metrics = SupervisorMetrics(config.observability.metrics, self._supervisor)
+            self._metrics.start()
+        routes, unguarded = serve.parts_of(self._metrics)
+        self._office = AdminOffice.open(config, None, self._state, routes)
         app = AdminApp(
             lambda: Readiness(*self._supervisor.readiness()),
             self._state,
-            {**mounts_of(self._office), **(mounts or {})},
+            {**mounts_of(self._office, unguarded), **(mounts or {})},
         )
         self._server = await HttpServer.start(
             config.server.admin,
@@ -101,6 +108,8 @@ class AdminPort:
             await server.aclose()
         if self._office is not None:
             await self._office.aclose()
+        if self._metrics is not None:
+            await self._metrics.aclose()
         await self._doors.aclose()
         await self._reaper.aclose()
         await self._hub.aclose()

@@ -51,6 +51,9 @@ from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
+from relay.observability.metrics import serve
+from relay.observability.metrics.sampler import Sources
+from relay.observability.metrics.worker import WorkerMetrics
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
@@ -172,6 +175,8 @@ class Worker:
         self._office: AdminOffice | None = None
         self._hints: HintDesk | None = None
         self._doors: Doors | None = None
+        metrics = config.observability.metrics
+        self._metrics = WorkerMetrics(config) if metrics.enabled else None
         self.on_stop: Callable[[], None] | None = None
         """Is called when it begins to drain."""
         self._reloads = 0
@@ -221,6 +226,7 @@ class Worker:
         )
         await self._upkeep.start()
         self._start_hints(services)
+        self._start_metrics(services)
         await self._start_grpc(services)
         self.http_port = await self._start_http(
             server.http,
@@ -241,12 +247,15 @@ class Worker:
             "http",
         )
         if self._is_alone:
-            self._office = AdminOffice.open(self._config, accounts.trail, self._shown)
-            admin = AdminApp(self._readiness, self._shown, mounts_of(self._office))
+            routes, unguarded = serve.parts_of(self._metrics)
+            self._office = AdminOffice.open(self._config, accounts.trail, self._shown, routes)
+            admin = AdminApp(self._readiness, self._shown, mounts_of(self._office, unguarded))
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
         if self._link is not None:
             self._link.answer("state", self._state)
+            if self._metrics is not None:
+                self._link.answer("metrics", self._metrics.answer)
             self._link.on_lost = self.stop
             self._link.status("ready", {"grpc": self.grpc_port, "http": self.http_port})
         self._audit(actions.CONFIG_LOADED, described(self._config))
@@ -269,6 +278,7 @@ class Worker:
             worker=None if self._is_alone else self._number,
             tenants=Tenants(os.environ.get(SALT_VARIABLE)),
             clock=time.monotonic,
+            watch=self._metrics,
         )
         self._accounts = accounts
         try:
@@ -298,6 +308,19 @@ class Worker:
             bus.start()
             desk.attach(bus)
         self._hints = desk
+
+    def _start_metrics(self, services: Services) -> None:
+        if self._metrics is not None:
+            self._metrics.start(
+                Sources(
+                    services,
+                    self._started_s,
+                    sessions=lambda: 0 if self._service is None else self._service.sessions,
+                    credentials=lambda: credentials_of(services.catalog),
+                    accounts=self.accounts.describe,
+                    hints=lambda: None if self._hints is None else self._hints.describe(),
+                )
+            )
 
     def _where(self, target: str) -> str | None:
         endpoint = self._catalog.endpoints.get(target.partition("/")[0])
@@ -461,6 +484,8 @@ class Worker:
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
         self._catalog = services.catalog = catalog
+        if self._metrics is not None:
+            self._metrics.configured(catalog)
         self._credentials.retain(credentials_of(catalog))
         self.accounts.reload(config)
         self._config = config
@@ -536,6 +561,8 @@ class Worker:
         self._http_servers.clear()
         if self._office is not None:
             await self._office.aclose()
+        if self._metrics is not None:
+            self._metrics.aclose()
         if self._hints is not None:
             await self._hints.aclose()
         if self._upkeep is not None:

@@ -204,6 +204,16 @@ class Supervisor:
             status = "draining"
         return status == "ready", {"status": status, "workers": self._count, "ready": self._ready}
 
+    @property
+    def count(self) -> int:
+        """Workers that there should be."""
+        return self._count
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were started in another's place."""
+        return sum(max(0, starts - 1) for starts in self._starts.values())
+
     async def ask(self, what: str) -> dict[int, Any]:
         """Every worker's answer to a question, by number; a `NoAnswer` from those that are stuck,
         gone or just starting. Returns within `ASK_TIMEOUT_S`."""

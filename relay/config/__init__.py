@@ -48,7 +48,9 @@ from relay.config.load import (
     parse,
     unspoken_keys,
 )
+from relay.config.metrics import BucketsConfig, MetricsConfig
 from relay.config.model import ConfigError
+from relay.config.observability import ObservabilityConfig
 from relay.config.providers import (
     CancelBilling,
     PassthroughConfig,
@@ -77,6 +79,7 @@ __all__ = [
     "AliasConfig",
     "AuditConfig",
     "AuthConfig",
+    "BucketsConfig",
     "BudgetsConfig",
     "CallerLimits",
     "CancelBilling",
@@ -91,6 +94,8 @@ __all__ = [
     "IdempotencyConfig",
     "LimitsConfig",
     "Listener",
+    "MetricsConfig",
+    "ObservabilityConfig",
     "PassthroughConfig",
     "PriceConfig",
     "ProviderConfig",

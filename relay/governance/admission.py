@@ -47,6 +47,7 @@ from relay.governance.ledger import (
     Leave,
     OnChanged,
     OnRefused,
+    OnSettled,
     Refused,
     UnlimitedAnswer,
     Unpriced,
@@ -109,6 +110,7 @@ class Admission:
         visits: for sessions and what is handed through; None lets them be.
         on_refused: is told of every refusal, also of a further attempt.
         on_changed: is told of what goes on otherwise than it was asked for.
+        on_settled: is told what each generation was booked with.
         now_us: wall clock, microseconds since 1970.
     """
 
@@ -126,6 +128,7 @@ class Admission:
         visits: Visits | None = None,
         on_refused: OnRefused | None = None,
         on_changed: OnChanged | None = None,
+        on_settled: OnSettled | None = None,
     ) -> None:
         self._store = store
         self._instance_id = instance_id
@@ -140,6 +143,7 @@ class Admission:
         """Whether the store has begun; until then nothing is admitted."""
         self._on_refused = on_refused
         self._on_changed = on_changed
+        self._on_settled = on_settled
         self._hold_memo = HoldMemo()
 
     def refused(self, error: RelayError, what: Refused) -> None:
@@ -247,6 +251,7 @@ class Admission:
             now_us=self._now_us,
             asked=asked,
             on_refused=self._on_refused,
+            on_settled=self._on_settled,
         )
         if self._on_changed is not None:
             if unhedged_for:

@@ -19,7 +19,7 @@ import structlog
 from relay.content import Usage
 from relay.errors import BudgetExceeded, RelayError, StoreDown
 from relay.governance.charges import Grant, rate_state
-from relay.governance.ledger import Asked, OnRefused, RateState, Refused
+from relay.governance.ledger import Asked, OnRefused, OnSettled, RateState, Refused
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.price_sheet import FAST, STANDARD, PriceSheet
 from relay.governance.sheet_price import SheetPrice
@@ -78,6 +78,7 @@ class Entry:
         "_most_micro",
         "_now_us",
         "_on_refused",
+        "_on_settled",
         "_output_tokens",
         "_prices",
         "_reserved_micro",
@@ -106,6 +107,7 @@ class Entry:
         now_us: Callable[[], int],
         asked: Asked,
         on_refused: OnRefused | None = None,
+        on_settled: OnSettled | None = None,
     ) -> None:
         """
         Args:
@@ -119,6 +121,7 @@ class Entry:
             tier_of: the service tier that the request asks of a target.
             asked: what was admitted.
             on_refused: is told of each attempt that may not start.
+            on_settled: is told what was booked, once.
         """
         self._id = generation_id
         self._store = store
@@ -139,6 +142,7 @@ class Entry:
         self._now_us = now_us
         self._asked = asked
         self._on_refused = on_refused
+        self._on_settled = on_settled
         self._attempts: list[_Attempt] = []
         self._is_settled = False
         self.rate_state: RateState | None = None if grant is None else rate_state(grant.taken)
@@ -299,6 +303,8 @@ class Entry:
             phases=orjson.dumps(end.phases_us).decode(),
             attempts=tuple(closed),
         )
+        if self._on_settled is not None:
+            self._on_settled(self._asked.request.policy.tenant, settled.settled_micro)
         try:
             self._ticket = self._store.settle(settled, self._holds)
         except StoreUnavailable as error:

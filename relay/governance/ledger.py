@@ -73,6 +73,10 @@ OnChanged = Callable[[str, Refused, str], object]
 """Told of a generation that goes on otherwise than it was asked for: the action of the audit log,
 what was not granted, and why; never waits, never raises."""
 
+OnSettled = Callable[[str, int], object]
+"""Told what a generation was booked with: the team (or tenant), and micro-dollars; never waits,
+never raises."""
+
 
 class Unpriced(InvalidRequest):
     """A budget applies, and nobody knows what the model costs."""

@@ -136,6 +136,11 @@ class LedgerStore(Protocol):
         """Whether `OpenedGeneration.first` is written."""
         ...
 
+    @property
+    def operations_lost(self) -> int:
+        """Those that were given up, so far."""
+        ...
+
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
         """Connect, check the schema, and take the lease of this instance.
 

@@ -108,6 +108,7 @@ class PostgresLedger:
         self._ticket = 0
         self._written = 0
         self._lost: dict[Ticket, str] = {}
+        self.operations_lost = 0
         self._waiters: list[tuple[Ticket, int, Future[None]]] = []
         self._waiter_number = 0
         self._something = asyncio.Event()
@@ -443,6 +444,7 @@ class PostgresLedger:
 
     def _lose(self, operation: Operation, why: str) -> None:
         _log.error("store_operation_lost", id=operation.generation_id, why=why)
+        self.operations_lost += 1
         self._lost[operation.ticket] = why
         while len(self._lost) > _MAX_LOST:
             del self._lost[next(iter(self._lost))]

@@ -86,6 +86,11 @@ class SqliteLedger:
         self._closed: asyncio.Future[None] | None = None
         self._lease = ("", "", 0)
 
+    @property
+    def operations_lost(self) -> int:
+        """See LedgerStore."""
+        return 0 if self._writer is None else self._writer.lost_ever
+
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
         """See LedgerStore; also makes the file and brings its tables up.
 

@@ -115,6 +115,8 @@ class Writer:
         """Why nothing can be written now."""
         self.lost: dict[int, str] = {}
         """Tickets of operations that were given up, the last of them, and why."""
+        self.lost_ever = 0
+        """Operations that were given up, so far."""
         self._settings = settings
         self._instance_id = instance_id
         self._tell = tell
@@ -368,6 +370,7 @@ class Writer:
 
     def _lose(self, operations: list[Operation], why: str) -> None:
         _log.error("store_operations_lost", count=len(operations), why=why)
+        self.lost_ever += len(operations)
         for one in operations:
             if one.future is None:
                 self.lost[one.ticket] = why

@@ -232,3 +232,5 @@ class OriginState(NamedTuple):
     max_reset_share: float = 1.0
     """Share of its streams that a connection may have reset before it is replaced; lower for an
     hour after such a word."""
+    slots: int = 0
+    """Streams that the usable connections can carry at once."""

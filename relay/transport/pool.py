@@ -376,9 +376,10 @@ class OriginPool:
 
     def state(self) -> OriginState:
         """One row for `describe`."""
+        usable = self._slots.usable
         return OriginState(
             origin=self._origin,
-            connections=len(self._slots.usable),
+            connections=len(usable),
             open_streams=self._slots.open_streams,
             waiting=len(self._slots.waiters),
             streams_opened=self._slots.streams_opened,
@@ -386,6 +387,7 @@ class OriginPool:
             last_error=self._last_error,
             calmed=self._resets.calmed,
             max_reset_share=self._resets.share(self.now_s()),
+            slots=sum(connection.max_streams for connection in usable),
         )
 
     async def aclose(self, grace_s: float) -> None:

@@ -88,6 +88,10 @@ class MemoryLedger:
         self._handle: asyncio.Handle | None = None
         self._is_closed = False
 
+    @property
+    def operations_lost(self) -> int:
+        return 0
+
     async def start(self, instance_id: str, place: str, now_us: int, lease_s: float) -> None:
         await self._round_trip()
         rows = self.database

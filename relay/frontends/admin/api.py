@@ -124,7 +124,11 @@ class AdminApi:
             return
         asked = Asked(names, _query(scope, route), await _body(scope, receive, route))
         if route.come is not None:
-            await answer.done(route.status, orjson.dumps(await route.come()))
+            told = await route.come()
+            if isinstance(told, Raw):
+                await self._pieces(told, route.status, answer)
+            else:
+                await answer.done(route.status, orjson.dumps(told))
             return
         assert route.act is not None  # noqa: S101 - one of the two
         try:

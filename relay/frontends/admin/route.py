@@ -63,7 +63,7 @@ class Route(NamedTuple):
     """Of the body."""
     content_type: str = "application/json"
     come: Callable[[], Awaitable[Any]] | None = None
-    """Instead of `act`, in the loop."""
+    """Instead of `act`, in the loop; returns JSON values, or `Raw`."""
 
     @property
     def pattern(self) -> re.Pattern[str]:
