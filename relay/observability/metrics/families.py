@@ -389,7 +389,9 @@ SEPARATOR: Final = "\x1f"
 
 def key_of(*values: str) -> str:
     """The key of a row: its labels' values in order."""
-    return SEPARATOR.join(value.replace(SEPARATOR, "?") for value in values)
+    if any(SEPARATOR in value for value in values):
+        values = tuple(value.replace(SEPARATOR, "?") for value in values)
+    return SEPARATOR.join(values)
 
 
 def values_of(key: str) -> list[str]:

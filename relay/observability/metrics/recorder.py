@@ -6,7 +6,7 @@ somebody asks (`snapshot`). All of it in the loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from relay.errors import ClientCancelled, RelayError
@@ -251,8 +251,7 @@ class Recorder:
             (UNKNOWN, self._unnamed),
         ):
             _put_alias(put, alias, row)
-        for (provider, model), target in self._targets.items():
-            _put_target(put, key_of(provider, model), target)
+        _put_targets(put, self._targets)
         for name, frontend in self._frontends.items():
             if sum(frontend.added.counts):
                 put(of.ADDED, name, frontend.added.row())
@@ -307,24 +306,30 @@ def _put_alias(put: _Put, alias: str, row: AliasRow) -> None:
     put(of.HEDGE_SHADOW_COST, key_of(alias, "upper"), row.shadow_cost_upper_micro / 1e6)
 
 
-def _put_target(put: _Put, key: str, row: TargetRow) -> None:
-    """Of one that was never asked, nothing but that."""
-    put(of.ATTEMPTS_SENT, key, row.sent)
-    if not row.attempts:
-        return
-    for (role, outcome), count in row.attempts.items():
-        put(of.ATTEMPTS, f"{key}{of.SEPARATOR}{key_of(role, outcome)}", count)
-    for reason, count in row.errors.items():
-        put(of.ATTEMPT_ERRORS, f"{key}{of.SEPARATOR}{reason}", count)
-    put(of.ATTEMPT_TTFT, key, row.ttft.row())
-    put(of.MEAN_GAP, key, row.mean_gap.row())
-    put(of.LONGEST_GAP, key, row.longest_gap.row())
-    put(of.STALLS, key, row.stalls)
-    put(of.TOKENS, f"{key}{of.SEPARATOR}prompt", row.prompt)
-    put(of.TOKENS, f"{key}{of.SEPARATOR}cached", row.cached)
-    put(of.TOKENS, f"{key}{of.SEPARATOR}completion", row.completion)
-    put(of.ATTEMPT_COST, key, row.cost_micro / 1e6)
-    put(of.UNPRICED, key, row.unpriced)
+def _put_targets(put: _Put, targets: Mapping[tuple[str, str], TargetRow]) -> None:
+    """Of those that were never asked, nothing but that. There may be a thousand: no call a value."""
+    sent, attempts, errors = map(put.rows, (of.ATTEMPTS_SENT, of.ATTEMPTS, of.ATTEMPT_ERRORS))
+    ttft, mean, longest = map(put.rows, (of.ATTEMPT_TTFT, of.MEAN_GAP, of.LONGEST_GAP))
+    stalls, tokens, cost = map(put.rows, (of.STALLS, of.TOKENS, of.ATTEMPT_COST))
+    unpriced = put.rows(of.UNPRICED)
+    for name, row in targets.items():
+        key = key_of(*name)
+        sent[key] = row.sent
+        if not row.attempts:
+            continue
+        for (role, outcome), count in row.attempts.items():
+            attempts[f"{key}\x1f{role}\x1f{outcome}"] = count
+        for reason, count in row.errors.items():
+            errors[f"{key}\x1f{reason}"] = count
+        ttft[key] = row.ttft.row()
+        mean[key] = row.mean_gap.row()
+        longest[key] = row.longest_gap.row()
+        stalls[key] = row.stalls
+        tokens[f"{key}\x1fprompt"] = row.prompt
+        tokens[f"{key}\x1fcached"] = row.cached
+        tokens[f"{key}\x1fcompletion"] = row.completion
+        cost[key] = row.cost_micro / 1e6
+        unpriced[key] = row.unpriced
 
 
 def _is_spoken(ended: Ended) -> bool:
