@@ -307,7 +307,7 @@ def _put_alias(put: _Put, alias: str, row: AliasRow) -> None:
 
 
 def _put_targets(put: _Put, targets: Mapping[tuple[str, str], TargetRow]) -> None:
-    """Of those that were never asked, nothing but that. There may be a thousand: no call a value."""
+    """Nothing more of those that were never asked. There may be a thousand: no call a value."""
     sent, attempts, errors = map(put.rows, (of.ATTEMPTS_SENT, of.ATTEMPTS, of.ATTEMPT_ERRORS))
     ttft, mean, longest = map(put.rows, (of.ATTEMPT_TTFT, of.MEAN_GAP, of.LONGEST_GAP))
     stalls, tokens, cost = map(put.rows, (of.STALLS, of.TOKENS, of.ATTEMPT_COST))

@@ -1,0 +1,263 @@
+"""Metrics truth: after a script of answers, hedges, failovers, failures and cancels the counters
+equal what the emulator counted by itself, over one worker and over two; and a worker that dies
+takes nothing with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.fakes.converse_client import generate, start
+from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.metrics_page import MetricsPage
+from tests.fakes.relay_fleet import all_ready, relay_fleet
+from tests.fakes.relay_process import RelayProcess
+from tests.fakes.relay_under_test import chat_body, provider
+
+pytestmark = [
+    pytest.mark.sockets,
+    pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads on Linux alone"),
+]
+
+CHAT = "/v1/chat/completions"
+TOKENS = 12
+PLAIN, RPC, HEDGED, SPARED, LEFT = 24, 6, 8, 3, 5
+"""Requests of each kind. That of 24 connections one worker of two gets none is one case in eight
+million."""
+BEHAVIOURS = {
+    "good": f"emu:ttft=15,itl=1,tokens={TOKENS}",
+    "slow": "emu:ttft=5000",
+    "quick": f"emu:ttft=15,itl=1,tokens={TOKENS}",
+    "down": "emu:fault=status:500",
+    "spare": f"emu:ttft=15,itl=1,tokens={TOKENS}",
+    "busy": "emu:fault=rate:7",
+    "broken": "emu:ttft=15,itl=1,tokens=12,fault=reset@5",
+    "long": "emu:ttft=15,itl=20,tokens=500",
+}
+OF_EMULATOR = {
+    "clean": ("success", "failure", "overload"),
+    "abandoned": ("lost", "cancelled"),
+    "reset": ("failure",),
+}
+"""Outcomes of attempts that it may have seen as this one; an answered error is clean."""
+
+
+def document(emulator: EmulatorProcess, name: str) -> dict[str, Any]:
+    def at(*kinds: str) -> list[dict[str, str]]:
+        return [{"provider": "lab", "model": f"{name}-{kind}"} for kind in kinds]
+
+    hedge = {"mode": "active", "delay": 30, "max_extra_requests": 1.0, "max_extra_cost": 1.0}
+    row = provider(f"{emulator.base_url_tls}", ca_file=emulator.ca_file)
+    return {
+        "providers": {"lab": row},
+        "models": {
+            "plain": {"candidates": at("good")},
+            "hedged": {"candidates": at("slow", "quick"), "hedge": hedge},
+            "spared": {"candidates": at("down"), "fallbacks": at("spare")},
+            "failing": {"candidates": at("busy")},
+            "broken": {"candidates": at("broken")},
+            "left": {"candidates": at("long")},
+        },
+    }
+
+
+class Script:
+    """Asks, and counts what came of it, as a client sees it."""
+
+    def __init__(self, relay: RelayProcess) -> None:
+        self._relay = relay
+        self.answers: Counter[tuple[str, str]] = Counter()
+        """By alias and outcome, as metrics call them."""
+
+    async def chat(self, alias: str) -> None:
+        """One request over a connection of its own, read to its end."""
+        body = {**chat_body(alias), "stream_options": {"include_usage": True}}
+        async with self._relay.http() as http:
+            response = await http.post(CHAT, json=body)
+        is_whole = response.status_code == 200 and '"error"' not in response.text
+        self.answers[alias, "ok" if is_whole else "error"] += 1
+
+    async def rpc(self, alias: str) -> None:
+        async with self._relay.channel() as channel:
+            generated = await generate(channel, start(model=alias))
+        self.answers[alias, "ok" if generated.error is None else "error"] += 1
+
+    async def leave(self, alias: str) -> None:
+        """Hang up after some words."""
+        async with (
+            self._relay.http() as http,
+            http.stream("POST", CHAT, json=chat_body(alias)) as response,
+        ):
+            async for _ in response.aiter_raw():
+                break
+        self.answers[alias, "cancelled"] += 1
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(PLAIN):
+                asking.create_task(self.chat("plain"))
+            for _ in range(RPC):
+                asking.create_task(self.rpc("plain"))
+            for _ in range(LEFT):
+                asking.create_task(self.leave("left"))
+            for _ in range(3):
+                asking.create_task(self.chat("failing"))
+                asking.create_task(self.chat("broken"))
+        for _ in range(SPARED):
+            await self.chat("spared")
+        for _ in range(HEDGED):
+            await self.chat("hedged")
+
+
+async def quiet(admin: httpx2.AsyncClient) -> MetricsPage:
+    """The page once nothing runs any more."""
+    async with asyncio.timeout(10):
+        while True:
+            page = await MetricsPage.get(admin)
+            if not page.sum("rtrelay_generations_running") + page.sum("rtrelay_streams_open"):
+                return page
+            await asyncio.sleep(0.05)
+
+
+def seen(emulator: EmulatorProcess, name: str, kind: str) -> Counter[str]:
+    return Counter(str(one["outcome"]) for one in emulator.streams(model=f"{name}-{kind}"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_counters_are_what_the_emulator_counted(
+    tmp_path: Path, emulator: EmulatorProcess, workers: int
+) -> None:
+    name = f"truth{workers}"
+    for kind, behaviour in BEHAVIOURS.items():
+        emulator.script(f"{name}-{kind}", behaviour)
+    async with (
+        relay_fleet(tmp_path, document(emulator, name), workers=workers) as (relay,),
+        relay.http("admin") as admin,
+    ):
+        script = Script(relay)
+        await script.run()
+        page = await quiet(admin)
+        if workers > 1:
+            rows = (await admin.get("/admin/state")).json()["workers"].values()
+            asked = [row["state"]["hedging"]["aliases"]["plain"]["requests"] for row in rows]
+            assert len(asked) == workers
+            assert all(asked), "each has served some"
+
+    # What clients saw.
+    for (alias, outcome), count in script.answers.items():
+        told = page.by("outcome", "rtrelay_generations_total", alias=alias)
+        assert told == {outcome: count}, alias
+    assert script.answers["plain", "ok"] == PLAIN + RPC
+    assert script.answers["hedged", "ok"] == HEDGED
+    assert script.answers["left", "cancelled"] == LEFT
+    by_frontend = page.by("frontend", "rtrelay_generations_total", alias="plain")
+    assert by_frontend == {"chat_completions": PLAIN, "generate": RPC}
+
+    # What the provider saw, model by model.
+    for kind in BEHAVIOURS:
+        model, streams = f"{name}-{kind}", seen(emulator, name, kind)
+        assert streams, kind
+        assert page.sum("rtrelay_attempts_sent_total", model=model) == streams.total(), kind
+        outcomes = page.by("outcome", "rtrelay_attempts_total", model=model)
+        refused = outcomes.get("failure", 0) + outcomes.get("overload", 0)
+        if kind in ("down", "busy", "broken"):  # beside those that a breaker kept back, unsent
+            assert set(outcomes) <= {"failure", "overload"}, kind
+            assert refused >= streams.total(), kind
+        else:
+            for outcome, count in outcomes.items():
+                (their,) = [one for one, ours in OF_EMULATOR.items() if outcome in ours][:1]
+                assert streams[their] == count, (kind, outcome, streams)
+            assert sum(outcomes.values()) == streams.total(), kind
+
+    good = emulator.streams(model=f"{name}-good")
+    tokens = sum(int(one["tokens"]) for one in good)
+    assert tokens == (PLAIN + RPC) * TOKENS
+    assert page.sum("rtrelay_tokens_total", model=f"{name}-good", kind="completion") == tokens
+    gaps = page.sum("rtrelay_token_gap_mean_seconds_count", model=f"{name}-good")
+    assert gaps == len(good)
+
+    # Hedges: one to `quick` for each answer, and no others were asked there.
+    sent = page.sum("rtrelay_hedges_sent_total")
+    quick = page.by("role", "rtrelay_attempts_total", model=f"{name}-quick")
+    assert sent == quick["hedge"] == page.sum("rtrelay_hedges_sent_total", alias="hedged")
+    assert (
+        page.sum("rtrelay_hedges_won_total")
+        == sent
+        == seen(emulator, name, "quick")["clean"]
+        - (quick.get("primary", 0) + quick.get("failover", 0))
+    )
+    assert sent >= HEDGED / 2
+    lost = page.sum("rtrelay_attempts_total", outcome="lost")
+    assert lost == seen(emulator, name, "slow")["abandoned"] == sent
+    failovers = page.sum("rtrelay_attempts_total", role="failover", outcome="success")
+    assert failovers == seen(emulator, name, "spare")["clean"]
+
+    # And the histograms hold each answer once.
+    for alias, count in (("plain", PLAIN + RPC), ("hedged", HEDGED), ("left", LEFT)):
+        assert page.sum("rtrelay_ttft_seconds_count", alias=alias) == count
+        assert page.sum("rtrelay_ttft_seconds_bucket", alias=alias, le="+Inf") == count
+    ended = script.answers.total()
+    assert page.sum("rtrelay_generation_seconds_count") == ended
+    assert page.sum("rtrelay_phase_seconds_count", phase="admission") == ended
+    assert page.sum("rtrelay_generation_errors_total") == ended - sum(
+        count for (_, outcome), count in script.answers.items() if outcome == "ok"
+    )
+    assert page.sum("rtrelay_workers") == page.sum("rtrelay_workers_answering") == workers
+
+
+async def test_a_worker_that_dies_takes_nothing_with_it(
+    tmp_path: Path, emulator: EmulatorProcess
+) -> None:
+    name = "mortal"
+    for kind, behaviour in BEHAVIOURS.items():
+        emulator.script(f"{name}-{kind}", behaviour)
+    async with (
+        relay_fleet(tmp_path, document(emulator, name), workers=2) as (relay,),
+        relay.http("admin") as admin,
+    ):
+        script = Script(relay)
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(PLAIN):
+                asking.create_task(script.chat("plain"))
+        before = await quiet(admin)
+        assert before.sum("rtrelay_generations_total") == PLAIN
+        pids = await all_ready(relay, 2)
+
+        # One that does not answer is told of, and not missed in silence.
+        os.kill(pids[0], signal.SIGSTOP)
+        stuck = await MetricsPage.get(admin)
+        assert stuck.sum("rtrelay_workers") == 2
+        assert stuck.sum("rtrelay_workers_answering") == 1
+        assert stuck.by("worker", "rtrelay_worker_answers") == {"1": 1}
+        _did_not_go_down(before, stuck)
+
+        os.kill(pids[0], signal.SIGKILL)
+        gone = await MetricsPage.get(admin)
+        _did_not_go_down(stuck, gone)
+        await relay.logged("worker_died")
+        async with asyncio.timeout(20):
+            while (await MetricsPage.get(admin)).sum("rtrelay_workers_answering") < 2:
+                await asyncio.sleep(0.05)
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(PLAIN):
+                asking.create_task(script.chat("plain"))
+        after = await quiet(admin)
+        _did_not_go_down(gone, after)
+        assert after.sum("rtrelay_generations_total") == 2 * PLAIN
+        assert after.sum("rtrelay_attempts_sent_total") == len(
+            emulator.streams(model=f"{name}-good")
+        )
+        assert after.sum("rtrelay_worker_restarts_total") == 1
+
+
+def _did_not_go_down(before: MetricsPage, after: MetricsPage) -> None:
+    now = after.counters
+    assert {name: value for name, value in before.counters.items() if now[name] < value} == {}
