@@ -36,7 +36,7 @@ def texts(series: Mapping[str, Rows], bounds: Mapping[str, tuple[float, ...]]) -
             continue
         lines.append(f"# HELP {name} {_help(family)}")
         lines.append(f"# TYPE {name} {family.kind.value}")
-        les = [f'le="{floatToGoString(bound)}"' for bound in (*bounds.get(name, ()), float("inf"))]
+        les = [f'le="{_real(bound)}"' for bound in (*bounds.get(name, ()), float("inf"))]
         for key, value in rows.items():
             labels = _labels(family, key)
             if isinstance(value, list):
@@ -70,11 +70,17 @@ def _histogram(name: str, labels: str, les: list[str], row: list[float]) -> Iter
         count += more
         yield f"{head}{le}}} {count:.0f}"
     yield f"{name}_count{{{labels}}} {count:.0f}"
-    yield f"{name}_sum{{{labels}}} {floatToGoString(row[-1])}"
+    yield f"{name}_sum{{{labels}}} {_real(row[-1])}"
 
 
 def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else floatToGoString(value)
+    return str(value) if isinstance(value, int) else _real(value)
+
+
+def _real(value: float) -> str:
+    """As Go writes it, and so Prometheus."""
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
 
 
 async def page(series: Mapping[str, Rows], bounds: Mapping[str, tuple[float, ...]]) -> bytes:

@@ -45,8 +45,9 @@ class Asks(Protocol):
 class SupervisorMetrics:
     """`start` it, `aclose` it."""
 
-    def __init__(self, config: MetricsConfig, workers: Asks) -> None:
+    def __init__(self, config: MetricsConfig, workers: Asks, *, keep_s: float = KEEP_S) -> None:
         self._workers = workers
+        self._keep_s = keep_s
         self._bounds = bounds_by_name(config)
         self._join = WorkersJoin()
         self._lock = asyncio.Lock()
@@ -87,7 +88,7 @@ class SupervisorMetrics:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(KEEP_S)
+            await asyncio.sleep(self._keep_s)
             try:
                 async with self._lock:
                     await self._ask()

@@ -239,7 +239,7 @@ def test_a_segment_is_there_whole() -> None:
 
 def test_no_answer_is_dead_air_but_not_of_who_left() -> None:
     failed = attempt(outcome=AttemptOutcome.FAILURE, error=FirstTokenTimeout("slow"))
-    none = {"attempts": [failed], "provider": ""}
+    none: dict[str, Any] = {"attempts": [failed], "provider": ""}
     assert dead_air(ended(error=FirstTokenTimeout("slow"), **none)) == (1, 1)
     assert dead_air(ended(error=ClientCancelled("left"), **none)) == (0, 0)
     assert dead_air(ended(error=Draining("stops"), attempts=[], provider="")) == (0, 0)

@@ -42,12 +42,10 @@ BEHAVIOURS = {
     "broken": "emu:ttft=15,itl=1,tokens=12,fault=reset@5",
     "long": "emu:ttft=15,itl=20,tokens=500",
 }
-OF_EMULATOR = {
-    "clean": ("success", "failure", "overload"),
-    "abandoned": ("lost", "cancelled"),
-    "reset": ("failure",),
-}
-"""Outcomes of attempts that it may have seen as this one; an answered error is clean."""
+FAILING = ("down", "busy", "broken")
+UNSENT = ("breaker_open", "limit_exceeded")
+OF_EMULATOR = {"clean": ("success",), "abandoned": ("lost", "cancelled"), "reset": ()}
+"""Outcomes of attempts that it sees as this one, of answers that are good."""
 
 
 def document(emulator: EmulatorProcess, name: str) -> dict[str, Any]:
@@ -193,8 +191,8 @@ def check(
     plain = script.answers["plain", "ok"]
     # What clients saw.
     for (alias, outcome), count in script.answers.items():
-        told = page.by("outcome", "rtrelay_generations_total", alias=alias)
-        assert told == {outcome: count}, alias
+        by_outcome = page.by("outcome", "rtrelay_generations_total", alias=alias)
+        assert by_outcome == {outcome: count}, alias
     assert plain % PLAIN == RPC
     assert script.answers["hedged", "ok"] == HEDGED
     assert script.answers["left", "cancelled"] == LEFT
@@ -207,14 +205,16 @@ def check(
         assert streams, kind
         assert page.sum("rtrelay_attempts_sent_total", model=model) == streams.total(), kind
         outcomes = page.by("outcome", "rtrelay_attempts_total", model=model)
-        refused = outcomes.get("failure", 0) + outcomes.get("overload", 0)
-        if kind in ("down", "busy", "broken"):  # beside those that a breaker kept back, unsent
+        if kind in FAILING:  # beside those that a breaker or a limit kept back, unsent
             assert set(outcomes) <= {"failure", "overload"}, kind
-            assert refused >= streams.total(), kind
+            reasons = page.by("reason", "rtrelay_attempt_errors_total", model=model)
+            sent = {why: count for why, count in reasons.items() if why not in UNSENT}
+            assert sum(sent.values()) == streams.total(), (kind, reasons)
+            assert sum(outcomes.values()) == sum(reasons.values()), kind
         else:
-            for outcome, count in outcomes.items():
-                (their,) = [one for one, ours in OF_EMULATOR.items() if outcome in ours][:1]
-                assert streams[their] == count, (kind, outcome, streams)
+            for theirs, ours in OF_EMULATOR.items():
+                told = sum(outcomes.get(outcome, 0) for outcome in ours)
+                assert told == streams[theirs], (kind, outcomes, streams)
             assert sum(outcomes.values()) == streams.total(), kind
 
     good = emulator.streams(model=f"{name}-good")
@@ -225,18 +225,18 @@ def check(
     assert gaps == len(good)
 
     # Hedges: one to `quick` for each answer, and no others were asked there.
-    sent = page.sum("rtrelay_hedges_sent_total")
+    hedged = page.sum("rtrelay_hedges_sent_total")
     quick = page.by("role", "rtrelay_attempts_total", model=f"{name}-quick")
-    assert sent == quick["hedge"] == page.sum("rtrelay_hedges_sent_total", alias="hedged")
+    assert hedged == quick["hedge"] == page.sum("rtrelay_hedges_sent_total", alias="hedged")
     assert (
         page.sum("rtrelay_hedges_won_total")
-        == sent
+        == hedged
         == seen(emulator, name, "quick")["clean"]
         - (quick.get("primary", 0) + quick.get("failover", 0))
     )
-    assert sent >= HEDGED / 2
+    assert hedged >= HEDGED / 2
     lost = page.sum("rtrelay_attempts_total", outcome="lost")
-    assert lost == seen(emulator, name, "slow")["abandoned"] == sent
+    assert lost == seen(emulator, name, "slow")["abandoned"] == hedged
     failovers = page.sum("rtrelay_attempts_total", role="failover", outcome="success")
     assert failovers == seen(emulator, name, "spare")["clean"]
 
