@@ -99,10 +99,10 @@ class Recorder:
 
     def ended(self, ended: Ended) -> None:
         """A generation is over; see `Services.on_ended`."""
-        end, request, _, frontend, was_planned = ended
+        end, request, frontend = ended.end, ended.request, ended.frontend
         alias = self._aliases.get(request.model)
         if alias is None:
-            alias = self._direct if was_planned else self._unnamed
+            alias = self._direct if ended.was_planned else self._unnamed
         error = end.error
         if error is None:
             outcome = "ok"
