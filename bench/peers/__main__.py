@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,23 +16,11 @@ from bench import suite
 from bench.__main__ import report as shown_report
 from bench.peers import kept, published, running
 from bench.peers.all import PEERS
-from bench.peers.cases import capacity, client, cuts, goaway, idle, leaving, load, shapes
-from bench.peers.cases.case import Case
+from bench.peers.cases.all import CASES
 from bench.peers.peer import PeerError
 from bench.peers.rig import FULL, QUICK, Options
 from bench.processes import BenchError
 
-# Breaks come last: a gateway may remember them against its provider.
-CASES: dict[str, Case] = {
-    "load": load,
-    "client": client,
-    "capacity": capacity,
-    "shapes": shapes,
-    "leaving": leaving,
-    "idle": idle,
-    "goaway": goaway,
-    "cuts": cuts,
-}
 INTERRUPTED = 130
 """As a shell says it of a command that SIGINT ended."""
 
@@ -70,24 +58,36 @@ def _run(arguments: argparse.Namespace) -> int:
 
     try:
         result, path = _begin(arguments)
-        cases = {name: CASES[name] for name in kept.unfinished(result)}
-        say(running.plan_text(running.planned_s(cases, running.options_of(result))))
-        if arguments.plan:
-            return 0
-        running.measure(cases, result, path, say)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    cases = {name: CASES[name] for name in kept.unfinished(result)}
+    say(running.plan_text(running.planned_s(cases, running.options_of(result))))
+    if arguments.plan:
+        return 0
+    try:
+        running.measure(cases, result, path, say)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        _say_what_is_kept(result, path)
+        return 1
     except KeyboardInterrupt:
-        left = ", ".join(kept.unfinished(result))
-        print(f"interrupted; {path} has what was measured, not whole: {left}", file=sys.stderr)
-        print(f"go on with: python -m bench.peers run --resume {path}", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
+        _say_what_is_kept(result, path)
         return INTERRUPTED
     print(shown_report(result))
     for name, why in result["skipped"].items():
         print(f"{name} was skipped: {why}")
     print(f"\n{path}: {result['elapsed_s']:.0f} s")
     return 0
+
+
+def _say_what_is_kept(result: Mapping[str, Any], path: Path) -> None:
+    if not result["cases"]:
+        return
+    left = ", ".join(kept.unfinished(result))
+    print(f"{path} has what was measured; not whole: {left}", file=sys.stderr)
+    print(f"go on with: python -m bench.peers run --resume {path}", file=sys.stderr)
 
 
 def _begin(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
@@ -107,6 +107,13 @@ def _begin(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     except (OSError, ValueError, LookupError) as error:
         raise BenchError(f"--resume {arguments.resume}: {error}") from error
     return result, arguments.resume
+
+
+def _has_choices(arguments: argparse.Namespace) -> bool:
+    """Whether a command line says how to run."""
+    names = ("cases", "quick", "rounds", "idle", "out")
+    more = arguments.peers is not None or arguments.pin is not None
+    return more or any(getattr(arguments, name) for name in names)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -144,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rendering = commands.add_parser("render", help="README's section from the published run")
     rendering.add_argument("--check", action="store_true", help="change nothing; 1 if it differs")
     options = parser.parse_args(arguments)
+    if options.command == "run" and options.resume and _has_choices(options):
+        parser.error("--resume goes on as the run began: no cases, no other options")
     match options.command:
         case "install":
             return install(options.peers)

@@ -107,6 +107,10 @@ def measure(
         _take_up(result, rig)
         seconds = planned_s(cases, options, len(rig.arms))
         say(plan_text(seconds))
+        result["planned_s"] = {
+            **result.get("planned_s", {}),
+            **{name: round(each) for name, each in seconds.items()},
+        }
         for name, case in cases.items():
             _case(name, case, rig, options, result, keep)
 
