@@ -7,6 +7,13 @@ from typing import Any
 
 from bench.peers.cells import NONE, Column, Row, axis_title, has, number, of, table
 
+_WHERE = {
+    "direct": ("direct", "straight at the emulator"),
+    "nginx": ("nginx", "to nginx"),
+    "generate": ("rtrelay, gRPC Generate", "over gRPC to the relay"),
+}
+"""By arm: in the table, and in a sentence."""
+
 
 def capacity(result: Mapping[str, Any]) -> str:
     """The closed loop: a table, and what is to be known of it."""
@@ -89,13 +96,13 @@ def calibration(result: Mapping[str, Any]) -> str:
     ]
     lines += [
         line
-        for where in ("direct", "nginx")
+        for where in _WHERE
         for axis in case["axes"]["axes"]
         if (line := _rung(rows, where, f"{axis['streams']}x{axis['per_second']}"))
     ]
     lines.append("")
     limit = case["axes"]["limit_core_%"]
-    for where in ("direct", "nginx"):
+    for where in _WHERE:
         row = rows.get(f"{where}/limit")
         if row is not None:
             lines.append(f"- {_limit(row, where, limit, case['axes']['ended'].get(where, ''))}")
@@ -108,7 +115,7 @@ def _rung(rows: Mapping[str, Row], where: str, axis: str) -> str:
     if python is None:
         return ""
     cells = [
-        f"{where}, {axis_title(axis)}",
+        f"{_WHERE[where][0]}, {axis_title(axis)}",
         number(python["tokens_per_s"]),
         _cost(python),
         _cost(c),
@@ -137,7 +144,7 @@ def _added(row: Row | None) -> str:
 
 def _limit(row: Row, where: str, limit: float, ended: str) -> str:
     rate = number(row["tokens_per_s"])
-    to = "straight at the emulator" if where == "direct" else f"to {where}"
+    to = _WHERE[where][1]
     if row["is_reached"]:
         return f"{to}, Python uses {limit:.0f} % of a core at {rate} tokens a second."
     text = f"{to}, Python is below {limit:.0f} % of a core up to {rate} tokens a second"

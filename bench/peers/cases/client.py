@@ -1,9 +1,12 @@
 """The generator itself: one load by Python and by h2load, straight at the emulator and at nginx.
 
+Over gRPC too, at the relay, whose client in Python is another one: there h2load sends the one frame
+of a Generate, as gRPC puts it on HTTP/2.
+
 Open loop at more and more streams of 100 tokens a second. What the clients differ in is what Python
 adds: to the time of a whole answer (from sending to its last byte: all that h2load can tell), and
 in CPU for a token. From the share of a core that Python uses follows up to which rate it is below
-`LIMIT` of one. The ladder ends where Python is over that, or where emulator or nginx has no more.
+`LIMIT` of one. The ladder ends where Python is over that, or where emulator or hop has no more.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from bench.stats import median
 LIMIT = 70.0
 """Per cent of a core; above it a generator may be what is measured."""
 _FULL = 90.0
-RUNGS = tuple(Axis(streams, 100, 50) for streams in (16, 64, 128, 192, 256))
-WHERE = (DIRECT, "nginx")
+RUNGS = tuple(Axis(streams, 100, 50) for streams in (16, 64, 128, 192, 256, 384))
+WHERE = (DIRECT, "nginx", "generate")
 PYTHON, C = "python", "h2load"
 _LEG_S = 1.2
 _SINGLES_S = 2.5

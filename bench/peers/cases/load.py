@@ -122,7 +122,7 @@ class _Leg:
         return int(self.raw["error_count"])
 
 
-_LEAD_S = 1.0
+_LEAD_S = 0.3
 """Of a leg, beside its window and two lengths of an answer."""
 
 
