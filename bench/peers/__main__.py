@@ -117,6 +117,7 @@ def _has_choices(arguments: argparse.Namespace) -> bool:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is being ended then is ended whole
     raise KeyboardInterrupt
 
 
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser_of_run.add_argument(
         "--pin",
         action=argparse.BooleanOptionalAction,
-        help="each process tree on a core of its own, where there are enough (default: no)",
+        help="each process tree on a core of its own, where there are enough (default: yes)",
     )
     parser_of_run.add_argument("--plan", action="store_true", help="say how long it takes, no more")
     parser_of_run.add_argument(

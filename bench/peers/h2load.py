@@ -213,7 +213,10 @@ class _Edge:
     def read(cls, process: subprocess.Popen[bytes], watched: Mapping[str, Sequence[int]]) -> _Edge:
         if process.poll() is not None:
             return cls(time.time() * 1e6, {})
-        return cls(time.time() * 1e6, {name: cpu_ns(pids) for name, pids in watched.items()})
+        try:
+            return cls(time.time() * 1e6, {name: cpu_ns(pids) for name, pids in watched.items()})
+        except OSError as error:
+            raise BenchError(f"a process that is watched has ended: {error}") from error
 
 
 def _leg(summary: Summary, answers: Sequence[Finished], begin: _Edge, end: _Edge) -> Leg:

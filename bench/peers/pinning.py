@@ -15,11 +15,16 @@ class Cores(NamedTuple):
     emulator: frozenset[int] = frozenset()
     load: frozenset[int] = frozenset()
 
+    @property
+    def are_ends_together(self) -> bool:
+        """Whether emulator and generator are on one core."""
+        return bool(self.load) and self.emulator == self.load
+
     def __str__(self) -> str:
         if not self.hop:
             return "not pinned"
         shown = {name: ",".join(map(str, sorted(ids))) for name, ids in self._asdict().items()}
-        if self.emulator == self.load:
+        if self.are_ends_together:
             return f"gateway on core {shown['hop']}, emulator and generator on {shown['load']}"
         return (
             f"gateway on core {shown['hop']}, emulator on {shown['emulator']},"

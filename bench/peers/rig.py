@@ -52,7 +52,7 @@ class Options(NamedTuple):
     is_quick: bool
     idle_s: tuple[float, ...]
     peers: tuple[str, ...] = tuple(PEERS)
-    is_pinned: bool = False
+    is_pinned: bool = True
     """Each process tree on a core of its own, where there are enough; see `bench.peers.pinning`."""
 
 

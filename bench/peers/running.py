@@ -121,6 +121,7 @@ def _take_up(result: dict[str, Any], rig: PeerRig) -> None:
         raise BenchError(f"it began with the arms {list(result['arms'])}, here are {list(arms)}")
     result["arms"], result["skipped"] = arms, rig.skipped
     result["pinning"] = str(rig.cores)
+    result["are_ends_together"] = rig.cores.are_ends_together
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     result["sittings"].append({"at": now, "load_average_1m": os.getloadavg()[0]})
 

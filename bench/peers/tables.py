@@ -83,8 +83,10 @@ def _command(options: Mapping[str, Any], wanted: Sequence[str]) -> str:
         words.append("--idle " + " ".join(f"{idle_s:g}" for idle_s in options["idle_s"]))
     if list(options["peers"]) != list(usual.peers):
         words.append("--peers " + " ".join(options["peers"]))
-    if options.get("is_pinned", usual.is_pinned) != usual.is_pinned:
-        words.append("--pin" if options["is_pinned"] else "--no-pin")
+    # Before there was the option nobody was pinned.
+    is_pinned = bool(options.get("is_pinned"))
+    if is_pinned != usual.is_pinned:
+        words.append("--pin" if is_pinned else "--no-pin")
     arguments = " ".join(words)
     quote = '"' if " " in arguments else ""
     return f"make bench-peers ARGS={quote}{arguments}{quote}" if words else "make bench-peers"
@@ -238,6 +240,12 @@ def _legend(result: Mapping[str, Any]) -> str:
             f"- The load generator is Python and used at most {busiest:.0f} % of a core, the same"
             " for all; it never is the limit below 80 %."
         )
+        if result.get("are_ends_together"):
+            both = max(
+                (row["load_core_%"] or 0.0) + (row["emulator_core_%"] or 0.0)
+                for row in rows.values()
+            )
+            lines.append(f"- Emulator and generator together used at most {both:.0f} % of theirs.")
         late = list(cases["load"]["notes"])
         if late:
             lines.append(f"- {LATE} does not keep up; it is not asked for more:")

@@ -97,7 +97,10 @@ def run(rig: PeerRig, part: str, result: CaseResult) -> None:
         }
     for name in places:
         _compare(found.get((name, PYTHON), []), found.get((name, C), []), result, name, axis)
-        why = _end(result.rows.get(f"{name}/{axis.name}/{PYTHON}"))
+        why = _end(
+            result.rows.get(f"{name}/{axis.name}/{PYTHON}"),
+            are_together=rig.cores.are_ends_together,
+        )
         if why:
             result.axes["ended"].setdefault(name, why)
 
@@ -187,8 +190,12 @@ def _compare(
         }
 
 
-def _end(row: Mapping[str, float] | None) -> str:
-    """Why the ladder ends here; empty if it does not."""
+def _end(row: Mapping[str, float] | None, *, are_together: bool) -> str:
+    """Why the ladder ends here; empty if it does not.
+
+    Args:
+        are_together: emulator and generator are on one core.
+    """
     if row is None:
         return ""
     if row["load_core_%"] >= LIMIT:
@@ -196,6 +203,9 @@ def _end(row: Mapping[str, float] | None) -> str:
     for who in ("emulator", "hop"):
         if row.get(f"{who}_core_%", 0.0) >= _FULL:
             return f"the {who} uses {row[f'{who}_core_%']:.0f} % of a core"
+    both = row["load_core_%"] + row.get("emulator_core_%", 0.0)
+    if are_together and both >= _FULL:
+        return f"emulator and generator use {both:.0f} % of their core"
     return ""
 
 

@@ -80,7 +80,14 @@ def test_what_python_adds_is_the_median_of_rounds() -> None:
     ],
 )
 def test_the_ladder_ends_where_somebody_has_no_more(row: dict[str, float], why: str) -> None:
-    assert client._end(row) == why
+    assert client._end(row, are_together=False) == why
+
+
+def test_the_ladder_ends_where_the_core_of_both_ends_is_full() -> None:
+    row = {"load_core_%": 45.0, "emulator_core_%": 50.0}
+    assert client._end(row, are_together=False) == ""
+    why = client._end(row, are_together=True)
+    assert why == "emulator and generator use 95 % of their core"
 
 
 def test_a_limit_for_each_place() -> None:

@@ -33,7 +33,8 @@ def loaded(hop_us: float, **more: float) -> dict[str, float | None]:
         for share in ("p50", "p99")
     }
     row: dict[str, float | None] = {"keeps_up": 1.0, "hop_us": hop_us, "rss_mib": 20.0}
-    return {**row, **latencies, "over_nginx": hop_us / 10, "load_core_%": 31.0, **more}
+    shares = {"load_core_%": 31.0, "emulator_core_%": 40.0}
+    return {**row, **latencies, "over_nginx": hop_us / 10, **shares, **more}
 
 
 @pytest.fixture
@@ -126,7 +127,8 @@ def with_c(result: dict[str, Any]) -> dict[str, Any]:
     empty: dict[str, Any] = {"targets": [], "notes": [], "histograms": {}}
     result["versions"] = {"h2load": "1.52.0"}
     result["pinning"] = "gateway on core 0, emulator and generator on 1"
-    result["options"]["is_pinned"] = True
+    result["options"]["is_pinned"] = False
+    result["are_ends_together"] = True
     result["cases"] |= {
         "capacity": {
             **empty,
@@ -260,9 +262,10 @@ def test_how_it_was_run_is_told(with_c: dict[str, Any]) -> None:
     for case in with_c["cases"].values():
         case["is_whole"] = True
     section = tables.section(published.compact(with_c))
-    assert 'ARGS="--quick --rounds 3 --pin"' in section
+    assert 'ARGS="--quick --rounds 3 --no-pin"' in section
     assert "gateway on core 0, emulator and generator on 1." in section
     assert "2 sittings" in section
+    assert "together used at most 71 % of theirs" in section
     assert "**Interrupted: without all of shapes, goaway.**" in section
 
 
@@ -289,7 +292,7 @@ def test_a_figure_that_was_changed_by_hand_is_found(
     assert published.render(check=False) == 0
     assert published.render(check=True) == 0
     whole = readme.read_text()
-    for figure in ("20,000 (86 %)", "20,100 tokens", "3.2 ms", "--pin"):
+    for figure in ("20,000 (86 %)", "20,100 tokens", "3.2 ms", "--no-pin"):
         assert figure in whole
         readme.write_text(whole.replace(figure, "better"))
         assert published.render(check=True) == 1
