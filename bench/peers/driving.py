@@ -100,11 +100,14 @@ class Driver:
     def _ask_whole(self, target: Target, work: Work) -> None:
         headers = {"content-type": "application/json", **target.headers}
         request = urllib.request.Request(target.url, body(target, work), headers)
-        context = None
+        # The machine's proxies are not asked.
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if target.url.startswith("https:"):
             context = ssl.create_default_context(cafile=self._rig.emulator.ca_file)
+            handlers.append(urllib.request.HTTPSHandler(context=context))
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=context) as answer:
+            opener = urllib.request.build_opener(*handlers)
+            with opener.open(request, timeout=_TIMEOUT_S) as answer:
                 text = json.load(answer)["choices"][0]["message"]["content"]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise BenchError(f"no whole answer: {type(error).__name__}: {error}") from error

@@ -70,6 +70,16 @@ def test_what_python_adds_is_the_median_of_rounds() -> None:
     assert added["load_us"] == pytest.approx(15.0)
 
 
+@pytest.mark.parametrize("who", ["emulator", "hop"])
+def test_clients_are_not_compared_where_who_is_asked_is_the_limit(who: str) -> None:
+    figures = {"answer_p50_ms": 1.0, "answer_p99_ms": 2.0, "load_us": 10.0}
+    result = CaseResult({})
+    full = {**figures, f"{who}_core_%": 95.0}
+    client._compare([figures], [full], result, "generate", AXIS)
+    client._compare([full], [figures], result, "generate", AXIS)
+    assert not result.rows
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [
