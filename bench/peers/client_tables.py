@@ -38,11 +38,12 @@ def capacity(result: Mapping[str, Any]) -> str:
     arms = [name for name in result["arms"] if name in case["axes"]["arms"]]
     stream = case["axes"]["stream"]
     text = (
-        f"By {case['axes']['client']} in a closed loop, its share of a core in brackets: below one"
-        " core the gateway was not the limit, but emulator or machine, or it carried all that was"
-        f" asked; {_rounds(case['axes']['rounds'])}. Streams are of {stream['tokens']} tokens"
-        f" {stream['itl_ms']:g} ms apart. A session (Converse) is nothing that h2load can ask, and"
-        " gRPC Generate has no whole answers."
+        f"By {case['axes']['client']} in a closed loop, {_rounds(case['axes']['rounds'])}; in"
+        " brackets the gateway's share of a core: well below one it was not the limit, but emulator"
+        f" or machine, or it carried all that was asked. Streams are of {stream['tokens']} tokens"
+        f" {stream['itl_ms']:g} ms apart and begin together: so their tokens come together, which"
+        " is cheaper than in the open loop. h2load cannot ask a session (Converse), and gRPC"
+        " Generate has no whole answers."
     )
     lines = [text, "", table(result, arms, columns)]
     if case["notes"]:

@@ -9,6 +9,7 @@ was asked. A session's frames are not requests of HTTP: Converse is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 from typing import Any
 
 from bench.peers import h2load
@@ -93,17 +94,17 @@ def run(rig: PeerRig, part: str, result: CaseResult) -> None:
             rig.settle()
     for name, mine in legs.items():
         if mine:
-            result.rows[f"{name}/{part}"] = row(mine, work, is_hop=name != DIRECT)
+            result.rows[f"{name}/{part}"] = row(mine, work, streams, is_hop=name != DIRECT)
 
 
 def finish(result: CaseResult) -> None:
     """Nothing is left to do."""
 
 
-def row(legs: Sequence[Leg], work: Work, *, is_hop: bool) -> dict[str, float]:
+def row(legs: Sequence[Leg], work: Work, streams: int, *, is_hop: bool) -> dict[str, float]:
     """Medians of rounds; CPU is for a token where answers are streamed, else for an answer."""
     each = work.tokens if work.is_stream else 1
-    rates = [leg.per_second for leg in legs]
+    rates = [rate(leg, work, streams) for leg in legs]
     found = {"answers_per_s": median(rates)}
     found["answers_per_s_low"], found["answers_per_s_high"] = spread(rates)
     if work.is_stream:
@@ -111,12 +112,23 @@ def row(legs: Sequence[Leg], work: Work, *, is_hop: bool) -> dict[str, float]:
     for label, share in (("p50", 0.5), ("p99", 0.99)):
         found[f"answer_{label}_ms"] = median([took_ms(leg, share, work) for leg in legs])
     if is_hop:
-        found["hop_us"] = median([leg.us_per_answer("hop") / each for leg in legs])
+        found["hop_us"] = median(
+            [1e4 * leg.core_percent("hop") / (rate(leg, work, streams) * each) for leg in legs]
+        )
         found["hop_core_%"] = median([leg.core_percent("hop") for leg in legs])
     found["emulator_core_%"] = median([leg.core_percent("emulator") for leg in legs])
     found["load_core_%"] = median([leg.core_percent("load") for leg in legs])
     found["bad"] = sum(leg.bad for leg in legs)
     return found
+
+
+def rate(leg: Leg, work: Work, streams: int) -> float:
+    """Answers a second. Streamed ones begin and end together, as their clients were started: a
+    window has so many of these volleys or one more. So their rate is that of clients who always
+    have a request under way (Little's law: as many, over the mean time of an answer)."""
+    if not work.is_stream:
+        return leg.per_second
+    return streams * 1e6 / mean([each.took_us for each in leg.answers])
 
 
 def took_ms(leg: Leg, share: float, work: Work) -> float:
