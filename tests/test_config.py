@@ -82,6 +82,7 @@ def test_schema_describes_the_file() -> None:
         "audit",
         "tls",
         "limits",
+        "observability",
         "providers",
         "models",
     }

@@ -49,6 +49,10 @@ from relay.config.load import (
     unspoken_keys,
 )
 from relay.config.model import ConfigError
+from relay.config.observability import ObservabilityConfig
+from relay.config.observability_logs import LogsConfig
+from relay.config.observability_payloads import PayloadsConfig
+from relay.config.observability_tracing import TracingConfig
 from relay.config.providers import (
     CancelBilling,
     PassthroughConfig,
@@ -91,7 +95,10 @@ __all__ = [
     "IdempotencyConfig",
     "LimitsConfig",
     "Listener",
+    "LogsConfig",
+    "ObservabilityConfig",
     "PassthroughConfig",
+    "PayloadsConfig",
     "PriceConfig",
     "ProviderConfig",
     "ProxyUrl",
@@ -103,6 +110,7 @@ __all__ = [
     "StoreConfig",
     "TimeoutsConfig",
     "TlsConfig",
+    "TracingConfig",
     "TransportConfig",
     "WebSocketConfig",
     "changed_paths",

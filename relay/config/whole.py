@@ -14,6 +14,7 @@ from relay.config.budgets import BudgetsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model, near
+from relay.config.observability import ObservabilityConfig
 from relay.config.providers import ProviderConfig
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
@@ -23,7 +24,6 @@ RESERVED_KEYS = (
     "policies",
     "cache",
     "guardrails",
-    "telemetry",
 )
 """Top-level keys of capabilities that are not there yet: refused, never ignored."""
 
@@ -43,6 +43,7 @@ class Config(Model):
         None, description="of every listener that has none of its own; without it plain text"
     )
     limits: LimitsConfig | None = None
+    observability: ObservabilityConfig = ObservabilityConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
 
@@ -153,7 +154,7 @@ class Config(Model):
         listeners are open and connections made by then. Of TLS the files may be others."""
         found = [
             path
-            for section in ("server", "transport", "store", "auth", "audit")
+            for section in ("server", "transport", "store", "auth", "audit", "observability")
             for path in _changed(getattr(self, section), getattr(other, section), section)
             if path != "server.drain_grace_ms" and path.split(".")[2:3] != ["tls"]
         ]
