@@ -23,7 +23,7 @@ _SHORT: Final = 256
 least `MIN_SECRET_CHARS`, so one of the pieces that are known of it, four characters at every third
 of its places, is in it whole: a text without such a piece has nothing of a secret."""
 _MAX_CLEAN: Final = 2048
-_PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
+_PASSWORD: Final = re.compile(r"(\b\w+://[^\s/:@]*:)[^\s/@]+@")
 
 
 class KnownSecrets:
@@ -94,7 +94,7 @@ class KnownSecrets:
 
     def _is_suspect(self, text: str) -> bool:
         """Whether it may have something that `_searched` finds."""
-        if "://" in text or "rtk_" in text or "rta_" in text or "bearer" in text.lower():
+        if _has_form(text):
             return True
         pieces = self._pieces
         return any(text[at : at + _PIECE] in pieces for at in range(len(text) - 3))
@@ -102,9 +102,16 @@ class KnownSecrets:
     def _searched(self, text: str) -> str:
         if self._forms:
             text = without(text, self._forms)
+        if not _has_form(text):  # three searches through a long text are dear
+            return text
         text = _TOKEN.sub(r"\1.***", text)
         text = _BEARER.sub(r"\1***", text)
         return _PASSWORD.sub(r"\1***@", text)
+
+
+def _has_form(text: str) -> bool:
+    """Whether something in it may be a secret by its form."""
+    return "://" in text or "rtk_" in text or "rta_" in text or "bearer" in text.lower()
 
 
 def _all_forms(secrets: Iterable[str]) -> frozenset[str]:
