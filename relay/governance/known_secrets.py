@@ -121,6 +121,7 @@ def _all_forms(secrets: Iterable[str]) -> frozenset[str]:
 
 def _values(secret: str) -> Iterable[str]:
     yield secret
+    yield secret.partition(" ")[2]  # of a header's value, such as `Basic ...`, without its scheme
     if "://" in secret:
         try:
             password = urlsplit(secret).password

@@ -106,7 +106,7 @@ async def test_a_plain_answer() -> None:
     assert attempt.attributes["server.address"] == "a.test"
     assert attempt.attributes["server.port"] == 443
     assert attempt.attributes["http.response.status_code"] == 200
-    assert attempt.attributes["gen_ai.usage.output_tokens"] > 0
+    assert attempt.attributes["gen_ai.usage.output_tokens"] == 2
     assert attempt.attributes["rtrelay.attempt.won"] is True
     assert not any(name.startswith("gen_ai.usage") for name in told), "counted once"
     phases = {span.name: span.end_ns - span.start_ns for span in spans if span.name in PHASES}
