@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.config import LogsConfig, PayloadsConfig, parse
+from relay.logs import _line
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer
 from tests.fakes.virtual_time import on_virtual_time
@@ -70,7 +71,5 @@ async def test_its_table_has_every_field_of_a_line() -> None:
 def test_its_grep_finds_the_lines(tmp_path: Path) -> None:
     command = re.findall(r"```sh\n(grep.*?)\n```", PAGE, re.DOTALL)[0]
     pattern = re.findall(r"'(.*?)'", command)[0]
-    from relay.logs import _line  # what is written is what is searched
-
     written = _line(None, "info", {"id": "gen_1", "event": "generation"})
     assert pattern in written.decode()
