@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -119,6 +119,7 @@ class Attempt:
         used: UsedConnection | None = None,
         apart_from: UsedConnection | None = None,
         entry: LedgerEntry | None = None,
+        more_headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         """
         Args:
@@ -130,6 +131,7 @@ class Attempt:
             is_forced: nobody else may be asked: the breaker does not keep it away.
             used, apart_from: see `Transport.open`.
             entry: the account that pays for it; None where nothing is booked.
+            more_headers: beside the codec's and the row's own.
         """
         self.target = target
         self.timeouts = timeouts
@@ -143,6 +145,7 @@ class Attempt:
         self._used = used
         self._apart_from = apart_from
         self._entry = entry
+        self._more_headers = more_headers
         self._ticket: Ticket | None = None
         self._runs_on = False
         self._usage: Usage | None = None
@@ -252,7 +255,7 @@ class Attempt:
         signed = endpoint.signed(
             "POST",
             path,
-            [*encoded.headers, _USER_AGENT],
+            [*encoded.headers, _USER_AGENT, *self._more_headers],
             encoded.body,
             time.time(),
             self._request.policy.session_id,

@@ -90,7 +90,7 @@ def serve(
     from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
     from relay.workers.link import inherited
 
-    logs.configure(level="debug" if verbose else "info")
+    logs.configure(level="debug" if verbose else "info", serves=True)
     raise_open_files()
     worker = os.environ.get(WORKER_VARIABLE)
     try:

@@ -294,6 +294,8 @@ class Policy:
     """Data zones that it may be sent to, by the caller's key and the alias; None for anywhere."""
     traceparent: str = ""
     """W3C trace context that the generation belongs to: valid, or empty."""
+    tracestate: str = ""
+    """What other tracers have to say of it: valid, or empty."""
     prompt_cache: PromptCache = ""
     """Where the provider caches nothing unless told what: `auto` places its cache breakpoints for
     clients that know nothing of them, `off` places none, empty does what the provider's row says.

@@ -14,10 +14,11 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.errors import Draining, RelayError
+from relay.generation_log import log_end
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import Grant, granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry, Refused
-from relay.outcome import AttemptRecord, AttemptRole, Ended
+from relay.outcome import AttemptRecord, AttemptRole, Listener, Recorder
 from relay.planner import Planner
 from relay.race import run_race
 from relay.race_plan import RacePlan
@@ -27,6 +28,7 @@ from relay.routing.plan import PlannedAttempt
 from relay.target_state import TargetStates
 from relay.timeline import AttemptMarks, Timeline
 from relay.tokens import estimate_prompt_tokens
+from relay.trace_context import TraceRule, trace_headers
 from relay.transport.base import Origin, Transport, UsedConnection
 
 
@@ -81,12 +83,16 @@ class Services:
     is_draining: bool = False
     live: Live = field(default_factory=Live)
     gate: Gate = field(default_factory=OpenGate)
+    trace_rule: TraceRule | None = None
+    """Which traces are kept; None where no spans are made."""
+    record: Callable[[GenerateRequest], Recorder | None] | None = None
+    """What keeps an answer for those who want to see it; None where nobody does."""
+    on_ended: list[Listener] = field(default_factory=lambda: [log_end])
+    """Told of each end, once, in this order; they neither raise nor block."""
     planner: Planner = field(init=False)
     """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0
     """Prefixes sent ahead since the worker began."""
-    on_ended: list[Callable[[Ended], None]] = field(default_factory=list)
-    """Are told of each generation's end, once, after its log line; must neither wait nor raise."""
 
     def __post_init__(self) -> None:
         self.planner = Planner(TargetStates(), self.clock)
@@ -181,7 +187,10 @@ async def commit(
     is_apart = any(hedge.step is not None and not hedge.step.is_planned for hedge in plan.hedges)
     used = UsedConnection() if is_apart else None
 
+    policy = request.policy
+
     def start(step: PlannedAttempt, role: AttemptRole) -> Attempt:
+        tells_trace = step.target.endpoint.tells_trace
         attempt = Attempt(
             step.target,
             request,
@@ -199,6 +208,15 @@ async def commit(
             used=used if step.is_planned and step is plan.attempts[0] else None,
             apart_from=None if step.is_planned else used,
             entry=entry,
+            more_headers=trace_headers(
+                services.trace_rule,
+                generation_id,
+                policy.traceparent,
+                policy.tracestate,
+                len(progress.records),
+            )
+            if tells_trace
+            else (),
         )
         progress.records.append(attempt.record)
         progress.last = attempt.marks

@@ -57,7 +57,6 @@ from relay.errors import (
 )
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
-from relay.generation_log import log_end
 from relay.governance.ledger import RateState
 from relay.outcome import AttemptOutcome, Ended, GenerationEnd
 from relay.race_plan import RacePlan
@@ -152,6 +151,8 @@ class Generation:
                 count=held_bytes,
             )
         self._first_segment = FirstSegment() if policy.budgets.first_segment_s is not None else None
+        self._recorder = services.record(request) if services.record is not None else None
+        self._looks_at_events = self._first_segment is not None or self._recorder is not None
         self._segment_timer: Timer | None = None
         self._wanted_s: float | None = None
         self._cancel_heard_s: float | None = None
@@ -377,7 +378,7 @@ class Generation:
         Args:
             sink: takes a piece; what it returns, if anything, is awaited before the next.
         """
-        if self.speculation is None and self._first_segment is None:
+        if self.speculation is None and not self._looks_at_events:
             self._text_sink = sink
 
     async def _pour(self, source: TextSource, sink: TextSink, watchdog: Watchdog) -> None:
@@ -451,10 +452,8 @@ class Generation:
 
     def _account(self, events: Events) -> None:
         """Note what the end will say; text is only counted."""
-        if self._first_segment is not None and self._first_segment.is_in(events):
-            self._first_segment = None
-            if self._segment_timer is not None:
-                self._segment_timer.stop()
+        if self._looks_at_events:
+            self._look_at(events)
         for event in events:
             if type(event) is TextDelta:
                 self._output_bytes += count_bytes(event.text)
@@ -474,6 +473,15 @@ class Generation:
                 self._finish[event.choice] = event
             elif isinstance(event, ResponseInfo):
                 self.info = event
+
+    def _look_at(self, events: Events) -> None:
+        """For who waits for the first segment, or keeps the answer."""
+        if self._recorder is not None:
+            self._recorder.take(events)
+        if self._first_segment is not None and self._first_segment.is_in(events):
+            self._first_segment = None
+            if self._segment_timer is not None:
+                self._segment_timer.stop()
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -569,25 +577,32 @@ class Generation:
                 if self._progress.entry is not None:
                     self._progress.entry.settle(end)
             finally:
-                log_end(
-                    end,
-                    self.request,
+                self._tell(end, plan)
+
+    def _tell(self, end: GenerationEnd, plan: RacePlan | None) -> None:
+        """Those who only watch, each whatever becomes of the others."""
+        ended = Ended(
+            end,
+            self._progress.request or self.request,
+            self.generation_id,
+            self._frontend,
+            plan is not None,
+            self.client_id,
+            plan.prompt_tokens if plan is not None else None,
+            self.committed_s,
+            self.info.model if self.info is not None else "",
+            self._recorder,
+        )
+        for listener in self._services.on_ended:
+            try:
+                listener(ended)
+            except Exception as error:  # noqa: BLE001 - nor may it harm the answer
+                _log.error(
+                    "listener_bug",
                     generation_id=self.generation_id,
-                    client_id=self.client_id,
-                    frontend=self._frontend,
-                    prompt_estimate=plan.prompt_tokens if plan is not None else None,
-                    committed_s=self.committed_s,
+                    error=type(error).__name__,
+                    exc_info=error,
                 )
-                for tell in self._services.on_ended:
-                    tell(
-                        Ended(
-                            end,
-                            self._progress.request or self.request,
-                            self.generation_id,
-                            self._frontend,
-                            plan is not None,
-                        )
-                    )
 
     @property
     def plan(self) -> RacePlan | None:

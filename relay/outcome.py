@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from relay.content import FinishReason, GenerateRequest, Usage
-from relay.errors import RelayError
+from relay.content import Events, FinishReason, GenerateRequest, Usage
+from relay.errors import Reason, RelayError
+from relay.timeline import PHASES
+
+_UNTIL_FIRST_CONTENT = PHASES[: PHASES.index("first_content") + 1]
 
 
 class AttemptOutcome(enum.Enum):
@@ -147,8 +151,22 @@ class GenerationEnd:
         return sum(self.phases_us.values())
 
 
+class Recorder(Protocol):
+    """Keeps what an answer says, as much of it as is wanted by those who are told of its end."""
+
+    def take(self, events: Events) -> None:
+        """The next events, in order."""
+        ...
+
+
 class Ended(NamedTuple):
-    """A generation that has ended, as listeners are told of it (`Services.on_ended`)."""
+    """A generation that has ended, as it is told to those who only watch (`Services.on_ended`):
+    log, traces, payloads.
+
+    They are told once, in the loop, after everything that counts is done. They keep nothing of it
+    that is large, and nothing of its errors but words: an exception leads to its frames, and those
+    to prompts and keys.
+    """
 
     end: GenerationEnd
     request: GenerateRequest
@@ -159,6 +177,31 @@ class Ended(NamedTuple):
     """`converse`, `generate`, `prewarm`, or the name of an HTTP surface."""
     was_planned: bool
     """It was admitted, and a plan was made."""
+    client_id: str = ""
+    """What the client calls it, "" if it gave it no name."""
+    prompt_estimate: int | None = None
+    """Tokens, from bytes; None if it was never planned."""
+    committed_s: float | None = None
+    """Of a speculation: from receipt to its commit; None without one."""
+    response_model: str = ""
+    """What answered, as the provider itself called it; "" where it did not say."""
+    recorded: Recorder | None = None
+    """What was kept of the answer; None where nobody wanted it."""
+
+    @property
+    def first_content_us(self) -> int:
+        """From receipt to the first content, or to the end where there was none."""
+        phases = self.end.phases_us
+        return sum(phases.get(phase, 0) for phase in _UNTIL_FIRST_CONTENT)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it ended in an error; that a client cancels its answer is none."""
+        error = self.end.error
+        return error is not None and error.reason is not Reason.CLIENT_CANCELLED
+
+
+Listener = Callable[[Ended], object]
 
 
 def refused(error: RelayError) -> GenerationEnd:

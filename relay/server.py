@@ -44,6 +44,7 @@ from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
 from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
+from relay.generation_log import GenerationLog
 from relay.governance import audit_actions as actions
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
@@ -51,6 +52,7 @@ from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
+from relay.observability.exports import Exports
 from relay.observability.metrics import serve
 from relay.observability.metrics.sampler import Sources
 from relay.observability.metrics.worker import WorkerMetrics
@@ -163,6 +165,7 @@ class Worker:
         self._link = link
         self._credentials = CredentialDesk(self._secrets.learn_passing)
         self._catalog = Catalog(config, self._credentials)
+        self._exports = Exports(config, self._secrets.hide, instance_id())
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._http_servers: list[HttpServer] = []
@@ -172,6 +175,7 @@ class Worker:
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
+        self._log: GenerationLog | None = None
         self._office: AdminOffice | None = None
         self._hints: HintDesk | None = None
         self._doors: Doors | None = None
@@ -214,6 +218,7 @@ class Worker:
             gate=accounts.gate,
         )
         transport.on_dial = services.dialled
+        self._start_exports(services)
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
             self._warm(self._catalog),
@@ -286,6 +291,18 @@ class Worker:
         except (SchemaError, DamagedFile) as error:
             raise StartError(str(error)) from error
         return accounts
+
+    def _start_exports(self, services: Services) -> None:
+        """Log, traces and payloads, before there is a generation to tell of."""
+        section = self._config.observability
+        logs.limit(section.logs.max_waiting_bytes)
+        self._log = GenerationLog(
+            section.logs.share,
+            section.logs.slow_ms * 1000,
+            makes_traces=section.tracing is not None,
+        )
+        services.on_ended[:] = [self._log]
+        self._exports.start(services)
 
     def _start_hints(self, services: Services) -> None:
         """Tell other workers of providers that fail, and hear of it, if there are any."""
@@ -571,6 +588,7 @@ class Worker:
         if self._services is not None:
             await self._services.reaper.aclose()
             await self._services.transport.aclose()
+        await self._exports.aclose()
         if self._accounts is not None:
             await self._accounts.aclose()
 
@@ -607,6 +625,11 @@ class Worker:
             "prewarms": services.prewarms,
             "background": len(services.reaper),
             "accounts": self.accounts.describe(),
+            "log": {
+                "left_out": 0 if self._log is None else self._log.left_out,
+                "dropped_lines": logs.dropped_lines(),
+            },
+            "exports": self._exports.describe(),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
             "hints": None if self._hints is None else self._hints.describe(),

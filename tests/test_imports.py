@@ -45,7 +45,7 @@ MAY_USE: dict[str, set[str]] = {
     "content": {"errors"},
     "deadline": {"errors"},
     "timeline": {"deadline"},
-    "outcome": {"content", "errors"},
+    "outcome": {"content", "errors", "timeline"},
     "tokens": {"content"},
     "trace_context": set(),
     "prices": set(),
@@ -55,7 +55,8 @@ MAY_USE: dict[str, set[str]] = {
     "first_segment": {"content", "segments"},
     "event_size": {"content", "tokens"},
     "speculation": {"content"},
-    "logs": set(),
+    "log_sink": set(),
+    "logs": {"log_sink"},
     "redaction": {"errors"},
     # parts that do not know each other. Routing makes targets out of the seams of the other two:
     # an endpoint holds an origin and a way to make a codec, and nothing of what is behind them.
@@ -103,6 +104,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_chain",
         "governance.audit_syslog",
         "governance.pepper",
+        "trace_context",
     },
     "administration": LEAVES | {"governance", "store"},
     "administering": {"administration", "auditing", "config", "governance.access"},
@@ -156,9 +158,9 @@ MAY_USE: dict[str, set[str]] = {
         "governance",
         "target_state",
         "transport.base",
+        "generation_log",
     },
-    "generation": LEAVES
-    | {"dispatch", "attempt", "governance.ledger", "race_plan", "generation_log"},
+    "generation": LEAVES | {"dispatch", "attempt", "governance.ledger", "race_plan"},
     "generation_log": LEAVES,
     "outbox": LEAVES,
     "prompt_count": LEAVES
@@ -259,6 +261,7 @@ MAY_USE: dict[str, set[str]] = {
         "workers",
         "hints",
         "instance",
+        "generation_log",
         "observability",
     },
     # What can be seen from outside: it reads what others hold, and nobody on a request's way knows
@@ -275,6 +278,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.ledger",
         "resilience.breaker",
         "routing.catalog",
+        "routing.endpoint",
         "transport.base",
     },
     "emulated": LEAVES | {"config"},
@@ -353,15 +357,16 @@ OUTSIDE: dict[str, set[str]] = {
     "grpc": {"frontends", "server", "commands", "tls"},
     "grpc_health": {"frontends", "server"},
     "grpc_reflection": {"server"},
-    "google": {"credentials", "frontends"},
+    "google": {"credentials", "frontends", "observability"},
     "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
-    "httpx2": {"transport", "commands", "governance"},
+    "httpx2": {"transport", "commands", "governance", "observability"},
+    "opentelemetry": {"observability"},
     "websockets": {"transport"},
     "botocore": {"credentials"},
-    "ssl": {"transport", "commands", "tls"},
     "prometheus_client": {"observability"},
+    "ssl": {"transport", "commands", "tls", "observability"},
     "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
     "trustme": {"emulator"},
@@ -513,9 +518,11 @@ MAY_BE_LATE = {
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
     ("server", "relay.hints.redis_bus"),
+    ("observability.exports", "relay.observability.tracing.tracer"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
-up, where there is Redis, or where a cloud's own search for credentials is asked for, alone."""
+up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
+asked for, alone."""
 
 
 def test_imports_stand_at_the_top() -> None:

@@ -51,6 +51,9 @@ from relay.config.load import (
 from relay.config.metrics import BucketsConfig, MetricsConfig
 from relay.config.model import ConfigError
 from relay.config.observability import ObservabilityConfig
+from relay.config.observability_logs import LogsConfig
+from relay.config.observability_payloads import PayloadsConfig
+from relay.config.observability_tracing import TracingConfig
 from relay.config.providers import (
     CancelBilling,
     PassthroughConfig,
@@ -94,9 +97,11 @@ __all__ = [
     "IdempotencyConfig",
     "LimitsConfig",
     "Listener",
+    "LogsConfig",
     "MetricsConfig",
     "ObservabilityConfig",
     "PassthroughConfig",
+    "PayloadsConfig",
     "PriceConfig",
     "ProviderConfig",
     "ProxyUrl",
@@ -108,6 +113,7 @@ __all__ = [
     "StoreConfig",
     "TimeoutsConfig",
     "TlsConfig",
+    "TracingConfig",
     "TransportConfig",
     "WebSocketConfig",
     "changed_paths",

@@ -46,6 +46,45 @@ def split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
+def expand_headers(value: object, info: ValidationInfo) -> dict[str, SecretStr]:
+    """Headers whose values may hold references, names in lower case.
+
+    Raises:
+        ValueError: a name or a value is none that may be sent; the header is named, no value is.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("a mapping of names to values is expected")  # noqa: TRY004
+    around = surroundings(info)
+    headers: dict[str, SecretStr] = {}
+    for name, given in value.items():
+        # No more than the part that can be a name is shown: `{Authorization:Bearer x}` without
+        # its blank makes a name of the whole.
+        shown = _HEADER_NAME.match(str(name))
+        called = repr(shown[0]) if shown else "a name"
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{called} is not a header name, or more than one")
+        try:
+            text = expand(given, around)
+        except ValueError as error:
+            raise ValueError(f"{called}: {error}") from None
+        if not text.isprintable() or not text.isascii():
+            raise ValueError(f"the value of {called} has characters that no header may carry")
+        headers[name.lower()] = SecretStr(text)
+    return headers
+
+
+def readable_file(value: str | None, info: ValidationInfo) -> str | None:
+    """The path from here; what cannot be read now would fail every connection later."""
+    if value is None:
+        return None
+    path = surroundings(info).folder / value
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    return str(path)
+
+
 AuthStyle = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 
 
@@ -181,6 +220,11 @@ class ProviderConfig(Model):
     caches_prompts: bool = Field(
         False, description="keeps prefixes of prompts, so that a session's is sent ahead"
     )
+    trace_context: bool = Field(
+        False,
+        description="tells the provider of the trace that a request belongs to: `traceparent`, and"
+        " the client's `tracestate`",
+    )
     passthrough: PassthroughConfig | None = Field(
         None,
         description="hands through what the relay does not translate (files, images, sound, ...):"
@@ -223,15 +267,7 @@ class ProviderConfig(Model):
     @field_validator("ca_file")
     @classmethod
     def _readable(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """The path from here; what cannot be read now would fail every connection later."""
-        if value is None:
-            return None
-        path = surroundings(info).folder / value
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"cannot read {path}: {error.strerror}") from error
-        return str(path)
+        return readable_file(value, info)
 
     @field_validator("egress_proxy", mode="before")
     @classmethod
@@ -245,25 +281,7 @@ class ProviderConfig(Model):
     @field_validator("headers", mode="before")
     @classmethod
     def _headers(cls, value: object, info: ValidationInfo) -> object:
-        if not isinstance(value, dict):
-            raise ValueError("a mapping of names to values is expected")  # noqa: TRY004
-        around = surroundings(info)
-        headers: dict[str, SecretStr] = {}
-        for name, given in value.items():
-            # No more than the part that can be a name is shown: `{Authorization:Bearer x}` without
-            # its blank makes a name of the whole.
-            shown = _HEADER_NAME.match(str(name))
-            called = repr(shown[0]) if shown else "a name"
-            if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-                raise ValueError(f"{called} is not a header name, or more than one")
-            try:
-                text = expand(given, around)
-            except ValueError as error:
-                raise ValueError(f"{called}: {error}") from None
-            if not text.isprintable() or not text.isascii():
-                raise ValueError(f"the value of {called} has characters that no header may carry")
-            headers[name.lower()] = SecretStr(text)
-        return headers
+        return expand_headers(value, info)
 
     @model_validator(mode="after")
     def _one_credential(self) -> ProviderConfig:

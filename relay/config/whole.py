@@ -24,7 +24,6 @@ RESERVED_KEYS = (
     "policies",
     "cache",
     "guardrails",
-    "telemetry",
 )
 """Top-level keys of capabilities that are not there yet: refused, never ignored."""
 

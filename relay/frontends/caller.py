@@ -15,7 +15,7 @@ from relay.frontends.asgi import TLS, WEBSOCKET, Scope
 from relay.governance import token_text
 from relay.governance.gate import Gate
 from relay.tls.names import names_of
-from relay.trace_context import valid_traceparent
+from relay.trace_context import valid_traceparent, valid_tracestate
 
 CALLER: Final = "rtrelay.caller"
 """Of the scope of an HTTP request whose caller was let in: a `Caller`. A handler that asks for one
@@ -37,6 +37,8 @@ class Caller(NamedTuple):
     """Valid, or empty."""
     key_id: str = ""
     """Of the key that asks; "" where there are no keys."""
+    tracestate: str = ""
+    """Valid, or empty; of a `traceparent`, never alone."""
 
 
 NOBODY = Caller()
@@ -65,12 +67,14 @@ def caller_of_scope(gate: Gate, scope: Scope) -> Caller:
         Unauthenticated, TooManyBadKeys, StoreDown: as `Gate.identify`.
     """
     found: list[tuple[int, str]] = []
-    traceparent = ""
+    traceparent, tracestates = "", []
     for name, value in scope["headers"]:
         if (rank := _HEADERS.get(name)) is not None:
             found.append((rank, value.decode("latin-1")))
         elif name == b"traceparent":
             traceparent = valid_traceparent(value.decode("latin-1"))
+        elif name == b"tracestate":
+            tracestates.append(value.decode("latin-1"))
     if (offer := scope.get(WEBSOCKET)) is not None:
         found += [
             (len(_HEADERS), name.removeprefix(BROWSER_KEY))
@@ -80,13 +84,14 @@ def caller_of_scope(gate: Gate, scope: Scope) -> Caller:
     names: Sequence[str] = scope.get("extensions", {}).get(TLS, {}).get("names", ())
     client = scope.get("client")
     identity = gate.identify(_bearer(found), names, client[0] if client else "")
-    return Caller(identity.tenant, traceparent, identity.key_id)
+    tracestate = valid_tracestate(",".join(tracestates)) if traceparent and tracestates else ""
+    return Caller(identity.tenant, traceparent, identity.key_id, tracestate)
 
 
 def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
     """Of an RPC; raises as `caller_of_scope`."""
     found: list[tuple[int, str]] = []
-    traceparent = ""
+    traceparent, tracestates = "", []
     for name, value in context.invocation_metadata() or ():
         if not isinstance(value, str):
             continue
@@ -94,13 +99,16 @@ def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
             found.append((rank, value))
         elif name == "traceparent":
             traceparent = valid_traceparent(value)
+        elif name == "tracestate":
+            tracestates.append(value)
     names: Sequence[str] = ()
     peer = ""
     if gate.needs_keys:  # both cost more than all the rest
         names = names_of(context.auth_context())
         peer = address_of_peer(context.peer())
     identity = gate.identify(_bearer(found), names, peer)
-    return Caller(identity.tenant, traceparent, identity.key_id)
+    tracestate = valid_tracestate(",".join(tracestates)) if traceparent and tracestates else ""
+    return Caller(identity.tenant, traceparent, identity.key_id, tracestate)
 
 
 def _bearer(found: list[tuple[int, str]]) -> str:

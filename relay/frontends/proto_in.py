@@ -331,6 +331,7 @@ def _policy(
         traceparent=valid_traceparent(start.traceparent)
         if start.traceparent
         else caller.traceparent,
+        tracestate="" if start.traceparent else caller.tracestate,
         prompt_cache=_PROMPT_CACHE.get(start.prompt_cache) or _session_cache(setup),
         session_id=session_id,
         tenant=caller.tenant,

@@ -78,7 +78,12 @@ def read_policy(
         if caller is NOBODY:
             return _NOTHING_ASKED, ""
         return (
-            Policy(tenant=caller.tenant, key_id=caller.key_id, traceparent=caller.traceparent),
+            Policy(
+                tenant=caller.tenant,
+                key_id=caller.key_id,
+                traceparent=caller.traceparent,
+                tracestate=caller.tracestate,
+            ),
             "",
         )
 
@@ -124,6 +129,7 @@ def read_policy(
             tenant=caller.tenant,
             key_id=caller.key_id,
             traceparent=caller.traceparent,
+            tracestate=caller.tracestate,
             prompt_cache=prompt_cache,
             idempotency_key=idempotency_key,
             session_id=session_id,

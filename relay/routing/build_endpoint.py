@@ -66,6 +66,7 @@ def endpoint_of(name: str, row: ProviderConfig, desk: Desk | None) -> Endpoint:
         tpm=row.tpm,
         models=row.models,
         passthrough=row.passthrough,
+        tells_trace=row.trace_context,
         caches_prompts=row.caches_prompts,
         door=row.door or name,
         region=row.region,

@@ -63,6 +63,8 @@ class Endpoint:
     caches_prompts: bool
     """Whether sending the beginning of a prompt ahead makes the prompt cheaper and faster."""
 
+    tells_trace: bool
+    """Whether requests say which trace they belong to."""
     door: str
     """The row of the known providers that it is of; its own name for any other."""
     region: str

@@ -141,6 +141,13 @@ def test_without_keys_bearers_name_tenants() -> None:
     assert caller_of_scope(OPEN, {"headers": [(b"authorization", b"Bearer \xff\xfe")]}).tenant != ""
     metadata = (("authorization", f"Bearer {KEY}"), ("traceparent", TRACE))
     assert caller_of_rpc(OPEN, FakeRpc(metadata)) == me
+    states = [(b"tracestate", b"a=1"), (b"tracestate", b"b=2")]
+    assert caller_of_scope(OPEN, {"headers": [*headers, *states]}) == me._replace(
+        tracestate="a=1,b=2"
+    )
+    assert caller_of_scope(OPEN, {"headers": states}) == NOBODY
+    with_state = (*metadata, ("tracestate", "a=1"))
+    assert caller_of_rpc(OPEN, FakeRpc(with_state)) == me._replace(tracestate="a=1")
     assert caller_of_rpc(OPEN, FakeRpc((("authorization-bin", b"\xff"),))) == NOBODY
     assert caller_of_rpc(OPEN, FakeRpc(None)) == NOBODY
 

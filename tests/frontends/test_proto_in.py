@@ -169,7 +169,7 @@ def test_prefix_to_warm() -> None:
     assert (request.model, request.messages[0].parts) == ("fast", (TextPart("You are brief."),))
     policy = request.policy
     assert (policy.prompt_cache, policy.session_id) == ("auto", "ses_1")
-    assert (policy.tenant, policy.traceparent, policy.key_id) == CALLER
+    assert (policy.tenant, policy.traceparent, policy.key_id) == CALLER[:3]
     assert policy.labels == {"call": "c"}
 
 

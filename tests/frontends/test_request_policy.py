@@ -142,9 +142,11 @@ def test_unknown_name_is_refused_with_the_nearest_in_its_spelling(
 
 @pytest.mark.parametrize("body", [{}, {"turn_id": "t"}])
 def test_who_asks_is_kept(body: dict[str, Any]) -> None:
-    caller = Caller("t_1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "key_1")
+    caller = Caller(
+        "t_1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "key_1", "v=1"
+    )
     policy, _ = read_policy({"headers": []}, {"relay": body}, caller)
-    assert (policy.tenant, policy.traceparent, policy.key_id) == caller
+    assert (policy.tenant, policy.traceparent, policy.key_id, policy.tracestate) == caller
 
 
 def test_body_says_the_same() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from urllib.parse import quote
 
 import pytest
@@ -74,3 +75,33 @@ def test_of_passing_secrets_the_newest_are_known() -> None:
     assert known.hide(text) == "*** *** token-value-12 *** ***"
     known.learn(["a-later-one"])
     assert known.hide("a-later-one token-value-99") == "*** ***"
+
+
+@given(
+    st.sampled_from(["", "x", "***", "key="]),
+    st.integers(0, len(SECRET)),
+    st.integers(0, len(SECRET)),
+    st.sampled_from(["", "***", " and on"]),
+)
+@examples(200, full=5000)
+def test_a_short_text_is_searched_as_a_long_one_is(
+    before: str, begin: int, end: int, after: str
+) -> None:
+    text = before + SECRET[begin:end] + after
+    fresh = KnownSecrets([SECRET, URL])
+    assert fresh.hide(text) == fresh._searched(text)
+    assert fresh.hide(text) == fresh.hide(text)
+
+
+def test_what_was_clean_is_looked_at_again_when_more_is_known() -> None:
+    known = KnownSecrets()
+    assert known.hide("a-word-of-mine") == "a-word-of-mine"
+    known.learn(["a-word-of-mine"])
+    assert known.hide("a-word-of-mine") == "***"
+
+
+def test_a_long_word_takes_no_time_of_its_square() -> None:
+    began_s = time.process_time()
+    word = "x" * 200_000
+    assert KNOWN.hide(f"{word} ://") == f"{word} ://"
+    assert time.process_time() - began_s < 1.0, "it took minutes"

@@ -1,0 +1,194 @@
+"""The one thread that makes spans and sends them.
+
+A collector that is down, slow or hung costs spans and nothing else: what waits is bounded, what is
+over is dropped and counted, and that is logged once for each time that it begins.
+
+It gives the interpreter away after each generation. Otherwise the loop, whenever it comes back from
+waiting, would have to wait for up to the interpreter's switch interval, 5 ms, while spans are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from relay.observability.tracing.collector import Sender, Verdict
+from relay.observability.tracing.encoding import Batch
+from relay.observability.tracing.shapes import Shape
+from relay.observability.tracing.taken import Taken
+
+_log = structlog.get_logger("relay.traces")
+
+MAX_BATCH_SPANS: Final = 512
+"""What the SDKs of OpenTelemetry send at most, so what collectors are used to."""
+MAX_TRIES: Final = 5
+FIRST_WAIT_S: Final = 1.0
+LONGEST_WAIT_S: Final = 30.0
+
+
+class Exporter:
+    """Started by `start`, ended by `aclose`.
+
+    Args:
+        shapes_of: makes the spans of one generation; in the thread.
+        make_sender: in the thread.
+        resource: attributes of this process.
+        max_waiting: generations.
+        interval_s: from one look at what waits to the next.
+    """
+
+    def __init__(
+        self,
+        shapes_of: Callable[[Taken], list[Shape]],
+        make_sender: Callable[[], Sender],
+        resource: Mapping[str, str],
+        *,
+        max_waiting: int,
+        interval_s: float,
+    ) -> None:
+        self._shapes_of = shapes_of
+        self._make_sender = make_sender
+        self._resource = resource
+        self._max_waiting = max_waiting
+        self._interval_s = interval_s
+        self._waiting: deque[Taken] = deque()
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._gives_up = False
+        self._thread: threading.Thread | None = None
+        self._ended: Callable[[], object] = lambda: None
+        self._is_failing = False
+        self.sent_spans = 0
+        self.sent_generations = 0
+        self.dropped_generations = 0
+        """Found no room, or were in a batch that nobody took."""
+        self.rejected_spans = 0
+        self.failed_sends = 0
+
+    # --- the loop's side ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look at what waits."""
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+        self._thread.start()
+
+    def put(self, taken: Taken) -> None:
+        """Never blocks; drops what there is no room for."""
+        if len(self._waiting) >= self._max_waiting:
+            self.dropped_generations += 1
+            return
+        self._waiting.append(taken)
+
+    async def aclose(self, within_s: float) -> None:
+        """Send what waits, for no longer than that; what is left then is dropped. Idempotent.
+
+        Cancelled: what is left is dropped.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(done.set)
+
+        self._ended = tell
+        self._is_stopping = True
+        self._wake.set()
+        if not thread.is_alive():
+            tell()
+        try:
+            async with asyncio.timeout(within_s):
+                await done.wait()
+        except TimeoutError:
+            _log.warning("traces_left_at_the_end", generations=len(self._waiting))
+        finally:
+            self._gives_up = True
+            self._wake.set()
+
+    def describe(self) -> dict[str, Any]:
+        """For the state of the worker."""
+        return {
+            "waiting": len(self._waiting),
+            "sent_generations": self.sent_generations,
+            "sent_spans": self.sent_spans,
+            "dropped_generations": self.dropped_generations,
+            "rejected_spans": self.rejected_spans,
+            "failed_sends": self.failed_sends,
+            "failing": self._is_failing,
+        }
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            sender = self._make_sender()
+            try:
+                while not self._gives_up:
+                    if not self._is_stopping:
+                        self._wake.wait(self._interval_s)
+                    while self._waiting and not self._gives_up:
+                        self._send(sender, self._batch())
+                    if self._is_stopping:
+                        return
+            finally:
+                sender.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the relay goes on without
+            _log.error("traces_ended", error=type(error).__name__, exc_info=error)
+            self._max_waiting = 0
+        finally:
+            self._ended()
+
+    def _batch(self) -> Batch:
+        batch = Batch(self._resource)
+        while self._waiting and batch.spans < MAX_BATCH_SPANS:
+            taken = self._waiting.popleft()
+            try:
+                batch.add(taken.trace, taken.policy.tracestate, self._shapes_of(taken))
+            except Exception as error:  # noqa: BLE001 - one that cannot be told costs no other
+                self.dropped_generations += 1
+                _log.error("trace_bug", generation_id=taken.generation_id, exc_info=error)
+            time.sleep(0)
+        return batch
+
+    def _send(self, sender: Sender, batch: Batch) -> None:
+        if not batch.spans:
+            return
+        body = batch.encoded()
+        wait_s = FIRST_WAIT_S
+        for tried in range(1, MAX_TRIES + 1):
+            sent = sender.send(body)
+            if sent.verdict is Verdict.TAKEN:
+                self.sent_generations += batch.generations
+                self.sent_spans += batch.spans - sent.rejected
+                self.rejected_spans += sent.rejected
+                self._works()
+                return
+            self.failed_sends += 1
+            self._fails(sent.why)
+            if sent.verdict is Verdict.REFUSED or tried == MAX_TRIES or self._is_stopping:
+                break
+            self._wake.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            if self._gives_up:
+                break
+        self.dropped_generations += batch.generations
+
+    def _fails(self, why: str) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            _log.warning("traces_not_taken", why=why)
+
+    def _works(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            _log.warning("traces_taken_again", dropped_generations=self.dropped_generations)
