@@ -326,6 +326,51 @@ def chat(
 
 
 @app.command()
+def top(
+    url: Annotated[str, typer.Option(help="of the admin listener")] = "http://127.0.0.1:8081",
+    token: Annotated[
+        str,
+        typer.Option(
+            help="of an administrator, where the relay asks for one; the environment variable is"
+            " seen by fewer people than an option",
+            envvar="RTRELAY_ADMIN_TOKEN",
+            show_envvar=True,
+        ),
+    ] = "",
+    interval: Annotated[
+        float, typer.Option(min=0.2, max=3600, help="seconds between two readings")
+    ] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="print one frame of two readings and leave")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="for programs; without --once a line a reading")
+    ] = False,
+    sort: Annotated[
+        str, typer.Option(help="targets by trouble, name, rate, errors, p50, p99, flight")
+    ] = "trouble",
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM: whom to trust, instead of public authorities")
+    ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(help="PEM: certificate of this client (mTLS)")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="PEM: its key")] = None,
+) -> None:
+    """Watch a running relay: what is wrong now, targets, hedges, pools, workers. q leaves."""
+    from relay.commands.top import Wish
+    from relay.commands.top import top as run_top
+    from relay.commands.top_feed import Place, TopError
+
+    place = Place(url, token, ca_file, cert_file, key_file)
+    try:
+        status = uvloop.run(run_top(place, Wish(interval, once, as_json, sort)))
+    except TopError as error:
+        raise _fail(str(error)) from None
+    raise typer.Exit(status)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     _out.print(__version__, highlight=False)

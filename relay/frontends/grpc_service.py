@@ -145,6 +145,11 @@ class RelayService:
         finally:
             leave()
 
+    @property
+    def sessions(self) -> int:
+        """How many are open."""
+        return len(self._sessions)
+
     def notify_drain(self, time_left_s: float) -> None:
         """Tell every session that this worker stops."""
         for conversation in self._sessions:
