@@ -84,6 +84,7 @@ def test_schema_describes_the_file() -> None:
         "limits",
         "providers",
         "models",
+        "objectives",
     }
     assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]
 

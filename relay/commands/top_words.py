@@ -118,7 +118,8 @@ def _target(row: TargetRow, workers: int) -> Iterator[Problem]:
         yield Problem("warn", f"{row.name} is suspected: others have seen it fail.")
     errors = row.failed + row.overloaded
     share = row.error_share
-    if share is not None and share >= ERROR_SHARE and errors >= LEAST_ERRORS:
+    is_out = row.breaker in ("open", "half_open")  # which says enough
+    if not is_out and share is not None and share >= ERROR_SHARE and errors >= LEAST_ERRORS:
         what = "is too busy for" if row.overloaded > row.failed else "fails"
         yield Problem("bad", f"{row.name} {what} {share:.0%} of its requests.")
     if row.limit and row.in_flight >= FULL_SHARE * row.limit:

@@ -49,6 +49,7 @@ from relay.config.load import (
     unspoken_keys,
 )
 from relay.config.model import ConfigError
+from relay.config.objectives import ObjectiveConfig
 from relay.config.providers import (
     CancelBilling,
     PassthroughConfig,
@@ -91,6 +92,7 @@ __all__ = [
     "IdempotencyConfig",
     "LimitsConfig",
     "Listener",
+    "ObjectiveConfig",
     "PassthroughConfig",
     "PriceConfig",
     "ProviderConfig",

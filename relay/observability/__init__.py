@@ -1,0 +1,1 @@
+"""What shows a relay: metrics, traces, live pages, reports."""
