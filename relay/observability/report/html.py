@@ -8,6 +8,7 @@ from typing import Final
 
 from relay.observability.report.blocks import Block, Grid, Heading, Items, Plot, Words
 from relay.observability.report.svg import COLOURS, svg_of
+from relay.observability.report.words import printable
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1a1d21; --dim: #59616b; --rule: #d8dde3; --paper: #fff;
@@ -16,7 +17,7 @@ _STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --dim: #a2abb6; --rule: #363d46;
   --paper: #14171b; --head: #1e2329; --s1: #6aa8ff; --s2: #fb923c; --s3: #4ade80; --s4: #c99bff;
   --s5: #facc15; --s6: #f472b6; } }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.2rem; font-size: 1.25rem; } h3 { font-size: 1.05rem; }
 .wide { overflow-x: auto; margin: 1rem 0; }
@@ -54,7 +55,7 @@ def html(title: str, blocks: Iterable[Block]) -> str:
 
 
 def _text(text: str) -> str:
-    return escape("".join(char if char.isprintable() else "\ufffd" for char in text))
+    return escape(printable(text))
 
 
 def _parts(block: Block) -> Iterator[str]:

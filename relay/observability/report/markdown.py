@@ -8,6 +8,7 @@ from typing import Final
 
 from relay.observability.report.blocks import Block, Grid, Heading, Items, Plot, Series, Words
 from relay.observability.report.svg import number
+from relay.observability.report.words import printable
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 MOST_BARS: Final = 60
@@ -23,8 +24,7 @@ _MEANT: Final = re.compile(r"([\\`*_\[\]<>|#~])")
 
 def plain(text: str) -> str:
     """A text that means nothing but itself."""
-    kept = "".join(char if char.isprintable() else "\ufffd" for char in text)
-    return _MEANT.sub(r"\\\1", kept)
+    return _MEANT.sub(r"\\\1", printable(text))
 
 
 def _lines(block: Block) -> Iterator[str]:
@@ -37,7 +37,7 @@ def _lines(block: Block) -> Iterator[str]:
             yield from (f"- {plain(text)}" for text in block.texts)
         case Grid():
             yield _row(block.headers)
-            yield _row(["---" if index < block.words else "---:" for index in _places(block)], "")
+            yield f"| {' | '.join(_rules(block))} |"
             yield from (_row(row) for row in block.rows)
         case Plot():
             yield f"{plain(block.title)} ({plain(block.unit)}), {_span(block)}:"
@@ -50,16 +50,15 @@ def _lines(block: Block) -> Iterator[str]:
 
 
 def _safe(text: str) -> str:
-    return "".join(char if char.isprintable() and char != "`" else "\ufffd" for char in text)
+    return printable(text).replace("`", "'")
 
 
-def _places(block: Grid) -> range:
-    return range(len(block.headers))
+def _rules(block: Grid) -> list[str]:
+    return ["---" if index < block.words else "---:" for index in range(len(block.headers))]
 
 
-def _row(cells: Sequence[str], escaped: str | None = None) -> str:
-    shown = cells if escaped is not None else [plain(cell) for cell in cells]
-    return f"| {' | '.join(shown)} |"
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(plain, cells))} |"
 
 
 def _span(plot: Plot) -> str:
@@ -81,5 +80,5 @@ def _bars(series: Series) -> str:
         for value in values
     )
     last = next(value for value in reversed(values) if value is not None)
-    words = (number(round(value, 4)) for value in (min(known), high, last))
-    return "{}  {} to {}, last {}".format(shown, *words)
+    least, most, now = (number(round(value, 4)) for value in (min(known), high, last))
+    return f"{shown}  {least} to {most}, last {now}"

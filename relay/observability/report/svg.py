@@ -9,6 +9,7 @@ from html import escape
 from typing import Final
 
 from relay.observability.report.blocks import Plot, Series
+from relay.observability.report.words import printable
 
 WIDTH: Final = 760
 HEIGHT: Final = 240
@@ -29,8 +30,9 @@ def svg_of(plot: Plot) -> str:
     top, ticks = scale(min(0.0, min(values, default=0.0)), max(values, default=0.0))
     bottom = ticks[0]
     frame = _Frame(len(plot.labels), bottom, top)
+    told = escape(printable(_told(plot)))
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_told(plot))}">',
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">',
         *_axes(plot, frame, ticks),
         *(_bars(plot, frame) if plot.kind == "bars" else _lines(plot, frame)),
         "</svg>",
@@ -79,7 +81,7 @@ def _axes(plot: Plot, frame: _Frame, ticks: Sequence[float]) -> Iterator[str]:
     every = max(1, math.ceil(len(plot.labels) / MOST_LABELS))
     for index in range(0, len(plot.labels), every):
         x = frame.x(index)
-        label = escape(plot.labels[index])
+        label = escape(printable(plot.labels[index]))
         yield f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{label}</text>'
 
 

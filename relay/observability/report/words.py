@@ -8,6 +8,11 @@ from relay.observability.report.sketch import FEW, Curve
 NOTHING = "-"
 
 
+def printable(text: str) -> str:
+    """A text that does nothing to whoever shows it."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def count(value: float) -> str:
     """A whole number, or what an estimate makes of one."""
     return f"{value:,.0f}"
