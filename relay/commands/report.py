@@ -116,7 +116,7 @@ def made(wish: Wish, now_us: int) -> Report:
     )
     builder, notes = Builder(settings), SourceNotes()
     chosen = _chosen(wish.where)
-    end_us = now_us if until_us is None else until_us
+    end_us = now_us if until_us is None else min(until_us, now_us)  # nobody knows what comes
     if wish.logs:
         source = _of_logs(wish, notes, since_us, end_us, chosen)
     else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -29,6 +29,8 @@ _Name = TypeVar("_Name")
 By = Literal["", "alias", "team", "key"]
 MAX_GROUPS: Final = 50
 MAX_TARGETS: Final = 500
+MAX_SPAN: Final = 4000
+"""Days or weeks in a row; a line with a wrong date makes no plot of fifty years."""
 OTHERS: Final = "(others)"
 DEAD_AIR_MS: Final = 1500.0
 """As `relay replay` counts it, but of the first content and not of the first words."""
@@ -199,6 +201,7 @@ class Builder:
         begin_us = (
             since_us if since_us is not None else (until_us if first_us is None else first_us)
         )
+        burning_us = begin_us if first_us is None else max(begin_us, first_us)
         providers: dict[str, Score] = {}
         weekly: dict[tuple[date, str], Sketch] = {}
         for target, score in self._scores.items():
@@ -213,12 +216,12 @@ class Builder:
             self._last_us,
             self._weekly_part("all"),
             tuple(
-                (week, self._part(str(week), self._weeks[week], week))
-                for week in sorted(self._weeks)
+                (week, self._part(str(week), self._weeks.get(week) or Totals(), week))
+                for week in _unbroken(self._weeks, 7)
             ),
-            tuple(sorted(self._days.items())),
+            tuple((day, self._days.get(day) or Totals()) for day in _unbroken(self._days, 1)),
             self._grouped(notes),
-            tuple(self._kept(one, begin_us, until_us) for one in self.settings.objectives),
+            tuple(self._kept(one, burning_us, until_us) for one in self.settings.objectives),
             _most(providers),
             _most(self._scores),
             weekly,
@@ -265,6 +268,18 @@ def _of(found: dict[_Name, Totals], name: _Name) -> Totals:
     if totals is None:
         totals = found[name] = Totals()
     return totals
+
+
+def _unbroken(found: Mapping[date, Totals], step_days: int) -> list[date]:
+    """Days, or Mondays, with those between them on which there was nothing; of ages without
+    anything only those that are there."""
+    if not found:
+        return []
+    first, last = min(found), max(found)
+    count = (last - first).days // step_days + 1
+    if count > MAX_SPAN:
+        return sorted(found)
+    return [first + timedelta(days=step_days * index) for index in range(count)]
 
 
 def _most(scores: Mapping[str, Score]) -> tuple[tuple[str, Score], ...]:

@@ -22,7 +22,7 @@ class MinuteCounts:
         day, minute = divmod(at_us // MINUTE_US, _DAY_MIN)
         page = self._days.get(day)
         if page is None:
-            page = self._days[day] = array("L", bytes(2 * _DAY_MIN * array("L").itemsize))
+            page = self._days[day] = array("I", bytes(2 * _DAY_MIN * array("I").itemsize))
         page[2 * minute + (not is_good)] += 1
 
     def at(self, minute: int) -> tuple[int, int]:

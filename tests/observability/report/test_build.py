@@ -93,6 +93,24 @@ def test_weeks_are_those_of_the_zone() -> None:
     assert [day for day, _ in berlin.days] == [date(2026, 9, 28)]
 
 
+def test_days_without_anything_are_gaps_and_not_left_out() -> None:
+    days = [generation(tried(), received_us=MONDAY_US + n * DAY_US) for n in (0, 3, 16)]
+    found = made(*days, until_us=MONDAY_US + 3 * WEEK_US)
+    assert [totals.generations for _, totals in found.days] == [1, 0, 0, 1, *[0] * 12, 1]
+    assert [part.totals.generations for _, part in found.weeks] == [2, 0, 1]
+    (plot,) = [one for one in page(found) if isinstance(one, Plot) and one.title.startswith("Time")]
+    assert plot.series[0].values[1] is None
+    stray = made(generation(tried(), received_us=0), *days)
+    assert len(stray.days) == 4
+
+
+def test_what_lies_before_the_first_generation_is_not_judged() -> None:
+    """A store that was begun last week has no good year behind it, and takes no longer to read."""
+    rows = [generation(tried(), received_us=MONDAY_US + n * 30_000_000) for n in range(200)]
+    found = made(*rows, since_us=0, until_us=MONDAY_US + 100 * 60_000_000)
+    assert found.kept[0].burns[0].judged_min == 41
+
+
 def test_groups_and_targets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "MAX_GROUPS", 3)
     monkeypatch.setattr(build, "MAX_TARGETS", 2)
