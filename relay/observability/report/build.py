@@ -159,9 +159,9 @@ class Builder:
         for objective in self.settings.objectives:
             verdict = objective.verdict(one)
             if verdict is not None:
-                self._minutes[objective.name].add(at_us, verdict)
+                self._minutes[objective.name].add(at_us, verdict, one.times)
                 for part in parts:
-                    (part.good if verdict else part.bad)[objective.name] += 1
+                    (part.good if verdict else part.bad)[objective.name] += one.times
         is_hedge_won = any(each.is_winner and each.role == "hedge" for each in tried)
         for each in tried:
             target = each.target
@@ -170,15 +170,15 @@ class Builder:
             score = self._scores.get(target)
             if score is None:
                 score = self._scores[target] = Score()
-            score.add(each, is_hedge_won=is_hedge_won)
+            score.add(each, is_hedge_won=is_hedge_won, times=one.times)
             key = (week, target)
             sketch = self._sketches.get(key)
             if sketch is None:
                 sketch = self._sketches[key] = Sketch()
             if each.first_us is not None:
-                sketch.add(each.first_us)
+                sketch.add(each.first_us, one.times)
             elif each.outcome == "ignored":
-                sketch.add_censored(max(0, each.ended_us - each.started_us))
+                sketch.add_censored(max(0, each.ended_us - each.started_us), one.times)
 
     @property
     def last_us(self) -> int | None:
@@ -287,18 +287,20 @@ def _most(scores: Mapping[str, Score]) -> tuple[tuple[str, Score], ...]:
 
 
 def _count(part: Totals, one: Generation) -> None:
-    part.generations += 1
+    times = one.times
+    part.generations += times
     if one.reason == "CLIENT_CANCELLED":
-        part.left += 1
+        part.left += times
     elif one.reason == ABANDONED:
-        part.abandoned += 1
+        part.abandoned += times
     elif one.reason:
-        part.failed += 1
+        part.failed += times
     if one.ttft_us is not None:
-        part.ttft.add(one.ttft_us)
+        part.ttft.add(one.ttft_us, times)
     for each in one.tried:
         if each.cost_micro is None:
-            part.unpriced += 1
+            part.unpriced += times
         else:
-            part.cost_micro += each.cost_micro
-            part.upper_micro += each.cost_micro if each.upper_micro is None else each.upper_micro
+            upper_micro = each.cost_micro if each.upper_micro is None else each.upper_micro
+            part.cost_micro += times * each.cost_micro
+            part.upper_micro += times * upper_micro

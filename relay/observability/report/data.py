@@ -31,6 +31,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "groups": {part.name: _part(part) for part in report.groups},
         "open": notes.open,
         "unreadable": notes.unreadable,
+        "sampled": {"lines": notes.sampled, "generations": notes.stand_for},
     }
 
 

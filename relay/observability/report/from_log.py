@@ -2,6 +2,10 @@
 
 One JSON line a generation (`relay.generation_log`). The log knows no teams, and a generation is of
 the moment that its line was written, less its own length. Money is by the attempts' estimates.
+
+Of a log that is sampled each line says the share that it was chosen by (`share`): it stands for
+1/share generations. Parts of one are carried on to the next line of that share, so that sums stay
+whole numbers and nothing is lost.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ def generations_of(
         OSError: by whoever gives the lines.
     """
     notes.has_teams = False
+    carried: dict[float, float] = {}
     for line in lines:
         if b'"generation"' not in line:
             continue
@@ -57,8 +62,17 @@ def generations_of(
             continue
         if until_us is not None and found.received_us >= until_us:
             continue
-        if wanted is None or wanted(row):
-            yield found
+        if wanted is not None and not wanted(row):
+            continue
+        share = row.get("share")
+        if isinstance(share, int | float) and 0 < share < 1:
+            stands_for = carried.get(share, 0.0) + 1 / share
+            times = int(stands_for + 1e-9)
+            carried[share] = stands_for - times
+            notes.sampled += 1
+            notes.stand_for += times
+            found = found._replace(times=times)
+        yield found
 
 
 def _generation(row: dict[str, Any]) -> Generation:

@@ -17,13 +17,13 @@ class MinuteCounts:
     def __init__(self) -> None:
         self._days: dict[int, array[int]] = {}
 
-    def add(self, at_us: int, is_good: bool) -> None:
-        """Count one."""
+    def add(self, at_us: int, is_good: bool, times: int = 1) -> None:
+        """Count one, or several that are alike."""
         day, minute = divmod(at_us // MINUTE_US, _DAY_MIN)
         page = self._days.get(day)
         if page is None:
             page = self._days[day] = array("I", bytes(2 * _DAY_MIN * array("I").itemsize))
-        page[2 * minute + (not is_good)] += 1
+        page[2 * minute + (not is_good)] += times
 
     def at(self, minute: int) -> tuple[int, int]:
         """Good and bad ones of a minute."""

@@ -483,7 +483,13 @@ def _notes(report: Report) -> Iterator[str]:
     if notes.unreadable:
         yield f"{words.count(notes.unreadable)} lines of the log could not be read."
     if not notes.has_teams:
-        yield "From a log: money is by estimates alone, and a log that is sampled has only a part."
+        yield "From a log: money is by estimates alone, and what the log has not is in no number."
+    if notes.sampled:
+        yield (
+            f"{words.count(notes.sampled)} lines of a sampled log stand for"
+            f" {words.count(notes.stand_for)} generations: sums are estimates, and bounds and what"
+            " counts as few take each of these for one that was seen."
+        )
     if totals.abandoned:
         yield (
             f"{words.count(totals.abandoned)} generations ended with their worker: what their"

@@ -103,6 +103,8 @@ class Generation(NamedTuple):
     wall_us: int
     tried: tuple[Tried, ...]
     """In the order of their starts."""
+    times: int = 1
+    """How many generations it stands for: more than one in a log that is sampled."""
 
 
 @dataclass(slots=True)
@@ -113,6 +115,10 @@ class SourceNotes:
     """Lines of generations without the fields that are needed."""
     open: int = 0
     """Generations in the range that are not over."""
+    sampled: int = 0
+    """Lines of a log that stand for several generations each."""
+    stand_for: int = 0
+    """How many all of these stand for."""
     has_teams: bool = True
     names: dict[str, str] = field(default_factory=dict)
     """Of teams and keys, by id."""

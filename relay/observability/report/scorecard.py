@@ -62,48 +62,54 @@ class Score:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.ttft.merge(other.ttft)
 
-    def add(self, one: Tried, *, is_hedge_won: bool) -> None:
-        """Count an attempt.
+    def add(self, one: Tried, *, is_hedge_won: bool, times: int = 1) -> None:
+        """Count an attempt, or several that are alike.
 
         Args:
             is_hedge_won: the generation was answered by a hedge.
         """
-        self.attempts += 1
-        self._outcome(one)
+        self.attempts += times
+        self._outcome(one, times)
         if one.first_us is not None:
-            self.ttft.add(one.first_us)
+            self.ttft.add(one.first_us, times)
         elif one.outcome == "ignored":
-            self.ttft.add_censored(max(0, one.ended_us - one.started_us))
+            self.ttft.add_censored(max(0, one.ended_us - one.started_us), times)
         if one.role == "hedge":
-            self.hedges += 1
-            self.hedges_won += one.is_winner
-            self.hedges_lost += not one.is_winner
+            self.hedges += times
+            if one.is_winner:
+                self.hedges_won += times
+            else:
+                self.hedges_lost += times
         elif is_hedge_won and not one.is_winner:
-            self.outrun += 1
-        self.wins += one.is_winner
+            self.outrun += times
+        if one.is_winner:
+            self.wins += times
         if one.cost_micro is None:
-            self.unpriced += 1
+            self.unpriced += times
         else:
-            self.cost_micro += one.cost_micro
-            self.upper_micro += one.cost_micro if one.upper_micro is None else one.upper_micro
+            upper_micro = one.cost_micro if one.upper_micro is None else one.upper_micro
+            self.cost_micro += times * one.cost_micro
+            self.upper_micro += times * upper_micro
             if one.is_estimated:
-                self.estimated_micro += one.cost_micro
+                self.estimated_micro += times * one.cost_micro
 
-    def _outcome(self, one: Tried) -> None:
+    def _outcome(self, one: Tried, times: int) -> None:
         if one.outcome == "success":
-            self.answered += 1
+            self.answered += times
         elif one.reason in REJECTED or one.reason in CALLERS:
-            self.rejected += 1
+            self.rejected += times
         elif one.outcome == "overload":
-            self.refused += 1
-            self.rate_limited += one.http_status == 429 or one.reason == "UPSTREAM_RATE_LIMITED"
+            self.refused += times
+            if one.http_status == 429 or one.reason == "UPSTREAM_RATE_LIMITED":
+                self.rate_limited += times
         elif one.outcome == "failure" and one.reason not in LEFT:
-            self.failed += 1
-            self.truncated += one.first_us is not None and one.reason in BROKEN
+            self.failed += times
+            if one.first_us is not None and one.reason in BROKEN:
+                self.truncated += times
         elif one.outcome == "abandoned":
-            self.unclear += 1
+            self.unclear += times
         else:
-            self.left += 1
+            self.left += times
 
     @property
     def availability(self) -> Share:

@@ -50,18 +50,18 @@ class Sketch:
         self.samples = 0
         """And with those that were given up."""
 
-    def add(self, value_us: float) -> None:
+    def add(self, value_us: float, times: int = 1) -> None:
         """It came after so long."""
         bucket = bucket_of(value_us)
-        self.finished[bucket] = self.finished.get(bucket, 0) + 1
-        self.known += 1
-        self.samples += 1
+        self.finished[bucket] = self.finished.get(bucket, 0) + times
+        self.known += times
+        self.samples += times
 
-    def add_censored(self, age_us: float) -> None:
+    def add_censored(self, age_us: float, times: int = 1) -> None:
         """It had not come at this age."""
         bucket = bucket_of(age_us)
-        self.censored[bucket] = self.censored.get(bucket, 0) + 1
-        self.samples += 1
+        self.censored[bucket] = self.censored.get(bucket, 0) + times
+        self.samples += times
 
     def merge(self, other: Sketch) -> None:
         """Count in all that another has counted."""

@@ -69,24 +69,25 @@ class Waits:
 
     def add(self, one: Generation, tried: list[Tried], threshold_us: int) -> None:
         """Count a generation; `tried` is as `rows.joined`."""
-        wait_us = wait_of(one)
+        times, wait_us = one.times, wait_of(one)
         hedges = any(each.role == "hedge" for each in tried)
         if hedges:
-            self.hedged += 1
-            self._pay(tried)
+            self.hedged += times
+            self._pay(tried, times)
         if wait_us is None:
             return
-        self.counted += 1
-        self.waited_us += wait_us
+        self.counted += times
+        self.waited_us += times * wait_us
         dead_us = max(0, wait_us - threshold_us)
-        self.dead += dead_us > 0
-        self.dead_us += dead_us
+        is_dead = dead_us > 0
+        self.dead += times * is_dead
+        self.dead_us += times * dead_us
         winner = next((each for each in tried if each.is_winner), None)
         if not hedges or winner is None or winner.role != "hedge":
-            self.dead_before += dead_us > 0
-            self.dead_before_us += dead_us
+            self.dead_before += times * is_dead
+            self.dead_before_us += times * dead_us
             return
-        self.hedge_won += 1
+        self.hedge_won += times
         first = next((each for each in tried if each.role != "hedge"), None)
         if first is None:
             before_us = wait_us
@@ -95,29 +96,29 @@ class Waits:
         elif first.outcome == "ignored":
             age_us = max(0, first.ended_us - first.started_us)
             who = Unknown(first.target, bucket_of(first.started_us), bucket_of(age_us))
-            self.unknown[who] += 1
-            self.unknown_us[who] += wait_us
-            self.unknown_dead[who] += dead_us > 0
-            self.unknown_dead_us[who] += dead_us
+            self.unknown[who] += times
+            self.unknown_us[who] += times * wait_us
+            self.unknown_dead[who] += times * is_dead
+            self.unknown_dead_us[who] += times * dead_us
             return
         else:
             before_us = first.ended_us + (winner.first_us or 0)
         before_us = max(before_us, wait_us)
-        self.exact += 1
-        self.saved_us += before_us - wait_us
-        self.dead_before += before_us > threshold_us
-        self.dead_before_us += max(0, before_us - threshold_us)
+        self.exact += times
+        self.saved_us += times * (before_us - wait_us)
+        self.dead_before += times * (before_us > threshold_us)
+        self.dead_before_us += times * max(0, before_us - threshold_us)
 
-    def _pay(self, tried: list[Tried]) -> None:
+    def _pay(self, tried: list[Tried], times: int) -> None:
         for each in tried:
             if each.is_winner or (each.role != "hedge" and each.outcome != "ignored"):
                 continue
             if each.cost_micro is None:
-                self.extra_unpriced += 1
+                self.extra_unpriced += times
             else:
-                self.extra_micro += each.cost_micro
-                upper = each.upper_micro
-                self.extra_upper_micro += each.cost_micro if upper is None else upper
+                upper = each.cost_micro if each.upper_micro is None else each.upper_micro
+                self.extra_micro += times * each.cost_micro
+                self.extra_upper_micro += times * upper
 
 
 def wait_of(one: Generation) -> int | None:

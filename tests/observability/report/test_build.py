@@ -125,6 +125,13 @@ def test_groups_and_targets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert [name for name, _ in found.targets] == ["p/(others)", "p/m0", "p/m1"]
 
 
+def test_one_that_stands_for_several_counts_as_they_would() -> None:
+    rows = list(weeks(300))
+    several = made(*(row._replace(times=3) for row in rows), by="alias")
+    alike = made(*(row for row in rows for _ in range(3)), by="alias")
+    assert as_data(several) == as_data(alike)
+
+
 def test_nothing_is_said_of_nothing() -> None:
     found = made()
     text = markdown(page(found))
@@ -139,7 +146,7 @@ def test_what_is_missing_is_said() -> None:
         hedged(9_000_000, 700_000, 600_000, received_us=MONDAY_US + 3 * DAY_US),
         generation(tried(outcome="abandoned"), reason="ABANDONED", received_us=MONDAY_US),
         since_us=MONDAY_US - 2 * DAY_US,
-        notes=SourceNotes(open=3, unreadable=2, has_teams=False),
+        notes=SourceNotes(open=3, unreadable=2, has_teams=False, sampled=1, stand_for=10),
     )
     text = re.sub(r"\\(.)", r"\1", markdown(page(few)))
     for words in (
@@ -148,6 +155,7 @@ def test_what_is_missing_is_said() -> None:
         "3 generations are not over",
         "2 lines of the log could not be read",
         "From a log",
+        "1 lines of a sampled log stand for 10 generations",
         "1 generations ended with their worker",
         "1 attempts have no price",
         "under 100 a p99 is a guess",

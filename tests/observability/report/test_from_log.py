@@ -67,6 +67,18 @@ def test_a_target_that_was_asked_twice_has_one_winner() -> None:
     assert [each.is_winner for each in one.tried] == [False, True]
 
 
+def test_a_line_of_a_sampled_log_stands_for_several() -> None:
+    """Also where they are no whole number: nothing is lost over several lines."""
+    notes = SourceNotes()
+    rows = [
+        line([attempt("a/m", first_us=1)], received_s=float(second), share=share)
+        for second, share in enumerate((0.3, 0.3, 0.01, 0.3, 1.0, None))
+    ]
+    found = generations_of(rows, notes, since_us=None, until_us=None)
+    assert [one.times for one in found] == [3, 3, 100, 4, 1, 1]
+    assert (notes.sampled, notes.stand_for) == (4, 110)
+
+
 def test_the_range() -> None:
     lines = [line([attempt("a/m", first_us=1)], received_s=float(second)) for second in range(5)]
     found = read(*lines, since_us=BEGIN_US + 1_000_000, until_us=BEGIN_US + 3_000_000)
