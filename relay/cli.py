@@ -19,6 +19,7 @@ if sys.argv[1:2] == ["serve"]:
 
 import asyncio
 import json
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -323,6 +324,117 @@ def chat(
     except ChatError as error:
         raise _fail(str(error)) from None
     raise typer.Exit(status)
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="of the admin listener")] = "http://127.0.0.1:8081",
+    token: Annotated[
+        str,
+        typer.Option(
+            help="of an administrator, where the relay asks for one; the environment variable is"
+            " seen by fewer people than an option",
+            envvar="RTRELAY_ADMIN_TOKEN",
+            show_envvar=True,
+        ),
+    ] = "",
+    interval: Annotated[
+        float, typer.Option(min=0.2, max=3600, help="seconds between two readings")
+    ] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="print one frame of two readings and leave")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="for programs; without --once a line a reading")
+    ] = False,
+    sort: Annotated[
+        str, typer.Option(help="targets by trouble, name, rate, errors, p50, p99, flight")
+    ] = "trouble",
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM: whom to trust, instead of public authorities")
+    ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(help="PEM: certificate of this client (mTLS)")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="PEM: its key")] = None,
+) -> None:
+    """Watch a running relay: what is wrong now, targets, hedges, pools, workers. q leaves."""
+    from relay.commands.top import Wish
+    from relay.commands.top import top as run_top
+    from relay.commands.top_feed import Place, TopError
+
+    place = Place(url, token, ca_file, cert_file, key_file)
+    try:
+        status = uvloop.run(run_top(place, Wish(interval, once, as_json, sort)))
+    except TopError as error:
+        raise _fail(str(error)) from None
+    raise typer.Exit(status)
+
+
+@app.command()
+def report(
+    config: Annotated[
+        Path | None,
+        typer.Option("-c", "--config", help="YAML file of the relay: its store and `objectives`"),
+    ] = None,
+    from_logs: Annotated[
+        list[Path] | None,
+        typer.Option(help="log of a relay without a store, - for standard input; repeatable"),
+    ] = None,
+    database: Annotated[
+        Path | None, typer.Option(help="a copy of an SQLite store, instead of the store itself")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="2026-11-02 (UTC), or a time ago: 4w, the default; of a log all of it"),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="as --since; not included")] = None,
+    by: Annotated[str, typer.Option(help="a part for each alias, team or key")] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="DIMENSION=VALUE, like team=voice or alias=fast; repeatable"),
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="whose days and weeks: Europe/Berlin")] = "UTC",
+    objective: Annotated[
+        float | None, typer.Option(help="percent of generations, instead of the file's objectives")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(help="milliseconds in which they get their first content")
+    ] = None,
+    dead_air: Annotated[
+        float, typer.Option(min=1, help="milliseconds beyond which a wait is dead air")
+    ] = 1500.0,
+    file_format: Annotated[
+        str, typer.Option("--format", help="md, html, json; else by the file's name")
+    ] = "",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="else printed")] = None,
+) -> None:
+    """Tell of weeks: error budget, providers, dead air, what hedges cost and what they bought."""
+    from relay.commands.report import ReportError, StoreUnavailable, UsageError, Wish
+    from relay.commands.report import report as run_report
+    from relay.config import ConfigError
+
+    wish = Wish(
+        config,
+        from_logs or (),
+        database,
+        since,
+        until,
+        by,
+        where or (),
+        time_zone,
+        objective,
+        within,
+        dead_air,
+        file_format,
+        output,
+    )
+    try:
+        told = run_report(wish, time.time_ns() // 1000)
+    except (ReportError, ConfigError, UsageError, StoreUnavailable, OSError) as error:
+        raise _fail(str(error)) from None
+    if told:
+        typer.echo(told, err=True)
 
 
 @app.command()

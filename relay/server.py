@@ -622,6 +622,7 @@ class Worker:
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             "draining": services.is_draining,
             "generations": len(services.live),
+            "sessions": 0 if self._service is None else self._service.sessions,
             "prewarms": services.prewarms,
             "background": len(services.reaper),
             "accounts": self.accounts.describe(),

@@ -44,6 +44,8 @@ _REQUEST_REASONS: Final = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_C
 REFRESH_S: Final = 3.0
 """How often figures are worked out anew (Finagle's interval for backup requests)."""
 
+_SHOWN_SHARES: Final = (0.5, 0.9, 0.95, 0.99)
+
 _RATIO_WEIGHT: Final = 0.05
 _MAX_RATIO: Final = 8.0
 
@@ -66,15 +68,18 @@ class TargetState:
         "_losers",
         "_quantiles_s",
         "_tokens_ratio",
+        "asked",
         "breaker",
         "clusters",
         "credential",
+        "failed",
         "has_news",
         "headroom",
         "latency",
         "level",
         "limiter",
         "outside_zones",
+        "overloaded",
         "p50_s",
         "pair_p99_s",
         "place",
@@ -107,6 +112,12 @@ class TargetState:
         """The class of models that the target's is of; empty for none."""
         self.outside_zones = 0
         """Attempts that were stopped before they left their request's data zones: bugs of ours."""
+        self.asked = 0
+        """Attempts that were sent there, since the worker knows it."""
+        self.failed = 0
+        """Of them, those that it failed: no request's fault, and no overload."""
+        self.overloaded = 0
+        """And those that it was too busy for."""
         self.has_news = False
         """Something was recorded since the last refresh."""
         self._losers = 0
@@ -289,7 +300,7 @@ class TargetState:
         """For people. Latencies are normalised and by the target's own samples alone, without the
         prior that plans draw them to while samples are few; null while there are none."""
         breaker = self.breaker.describe(now_s)
-        p50_s, p95_s = self.latency.raw_quantile_s(0.5), self.latency.raw_quantile_s(0.95)
+        quantiles_s = self.latency.raw_quantiles_s(_SHOWN_SHARES)
         return {
             "breaker": {
                 "state": breaker["state"],
@@ -299,12 +310,19 @@ class TargetState:
                 "trips": breaker["trips"],
                 "suspected": breaker["suspected"],
             },
-            "p50_ms": None if p50_s is None else round(p50_s * 1000, 1),
-            "p95_ms": None if p95_s is None else round(p95_s * 1000, 1),
+            **{
+                f"p{share * 100:.0f}_ms": round(quantiles_s[index] * 1000, 1)
+                if quantiles_s
+                else None
+                for index, share in enumerate(_SHOWN_SHARES)
+            },
             "samples": self.latency.known,
             "learned": self.is_learned,
             "limit": self.limiter.limit,
             "in_flight": self.limiter.in_flight,
+            "asked": self.asked,
+            "failed": self.failed,
+            "overloaded": self.overloaded,
             "wait_s": round(self.wait_s(now_s), 3),
             **({"outside_zones": self.outside_zones} if self.outside_zones else {}),
         }
@@ -334,6 +352,7 @@ class Ticket:
         cached_tokens: int,
     ) -> None:
         self._state = state
+        state.asked += 1
         self._permit = permit
         self._slot = slot
         self._started_s = now_s
@@ -390,6 +409,7 @@ class Ticket:
         """The attempt never reached the target: nothing is learnt of it. Instead of `end`."""
         if not self._is_over:
             self._is_over = True
+            self._state.asked -= 1
             self._permit.ignored(now_s)
             self._slot.ignored(now_s)
 
@@ -427,6 +447,7 @@ class Ticket:
             permit.success(now_s)
             slot.success((self._ttft_s or 0.001) / scale, now_s)
         elif outcome is AttemptOutcome.OVERLOAD:
+            state.overloaded += 1
             if looks_dead(error):
                 permit.failure(now_s)
             else:
@@ -439,6 +460,7 @@ class Ticket:
                 state.push_back.said(retry_after_s, now_s)
             state.headroom.refused(retry_after_s, now_s)
         elif outcome is AttemptOutcome.FAILURE and not _is_the_request(error):
+            state.failed += 1
             permit.failure(now_s)
             slot.ignored(now_s)
         else:

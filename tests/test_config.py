@@ -85,6 +85,7 @@ def test_schema_describes_the_file() -> None:
         "observability",
         "providers",
         "models",
+        "objectives",
     }
     assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]
 

@@ -313,6 +313,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
     },
+    # what is told of a relay over weeks, out of its accounts or its log
+    "observability": LEAVES | {"store.engine", "store.schema", "store.usage_fields"},
     # scripted calls, for `relay demo` and the bench
     "calls": set(),
     "commands": LEAVES
@@ -329,6 +331,7 @@ MAY_USE: dict[str, set[str]] = {
         "config",
         "config_warnings",
         "measuring",
+        "observability",
         "routing",
         "transport",
         "planner",

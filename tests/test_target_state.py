@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from relay.config import parse
-from relay.errors import ConnectError, Reason, UpstreamStatus
+from relay.errors import ConnectError, InvalidRequest, Reason, UpstreamStatus
 from relay.outcome import AttemptOutcome
 from relay.race_plan import has_room
 from relay.resilience.breaker import BreakerSettings, BreakerState
 from relay.resilience.limiter import LimiterSettings
 from relay.routing.catalog import Catalog
 from relay.routing.target import Target
-from relay.target_state import Kept, TargetState, TargetStates
+from relay.target_state import Kept, TargetState, TargetStates, Ticket
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.scenario import Scenario, answer
 from tests.fakes.virtual_time import now_s, on_virtual_time
@@ -272,11 +272,16 @@ async def test_a_target_is_described() -> None:
             "suspected": False,
         },
         "p50_ms": None,
+        "p90_ms": None,
         "p95_ms": None,
+        "p99_ms": None,
         "samples": 0,
         "learned": False,
         "limit": 100,
         "in_flight": 0,
+        "asked": 0,
+        "failed": 0,
+        "overloaded": 0,
         "wait_s": 0.0,
     }
     assert state.describe(now_s()) == nothing_yet
@@ -301,6 +306,22 @@ async def test_a_nearly_empty_window_keeps_no_primary_away() -> None:
         await scenario.generate()
     assert asked(scenario) == "aaa"
     await scenario.settled()
+
+
+def test_what_was_asked_and_went_wrong_is_counted() -> None:
+    one = state()
+
+    def take() -> Ticket:
+        return one.admit(0.0, name="a/m", prompt_tokens=1)
+
+    take().end(AttemptOutcome.SUCCESS, 1.0)
+    take().end(AttemptOutcome.IGNORED, 1.0)
+    take().end(AttemptOutcome.FAILURE, 1.0, error=ConnectError("gone"))
+    take().end(AttemptOutcome.FAILURE, 1.0, error=InvalidRequest("no"))
+    take().end(AttemptOutcome.OVERLOAD, 1.0)
+    take().withdraw(1.0)
+    shown = one.describe(1.0)
+    assert (shown["asked"], shown["failed"], shown["overloaded"]) == (5, 1, 1)
 
 
 # --- what a refusal says ------------------------------------------------------------------------

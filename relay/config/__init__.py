@@ -50,6 +50,7 @@ from relay.config.load import (
 )
 from relay.config.metrics import BucketsConfig, MetricsConfig
 from relay.config.model import ConfigError
+from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
 from relay.config.observability_logs import LogsConfig
 from relay.config.observability_payloads import PayloadsConfig
@@ -99,6 +100,7 @@ __all__ = [
     "Listener",
     "LogsConfig",
     "MetricsConfig",
+    "ObjectiveConfig",
     "ObservabilityConfig",
     "PassthroughConfig",
     "PayloadsConfig",

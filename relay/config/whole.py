@@ -14,6 +14,7 @@ from relay.config.budgets import BudgetsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model, near
+from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
 from relay.config.providers import ProviderConfig
 from relay.config.store import StoreConfig
@@ -46,8 +47,11 @@ class Config(Model):
     observability: ObservabilityConfig = ObservabilityConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
+    objectives: dict[str, ObjectiveConfig] = Field(
+        default_factory=dict, description="by name; `relay report` tells how they were kept"
+    )
 
-    @field_validator("providers", "models")
+    @field_validator("providers", "models", "objectives")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
@@ -88,6 +92,17 @@ class Config(Model):
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_are_of_aliases(self) -> Config:
+        for name, row in self.objectives.items():
+            for alias in row.aliases:
+                if alias not in self.models:
+                    hint = near(alias, self.models)
+                    raise ValueError(
+                        f"objectives.{name}.aliases: there is no alias {alias!r}{hint}"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -319,10 +319,16 @@ class LatencySketch:
 
         Where all that would tell was given up earlier: the longest that is known.
         """
+        found = self.raw_quantiles_s((share,))
+        return found[0] if found else None
+
+    def raw_quantiles_s(self, shares: Sequence[float]) -> tuple[float, ...]:
+        """The same of several shares, ascending, in one walk; empty if nothing is known."""
         at_risk = self.samples
         if self.known == 0:
-            return None
-        left = 1.0 - share * (at_risk - 1) / at_risk - 1e-12
+            return ()
+        wanted = [1.0 - share * (at_risk - 1) / at_risk - 1e-12 for share in shares]
+        found: list[float] = []
         alive, latest = 1.0, 0
         for bucket, (finished, censored) in enumerate(
             zip(self._finished, self._censored, strict=True)
@@ -330,12 +336,14 @@ class LatencySketch:
             if finished:
                 alive *= 1.0 - finished / at_risk
                 latest = bucket
-                if alive < left:
-                    break
+                while alive < wanted[len(found)]:
+                    found.append(_value_s(bucket))
+                    if len(found) == len(wanted):
+                        return tuple(found)
             elif censored:
                 latest = bucket
             at_risk -= finished + censored
-        return _value_s(latest)
+        return (*found, *[_value_s(latest)] * (len(wanted) - len(found)))
 
     def quantile_s(self, share: float) -> float:
         """The same, drawn to the prior while samples are few (weighted geometric mean)."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-_COUNTS: Final = ("generations", "prewarms", "background", "tasks")
+_COUNTS: Final = ("generations", "sessions", "prewarms", "background", "tasks")
 _ORIGIN_COUNTS: Final = (
     "connections",
     "open_streams",
@@ -20,7 +20,7 @@ _ORIGIN_COUNTS: Final = (
     "streams_aborted",
     "calmed",
 )
-_TARGET_COUNTS: Final = ("samples", "limit", "in_flight")
+_TARGET_COUNTS: Final = ("samples", "limit", "in_flight", "asked", "failed", "overloaded")
 _ALIAS_COUNTS: Final = (
     "requests",
     "fired",

@@ -481,3 +481,15 @@ def _broken(change: Callable[[dict[str, object]], object]) -> dict[str, object]:
 def test_what_is_no_sketch_is_refused(kept: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         LatencySketch.from_dict(kept, 0.0, away_s=0.0)
+
+
+def test_several_quantiles_in_one_walk() -> None:
+    sketch = LatencySketch()
+    assert sketch.raw_quantiles_s((0.5, 0.9)) == ()
+    for index in range(200):
+        sketch.record(0.1 + index / 100, 0, 0, 0.0)
+        sketch.record_censored(0.05 + index / 200, 0, 0, 0.0)
+    shares = (0.0, 0.25, 0.5, 0.9, 0.95, 0.99, 1.0)
+    alone = [sketch.raw_quantile_s(share) for share in shares]
+    assert list(sketch.raw_quantiles_s(shares)) == alone
+    assert alone == sorted(alone, key=lambda value: value or 0.0)
