@@ -287,6 +287,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
     },
+    # other gateways' configurations, read into one of ours
+    "importing": {"config"},
     # scripted calls, for `relay demo` and the bench
     "calls": set(),
     "commands": LEAVES
@@ -302,6 +304,7 @@ MAY_USE: dict[str, set[str]] = {
         "emulated",
         "config",
         "config_warnings",
+        "importing",
         "measuring",
         "routing",
         "transport",
