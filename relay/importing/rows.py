@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -41,6 +42,9 @@ _NAME_OF_KEY: Final[Mapping[str, str]] = {
 }
 """Well-known variables that no row of ours names."""
 
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+"""What our file takes for a part of an address."""
+
 _WITHOUT_V1: Final = frozenset({"anthropic", "gemini"})
 """Doors whose base_url has no version in it."""
 
@@ -76,6 +80,13 @@ def row_of(account: Account, draft: Draft, report: Report, variables: Variables)
     fields: dict[str, Any] = {}
     door, wish = _place(account, fields, report)
     _identify(account, door, fields, variables)
+    for name in ("resource", "region", "project", "api_version"):
+        if name in fields and not _WORD.fullmatch(fields[name]):
+            fields[name] = f"set-the-{name.replace('_', '-')}"
+            report.leave(
+                account.path,
+                f"its {name} has characters that none has: {fields[name]!r} stands for it",
+            )
     if account.headers:
         fields["headers"] = dict(sorted(account.headers.items()))
     fields |= account.more
@@ -128,7 +139,7 @@ def _place_azure(account: Account, address: str, fields: dict[str, Any], report:
     is_usual = not address or host == (
         "services.ai.azure.com" if account.door == "foundry_anthropic" else "openai.azure.com"
     )
-    if resource and is_usual:
+    if resource and is_usual and "." not in resource:
         fields["resource"] = resource
     elif address:
         ending = {
