@@ -89,7 +89,7 @@ def target_of(node: Section, model: str, timeout_ms: int | None, around: Around)
         account.wish = provider
     if slug and account.key in (None, ""):
         wish = str(known_providers().get(door or "", {}).get("api_key_env") or "")
-        wish = wish if not _has_other_key(slug, around.draft) else ""
+        wish = wish if not _has_other_key(slug, door or "", around.draft) else ""
         told = f"the key that Portkey keeps as {slug!r}"
         account.notes.append(f"The key that Portkey keeps as {slug}")
         account.key = f"os.environ/{wish or variable_of(slug) + '_API_KEY'}"
@@ -134,12 +134,13 @@ def _needs_more(door: str) -> bool:
     return door.startswith(("bedrock", "vertex"))
 
 
-def _has_other_key(slug: str, draft: Draft) -> bool:
-    """Whether a row of another virtual key has the well-known variable by now."""
+def _has_other_key(slug: str, door: str, draft: Draft) -> bool:
+    """Whether a row of this door, of another virtual key, has the well-known variable by now."""
     mine = f"The key that Portkey keeps as {slug}"
     return any(
         note.startswith("The key that Portkey keeps as ") and note != mine
         for row in draft.rows.values()
+        if row.fields.get("door", row.name) == door
         for note in row.notes
     )
 
