@@ -279,6 +279,10 @@ MAY_USE: dict[str, set[str]] = {
         "resilience.breaker",
         "routing.catalog",
         "routing.endpoint",
+        # reports: of weeks, out of accounts
+        "store.engine",
+        "store.schema",
+        "store.usage_fields",
         "transport.base",
     },
     "emulated": LEAVES | {"config"},
@@ -313,8 +317,8 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
     },
-    # what is told of a relay over weeks, out of its accounts or its log
-    "observability": LEAVES | {"store.engine", "store.schema", "store.usage_fields"},
+    # other gateways' configurations, read into one of ours
+    "importing": {"config"},
     # scripted calls, for `relay demo` and the bench
     "calls": set(),
     "commands": LEAVES
@@ -330,6 +334,7 @@ MAY_USE: dict[str, set[str]] = {
         "emulated",
         "config",
         "config_warnings",
+        "importing",
         "measuring",
         "observability",
         "routing",

@@ -29,7 +29,9 @@ def test_every_promise_has_its_tests() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_in_a_page(section: str) -> None:
-    text = "".join(page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
+    # The reference has them all, since it is made of them; they are explained elsewhere.
+    written = [page for page in ROOT.glob("docs/*.md") if page.name != "configuration.md"]
+    text = "".join(page.read_text() for page in (ROOT / "README.md", *written))
     for name in _keys(json_schema(), section):
         assert re.search(rf"[`{{ ,.]{name}(?:: |[`,=\n])", text), f"{section}: {name}"
 

@@ -1,0 +1,55 @@
+"""What was not carried over, by its path in their file, and what to do instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing of their file."""
+
+    path: str
+    told: str
+
+
+@dataclass
+class Report:
+    """Filled while a file is read. No text in it holds a value that could be a secret."""
+
+    left: list[Entry] = field(default_factory=list)
+    """Not carried over: without the reader's doing it is not there."""
+    differs: list[Entry] = field(default_factory=list)
+    """Carried over, or done by the relay anyhow, in another way."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables that our file reads -> where their value is now."""
+
+    def leave(self, path: str, told: str) -> None:
+        """Add to `left`, once."""
+        _add(self.left, Entry(path, told))
+
+    def differ(self, path: str, told: str) -> None:
+        """Add to `differs`, once."""
+        _add(self.differs, Entry(path, told))
+
+    def to_text(self) -> str:
+        """In Markdown: a list for each of the three, those alone that have something in them."""
+        parts = [
+            _list("Not carried over", self.left),
+            _list("Carried over, but not quite the same", self.differs),
+            _list(
+                "Environment variables that the new file reads",
+                [Entry(name, told) for name, told in self.variables.items()],
+            ),
+        ]
+        return "\n".join(part for part in parts if part) or "Everything was carried over.\n"
+
+
+def _add(entries: list[Entry], entry: Entry) -> None:
+    if entry not in entries:
+        entries.append(entry)
+
+
+def _list(title: str, entries: list[Entry]) -> str:
+    lines = [f"- `{entry.path}`: {entry.told}\n" for entry in entries]
+    return f"## {title} ({len(entries)})\n\n{''.join(lines)}" if entries else ""

@@ -1,0 +1,105 @@
+"""`relay import`: what is written where, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from relay.cli import app
+
+SECRET = "canary-0123456789"
+LITELLM: dict[str, Any] = {
+    "model_list": [
+        {
+            "model_name": "fast",
+            "litellm_params": {"model": "groq/llama-3.1-8b-instant", "api_key": SECRET},
+        }
+    ],
+    "litellm_settings": {"cache": True},
+}
+PORTKEY = {
+    "strategy": {"mode": "fallback"},
+    "targets": [
+        {"provider": "groq", "api_key": SECRET, "override_params": {"model": "a"}},
+        {"provider": "xai", "override_params": {"model": "b"}},
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(LITELLM))
+    (tmp_path / "portkey.json").write_text(json.dumps(PORTKEY))
+    return tmp_path
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    ran = CliRunner().invoke(app, ["import", *arguments])
+    assert ran.exit_code == status, ran.output
+    assert SECRET not in ran.output
+    return ran
+
+
+def test_file_and_report_go_their_ways(folder: Path) -> None:
+    ran = run("litellm", "config.yaml")
+    assert set(yaml.safe_load(ran.stdout)) == {"providers", "models"}
+    assert "litellm_settings.cache" in ran.stderr
+    assert "GROQ_API_KEY" in ran.stderr
+
+
+def test_what_is_written_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("litellm", "config.yaml", "-o", "relay.yaml", "--report", "report.md")
+    assert "`litellm_settings.cache`" in (folder / "report.md").read_text()
+    monkeypatch.setenv("GROQ_API_KEY", "k")
+    checked = CliRunner().invoke(app, ["check", "-c", "relay.yaml"])
+    assert checked.exit_code == 0
+    assert "groq/llama-3.1-8b-instant" in checked.stdout
+
+
+def test_strict_ends_with_1_where_something_is_left(folder: Path) -> None:
+    run("litellm", "config.yaml", "--strict", status=1)
+    whole = {"model_list": LITELLM["model_list"]}
+    (folder / "whole.yaml").write_text(yaml.safe_dump(whole))
+    assert "Not carried over" not in run("litellm", "whole.yaml", "--strict").stderr
+
+
+def test_nothing_is_written_over(folder: Path) -> None:
+    (folder / "relay.yaml").write_text("mine")
+    ran = run("litellm", "config.yaml", "-o", "relay.yaml", status=2)
+    assert "relay.yaml is there already" in ran.stderr
+    assert (folder / "relay.yaml").read_text() == "mine"
+    run("litellm", "config.yaml", "-o", "relay.yaml", "--force")
+    assert "groq" in (folder / "relay.yaml").read_text()
+
+
+def test_portkey(folder: Path) -> None:
+    ran = run("portkey", "portkey.json", "--name", "talk")
+    assert list(yaml.safe_load(ran.stdout)["models"]) == ["talk"]
+    assert "targets[1]" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("of", "text", "told"),
+    [
+        ("litellm", f"a: [{SECRET}\n", "no valid YAML in line"),
+        ("litellm", "- a\n", "no mapping"),
+        ("litellm", "", "no mapping"),
+        ("portkey", '{"api_key": "' + SECRET, "no valid JSON in line 1"),
+        ("portkey", "[]", "no mapping"),
+        ("portkey", "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_files_that_are_none(folder: Path, of: str, text: str, told: str) -> None:
+    (folder / "odd").write_text(text)
+    assert told in run(of, "odd", status=2).stderr
+
+
+def test_no_file(folder: Path) -> None:
+    assert "cannot read gone.yaml" in run("litellm", "gone.yaml", status=2).stderr
