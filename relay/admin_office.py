@@ -16,6 +16,7 @@ from typing import Final, Self
 from sqlalchemy import Engine
 
 from relay.administering import desk_of
+from relay.administration.desk import Desk
 from relay.auditing import trail_of
 from relay.config import Config
 from relay.frontends.admin.api import OPENAPI, AdminApi
@@ -32,8 +33,12 @@ STATE: Final = "/admin/state"
 class AdminOffice:
     """The API with its own connections to the store; made by `open`."""
 
-    def __init__(self, api: AdminApi, engine: Engine, own_trail: AuditTrail | None) -> None:
+    def __init__(
+        self, api: AdminApi, desk: Desk, trail: Trail, engine: Engine, own_trail: AuditTrail | None
+    ) -> None:
         self.api = api
+        self.desk = desk
+        self.trail = trail
         self._engine = engine
         self._own_trail = own_trail
 
@@ -64,8 +69,9 @@ class AdminOffice:
         shown = Route("GET", STATE, "state.read", words, None, {"type": "object"}, come=state)
         routes = (*ROUTES, shown, *further)
         peppers = peppers_of(config.auth)
-        api = AdminApi(desk_of(config, engine), peppers, routes, trail, time.monotonic)
-        return cls(api, engine, own)
+        desk = desk_of(config, engine)
+        api = AdminApi(desk, peppers, routes, trail, time.monotonic)
+        return cls(api, desk, trail, engine, own)
 
     async def aclose(self) -> None:
         """Idempotent, bounded in time; acts that have begun go on to their ends."""

@@ -15,6 +15,7 @@ from relay.config import Config, ConfigError, load
 from relay.frontends.admin_app import AdminApp, Asgi, Readiness
 from relay.hints.hub import HintHub
 from relay.http_server import HttpServer, StartError
+from relay.observability.pages.app import Dashboard
 from relay.reaper import Reaper
 from relay.supervisor import Supervisor
 from relay.tls.doors import Doors
@@ -36,6 +37,7 @@ class AdminPort:
         self._reaper = Reaper()
         self._server: HttpServer | None = None
         self._office: AdminOffice | None = None
+        self._dashboard: Dashboard | None = None
 
     @classmethod
     async def open(
@@ -71,10 +73,11 @@ class AdminPort:
 
     async def _start(self, config: Config, mounts: Mapping[str, Asgi] | None) -> None:
         self._office = AdminOffice.open(config, None, self._state)
+        self._dashboard = Dashboard(self._supervisor, self._office)
         app = AdminApp(
             lambda: Readiness(*self._supervisor.readiness()),
             self._state,
-            {**mounts_of(self._office), **(mounts or {})},
+            {**mounts_of(self._office), **self._dashboard.mounts, **(mounts or {})},
         )
         self._server = await HttpServer.start(
             config.server.admin,
@@ -96,6 +99,8 @@ class AdminPort:
     async def aclose(self) -> None:
         """Idempotent, bounded in time."""
         self._supervisor.on_reload = None
+        if self._dashboard is not None:
+            await self._dashboard.aclose()
         server, self._server = self._server, None
         if server is not None:
             await server.aclose()

@@ -17,7 +17,7 @@ other task or callback at any moment; also while the frontend is writing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -59,7 +59,7 @@ from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.generation_log import log_end
 from relay.governance.ledger import RateState
-from relay.outcome import AttemptOutcome, GenerationEnd
+from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
@@ -578,6 +578,8 @@ class Generation:
                     prompt_estimate=plan.prompt_tokens if plan is not None else None,
                     committed_s=self.committed_s,
                 )
+                for told in self._services.on_ended:
+                    told(end, self.request, self.generation_id, self._frontend)
 
     @property
     def plan(self) -> RacePlan | None:
@@ -598,6 +600,11 @@ class Generation:
     def attempts_started(self) -> int:
         """How many attempts have started so far."""
         return len(self._progress.records)
+
+    @property
+    def attempts(self) -> Sequence[AttemptRecord]:
+        """Those that have started so far, each filled while it runs."""
+        return self._progress.records
 
 
 def _over(limit_s: float) -> DeadlineExceeded:

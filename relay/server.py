@@ -51,6 +51,10 @@ from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
+from relay.observability.live.play import PlayDesk
+from relay.observability.live.recorder import LIVE, Recorder
+from relay.observability.live.workers import OwnWorker
+from relay.observability.pages.app import Dashboard
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
@@ -170,6 +174,8 @@ class Worker:
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
         self._office: AdminOffice | None = None
+        self._plays: PlayDesk | None = None
+        self._dashboard: Dashboard | None = None
         self._hints: HintDesk | None = None
         self._doors: Doors | None = None
         self.on_stop: Callable[[], None] | None = None
@@ -240,13 +246,24 @@ class Worker:
             ),
             "http",
         )
+        recorder = Recorder(
+            self._number, instance_id(), lambda: self._catalog.routes, self._state, time.time
+        )
+        services.on_ended.append(recorder.ended)
+        self._plays = PlayDesk(services)
+        shown = {LIVE: recorder.answer, **self._plays.answers}
         if self._is_alone:
             self._office = AdminOffice.open(self._config, accounts.trail, self._shown)
-            admin = AdminApp(self._readiness, self._shown, mounts_of(self._office))
+            own = OwnWorker(shown, lambda: str(self._readiness().told["status"]))
+            self._dashboard = Dashboard(own, self._office)
+            mounts = {**mounts_of(self._office), **self._dashboard.mounts}
+            admin = AdminApp(self._readiness, self._shown, mounts)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
         if self._link is not None:
             self._link.answer("state", self._state)
+            for question, answer in shown.items():
+                self._link.answer(question, answer)
             self._link.on_lost = self.stop
             self._link.status("ready", {"grpc": self.grpc_port, "http": self.http_port})
         self._audit(actions.CONFIG_LOADED, described(self._config))
@@ -527,6 +544,10 @@ class Worker:
         """Close listeners, then upstreams. Idempotent; bounded in time."""
         if self._doors is not None:
             await self._doors.aclose()
+        if self._dashboard is not None:
+            await self._dashboard.aclose()
+        if self._plays is not None:
+            await self._plays.aclose()
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None

@@ -109,6 +109,7 @@ MAY_USE: dict[str, set[str]] = {
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "admin_office": {
         "administering",
+        "administration.desk",
         "auditing",
         "config",
         "frontends.admin",
@@ -210,6 +211,21 @@ MAY_USE: dict[str, set[str]] = {
         # provider's, but the same bounds hold for it.
         "transport.websocket",
     },
+    # what is seen from outside: hears of ends, asks workers, serves pages
+    "observability": LEAVES
+    | {
+        "administration",
+        "dispatch",
+        "frontends.admin.problems",
+        "frontends.admin_app",
+        "frontends.asgi",
+        "frontends.cors",
+        "generation",
+        "governance.audit_actions",
+        "governance.audit_trail",
+        "store.base",
+        "store.schema",
+    },
     # a worker, and what starts it: what it is called, and how it is bound to a supervisor
     "instance": set(),
     "notify": set(),
@@ -231,6 +247,7 @@ MAY_USE: dict[str, set[str]] = {
         "frontends.admin_app",
         "hints.hub",
         "http_server",
+        "observability.pages",
         "supervisor",
         "tls",
     },
@@ -254,6 +271,7 @@ MAY_USE: dict[str, set[str]] = {
         "workers",
         "hints",
         "instance",
+        "observability",
     },
     "emulated": LEAVES | {"config"},
     "supervisor": {"governance.tenant", "workers"},

@@ -1,0 +1,1 @@
+"""What can be seen of a relay from outside: metrics, traces, pages, reports."""
