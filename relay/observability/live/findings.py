@@ -19,6 +19,9 @@ SLOWER_THAN_OTHERS: Final = 3.0
 """Times the median of the fastest target of the same alias."""
 SLOW_MS: Final = 300.0
 """Below it nobody hears that something is slow, whatever the ratio."""
+MIN_RACES: Final = 8
+LOSING: Final = 0.6
+"""Share of the races that it began."""
 FAILING: Final = 0.05
 FAILING_BADLY: Final = 0.25
 NEAR: Final = 0.8
@@ -86,6 +89,8 @@ def _targets(rows: Mapping[str, Picture]) -> Iterator[Finding]:
         elif minute["failed"] >= 3 and minute["failed"] > FAILING * minute["started"]:
             words = f"{name} failed {minute['failed']} of {minute['started']} attempts in a minute"
             yield Finding(WARN, words, name)
+        if row["breaker"] in ("open", "half_open"):
+            continue  # the rest of it is what that is for
         if minute["overloaded"]:
             words = f"{name} said {_times(minute['overloaded'])} in a minute that it has too much"
             yield Finding(WARN, words, name)
@@ -99,6 +104,13 @@ def _slower(name: str, row: Picture) -> Iterator[Finding]:
     now, before = row["minute"]["ttft"], row["before"]["ttft"]
     usual = before["p50"] if before["n"] >= 4 * MIN_SAMPLES else row["usual_p50"]
     p50 = now["p50"]
+    minute = row["minute"]
+    first = minute["started"] - minute["hedges"]
+    if first >= MIN_RACES and minute["lost"] > LOSING * first:
+        words = f"{name} is slow: it loses {minute['lost']} of {first} races to its hedges"
+        at_ms = minute["lost_at_ms"]
+        yield Finding(WARN, f"{words}, reset after {_ms(at_ms)} on average", name)
+        return
     if now["n"] < MIN_SAMPLES or p50 is None or not usual:
         return
     if p50 > SLOW_MS and p50 > SLOWER * usual:

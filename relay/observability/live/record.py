@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relay.content import GenerateRequest
-from relay.errors import MAX_SHOWN_CHARS, Reason, Source
+from relay.errors import MAX_SHOWN_CHARS, AdmissionError, Reason, Source
 from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd, HedgeRecord
 
 Record = dict[str, Any]
@@ -53,11 +53,14 @@ def attempt_of(record: AttemptRecord) -> Record:
 
 
 def outcome_of(record: AttemptRecord) -> str:
-    """`won`, `lost`, or the outcome's own word; `running` before there is one."""
+    """`won`, `lost`, `held_back` before it was sent, `running` while it does, or the outcome's own
+    word."""
     if record.is_winner:
         return "won" if record.error is None else record.outcome.value
     if record.is_loser:
         return "lost"
+    if isinstance(record.error, AdmissionError):
+        return "held_back"
     if not record.ended_us and record.outcome is AttemptOutcome.IGNORED:
         return "running"
     return record.outcome.value

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
+from relay.errors import AdmissionError
 from relay.observability.live.quantiles import Counts, bucket_of
 from relay.observability.live.record import fate_of, outcome_of, ttft_us
 from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd
@@ -33,6 +34,7 @@ class PairCounts:
         "failed",
         "finished",
         "hedges",
+        "held_back",
         "lost",
         "lost_us",
         "overloaded",
@@ -44,6 +46,8 @@ class PairCounts:
         self.finished: Counts = {}
         self.censored: Counts = {}
         self.started = self.hedges = self.won = self.lost = self.failed = self.overloaded = 0
+        self.held_back = 0
+        """Not sent: its breaker, a limit or a budget said no."""
         self.lost_us = 0
         """Sum of the ages at which losers were reset."""
         self.cost = 0.0
@@ -60,6 +64,7 @@ PAIR_FIELDS: Final = (
     "lost",
     "failed",
     "overloaded",
+    "held_back",
     "lost_us",
     "cost",
 )
@@ -153,6 +158,9 @@ class Slice:
                 counts.refused[hedge.refused] = counts.refused.get(hedge.refused, 0) + 1
         for record in end.attempts:
             pair = self._pair(alias, f"{record.provider}/{record.model}")
+            if isinstance(record.error, AdmissionError):
+                pair.held_back += 1
+                continue
             pair.started += 1
             pair.hedges += record.role is AttemptRole.HEDGE
             outcome = outcome_of(record)

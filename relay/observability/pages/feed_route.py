@@ -22,7 +22,6 @@ async def serve_feed(
     receive: Receive,
     send: Send,
     still: Callable[[], Awaitable[object]],
-    recheck_s: float = RECHECK_S,
 ) -> None:
     """
     Args:
@@ -39,7 +38,7 @@ async def serve_feed(
         asyncio.create_task(_write(viewer, send)),
         asyncio.create_task(_until_gone(receive)),
         asyncio.create_task(viewer.dropped.wait()),
-        asyncio.create_task(_until_refused(still, recheck_s)),
+        asyncio.create_task(_until_refused(still)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -70,9 +69,9 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _until_refused(still: Callable[[], Awaitable[object]], every_s: float) -> None:
+async def _until_refused(still: Callable[[], Awaitable[object]]) -> None:
     while True:
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(RECHECK_S)
         try:
             await still()
         except Problem as problem:

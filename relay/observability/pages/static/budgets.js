@@ -35,7 +35,7 @@ function list() {
 
 export function showBudgets(root, picture) {
   const rows = picture.budgets;
-  if (rows === undefined) empty(root, "No accounts are kept here: without `auth` and `store` there are no budgets.");
+  if (rows === undefined) empty(root, "No accounts are kept here: without auth and store in the configuration there are no budgets.");
   else if (picture.budgets_why && !rows) empty(root, `Budgets cannot be told now: ${picture.budgets_why}`);
   else if (!rows) empty(root, "Asking the store…");
   else if (!rows.length) empty(root, "No budgets are set.");

@@ -118,7 +118,7 @@ function append(sort, text) {
   const root = at("answer");
   const lastPart = root.lastElementChild;
   if (lastPart?.dataset.sort === sort) lastPart.firstChild.appendData(text);
-  else root.append(el("p", { data: { sort }, class: sort }, document.createTextNode(text)));
+  else root.append(el("p", { data: { sort }, class: `said-${sort}` }, document.createTextNode(text)));
   root.scrollTop = root.scrollHeight;
 }
 

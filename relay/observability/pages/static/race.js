@@ -6,7 +6,7 @@ const PARTS = ["won", "lost", "failed", "open"];
 const WORDS = { won: "won", lost: "lost", failed: "failed", open: "given up" };
 
 function lane(target) {
-  const cells = Object.fromEntries(["started", "hedges", "won", "lost", "at", "failed"].map((key) => [key, el("td", { class: "number" })]));
+  const cells = Object.fromEntries(["started", "hedges", "won", "lost", "at", "failed", "held"].map((key) => [key, el("td", { class: "number" })]));
   const fills = Object.fromEntries(PARTS.map((part) => [part, el("span", { class: `part ${part}` })]));
   const bar = el("div", { class: "stack", role: "img" }, ...Object.values(fills));
   const node = el("tr", {}, el("th", { scope: "row" }, name(target)), el("td", { class: "wide" }, bar), ...Object.values(cells));
@@ -22,6 +22,7 @@ function lane(target) {
       say(cells.won, String(row.won));
       say(cells.lost, row.lost ? String(row.lost) : "–");
       say(cells.at, row.lost_at_ms === null ? "–" : ms(row.lost_at_ms));
+      say(cells.held, row.held_back ? String(row.held_back) : "–");
       say(cells.failed, failed ? String(failed) : "–");
     },
   };
@@ -30,7 +31,7 @@ function lane(target) {
 function race(alias) {
   const body = el("tbody");
   const said = el("p", { class: "aside" });
-  const heads = [["Target", ""], ["What came of it", "wide"], ["Started", "number"], ["As hedge", "number"], ["Won", "number"], ["Lost", "number"], ["Reset after", "number"], ["Failed", "number"]];
+  const heads = [["Target", ""], ["What came of it", "wide"], ["Started", "number"], ["As hedge", "number"], ["Won", "number"], ["Lost", "number"], ["Reset after", "number"], ["Failed", "number"], ["Held back", "number"]];
   const node = el(
     "article", { class: "panel" },
     el("div", { class: "card-top" }, el("h3", {}, name(alias)), said),

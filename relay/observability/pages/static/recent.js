@@ -1,9 +1,9 @@
 // Recent generations: a list whose rows open into a waterfall.
-import { el, empty, keyed, name } from "./dom.js";
+import { el, empty, keyed, name, say } from "./dom.js";
 import { clock, count, dollars, ms, us } from "./format.js";
 import { waterfall } from "./waterfall.js";
 
-const MOST = 60;
+const PAGE = 25;
 const FATES = { ok: "answered", cancelled: "cancelled", limited: "over a limit", refused: "refused", failed: "failed" };
 const FILTERS = {
   all: () => true,
@@ -11,7 +11,7 @@ const FILTERS = {
   bad: (one) => one.fate !== "ok" && one.fate !== "cancelled",
 };
 
-const state = { records: [], keys: {}, isPaused: false, filter: "all", root: null };
+const state = { records: [], keys: {}, isPaused: false, filter: "all", most: PAGE, root: null };
 
 const keyOf = (record) => `${record.worker} ${record.id}`;
 
@@ -19,7 +19,8 @@ export function startRecent(root) {
   state.root = root;
   document.getElementById("filter").addEventListener("change", (event) => {
     state.filter = event.target.value;
-    draw();
+    state.most = PAGE;
+    draw(true);
   });
   const pause = document.getElementById("pause");
   pause.addEventListener("click", () => {
@@ -42,19 +43,35 @@ export function nameKeys(keys) {
   state.keys = keys ?? {};
 }
 
-function draw() {
-  if (state.isPaused && state.root.heldParts?.size) return;
-  const rows = state.records.filter(FILTERS[state.filter]).slice(0, MOST);
+function draw(isAsked = false) {
+  if (state.isPaused && !isAsked && state.root.heldParts?.size) return;
+  const every = state.records.filter(FILTERS[state.filter]);
+  const rows = every.slice(0, state.most);
   if (!rows.length) {
     empty(state.root, state.records.length ? "None of the recent ones is of this kind." : "No generation has ended yet.");
     return;
   }
-  keyed(state.root, [rows], () => "table", table);
+  keyed(state.root, [{ rows, left: every.length - rows.length }], () => "table", table);
 }
 
 function table() {
-  const node = el("div", { class: "panel rows" });
-  return { node, update: (rows) => keyed(node, rows, keyOf, row) };
+  const list = el("div");
+  const more = el("button", { type: "button", class: "more" });
+  more.addEventListener("click", () => {
+    state.most += PAGE;
+    draw(true);
+  });
+  const heads = [["ended", ""], ["asked for", ""], ["answered by", ""], ["first token", "number"], ["in all", "number"], ["outcome", ""]];
+  const head = el("div", { class: "line head", "aria-hidden": "true" }, ...heads.map(([text, kind]) => el("span", { class: kind, text })));
+  const node = el("div", { class: "panel rows" }, head, list, more);
+  return {
+    node,
+    update({ rows, left }) {
+      keyed(list, rows, keyOf, row);
+      more.hidden = left <= 0;
+      say(more, `Show ${Math.min(PAGE, left)} more`);
+    },
+  };
 }
 
 function outcome(record) {
@@ -75,8 +92,8 @@ function row(record) {
     el("span", { class: "when", text: clock(record.ended_ms) }),
     el("span", { class: "who" }, name(record.alias)),
     el("span", { class: "winner" }, record.winner ? name(record.winner) : "nobody"),
-    el("span", { class: "number", text: record.ttft_us === null ? "–" : us(record.ttft_us) }),
-    el("span", { class: "number", text: us(record.wall_us) }),
+    el("span", { class: "number" }, el("span", { class: "unseen", text: "first token " }), record.ttft_us === null ? "–" : us(record.ttft_us)),
+    el("span", { class: "number" }, el("span", { class: "unseen", text: "in all " }), us(record.wall_us)),
     el("span", { class: "fate", data: { fate: kind }, text: outcome(record) }),
   );
   button.addEventListener("click", () => {

@@ -55,7 +55,7 @@ function dataOf(target) {
 const colour = (variable) => () => getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
 
 function chartFor(root, target) {
-  const tick = (value) => (value >= 1000 ? `${+(value / 1000).toPrecision(2)} s` : `${+value.toPrecision(2)}`);
+  const tick = (value) => (value >= 1000 ? `${+(value / 1000).toPrecision(2)} s` : `${+value.toPrecision(2)} ms`);
   const line = (share, width, fill) => ({
     stroke: colour(`--${share}`), width, fill,
     points: { show: true, size: width + 2, stroke: colour(`--${share}`), fill: colour(`--${share}`) },
@@ -69,7 +69,7 @@ function chartFor(root, target) {
     series: [{}, line("p50", 2), line("p95", 1.5), line("p99", 1)],
     axes: [
       { ...axes, size: 22, space: 80, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) },
-      { ...axes, size: 40, space: 22, values: (_, splits) => splits.map((one) => (one === null ? null : tick(one))) },
+      { ...axes, size: 50, space: 22, values: (_, splits) => splits.map((one) => (one === null ? null : tick(one))) },
     ],
   }, dataOf(target), root);
   const part = {
@@ -132,6 +132,7 @@ function card(target) {
       if (lost) parts.push(`${lost} lost`);
       if (failed + overloaded) parts.push(`${failed + overloaded} failed`);
       if (!started) parts.splice(0, 1, row.usual_p50 ? `not asked in a minute; usually ${ms(row.usual_p50)}` : "not asked in a minute");
+      if (row.minute.held_back) parts.push(`${row.minute.held_back} held back`);
       if (row.trips) parts.push(`breaker opened ${row.trips === 1 ? "once" : `${row.trips} times`}`);
       say(said, parts.join(", "));
       ramp.hidden = row.breaker !== "ramp";
@@ -150,10 +151,8 @@ export function showTargets(root, picture) {
   settleAxis(picture);
   const rows = Object.entries(picture.targets).map(([target, row]) => ({ target, row, findings: picture.findings }));
   if (!rows.length) {
-    empty(root, "No target was asked yet. Ask one in the playground, or with `relay chat`.");
+    empty(root, "No target was asked yet. Ask one in the playground, or with the command relay chat.");
     return;
   }
   keyed(root, rows, (one) => one.target, (one) => card(one.target));
-  // Those made just now had no width before they were in the page.
-  for (const part of root.heldParts.values()) part.node.isConnected && part.fresh !== true && (part.fresh = true);
 }

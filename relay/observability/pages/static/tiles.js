@@ -10,7 +10,7 @@ function tiles(picture) {
   const there = picture.workers.filter((one) => !one.why && one.status !== "gone");
   return [
     {
-      title: "First token, as clients have it",
+      title: "First token for clients",
       value: minute.ttft.n ? quantile(minute.ttft, "p50") : "–",
       more: minute.ttft.n ? `p95 ${quantile(minute.ttft, "p95")}, p99 ${quantile(minute.ttft, "p99")}` : "nothing in the last minute",
     },

@@ -7,7 +7,7 @@ const WORDS = {
   admission: "admission", route: "routing", race_wait: "waiting in the race", pool_wait: "connection", request_sent: "sending",
   response_headers: "provider thinks", first_content: "first content", relay_out: "relay writes", stream: "answer streams", stalls: "stalls", end: "ending",
 };
-const OUTCOMES = { won: "won", lost: "lost, reset", success: "answered", failure: "failed", overload: "too much to do", ignored: "given up", running: "running" };
+const OUTCOMES = { won: "won", lost: "lost", success: "answered", failure: "failed", overload: "too much to do", ignored: "given up", held_back: "held back, not sent", running: "running" };
 
 function ticks(whole) {
   const rough = whole / 4;
@@ -30,9 +30,9 @@ export function waterfall(record) {
     return node;
   };
   const scale = el("div", { class: "scale", "aria-hidden": "true" }, ...ticks(whole).map((at) => {
-    const tick = el("span", { text: us(at) || "0" });
+    const tick = el("span", { text: at ? us(at) : "0" });
     tick.style.left = `${(100 * at) / whole}%`;
-    if (at / whole > 0.9) tick.classList.add("last");
+    if (at / whole > 0.82) tick.classList.add("last");
     return tick;
   }));
   const lanes = record.attempts.map((attempt) => {
@@ -48,9 +48,9 @@ export function waterfall(record) {
     }
     const said = [OUTCOMES[attempt.outcome] ?? attempt.outcome];
     if (attempt.reason) said.push(attempt.reason + (attempt.http ? ` (${attempt.http})` : ""));
-    if (attempt.started_us > 1000) said.push(`started at ${us(attempt.started_us)}`);
+    if (attempt.role !== "primary") said.push(`started at ${us(attempt.started_us)}`);
     if (attempt.content_us !== null) said.push(`first content at ${us(attempt.content_us)}`);
-    if (attempt.outcome === "lost" && attempt.ended_us) said.push(`at ${us(attempt.ended_us)}`);
+    if (attempt.outcome === "lost" && attempt.ended_us) said.push(`reset at ${us(attempt.ended_us)}`);
     return el("div", { class: "lane", data: { outcome: attempt.outcome } },
       el("p", { class: "lane-name" }, el("span", { class: "role", text: attempt.role }), name(attempt.target)),
       track, el("p", { class: "aside", text: said.join(", ") }));
@@ -58,11 +58,12 @@ export function waterfall(record) {
   const root = el("div", { class: "waterfall" }, scale, ...lanes);
   const hedge = record.hedge;
   if (hedge && hedge.reason !== "disabled") {
-    const words = [hedge.shadow ? "shadow hedge" : "hedge", `timed by ${hedge.reason}`];
-    if (hedge.delay_us !== null) words.push(`due after ${us(hedge.delay_us)}`);
+    const words = [hedge.shadow ? "Shadow hedge" : "Hedge"];
+    if (hedge.delay_us !== null) words.push(`due after ${us(hedge.delay_us)} (${hedge.reason.replaceAll("_", " ")})`);
+    else words.push(`none: ${hedge.reason.replaceAll("_", " ")}`);
     if (hedge.fired) words.push(hedge.won ? "sent, and it won" : "sent, and it lost");
     else if (hedge.refused) words.push(`not sent: ${hedge.refused}`);
-    else if (record.wall_us) words.push(hedge.shadow && hedge.would_fire ? "would have been sent" : "not needed");
+    else if (record.wall_us && hedge.delay_us !== null) words.push(hedge.shadow && hedge.would_fire ? "would have been sent" : "not needed");
     root.append(el("p", { class: "aside", text: words.join(", ") }));
   }
   const phases = record.phases_us ?? {};
