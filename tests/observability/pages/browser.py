@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, by Playwright; tests are skipped, and say so, where there is none."""
+"""Debian's Chromium, headless, by Playwright; where there is none tests are skipped, and say so."""
 
 from __future__ import annotations
 

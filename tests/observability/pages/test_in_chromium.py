@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.administration import budgets
+from relay.store import schema
 from tests.fakes.admin_world import OPERATOR
 from tests.fakes.emulator_process import EmulatorProcess
 from tests.fakes.relay_under_test import eventually
@@ -58,7 +59,7 @@ async def test_both_themes_and_widths_are_accessible_and_fit(emulator: EmulatorP
                         await accessible(shown)
                         assert await shown.wide() <= width
                         await shown.page.goto(f"{admin.base_url}/dashboard/playground")
-                        await shown.page.wait_for_selector("#model option")
+                        await shown.page.wait_for_selector("#model option", state="attached")
                         await accessible(shown)
                         assert await shown.wide() <= width
                         own = str(admin.base_url)
@@ -67,62 +68,71 @@ async def test_both_themes_and_widths_are_accessible_and_fit(emulator: EmulatorP
 
 
 async def test_who_is_slow_and_what_the_hedges_won(emulator: EmulatorProcess) -> None:
-    async with open_relay(document(emulator, 9202)) as (relay, admin), chromium() as browser:
-        async with tab(browser) as shown:
-            page = shown.page
-            await page.goto(f"{admin.base_url}/dashboard")
-            await page.wait_for_selector("#headline[data-level=well]")
-            assert "nobody asks" in await page.inner_text("#headline")
-            assert "No generation has ended yet" in await page.inner_text("#recent")
-            assert "No target was asked yet" in await page.inner_text("#targets")
-            await traffic(relay, "voice", 9)
-            await page.wait_for_selector("#headline[data-level=warn]")
-            words = await page.inner_text("#headline .first")
-            assert words.startswith("north/")
-            assert "is slow: it loses 9 of 9 races to its hedges" in words
-            assert "9 hedges sent, 9 won" in await page.inner_text("#race")
-            chips = await page.locator(".card .chip").all_inner_texts()
-            assert sorted(chips) == ["slow", "well"]
-            # By keyboard alone: the first generation opens, and its race is told in words.
-            first = page.locator("#recent button.line").first
-            await first.focus()
-            await page.keyboard.press("Enter")
-            assert await first.get_attribute("aria-expanded") == "true"
-            told = await page.inner_text(".detail .waterfall")
-            assert "lost, reset at" in told
-            assert "won, started at" in told
-            # What comes meanwhile takes nobody's focus, and closes nothing.
-            await traffic(relay, "chat", 1)
-            await page.wait_for_selector("#recent button.line:has-text('chat')")
-            assert await page.locator(".detail .waterfall").count() == 1
-            assert await page.evaluate("document.activeElement.className") == "line"
-            await page.select_option("#filter", "raced")
-            assert await page.locator("#recent button.line:has-text('chat')").count() == 0
-            assert not shown.faults
+    async with (
+        open_relay(document(emulator, 9202)) as (relay, admin),
+        chromium() as browser,
+        tab(browser) as shown,
+    ):
+        page = shown.page
+        await page.goto(f"{admin.base_url}/dashboard")
+        await page.wait_for_selector("#headline[data-level=well]")
+        assert "nobody asks" in await page.inner_text("#headline")
+        assert "No generation has ended yet" in await page.inner_text("#recent")
+        assert "No target was asked yet" in await page.inner_text("#targets")
+        await traffic(relay, "voice", 9)
+        await page.wait_for_selector("#headline[data-level=warn]")
+        words = await page.inner_text("#headline .first")
+        assert words.startswith("north/")
+        assert "is slow: it loses 9 of 9 races to its hedges" in words
+        assert "9 hedges sent, 9 won" in await page.inner_text("#race")
+        chips = await page.locator(".card .chip").all_inner_texts()
+        assert sorted(chips) == ["slow", "well"]
+        # By keyboard alone: the first generation opens, and its race is told in words.
+        first = page.locator("#recent button.line").first
+        await first.focus()
+        await page.keyboard.press("Enter")
+        assert await first.get_attribute("aria-expanded") == "true"
+        told = await page.inner_text(".detail .waterfall")
+        assert "lost, reset at" in told
+        assert "won, started at" in told
+        # What comes meanwhile takes nobody's focus, and closes nothing.
+        await traffic(relay, "chat", 1)
+        await page.wait_for_selector("#recent button.line:has-text('chat')")
+        assert await page.locator(".detail .waterfall").count() == 1
+        assert await page.evaluate("document.activeElement.className") == "line"
+        await page.select_option("#filter", "raced")
+        assert await page.locator("#recent button.line:has-text('chat')").count() == 0
+        assert not shown.faults
 
 
-async def test_hostile_names_stay_text(emulator: EmulatorProcess) -> None:
-    alias = {"candidates": [{"provider": "south", "model": f"{HOSTILE}?9203"}]}
-    doc = document(emulator, 9203, **{HOSTILE: alias})
-    async with open_relay(doc) as (relay, admin), chromium() as browser:
-        await traffic(relay, HOSTILE, 1)
-        await traffic(relay, f"south/{HOSTILE}", 1)
-        async with tab(browser, width=390) as shown:
-            page = shown.page
-            await page.goto(f"{admin.base_url}/dashboard")
-            await page.wait_for_selector(".card")
-            await page.locator("#recent button.line").first.click()
-            assert HOSTILE in (await page.text_content("#race") or "")
-            assert await page.locator("main img, main script").count() == 0
-            assert await shown.wide() <= 390
-            await page.goto(f"{admin.base_url}/dashboard/playground")
-            await page.wait_for_selector("#model option")
-            await page.select_option("#model", HOSTILE)
-            await page.fill("#prompt", HOSTILE)
-            await page.click("#ask")
-            await page.wait_for_selector("#status:has-text('answered')")
-            assert await page.evaluate("window.owned") is None
-            assert not shown.faults
+async def test_hostile_names_stay_text(emulator: EmulatorProcess, tmp_path: Path) -> None:
+    """Names of aliases are of few letters; those of models, keys and budgets are anybody's."""
+    async with (
+        governed_relay(tmp_path, document(emulator, 9203)) as world,
+        chromium() as browser,
+        tab(browser, width=390) as shown,
+    ):
+        page, key = shown.page, await world.keyed.key("key_1")
+        world.keyed.desk.change(schema.keys, "key_1", name=HOSTILE)
+        budgets.create_budget(world.desk, OPERATOR, "key", "key_1", period="day", limit_micro=9)
+        await traffic(world.relay, f"south/{HOSTILE}", 1, key)
+        await page.goto(f"{world.admin.base_url}/dashboard")
+        await page.fill("#token", world.tokens["owner"])
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#budgets li")
+        await page.locator("#recent button.line").first.click()
+        for part in ("#targets", "#race", "#budgets", "#recent", ".facts"):
+            assert HOSTILE in (await page.text_content(part) or ""), part
+        assert await page.locator("main img, main script").count() == 0
+        assert await shown.wide() <= 390
+        await page.click("nav a[href='/dashboard/playground']")
+        await page.wait_for_selector("#key option", state="attached")
+        assert HOSTILE in (await page.text_content("#key") or "")
+        await page.fill("#prompt", HOSTILE)
+        await page.click("#ask")
+        await page.wait_for_selector("#answer .fault, #answer p")
+        assert await page.evaluate("window.owned") is None
+        assert not shown.faults
 
 
 async def test_the_playground_by_keyboard_and_its_stop(emulator: EmulatorProcess) -> None:
@@ -132,7 +142,7 @@ async def test_the_playground_by_keyboard_and_its_stop(emulator: EmulatorProcess
     async with open_relay(doc) as (relay, admin), chromium() as browser, tab(browser) as shown:
         page = shown.page
         await page.goto(f"{admin.base_url}/dashboard/playground")
-        await page.wait_for_selector("#model option")
+        await page.wait_for_selector("#model option", state="attached")
         await page.select_option("#model", "voice")
         await page.fill("#prompt", "When do you open?")
         await page.keyboard.press("Control+Enter")
@@ -210,7 +220,7 @@ async def test_a_token_is_asked_for_and_a_role_that_may_not_is_told(
         await page.click("#leave")
         await page.fill("#token", world.tokens["owner"])
         await page.keyboard.press("Enter")
-        await page.wait_for_selector("#key option")
+        await page.wait_for_selector("#key option", state="attached")
         await page.fill("#prompt", "Hello")
         await page.click("#ask")
         await page.wait_for_selector("#status:has-text('answered'), #answer .fault")
