@@ -3,6 +3,7 @@ is new."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -65,7 +66,7 @@ class Joined:
         Args:
             state: whether to ask for the state too, as `snapshot` shows it.
 
-        Cancelled: what came is kept or not, whole answers at a time.
+        Cancelled: what came may be lost to the list; the counts are asked for again.
         """
         now_s = self._clock()
         if now_s - self._asked_s > PAUSE_S:
@@ -79,16 +80,19 @@ class Joined:
         for number, answer in answers.items():
             known = self._known.setdefault(number, _Known())
             if isinstance(answer, Mapping):
-                fresh += self._take(number, known, answer)
+                fresh += await self._take(number, known, answer)
             else:
                 known.why = str(answer) or type(answer).__name__
         for number in self._known.keys() - answers.keys():
             self._known[number].why = "it is not there"
+        await self._board.settle()
         fresh.sort(key=lambda record: record["ended_ms"])
         self._recent = (self._recent + fresh)[-MAX_RECENT:]
         return fresh
 
-    def _take(self, number: int, known: _Known, answer: Mapping[str, Any]) -> Iterable[Record]:
+    async def _take(
+        self, number: int, known: _Known, answer: Mapping[str, Any]
+    ) -> Iterable[Record]:
         known.why = ""
         known.instance = answer["instance"]
         known.seq = answer["seq"]
@@ -97,6 +101,7 @@ class Joined:
         for each in answer["slices"]:
             known.index = each["index"]
             self._board.take(f"{number} {known.instance}", each)
+            await asyncio.sleep(0)  # the first answer has a quarter of an hour of them
         return [{**record, "worker": number} for record in answer["ends"]]
 
     def snapshot(self) -> dict[str, Any]:

@@ -47,8 +47,13 @@ def test_the_ring_is_bounded_and_each_end_is_told_once() -> None:
 
 
 def test_the_state_is_asked_for_only_when_it_is_wanted() -> None:
-    asked: list[None] = []
-    one = recorder(state=lambda: asked.append(None) or {"generations": 2})
+    asked: list[int] = []
+
+    def state() -> dict[str, int]:
+        asked.append(1)
+        return {"generations": 2}
+
+    one = recorder(state=state)
     assert "state" not in one.answer({})
     assert not asked
     assert one.answer({"state": True})["state"] == {"generations": 2}
@@ -75,7 +80,10 @@ def test_names_of_clients_are_one_alias_together() -> None:
 
 
 def test_a_bug_costs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    one = recorder(aliases=lambda: {}["no"])
+    def broken() -> set[str]:
+        raise KeyError("no")
+
+    one = recorder(aliases=broken)
     one.ended(won(), request(), "gen_1", "generate")
     assert "live_bug" in capsys.readouterr().out
 
