@@ -16,6 +16,7 @@ from typing import Final, Self
 from sqlalchemy import Engine
 
 from relay.administering import desk_of
+from relay.administration.desk import Desk
 from relay.auditing import trail_of
 from relay.config import Config
 from relay.frontends.admin.api import OPENAPI, AdminApi
@@ -35,11 +36,15 @@ class AdminOffice:
     def __init__(
         self,
         api: AdminApi,
+        desk: Desk,
+        trail: Trail,
         engine: Engine,
         own_trail: AuditTrail | None,
         further: Iterable[str] = (),
     ) -> None:
         self.api = api
+        self.desk = desk
+        self.trail = trail
         self.further = tuple(further)
         """Paths that are served beside those of administration."""
         self._engine = engine
@@ -73,8 +78,9 @@ class AdminOffice:
         more = tuple(further)
         routes = (*ROUTES, shown, *more)
         peppers = peppers_of(config.auth)
-        api = AdminApi(desk_of(config, engine), peppers, routes, trail, time.monotonic)
-        return cls(api, engine, own, [route.path for route in more])
+        desk = desk_of(config, engine)
+        api = AdminApi(desk, peppers, routes, trail, time.monotonic)
+        return cls(api, desk, trail, engine, own, [route.path for route in more])
 
     async def aclose(self) -> None:
         """Idempotent, bounded in time; acts that have begun go on to their ends."""

@@ -17,6 +17,7 @@ from relay.hints.hub import HintHub
 from relay.http_server import HttpServer, StartError
 from relay.observability.metrics import serve
 from relay.observability.metrics.supervisor import SupervisorMetrics
+from relay.observability.pages.app import Dashboard
 from relay.reaper import Reaper
 from relay.supervisor import Supervisor
 from relay.tls.doors import Doors
@@ -39,6 +40,7 @@ class AdminPort:
         self._server: HttpServer | None = None
         self._office: AdminOffice | None = None
         self._metrics: SupervisorMetrics | None = None
+        self._dashboard: Dashboard | None = None
 
     @classmethod
     async def open(
@@ -78,10 +80,11 @@ class AdminPort:
             self._metrics.start()
         routes, unguarded = serve.parts_of(self._metrics)
         self._office = AdminOffice.open(config, None, self._state, routes)
+        self._dashboard = Dashboard(self._supervisor, self._office)
         app = AdminApp(
             lambda: Readiness(*self._supervisor.readiness()),
             self._state,
-            {**mounts_of(self._office, unguarded), **(mounts or {})},
+            {**mounts_of(self._office, unguarded), **self._dashboard.mounts, **(mounts or {})},
         )
         self._server = await HttpServer.start(
             config.server.admin,
@@ -103,6 +106,8 @@ class AdminPort:
     async def aclose(self) -> None:
         """Idempotent, bounded in time."""
         self._supervisor.on_reload = None
+        if self._dashboard is not None:
+            await self._dashboard.aclose()
         server, self._server = self._server, None
         if server is not None:
             await server.aclose()

@@ -17,7 +17,7 @@ other task or callback at any moment; also while the frontend is writing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -58,7 +58,7 @@ from relay.errors import (
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.governance.ledger import RateState
-from relay.outcome import AttemptOutcome, Ended, GenerationEnd
+from relay.outcome import AttemptOutcome, AttemptRecord, Ended, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
@@ -623,6 +623,11 @@ class Generation:
     def attempts_started(self) -> int:
         """How many attempts have started so far."""
         return len(self._progress.records)
+
+    @property
+    def attempts(self) -> Sequence[AttemptRecord]:
+        """Those that have started so far, each filled while it runs."""
+        return self._progress.records
 
 
 def _over(limit_s: float) -> DeadlineExceeded:

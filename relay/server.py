@@ -53,9 +53,13 @@ from relay.hints.pipe_bus import PipeBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
 from relay.observability.exports import Exports
+from relay.observability.live.play import PlayDesk
+from relay.observability.live.recorder import LIVE, Recorder
+from relay.observability.live.workers import OwnWorker
 from relay.observability.metrics import serve
 from relay.observability.metrics.sampler import Sources
 from relay.observability.metrics.worker import WorkerMetrics
+from relay.observability.pages.app import Dashboard
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
@@ -177,6 +181,8 @@ class Worker:
         self._accounts: Accounts | None = None
         self._log: GenerationLog | None = None
         self._office: AdminOffice | None = None
+        self._plays: PlayDesk | None = None
+        self._dashboard: Dashboard | None = None
         self._hints: HintDesk | None = None
         self._doors: Doors | None = None
         metrics = config.observability.metrics
@@ -251,16 +257,27 @@ class Worker:
             ),
             "http",
         )
+        recorder = Recorder(
+            self._number, instance_id(), lambda: self._catalog.routes, self._state, time.time
+        )
+        services.on_ended.append(recorder.ended)
+        self._plays = PlayDesk(services)
+        shown = {LIVE: recorder.answer, **self._plays.answers}
         if self._is_alone:
             routes, unguarded = serve.parts_of(self._metrics)
             self._office = AdminOffice.open(self._config, accounts.trail, self._shown, routes)
-            admin = AdminApp(self._readiness, self._shown, mounts_of(self._office, unguarded))
+            own = OwnWorker(shown, lambda: str(self._readiness().told["status"]))
+            self._dashboard = Dashboard(own, self._office)
+            mounts = {**mounts_of(self._office, unguarded), **self._dashboard.mounts}
+            admin = AdminApp(self._readiness, self._shown, mounts)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
         if self._link is not None:
             self._link.answer("state", self._state)
             if self._metrics is not None:
                 self._link.answer("metrics", self._metrics.answer)
+            for question, answer in shown.items():
+                self._link.answer(question, answer)
             self._link.on_lost = self.stop
             self._link.status("ready", {"grpc": self.grpc_port, "http": self.http_port})
         self._audit(actions.CONFIG_LOADED, described(self._config))
@@ -569,6 +586,10 @@ class Worker:
         """Close listeners, then upstreams. Idempotent; bounded in time."""
         if self._doors is not None:
             await self._doors.aclose()
+        if self._dashboard is not None:
+            await self._dashboard.aclose()
+        if self._plays is not None:
+            await self._plays.aclose()
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None

@@ -214,30 +214,45 @@ class Supervisor:
         """Workers that were started in another's place."""
         return sum(max(0, starts - 1) for starts in self._starts.values())
 
-    async def ask(self, what: str) -> dict[int, Any]:
+    async def ask(
+        self, what: str, *given: Any, of: Callable[[int], bool] = lambda _: True
+    ) -> dict[int, Any]:
         """Every worker's answer to a question, by number; a `NoAnswer` from those that are stuck,
-        gone or just starting. Returns within `ASK_TIMEOUT_S`."""
-        posts = dict(self._posts)
+        gone or just starting. Returns within `ASK_TIMEOUT_S`.
+
+        Args:
+            given: JSON data that goes along.
+            of: the numbers of those that are asked.
+        """
+        posts = {number: post for number, post in self._posts.items() if of(number)}
         answers = await asyncio.gather(
-            *(post.ask(what, ASK_TIMEOUT_S) for post in posts.values()), return_exceptions=True
+            *(post.ask(what, ASK_TIMEOUT_S, *given) for post in posts.values()),
+            return_exceptions=True,
         )
         return dict(zip(posts, answers, strict=True))
 
-    async def state(self) -> dict[str, Any]:
-        """What `/admin/state` shows: sums over the workers, and each one's own by its number."""
-        answers = await self.ask("state")
+    def places(self) -> dict[int, dict[str, Any]]:
+        """What is known of each worker without asking it, by number."""
         now_s = time.monotonic()
-        workers: dict[str, Any] = {}
+        rows: dict[int, dict[str, Any]] = {}
         for number in range(self._count):
             post = self._posts.get(number)
-            answer = answers.get(number)
-            row: dict[str, Any] = {
+            rows[number] = row = {
                 "status": "gone" if post is None else post.status,
                 "restarts": max(0, self._starts[number] - 1),
             }
             if post is not None:
                 row["pid"] = post.pid
                 row["silent_s"] = round(post.watch.silent_s(now_s), 3)
+        return rows
+
+    async def state(self) -> dict[str, Any]:
+        """What `/admin/state` shows: sums over the workers, and each one's own by its number."""
+        answers = await self.ask("state")
+        now_s = time.monotonic()
+        workers: dict[str, Any] = {}
+        for number, row in self.places().items():
+            answer = answers.get(number)
             if isinstance(answer, dict):
                 row["state"] = answer
             elif isinstance(answer, NoAnswer):

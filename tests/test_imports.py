@@ -111,6 +111,7 @@ MAY_USE: dict[str, set[str]] = {
     "accounts": LEAVES | {"auditing", "config", "governance", "instance", "store"},
     "admin_office": {
         "administering",
+        "administration.desk",
         "auditing",
         "config",
         "frontends.admin",
@@ -264,22 +265,27 @@ MAY_USE: dict[str, set[str]] = {
         "generation_log",
         "observability",
     },
-    # What can be seen from outside: it reads what others hold, and nobody on a request's way knows
-    # of it.
+    # What can be seen from outside: it hears of ends, reads what others hold, serves pages and
+    # writes reports; nobody on a request's way knows of it.
     "observability": LEAVES
     | {
+        "administration",
         "config",
         "credentials.base",
         "dispatch",
+        "frontends.admin.problems",
         "frontends.admin.route",
         "frontends.admin_app",
         "frontends.asgi",
         "frontends.cors",
+        "generation",
+        "governance.audit_actions",
+        "governance.audit_trail",
         "governance.ledger",
         "resilience.breaker",
         "routing.catalog",
         "routing.endpoint",
-        # reports: of weeks, out of accounts
+        "store.base",
         "store.engine",
         "store.schema",
         "store.usage_fields",

@@ -30,6 +30,7 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     "usage.delete": frozenset({OWNER}),
     "audit.read": frozenset({OWNER, AUDITOR}),
     "state.read": frozenset({OWNER, ADMIN, AUDITOR, VIEWER}),
+    "playground.use": frozenset({OWNER, ADMIN}),
     "administrator.write": frozenset({OWNER, ADMIN}),
     "administrator.read": frozenset({OWNER, ADMIN, AUDITOR}),
     "self.read": frozenset(ROLES),
@@ -39,7 +40,7 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
 may ask for, and what is known of their secrets, takes `detail.read` beside it."""
 
 OF_THE_WHOLE: Final = frozenset(
-    {"organisation.write", "audit.read", "state.read", "certificate.write"}
+    {"organisation.write", "audit.read", "state.read", "playground.use", "certificate.write"}
 )
 """What is never of one organisation alone: whoever is bound to one may not. Certificates are among
 it since only who runs the relay knows whose a name is: whoever binds another's has his calls."""

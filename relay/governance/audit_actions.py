@@ -48,6 +48,9 @@ AUDIT_EXPORTED: Final = "audit.exported"
 USAGE_FORGOTTEN: Final = "usage.forgotten"
 """Labels, sessions, turns and traces were blanked, for somebody's request."""
 
+PLAYGROUND_USED: Final = "playground.used"
+"""An administrator had a generation run, at the cost of a key."""
+
 STORE_MIGRATED: Final = "store.migrated"
 STORE_COPIED: Final = "store.copied"
 """A copy of all of it was taken."""

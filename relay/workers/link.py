@@ -22,7 +22,7 @@ PIPE_VARIABLE: Final = "RTRELAY_WORKER_PIPE"
 STACKS_VARIABLE: Final = "RTRELAY_WORKER_STACKS"
 """And of a file for its stacks, which it writes on SIGUSR1 even if its loop is stuck."""
 
-Answer = Callable[[], Any]
+Answer = Callable[..., Any]
 
 
 class SupervisorLink:
@@ -52,8 +52,9 @@ class SupervisorLink:
         """Answer questions of this name, such as `state`.
 
         Args:
-            answer: JSON data, no secrets; in a millisecond or two. What it raises is told to the
-                asker by its class alone.
+            answer: JSON data, no secrets; in a millisecond or two. It is called with what the
+                asker gives along, also JSON data. What it raises is told to the asker by its class
+                alone.
         """
         self._answers[what] = answer
 
@@ -93,7 +94,7 @@ class SupervisorLink:
         if kind == "ask":
             answer: Message = {"kind": "answer", "id": message["id"]}
             try:
-                answer["value"] = self._answers[message["what"]]()
+                answer["value"] = self._answers[message["what"]](*message.get("given", ()))
             except Exception as error:  # noqa: BLE001 - the admin page must not end a worker
                 _log.error("answer_failed", what=message["what"], exc_info=error)
                 answer["error"] = type(error).__name__

@@ -70,8 +70,11 @@ class Post:
             self._theirs.close()
             self._theirs = None
 
-    async def ask(self, what: str, timeout_s: float) -> Any:
+    async def ask(self, what: str, timeout_s: float, *given: Any) -> Any:
         """
+        Args:
+            given: JSON data that the answer is to be made of.
+
         Raises:
             NoAnswer: it is stuck, gone, or does not know.
         """
@@ -80,7 +83,7 @@ class Post:
         self._asked[number] = future
         try:
             if self._channel is None or not self._channel.send(
-                {"kind": "ask", "id": number, "what": what}
+                {"kind": "ask", "id": number, "what": what, "given": given}
             ):
                 raise NoAnswer("it cannot be asked")
             async with asyncio.timeout(timeout_s):

@@ -51,6 +51,8 @@ async def test_questions() -> None:
         link.answer("state", lambda: {"generations": 3})
         link.answer("broken", lambda: dict[str, int]()["secret"])
         assert await post.ask("state", 5) == {"generations": 3}
+        link.answer("sum", lambda one, rest: one + sum(rest))
+        assert await post.ask("sum", 5, 1, [2, 3]) == 6
         with pytest.raises(NoAnswer, match=r"^it could not answer: KeyError$"):
             await post.ask("broken", 5)
         with pytest.raises(NoAnswer, match="KeyError"):

@@ -112,13 +112,31 @@ class AdminApi:
             _log.exception("admin_bug", request_id=request_id)
             await answer.problem(Problem("internal"))
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def admitted(self, scope: Scope, permission: str) -> Actor:
+        """Who asks, if he may: for what is served beside the routes, with the same tokens.
+
+        Raises:
+            Problem: nobody, or nobody who may; told to the audit log.
+            StoreUnavailable: that cannot be told now.
+        """
         actor = await self._identify(scope)
-        route, names = self._find(scope)
+        self._require(actor, Route(scope["method"], scope["path"], permission, "", None))
+        return actor
+
+    def _require(self, actor: Actor, route: Route) -> None:
+        """
+        Raises:
+            Problem: he may not.
+        """
         if not actor.may(route.permission):
             self._denied(actor.name, route, actor.organisation_id)
             words = f"the role {actor.role}, bound as it is, may not do this ({route.permission})"
             raise Problem("permission_denied", words)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        actor = await self._identify(scope)
+        route, names = self._find(scope)
+        self._require(actor, route)
         if route.path == OPENAPI:
             await answer.done(200, self._document)
             return

@@ -1,0 +1,221 @@
+"""Generations that the playground asks for, in a worker: begun, looked at while they run, stopped.
+
+A generation like any other: admitted, limited, booked, hedged and logged. Who asks looks at it
+several times a second and is told what is new; whoever looks no more has gone, and it is cancelled.
+So it works the same in the worker's own process and over a supervisor's socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from relay.content import (
+    Events,
+    GenerateRequest,
+    HedgeWish,
+    Message,
+    Policy,
+    ReasoningDelta,
+    RefusalDelta,
+    Role,
+    Sampling,
+    TextDelta,
+    TextPart,
+)
+from relay.dispatch import Services
+from relay.errors import ClientCancelled
+from relay.generation import Generation
+from relay.observability.live.record import Record, attempt_of, hedge_of, record_of
+
+_log = structlog.get_logger("relay.live")
+
+MODELS, BEGIN, MORE, STOP = "play.models", "play.begin", "play.more", "play.stop"
+"""The questions that `PlayDesk` answers."""
+FRONTEND: Final = "playground"
+TAG: Final = "playground"
+"""Of every one, so that what it costs is found in the accounts."""
+MAX_DIRECT: Final = 500
+MAX_PLAYS: Final = 8
+GONE_S: Final = 5.0
+"""Who has not looked for so long has gone."""
+MAX_HELD_CHARS: Final = 1_000_000
+"""Of an answer that nobody has fetched."""
+
+
+class PlayDesk:
+    """Of one worker; `aclose` it before the transport."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._plays: dict[str, Play] = {}
+
+    @property
+    def answers(self) -> Mapping[str, Callable[..., Any]]:
+        """By question."""
+        return {
+            MODELS: self.models,
+            BEGIN: self.begin,
+            MORE: self.more,
+            STOP: self.stop,
+        }
+
+    def models(self) -> dict[str, Any]:
+        """What may be named: aliases, with where each may go, and models of providers."""
+        routes = self._services.catalog.routes
+        names = self._services.catalog.names()
+        return {
+            "aliases": {
+                name: [target.name for target in (*route.candidates, *route.fallbacks)]
+                for name, route in routes.items()
+            },
+            "direct": [name for name in names if name not in routes][:MAX_DIRECT],
+        }
+
+    def begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for a generation.
+
+        Args:
+            order: `model`, `prompt`, `system`, `hedge`, `max_tokens` (or None), and `key_id` and
+                `tenant` of who pays ("" where there are no keys); looked at by who gives it.
+
+        Returns:
+            `id`, or `refused` in words.
+        """
+        if len(self._plays) >= MAX_PLAYS:
+            return {"refused": f"{MAX_PLAYS} run already in this worker"}
+        if self._services.is_draining:
+            return {"refused": "this worker is shutting down"}
+        play = Play(self._services, _request_of(order))
+        self._plays[play.id] = play
+        return {"id": play.id}
+
+    def more(self, play_id: str) -> dict[str, Any] | None:
+        """What is new; None when there is no such play (any more): the end is told once."""
+        play = self._plays.get(play_id)
+        if play is None:
+            return None
+        told = play.more()
+        if told["end"] is not None:
+            del self._plays[play_id]
+        return told
+
+    def stop(self, play_id: str) -> None:
+        """Cancel it at the provider; unknown ones are ignored."""
+        play = self._plays.get(play_id)
+        if play is not None:
+            play.stop()
+
+    async def aclose(self) -> None:
+        """Cancel what runs. Idempotent."""
+        plays = list(self._plays.values())
+        self._plays.clear()
+        for play in plays:
+            play.stop()
+        if plays:
+            await asyncio.wait([play.task for play in plays], timeout=2.0)
+
+
+def _request_of(order: Mapping[str, Any]) -> GenerateRequest:
+    messages = [Message(Role.USER, (TextPart(order["prompt"]),))]
+    if order.get("system"):
+        messages.insert(0, Message(Role.SYSTEM, (TextPart(order["system"]),)))
+    policy = Policy(
+        tags=(TAG,),
+        client="rtrelay playground",
+        hedge=HedgeWish(mode=order.get("hedge") or "auto"),
+        key_id=order.get("key_id") or "",
+        tenant=order.get("tenant") or "",
+    )
+    return GenerateRequest(
+        model=order["model"],
+        messages=tuple(messages),
+        sampling=Sampling(max_output_tokens=order.get("max_tokens")),
+        policy=policy,
+    )
+
+
+class Play:
+    """One of them."""
+
+    def __init__(self, services: Services, request: GenerateRequest) -> None:
+        self.id = f"gen_{secrets.token_hex(12)}"
+        self._clock = services.clock
+        self._generation = Generation(services, request, generation_id=self.id, frontend=FRONTEND)
+        self._begun_s = services.clock()
+        self._pieces: list[list[Any]] = []
+        self._held_chars = 0
+        self._end: Record | None = None
+        self._error = ""
+        self._is_committed = False
+        self._watch = asyncio.get_running_loop().call_later(GONE_S, self.stop)
+        self.task = asyncio.create_task(self._run(), name="playground")
+
+    def stop(self) -> None:
+        """Whoever asked wants no more of it."""
+        self._generation.cancel(ClientCancelled("the playground's stop, or its page has gone"))
+
+    def more(self) -> dict[str, Any]:
+        """What is new: pieces of text with their microseconds since receipt and their kind, and
+        how the race stands."""
+        self._watch.cancel()
+        if self._end is None:
+            self._watch = asyncio.get_running_loop().call_later(GONE_S, self.stop)
+        pieces, self._pieces, self._held_chars = self._pieces, [], 0
+        generation, plan = self._generation, self._generation.plan
+        return {
+            "now_us": self._now_us(),
+            "committed": self._is_committed,
+            "pieces": pieces,
+            "attempts": [attempt_of(record) for record in generation.attempts],
+            "hedge": hedge_of(plan.hedge) if plan is not None else None,
+            "end": self._end,
+            "error": self._error,
+        }
+
+    def _now_us(self) -> int:
+        return round((self._clock() - self._begun_s) * 1e6)
+
+    async def _run(self) -> None:
+        generation = self._generation
+        try:
+            async with generation:
+                if await generation.commit():
+                    self._is_committed = True
+                    async for events in generation:
+                        self._take(events)
+                        generation.released()
+        finally:
+            self._over()
+
+    def _take(self, events: Events) -> None:
+        now_us = self._now_us()
+        for event in events:
+            kind, text = _text_of(event)
+            if text:
+                self._pieces.append([now_us, kind, text])
+                self._held_chars += len(text)
+        if self._held_chars > MAX_HELD_CHARS:
+            self.stop()
+
+    def _over(self) -> None:
+        generation, end = self._generation, self._generation.end
+        if end is None:  # torn down before it began
+            self._end = {"status": "CANCELLED", "reason": "CLIENT_CANCELLED", "attempts": []}
+            return
+        self._error = end.error.public_message if end.error is not None else ""
+        self._end = record_of(end, generation.request, self.id, FRONTEND, seq=0, ended_ms=0)
+
+
+def _text_of(event: object) -> tuple[str, str]:
+    if isinstance(event, TextDelta):
+        return "text", event.text
+    if isinstance(event, ReasoningDelta):
+        return "reasoning", event.text
+    if isinstance(event, RefusalDelta):
+        return "refusal", event.text
+    return "", ""

@@ -1,0 +1,150 @@
+"""A generation that has ended as plain data: what the dashboard's list and its waterfall show.
+
+No prompt, no answer, no secret: names of configuration and clients, times and counts. Made at the
+end of every generation, so it reads and never works anything out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relay.content import GenerateRequest
+from relay.errors import MAX_SHOWN_CHARS, AdmissionError, Reason, Source
+from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd, HedgeRecord
+
+Record = dict[str, Any]
+
+MAX_ATTEMPTS: Final = 16
+"""Shown of one generation."""
+FATES: Final = ("ok", "cancelled", "limited", "refused", "failed")
+"""Answered; ended by the client; refused for a limit or a budget; refused for what was asked; and
+what somebody on call should know of."""
+_CANCELLED: Final = frozenset({Reason.CLIENT_CANCELLED, Reason.SLOW_CONSUMER})
+_LIMITED: Final = frozenset({Reason.LIMIT_EXCEEDED, Reason.BUDGET_EXCEEDED})
+_TO_CONTENT: Final = (
+    "admission",
+    "route",
+    "race_wait",
+    "pool_wait",
+    "request_sent",
+    "response_headers",
+    "first_content",
+)
+
+
+def attempt_of(record: AttemptRecord) -> Record:
+    """One attempt; times in microseconds since the generation was received, None where it never
+    came to that."""
+    phases = record.phases_us
+    content_us = record.started_us + sum(phases.values()) if "first_content" in phases else None
+    return {
+        "target": f"{record.provider}/{record.model}",
+        "role": record.role.value,
+        "outcome": outcome_of(record),
+        "reason": record.error.reason.name if record.error else None,
+        "http": record.http_status or None,
+        "started_us": record.started_us,
+        "content_us": content_us,
+        "ended_us": record.ended_us or None,
+        "phases_us": dict(phases),
+        "tokens": record.tokens_seen,
+        "cost_micro": record.cost,
+    }
+
+
+def outcome_of(record: AttemptRecord) -> str:
+    """`won`, `lost`, `held_back` before it was sent, `running` while it does, or the outcome's own
+    word."""
+    if record.is_winner:
+        return "won" if record.error is None else record.outcome.value
+    if record.is_loser:
+        return "lost"
+    if isinstance(record.error, AdmissionError):
+        return "held_back"
+    if not record.ended_us and record.outcome is AttemptOutcome.IGNORED:
+        return "running"
+    return record.outcome.value
+
+
+def hedge_of(hedge: HedgeRecord | None) -> Record | None:
+    """What was decided about a second attempt."""
+    if hedge is None:
+        return None
+    return {
+        "reason": hedge.reason,
+        "delay_us": hedge.delay_us,
+        "second": hedge.second,
+        "shadow": hedge.is_shadow,
+        "fired": hedge.fired,
+        "won": hedge.won,
+        "refused": hedge.refused or None,
+        "added_cost_micro": hedge.added_cost,
+        "would_fire": hedge.would_fire,
+        "would_win": hedge.would_win,
+    }
+
+
+def fate_of(end: GenerationEnd) -> str:
+    """How it came out, in one of `FATES`."""
+    error = end.error
+    if error is None:
+        return "ok"
+    if error.reason in _CANCELLED:
+        return "cancelled"
+    if error.reason in _LIMITED:
+        return "limited"
+    return "refused" if error.source is Source.DOWNSTREAM else "failed"
+
+
+def ttft_us(end: GenerationEnd) -> int | None:
+    """From receipt to the winner's first content; None without a winner."""
+    if not end.provider:
+        return None
+    phases = end.phases_us
+    return sum(phases.get(name, 0) for name in _TO_CONTENT)
+
+
+def cost_micro(end: GenerationEnd) -> float | None:
+    """Of all attempts, as far as prices are known; None where none is."""
+    known = [record.cost for record in end.attempts if record.cost is not None]
+    return sum(known) if known else None
+
+
+def record_of(
+    end: GenerationEnd,
+    request: GenerateRequest,
+    generation_id: str,
+    frontend: str,
+    *,
+    seq: int,
+    ended_ms: int,
+) -> Record:
+    """
+    Args:
+        seq: its number in this worker, from 1.
+        ended_ms: when it ended, milliseconds since 1970.
+    """
+    error, usage, policy = end.error, end.usage, request.policy
+    return {
+        "seq": seq,
+        "id": generation_id,
+        "ended_ms": ended_ms,
+        "alias": (request.asked_as or request.model)[:MAX_SHOWN_CHARS],
+        "frontend": frontend,
+        "key": policy.key_id or None,
+        "turn": policy.turn_id[:MAX_SHOWN_CHARS] or None,
+        "fate": fate_of(end),
+        "status": error.status_code.name if error else "OK",
+        "reason": error.reason.name if error else None,
+        "winner": f"{end.provider}/{end.model}" if end.provider else None,
+        "attempts": [attempt_of(record) for record in end.attempts[:MAX_ATTEMPTS]],
+        "hedge": hedge_of(end.hedge),
+        "phases_us": end.phases_us,
+        "wall_us": end.wall_us,
+        "ttft_us": ttft_us(end),
+        "stalls": end.stall_count,
+        "longest_gap_us": end.longest_gap_us,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "cost_micro": cost_micro(end),
+    }

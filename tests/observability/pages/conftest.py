@@ -1,0 +1,3 @@
+from tests.fakes.emulator_process import emulator
+
+__all__ = ["emulator"]
