@@ -154,7 +154,7 @@ bench-short: install-dev ## the ratios that CI judges, and their history (40 s)
 	$(BIN)/python -m pytest tests/bench/test_short.py -p no:xdist $(BENCH_STORE); \
 	  judged=$$?; $(BIN)/python -m bench history $(ARGS) && exit $$judged
 
-bench-peers: install-dev ## other gateways beside the relay, installed into .peers; ARGS=--quick: 6 minutes
+bench-peers: install-dev ## other gateways beside the relay, installed into .peers, 80 minutes; ARGS=--quick: 12
 	$(BIN)/python -m bench.peers install
 	$(BIN)/python -m bench.peers run $(ARGS)
 
