@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +41,6 @@ Strict = Annotated[
 
 _LEFT_STATUS = 1
 _FAULT_STATUS = 2
-_STAND_IN = "stands-for-a-secret-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ-abcdefghij"
 
 
 @app.command()
@@ -97,7 +95,7 @@ def _finish(
 ) -> None:
     text, told = yaml_of(draft), report.to_text()
     try:
-        parse(document_of(draft), _with_stand_ins(report))
+        parse(document_of(draft), report.stand_ins())
     except ConfigError as error:
         # What is written is not what the relay takes: that is our fault, not the file's.
         raise _fail(f"the new file would not be taken:\n{error}") from None
@@ -108,16 +106,6 @@ def _finish(
         typer.echo(text, nl=False)
     typer.echo(told, err=True, nl=False)
     raise typer.Exit(_LEFT_STATUS if is_strict and report.left else 0)
-
-
-def _with_stand_ins(report: Report) -> Mapping[str, str]:
-    """The environment that the file will be read in, as far as it is known."""
-    names = report.variables.keys() - os.environ.keys()
-    return {**os.environ, **dict.fromkeys(names, _STAND_IN), **_addresses(names)}
-
-
-def _addresses(names: set[str]) -> Mapping[str, str]:
-    return {name: "redis://127.0.0.1" for name in names if name.startswith("REDIS_URL")}
 
 
 def _write(path: Path, text: str, *, may_replace: bool) -> None:

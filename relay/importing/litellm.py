@@ -164,6 +164,7 @@ def _redis(router: Section, draft: Draft, report: Report, variables: Variables) 
     password = router.take("redis_password")
     if url:
         reference = variables.secret(url, "REDIS_URL", path)
+        report.addresses.add(reference.removeprefix("${").removesuffix("}"))
     elif host:
         secret = variables.secret(password, "REDIS_PASSWORD", router.path_of("redis_password"))
         user = f":{secret}@" if secret else ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+_STAND_IN: Final = "stands-for-a-secret-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ-abcdefghij"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,15 @@ class Report:
     """Carried over, or done by the relay anyhow, in another way."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables that our file reads -> where their value is now."""
+    addresses: set[str] = field(default_factory=set)
+    """Those of them that hold the address of a Redis."""
+
+    def stand_ins(self) -> dict[str, str]:
+        """A value for each variable that the relay would take, to look the new file over with."""
+        return {
+            name: "redis://127.0.0.1" if name in self.addresses else _STAND_IN
+            for name in self.variables
+        }
 
     def leave(self, path: str, told: str) -> None:
         """Add to `left`, once."""

@@ -63,6 +63,13 @@ def test_what_is_written_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert "groq/llama-3.1-8b-instant" in checked.stdout
 
 
+def test_what_the_environment_holds_is_not_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "no key with blanks")
+    assert "no key" not in run("litellm", "config.yaml").output
+
+
 def test_strict_ends_with_1_where_something_is_left(folder: Path) -> None:
     run("litellm", "config.yaml", "--strict", status=1)
     whole = {"model_list": LITELLM["model_list"]}

@@ -103,7 +103,9 @@ ROUTER = st.fixed_dictionaries(
         "redis_host": st.sampled_from(["redis.test", "os.environ/REDIS_HOST", "a b"]),
         "redis_port": st.sampled_from([6379, "os.environ/REDIS_PORT"]),
         "redis_password": KEYS,
-        "redis_url": st.sampled_from(["os.environ/REDIS_URL", f"redis://:{SECRET.format('r')}@h"]),
+        "redis_url": st.sampled_from(
+            ["os.environ/REDIS_URL", "os.environ/OURS", f"redis://:{SECRET.format('r')}@h"]
+        ),
     },
 )
 GENERAL = st.fixed_dictionaries(

@@ -12,7 +12,6 @@ from relay.routing.catalog import Catalog
 
 SECRET = "canary-0123456789-ABCDEFGHIJ-abcdefghij-{}"
 """Stands for keys; with another word in each place, so that they differ."""
-STAND_IN = "stands-for-a-secret-0123456789-ABCDEFGHIJ"
 
 
 def taken(draft: Draft, report: Report) -> Config:
@@ -23,13 +22,9 @@ def taken(draft: Draft, report: Report) -> Config:
     assert document == document_of(draft)
     assert "canary" not in text
     assert "canary" not in told
-    config = parse(document, {name: value_of(name) for name in report.variables})
+    config = parse(document, report.stand_ins())
     Catalog(config)
     return config
-
-
-def value_of(name: str) -> str:
-    return "redis://127.0.0.1" if name.startswith("REDIS_URL") else STAND_IN
 
 
 def left(report: Report) -> set[str]:
