@@ -57,6 +57,9 @@ class Sampler:
         self._seen: dict[tuple[str, str], tuple[float, float]] = {}
         """Of a counter that others keep: what it was, and what it has come to."""
         self._origins = Names(MAX_ORIGINS)
+        self._keys: dict[str, str] = {}
+        """Of targets with rows of their own, by place; and of each state of a breaker, by key."""
+        self._states: dict[str, list[tuple[BreakerState, str]]] = {}
 
     def fill(self, series: Series) -> None:
         """Write all of it into a snapshot's series."""
@@ -117,15 +120,21 @@ class Sampler:
             found[key] = row
         for key, (share, worst, in_flight, limit) in found.items():
             shares[key], flights[key], limits[key] = share, in_flight, limit
-            for each in _STATES:
-                states[f"{key}{of.SEPARATOR}{each.value}"] = int(each is worst)
+            for each, name in self._states[key]:
+                states[name] = int(each is worst)
         for key, count in trips.items():
             self._count(of.BREAKER_TRIPS, key, count)
 
     def _key_of(self, place: str) -> str | None:
         """Of a target that has a row of its own."""
-        provider, _, model = place.partition("/")
-        return key_of(provider, model) if self._recorder.knows(provider, model) else None
+        key = self._keys.get(place)
+        if key is None:
+            provider, _, model = place.partition("/")
+            if not self._recorder.knows(provider, model):
+                return None
+            key = self._keys[place] = key_of(provider, model)
+            self._states[key] = [(each, f"{key}{of.SEPARATOR}{each.value}") for each in _STATES]
+        return key
 
     def _origin(self, series: Series, origin: str, states: list[OriginState]) -> None:
         key = key_of(origin)
