@@ -569,25 +569,40 @@ class Generation:
                 if self._progress.entry is not None:
                     self._progress.entry.settle(end)
             finally:
-                log_end(
-                    end,
-                    self.request,
-                    generation_id=self.generation_id,
-                    client_id=self.client_id,
-                    frontend=self._frontend,
-                    prompt_estimate=plan.prompt_tokens if plan is not None else None,
-                    committed_s=self.committed_s,
-                )
-                for tell in self._services.on_ended:
-                    tell(
-                        Ended(
-                            end,
-                            self._progress.request or self.request,
-                            self.generation_id,
-                            self._frontend,
-                            plan is not None,
-                        )
+                try:
+                    log_end(
+                        end,
+                        self.request,
+                        generation_id=self.generation_id,
+                        client_id=self.client_id,
+                        frontend=self._frontend,
+                        prompt_estimate=plan.prompt_tokens if plan is not None else None,
+                        committed_s=self.committed_s,
                     )
+                finally:
+                    self._tell(end, plan)
+
+    def _tell(self, end: GenerationEnd, plan: RacePlan | None) -> None:
+        """Those who only watch, each whatever becomes of the others."""
+        if not self._services.on_ended:
+            return
+        ended = Ended(
+            end,
+            self._progress.request or self.request,
+            self.generation_id,
+            self._frontend,
+            plan is not None,
+        )
+        for listener in self._services.on_ended:
+            try:
+                listener(ended)
+            except Exception as error:  # noqa: BLE001 - nor may it harm the answer
+                _log.error(
+                    "listener_bug",
+                    generation_id=self.generation_id,
+                    error=type(error).__name__,
+                    exc_info=error,
+                )
 
     @property
     def plan(self) -> RacePlan | None:
