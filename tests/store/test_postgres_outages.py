@@ -420,6 +420,7 @@ async def test_what_a_swept_generation_still_starts_is_not_durable(postgres_url:
                 await hung.committed(ticket)
             await hung.committed(hung.settle(settled("gen_1", 3), [BUDGET]))
     assert [line["event"] for line in lines] == ["store_operation_lost", "store_settled_too_late"]
+    assert hung.operations_lost == 1
 
 
 async def test_a_lease_cannot_be_over_while_generations_are_opened(postgres_url: str) -> None:

@@ -389,9 +389,10 @@ SEPARATOR: Final = "\x1f"
 
 def key_of(*values: str) -> str:
     """The key of a row: its labels' values in order."""
-    if any(SEPARATOR in value for value in values):
-        values = tuple(value.replace(SEPARATOR, "?") for value in values)
-    return SEPARATOR.join(values)
+    key = SEPARATOR.join(values)
+    if key.count(SEPARATOR) >= len(values):
+        return SEPARATOR.join([value.replace(SEPARATOR, "?") for value in values])
+    return key
 
 
 def values_of(key: str) -> list[str]:

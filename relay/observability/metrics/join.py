@@ -44,10 +44,25 @@ class WorkersJoin:
         return found
 
 
+def alone(snapshot: Snapshot) -> Series:
+    """The same of a worker that is alone; nothing of the snapshot is changed, nor kept but its
+    rows."""
+    return {
+        name: {_of_worker(key, "0"): value for key, value in rows.items()}
+        if FAMILIES[name].join == "worker"
+        else dict(rows)
+        for name, rows in snapshot.series.items()
+    }
+
+
+def _of_worker(key: str, worker: str) -> str:
+    return f"{key}{SEPARATOR}{worker}" if key else worker
+
+
 def _join(into: Rows, rows: Rows, how: str, worker: str) -> None:
     for key, value in rows.items():
         if how == "worker":
-            into[f"{key}{SEPARATOR}{worker}" if key else worker] = value
+            into[_of_worker(key, worker)] = value
             continue
         held = into.get(key)
         into[key] = value if held is None else _joined(held, value, how)

@@ -63,6 +63,8 @@ class Recorder:
         self._refusals: dict[tuple[str, str, str], int] = {}
         self._denied = {"key": 0, "certificate": 0}
         self._spend_micro: dict[str, float] = {}
+        self._told: Series = {}
+        """Rows of targets as they were last shown."""
         self._surfaces = Names(_TEXTS)
         self._teams = Names(max_teams)
         self._direct = AliasRow(bounds)
@@ -225,6 +227,7 @@ class Recorder:
             row = self._targets.get(name)
             if row is None:
                 row = self._targets[name] = TargetRow(self._bounds)
+        row.is_told = False
         return row
 
     def _phases_of(self, provider: str) -> PhaseRow:
@@ -243,7 +246,8 @@ class Recorder:
     # --- shown ------------------------------------------------------------------------------
 
     def fill(self, series: Series) -> None:
-        """Write all of it into a snapshot's series."""
+        """Write all of it into a snapshot's series. There may be a thousand targets: rows of those
+        that nothing happened to are the ones of before, and stay ours."""
         put = _Put(series)
         for alias, row in (
             *self._aliases.items(),
@@ -251,7 +255,8 @@ class Recorder:
             (UNKNOWN, self._unnamed),
         ):
             _put_alias(put, alias, row)
-        _put_targets(put, self._targets)
+        _put_targets(_Put(self._told), self._targets)
+        series.update(self._told)
         for name, frontend in self._frontends.items():
             if sum(frontend.added.counts):
                 put(of.ADDED, name, frontend.added.row())
@@ -307,12 +312,15 @@ def _put_alias(put: _Put, alias: str, row: AliasRow) -> None:
 
 
 def _put_targets(put: _Put, targets: Mapping[tuple[str, str], TargetRow]) -> None:
-    """Nothing more of those that were never asked. There may be a thousand: no call a value."""
+    """Of those that were never asked, that alone."""
     sent, attempts, errors = map(put.rows, (of.ATTEMPTS_SENT, of.ATTEMPTS, of.ATTEMPT_ERRORS))
     ttft, mean, longest = map(put.rows, (of.ATTEMPT_TTFT, of.MEAN_GAP, of.LONGEST_GAP))
     stalls, tokens, cost = map(put.rows, (of.STALLS, of.TOKENS, of.ATTEMPT_COST))
     unpriced = put.rows(of.UNPRICED)
     for name, row in targets.items():
+        if row.is_told:
+            continue
+        row.is_told = True
         key = key_of(*name)
         sent[key] = row.sent
         if not row.attempts:

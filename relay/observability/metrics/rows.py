@@ -28,6 +28,7 @@ class TargetRow:
         "completion",
         "cost_micro",
         "errors",
+        "is_told",
         "longest_gap",
         "mean_gap",
         "prompt",
@@ -38,6 +39,8 @@ class TargetRow:
     )
 
     def __init__(self, bounds: Bounds) -> None:
+        self.is_told = False
+        """Nothing was raised since it was last shown."""
         self.attempts: dict[tuple[str, str], int] = {}
         """By role and outcome."""
         self.errors: dict[str, int] = {}

@@ -57,6 +57,9 @@ class Sampler:
         self._seen: dict[tuple[str, str], tuple[float, float]] = {}
         """Of a counter that others keep: what it was, and what it has come to."""
         self._origins = Names(MAX_ORIGINS)
+        self._keys: dict[str, str] = {}
+        """Of targets with rows of their own, by place; and of each state of a breaker, by key."""
+        self._states: dict[str, list[tuple[BreakerState, str]]] = {}
 
     def fill(self, series: Series) -> None:
         """Write all of it into a snapshot's series."""
@@ -102,25 +105,36 @@ class Sampler:
         shares = series.setdefault(of.BREAKER_SHARE.name, {})
         flights = series.setdefault(of.IN_FLIGHT.name, {})
         limits = series.setdefault(of.LIMIT.name, {})
-        knows = self._recorder.knows
         trips: dict[str, int] = {}
-        for state in [state for _, state in self._sources.services.planner.states.items()]:
-            provider, _, model = state.place.partition("/")
-            if not knows(provider, model):
+        found: dict[str, tuple[float, BreakerState, int, int]] = {}
+        for state in dict(self._sources.services.planner.states.items()).values():
+            key = self._key_of(state.place)
+            if key is None:
                 continue
-            key = key_of(provider, model)
-            breaker = state.breaker
-            share = breaker.share(now_s)
-            held = shares.get(key)
-            if held is None or (not isinstance(held, list) and share < held):
-                shares[key] = share
-                for each in _STATES:
-                    states[f"{key}{of.SEPARATOR}{each.value}"] = int(breaker.state is each)
-            flights[key] = _number(flights.get(key)) + state.limiter.in_flight
-            limits[key] = _number(limits.get(key)) + state.limiter.limit
+            breaker, limiter = state.breaker, state.limiter
+            row = (breaker.share(now_s), breaker.state, limiter.in_flight, limiter.limit)
             trips[key] = trips.get(key, 0) + breaker.trips
+            if (other := found.get(key)) is not None:
+                share, worst = min((row[:2], other[:2]), key=lambda pair: pair[0])
+                row = (share, worst, row[2] + other[2], row[3] + other[3])
+            found[key] = row
+        for key, (share, worst, in_flight, limit) in found.items():
+            shares[key], flights[key], limits[key] = share, in_flight, limit
+            for each, name in self._states[key]:
+                states[name] = int(each is worst)
         for key, count in trips.items():
             self._count(of.BREAKER_TRIPS, key, count)
+
+    def _key_of(self, place: str) -> str | None:
+        """Of a target that has a row of its own."""
+        key = self._keys.get(place)
+        if key is None:
+            provider, _, model = place.partition("/")
+            if not self._recorder.knows(provider, model):
+                return None
+            key = self._keys[place] = key_of(provider, model)
+            self._states[key] = [(each, f"{key}{of.SEPARATOR}{each.value}") for each in _STATES]
+        return key
 
     def _origin(self, series: Series, origin: str, states: list[OriginState]) -> None:
         key = key_of(origin)
@@ -159,10 +173,6 @@ class Sampler:
         if hints is not None:
             for name in _HINTS:
                 self._count(of.HINTS, name, hints[name])
-
-
-def _number(value: float | list[float] | None) -> float:
-    return 0.0 if value is None or isinstance(value, list) else value
 
 
 def _resident_bytes(most: int) -> int:

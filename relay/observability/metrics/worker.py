@@ -17,7 +17,7 @@ from relay.errors import RelayError
 from relay.governance.ledger import Refused
 from relay.observability.metrics import families as of
 from relay.observability.metrics.bounds import bounds_by_name, bounds_of
-from relay.observability.metrics.join import WorkersJoin
+from relay.observability.metrics.join import alone
 from relay.observability.metrics.loop_lag import LoopLag
 from relay.observability.metrics.page import page
 from relay.observability.metrics.recorder import Recorder
@@ -86,7 +86,7 @@ class WorkerMetrics:
     # --- asked ------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """As of now."""
+        """As of now; its rows are to be copied or written before the next one is made."""
         series: Series = {}
         self._recorder.fill(series)
         if self._sampler is not None:
@@ -99,9 +99,7 @@ class WorkerMetrics:
 
     async def page(self) -> bytes:
         """Of a worker that is alone."""
-        join = WorkersJoin()
-        join.take({0: self.snapshot()})
-        series = join.joined([0])
+        series = alone(self.snapshot())
         series[of.WORKERS.name] = series[of.ANSWERING.name] = {"": 1}
         series[of.RESTARTS.name] = {"": 0}
         return await page(series, self._bounds)

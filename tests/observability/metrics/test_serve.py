@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from relay.admin_port import AdminPort
 from relay.administration.administrators import create_administrator
@@ -16,11 +17,13 @@ from relay.administration.desk import Desk
 from relay.administration.roles import OPERATOR, Actor
 from relay.config import load
 from relay.observability.metrics.recorder import Recorder
+from relay.store import schema
 from relay.supervisor import Supervisor
+from tests.fakes.emulator_process import EmulatorProcess
 from tests.fakes.keyed_relay import KeyedRelay, keyed_relay
 from tests.fakes.keys import PEPPER
 from tests.fakes.metrics_page import MetricsPage
-from tests.fakes.relay_under_test import chat_body, relay_under_test
+from tests.fakes.relay_under_test import chat_body, provider, relay_under_test
 
 pytestmark = pytest.mark.sockets
 
@@ -102,6 +105,24 @@ async def test_denials_and_spend_are_told(tmp_path: Path) -> None:
         assert ({"team": "team_1"}, 0.0) in page.samples["rtrelay_spend_usd_total"]
         assert page.sum("rtrelay_accounts_open") == 1
         assert page.samples["rtrelay_audit_entries_total"]
+
+
+async def test_spend_is_what_was_booked(tmp_path: Path, emulator: EmulatorProcess) -> None:
+    prices = {"emu": {"input": 1.0, "output": 10.0}}
+    row = provider(emulator.base_url_plain, prices=prices, models=["emu"])
+    document = {"providers": {"lab": row}}
+    async with keyed_relay(tmp_path, document) as running, running.relay.admin() as admin:
+        key = await running.key()
+        for _ in range(3):
+            answer = await running.relay.chat(chat_body("lab/emu"), authorization=f"Bearer {key}")
+            assert answer.status_code == 200
+        page = await MetricsPage.get(admin, **bearer(administrator(running, "viewer")))
+        with running.desk.engine.connect() as connection:
+            booked = connection.execute(select(schema.generations.c.settled_micro)).scalars().all()
+        assert len(booked) == 3
+        assert page.sum("rtrelay_spend_usd_total", team="team_1") == sum(booked) / 1e6 > 0
+        assert page.sum("rtrelay_attempts_sent_total", provider="lab", model="emu") == 3
+        assert page.sum("rtrelay_attempt_cost_usd_total") > 0
 
 
 async def test_the_supervisors_page_without_any_worker(tmp_path: Path) -> None:
