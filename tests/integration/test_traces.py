@@ -230,6 +230,26 @@ async def test_canaries_are_in_no_span_no_line_and_no_payload(
     assert not canaries.found
 
 
+@pytest.mark.skipif(os.environ.get("RELAY_FULL") != "1", reason="seconds; RELAY_FULL=1 runs it")
+async def test_each_worker_exports_for_itself(
+    upstream: H2Server, ca_file: str, collector: OtlpCollector, tmp_path: Path
+) -> None:
+    upstream.routes[CHAT] = stream_chunks(answer_chunks("a"))
+    asked = document(upstream, ca_file, collector.endpoint)
+    ports = free_ports(2)
+    asked["server"] = {
+        name: {"address": f"127.0.0.1:{port}"}
+        for name, port in zip(("grpc", "http"), ports, strict=True)
+    }
+    async with RelayProcess(tmp_path, asked, "--workers", "2") as relay:
+        await relay.logged("serving")
+        for _ in range(40):  # a connection each: the system spreads them
+            async with relay.http() as http:
+                await http.post(CHAT, json=chat_body())
+    found = await roots(collector, 40)
+    assert len({span.resource["service.instance.id"] for span in found}) == 2
+
+
 _IMPORTS = """
 import sys
 from relay.serving import run_worker
@@ -260,12 +280,7 @@ async def test_nobody_reads_the_log_and_answers_go_on(
 ) -> None:
     """The pipe of standard error is full: lines are dropped and counted, requests are not held."""
     upstream.routes[CHAT] = stream_chunks(answer_chunks("a"))
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-        socket.create_server(("127.0.0.1", 0)) as three,
-    ):
-        ports = [listener.getsockname()[1] for listener in (one, two, three)]
+    ports = free_ports(3)
     asked = {
         "observability": {"logs": {"max_waiting_bytes": 65_536}},
         "providers": {"lab": provider(upstream.url, ca_file=ca_file)},
@@ -304,6 +319,15 @@ async def test_nobody_reads_the_log_and_answers_go_on(
             process.kill()
             await process.wait()
         os.close(reader)
+
+
+def free_ports(count: int) -> list[int]:
+    """Nobody listens there now."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
 
 
 async def eventually_answers(http: Any, url: str) -> None:
