@@ -48,7 +48,7 @@ from relay.errors import (
     UpstreamStatus,
 )
 from relay.generation import Generation
-from relay.outcome import AttemptOutcome, GenerationEnd
+from relay.outcome import AttemptOutcome, Ended, GenerationEnd
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import DONE, chunk
@@ -526,6 +526,28 @@ async def test_log_tells_whose_generation_it_was() -> None:
         "labels": {"call": "c1"},
         "client": "agent/1",
     }
+    await scenario.settled()
+
+
+@on_virtual_time
+async def test_listeners_hear_of_each_end_once() -> None:
+    """A bug in one of them is logged, and neither the others nor the answer suffer from it."""
+    scenario = Scenario({"a": HELLO})
+    heard: list[Ended] = []
+
+    def broken(ended: Ended) -> None:
+        raise ValueError("a bug")
+
+    scenario.services.on_ended += [broken, heard.append]
+    with capture_logs() as lines:
+        _, end = await scenario.generate(request())
+        _, refused = await scenario.generate(replace(request(), model="no-such"))
+    assert [one.end for one in heard] == [end, refused]
+    assert [one.was_planned for one in heard] == [True, False]
+    assert (heard[0].request.model, heard[1].request.model) == (request().model, "no-such")
+    assert end.error is None
+    events = [line["event"] for line in lines]
+    assert events.count("listener_bug") == events.count("generation") == 2
     await scenario.settled()
 
 
