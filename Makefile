@@ -91,7 +91,7 @@ run: install ## install what is needed and start the relay (provider keys from t
 # Some hundred processes are started, and every worker reads every test: compiled once, not each time.
 test nightly: export PYTHONDONTWRITEBYTECODE :=
 test: install-dev ## all tests that need nothing but Python (some 7 minutes on two cores)
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)  # three for two cores: some wait for processes
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(RERUNS) $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist $(BENCH_STORE)  # measures ratios, so it runs alone
 endif
@@ -154,7 +154,7 @@ bench-short: install-dev ## the ratios that CI judges, and their history (40 s)
 	$(BIN)/python -m pytest tests/bench/test_short.py -p no:xdist $(BENCH_STORE); \
 	  judged=$$?; $(BIN)/python -m bench history $(ARGS) && exit $$judged
 
-bench-peers: install-dev ## other gateways beside the relay, installed into .peers; ARGS=--quick: 6 minutes
+bench-peers: install-dev ## other gateways beside the relay, installed into .peers, 80 minutes; ARGS=--quick: 12
 	$(BIN)/python -m bench.peers install
 	$(BIN)/python -m bench.peers run $(ARGS)
 

@@ -371,6 +371,7 @@ class _LegOutcome:
             "first_token": Histogram(COARSE),
             "token": Histogram(COARSE),
             "gap": Histogram(FINE),
+            "answer": Histogram(FINE),
             "generator_late": Histogram(COARSE),
             "emulator_late": Histogram(COARSE),
         }
@@ -394,6 +395,8 @@ class _LegOutcome:
         first = answer[0]
         add["ttft"]((first.received_ns - request.intended_ns) / 1e3)
         add["first_token"]((first.received_ns - first.stamped_ns) / 1e3)
+        # From sending to the last piece: what a client that keeps no bodies can tell as well.
+        add["answer"]((request.seen[-1][0] - request.sent_ns) / 1e3)
         add["generator_late"]((request.sent_ns - request.intended_ns) / 1e3)
         previous: Token | None = None
         for index, token in enumerate(answer):

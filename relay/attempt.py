@@ -14,34 +14,29 @@ the stream at once and fills `record`.
 from __future__ import annotations
 
 import asyncio
-import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 import structlog
 
 from relay import __version__
+from relay.attempt_cost import ANY_OUTPUT, AttemptCost, is_free_to_retry
 from relay.codecs.base import Codec, EndsInSteps
 from relay.codecs.rate_limit_headers import read_rate_windows
 from relay.content import (
     Events,
     GenerateRequest,
-    OpaqueDelta,
     ProviderFailed,
     ReasoningDelta,
-    StreamEvent,
     TextDelta,
-    ToolArgumentsDelta,
     Usage,
 )
 from relay.credentials.refusals import is_credential_refused
 from relay.deadline import Clock, Scope, Timer
 from relay.errors import (
     AttemptTimeout,
-    ConnectError,
     CredentialUnavailable,
-    EventTooLarge,
     FirstTokenTimeout,
     LocalProtocolError,
     OutsideZones,
@@ -49,21 +44,19 @@ from relay.errors import (
     RelayError,
     RemoteProtocolError,
     Retry,
-    StreamRefused,
     StreamReset,
-    UpstreamStatus,
 )
 from relay.first_segment import FirstSegment
 from relay.governance.ledger import LedgerEntry
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
-from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
+from relay.prelude import MAX_PRELUDE_BYTES, Prelude
+from relay.prices import OutputTokens
 from relay.reaper import Reaper
 from relay.redaction import redact
 from relay.routing.route import Timeouts
 from relay.routing.target import Target
 from relay.target_state import TargetState, Ticket, looks_dead
 from relay.timeline import AttemptMarks
-from relay.tokens import BYTES_PER_TOKEN, count_bytes, is_plausible
 from relay.transport.base import (
     Headers,
     Transport,
@@ -80,19 +73,6 @@ TAIL_GRACE_S = 1.0
 """How long the last frames of a finished response may take before the stream is reset: over
 HTTP/2 they are one empty DATA frame, over HTTP/1.1 reading them keeps the connection usable."""
 
-STALE_WITHIN_S = 1.0
-"""After so long without a reset somebody was at the other end of a connection that had served."""
-
-MAX_PRELUDE_BYTES = 16 * 1024 * 1024
-"""What is held of an answer that has not begun: provider fields beside long reasoning, some hundred
-bytes a token, are the most that is known."""
-
-MAX_UNHEARD_CHARS = 256 * 1024
-"""Of reasoning that nobody asked for and that is kept to be counted; what is over is dropped."""
-
-EVENT_BYTES = 64
-"""What a held event is counted with beside its content: the object and its place."""
-
 LEARN_FROM_1_IN = 50
 """Losers that are stopped at once for each that runs on to its first content."""
 
@@ -106,8 +86,6 @@ MAX_BATCH_EVENTS = 1024
 _CHUNK_BYTES = 64
 """What a chunk that completes no event counts with beside its bytes."""
 
-_COSTS_NOTHING = (UpstreamStatus, ConnectError, StreamRefused)
-
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
 
 
@@ -117,9 +95,6 @@ class TextSource(NamedTuple):
     read_next: Callable[[], Awaitable[Any]]
     text_of: Callable[[memoryview], TextDelta | None]
     put_back: Callable[[Any], None]
-
-
-_ANY_OUTPUT = OutputTokens(UNSET_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS)
 
 
 class Attempt:
@@ -139,7 +114,7 @@ class Attempt:
         role: AttemptRole = AttemptRole.PRIMARY,
         estimated_prompt_tokens: int = 0,
         cached_tokens: int = 0,
-        output: OutputTokens = _ANY_OUTPUT,
+        output: OutputTokens = ANY_OUTPUT,
         is_forced: bool = False,
         used: UsedConnection | None = None,
         apart_from: UsedConnection | None = None,
@@ -164,9 +139,6 @@ class Attempt:
         self._clock = clock
         self._received_s = received_s
         self._state = state
-        self._estimated_prompt_tokens = estimated_prompt_tokens
-        self._cached_tokens = cached_tokens
-        self._output = output
         self._is_forced = is_forced
         self._used = used
         self._apart_from = apart_from
@@ -181,6 +153,9 @@ class Attempt:
             started_us=round((self.marks.started_s - received_s) * 1e6),
             role=role,
         )
+        self._cost = AttemptCost(
+            target, state, self.record, estimated_prompt_tokens, cached_tokens, output
+        )
         self._codec: Codec = target.endpoint.codec_for(request)
         self._credential_headers: Headers = []  # of this request
         self._stream: UpstreamStream | None = None
@@ -192,10 +167,8 @@ class Attempt:
         self._pending_error: RelayError | None = None
         self._rest: bytes | memoryview = b""  # of a large chunk, not decoded yet
         self._idle_bytes = 0  # decoded in vain since the loop's last turn
-        self._held_bytes = 0
-        self._unheard = io.StringIO()
-        self._early_usage: Usage | None = None
-        self.prelude: list[StreamEvent] = []
+        self._held = Prelude(target.name)
+        self.prelude = self._held.events
         """What came up to and with the first content; the owner takes it first. Reasoning that is
         not wanted is one event in it, for the count of tokens; of usage it holds the last word."""
 
@@ -259,7 +232,7 @@ class Attempt:
         state = self._state
         self._check_zone()
         if self._entry is not None:
-            self.record.prompt_tokens = state.prompt_tokens(self._estimated_prompt_tokens)
+            self.record.prompt_tokens = self._cost.prompt_tokens()
             waiting = self._entry.started(self.record, self.target)
             if waiting is not None:
                 await waiting
@@ -270,8 +243,8 @@ class Attempt:
         self._ticket = state.admit(
             now_s,
             name=self.target.name,
-            prompt_tokens=state.prompt_tokens(self._estimated_prompt_tokens),
-            cached_tokens=self._cached_tokens,
+            prompt_tokens=self._cost.prompt_tokens(),
+            cached_tokens=self._cost.cached_tokens,
             forced=self._is_forced,
         )
         encoded = codec.encode_request(self.target.asked(self._request), self.target.model)
@@ -315,15 +288,15 @@ class Attempt:
                 if event.is_content or (want_reasoning and type(event) is ReasoningDelta):
                     self._mark("first_content")
                     self._ticket.ready(self.marks.at_s["first_content"])
-                    self._hold_the_rest()
+                    self._held.close()
                     self.prelude += events
                     if self._request.policy.commit_on == "first_segment":
                         await self._until_first_segment(events)
                     return
-            self._hold(events)
+            self._usage = self._held.hold(events) or self._usage
             if self._pending_error is not None:
                 raise self._pending_error
-        self._hold_the_rest()
+        self._held.close()
         self._mark("first_content")
 
     def _check_zone(self) -> None:
@@ -368,37 +341,6 @@ class Attempt:
             events = await self.read()
             self.prelude += events
         self._mark("first_content")
-
-    def _hold(self, events: Events) -> None:
-        """Keep what came before the first content, as little of it as anybody will miss.
-
-        Raises:
-            EventTooLarge: it is over `MAX_PRELUDE_BYTES`.
-        """
-        for event in events:
-            if type(event) is ReasoningDelta:
-                room = MAX_UNHEARD_CHARS - self._unheard.tell()
-                self._unheard.write(event.text[:room])
-                continue
-            if type(event) is Usage:  # some providers count in every chunk; the last word stands
-                self._early_usage = self._usage = event
-                continue
-            self._held_bytes += EVENT_BYTES
-            if type(event) is OpaqueDelta:
-                self._held_bytes += len(event.value_json)
-            self.prelude.append(event)
-        if self._held_bytes > MAX_PRELUDE_BYTES:
-            raise EventTooLarge(
-                f"{self.target.name} sent over {MAX_PRELUDE_BYTES} bytes and no content"
-            )
-
-    def _hold_the_rest(self) -> None:
-        """What is kept only to be counted: reasoning that nobody asked for, and usage."""
-        if text := self._unheard.getvalue():
-            self.prelude.append(ReasoningDelta(text))
-        if self._early_usage is not None:
-            self.prelude.append(self._early_usage)
-        self._unheard.close()
 
     def _mark(self, phase: str) -> None:
         self.marks.at_s[phase] = self._clock()
@@ -616,7 +558,7 @@ class Attempt:
             )
         ):
             self._runs_on = True
-            self._estimate_cost(AttemptOutcome.IGNORED, None)
+            self._estimate_cost(AttemptOutcome.IGNORED, None, self._clock())
             record.ended_us = round((self._clock() - self._received_s) * 1e6)
             return True
         self.abort()
@@ -656,21 +598,7 @@ class Attempt:
 
     def spent(self, usage: Usage) -> None:
         """What the attempt cost, as far as it is known; once, when it is over."""
-        state = self._state
-        price, record = self.target.price, self.record
-        if price is not None:
-            cached = self._cached_tokens if usage.cached_tokens is None else usage.cached_tokens
-            record.cost = price.of(usage.prompt_tokens, cached, usage.completion_tokens)
-            if record.outcome is AttemptOutcome.SUCCESS:
-                record.cost_upper = record.cost
-        record.tokens_seen = usage.completion_tokens
-        if not is_plausible(usage, self._estimated_prompt_tokens):
-            prompt = state.prompt_tokens(self._estimated_prompt_tokens)
-            state.headroom.spend(prompt + self._output.expected, self._clock())
-            return
-        state.headroom.spend(usage.total_tokens, self._clock())
-        if not usage.is_estimated:
-            state.calibrate(self._estimated_prompt_tokens, usage.prompt_tokens)
+        self._cost.spent(usage, self._clock())
 
     def _release(self) -> None:
         self._rest, self._queued = b"", ()  # whoever waits for his turn with them finds it over
@@ -685,14 +613,12 @@ class Attempt:
         record.error = error
         record.mended_events = self._codec.mended_events
         now_s = self._clock()
-        self._estimate_cost(outcome, error)
+        self._estimate_cost(outcome, error, now_s)
         record.ended_us = round((now_s - self._received_s) * 1e6)
         if self._ticket is not None:
-            usage = self._usage
-            if usage is not None and not is_plausible(usage, self._estimated_prompt_tokens):
-                usage = None
+            usage = self._cost.believed(self._usage)
             if isinstance(error, CredentialUnavailable) or (
-                _is_free_to_retry(error) and record.role is not AttemptRole.RETRY
+                is_free_to_retry(error) and record.role is not AttemptRole.RETRY
             ):
                 # Nothing was asked; or over a stale connection of ours, which the provider never
                 # saw, or with a credential that is another one now: the retry will tell.
@@ -706,61 +632,16 @@ class Attempt:
                     cached_tokens=usage.cached_tokens if usage else None,
                 )
             counted = usage.cached_tokens if usage else None
-            record.cached_tokens = self._cached_tokens if counted is None else counted
+            record.cached_tokens = self._cost.cached_tokens if counted is None else counted
         begin_s = self.marks.started_s
         for phase, at_s in self.marks.at_s.items():
             record.phases_us[phase] = round((at_s - begin_s) * 1e6)
             begin_s = at_s
 
-    def _estimate_cost(self, outcome: AttemptOutcome, error: RelayError | None) -> None:
-        """What an attempt cost of which the provider gave no account.
-
-        An error answer costs nothing, and what was not sent. One that was left is paid for its
-        prompt and what it had written; where the provider is not known to stop, for a whole answer.
-        """
-        record, price, at_s = self.record, self.target.price, self.marks.at_s
-        if record.is_loser and "first_content" in at_s:
-            # What had come before it lost, and about what came until the provider knew.
-            record.tokens_seen = _count_tokens(self.prelude) + LOSER_OUTPUT_TOKENS
-        record.prompt_tokens = self._state.prompt_tokens(self._estimated_prompt_tokens)
-        record.is_free = (
-            "request_sent" not in at_s
-            or (outcome is not AttemptOutcome.IGNORED and isinstance(error, _COSTS_NOTHING))
-            or (
-                # Over a stale connection nobody has seen it.
-                _is_free_to_retry(error)
-                and record.role is not AttemptRole.RETRY
-                and self._clock() - at_s["request_sent"] < STALE_WITHIN_S
-            )
-        )
-        if price is None:
-            return
-        if record.is_free:
-            cost = NO_COST
-        else:
-            cost = price.of_left(
-                record.prompt_tokens,
-                self._cached_tokens,
-                self._output,
-                seen_tokens=record.tokens_seen,
-                stops_billing=self.target.endpoint.stops_billing,
-            )
-        record.cost, record.cost_upper = cost
-
-
-def _is_free_to_retry(error: RelayError | None) -> bool:
-    return error is not None and error.retry is Retry.IF_REUSED
-
-
-def _count_tokens(events: Sequence[StreamEvent]) -> int:
-    """About how much of an answer is in these events."""
-    held_bytes = 0
-    for event in events:
-        if isinstance(event, TextDelta | ReasoningDelta):
-            held_bytes += count_bytes(event.text)
-        elif isinstance(event, ToolArgumentsDelta):
-            held_bytes += count_bytes(event.fragment)
-    return -(-held_bytes // BYTES_PER_TOKEN)
+    def _estimate_cost(
+        self, outcome: AttemptOutcome, error: RelayError | None, now_s: float
+    ) -> None:
+        self._cost.estimate(outcome, error, at_s=self.marks.at_s, now_s=now_s, prelude=self.prelude)
 
 
 async def _drain(stream: UpstreamStream, chunks: AsyncIterator[bytes | memoryview]) -> None:

@@ -202,6 +202,10 @@ class Sampling:
     top_logprobs: int | None = None
 
 
+NO_SAMPLING = Sampling()
+"""Of a request that says nothing of it: the same object for all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingOptions:
     """Texts whose vectors are wanted, and how; with it a request has no messages."""
@@ -265,7 +269,7 @@ class HedgeWish:
 class Policy:
     """What the client asks of the relay itself, not of the model."""
 
-    budgets: Budgets = field(default_factory=Budgets)
+    budgets: Budgets = Budgets()  # frozen, so one is enough for all who ask for nothing
     turn_id: str = ""
     tags: tuple[str, ...] = ()
     timeline: bool = False
@@ -274,7 +278,7 @@ class Policy:
     """The client's own words for logs and usage records (call id, room, ...)."""
     client: str = ""
     """Name and version of the client software, as it calls itself."""
-    hedge: HedgeWish = field(default_factory=HedgeWish)
+    hedge: HedgeWish = HedgeWish()
     commit_on: Literal["first_content", "first_segment"] = "first_content"
     """What decides a race: the first content, or the first that can be spoken whole."""
     speculative: bool = False
@@ -315,8 +319,8 @@ class GenerateRequest:
     """The client reads one tool call of an answer: `parallel_tool_calls: false` where the wire can
     say so and the client has not said anything, and nothing elsewhere."""
     response_format: ResponseFormat | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    reasoning: ReasoningOptions = field(default_factory=ReasoningOptions)
+    sampling: Sampling = NO_SAMPLING
+    reasoning: ReasoningOptions = ReasoningOptions()
     service_tier: str = ""
     user: str = ""
     prompt_cache_key: str = ""
@@ -331,7 +335,7 @@ class GenerateRequest:
     """Whose body it was."""
     native: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By wire: fields beside `extra` that are for that wire alone."""
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = Policy()
     asked_as: str = ""
     """The client's name of the model where the relay itself has put another in its place, else
     empty: permissions and limits go by it."""

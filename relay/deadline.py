@@ -5,6 +5,11 @@ drain) cancels the task inside with a `RelayError`, and the task learns which. `
 lazy timer for a whole stream: the hot path only assigns attributes, the timer looks at them when
 it happens to fire and re-arms itself for the time that is left.
 
+A timer that is heard late says that we stood still (a paused machine, a starved process), and then
+what was waited for may have come meanwhile and not been read yet: timers that are over `LATE_S`
+late wait `GRACE_S` more before they end anything. Else one pause of a second would fail everything
+in flight, and teach the breakers that every provider is dead.
+
 Time is `clock()`, monotonic seconds; `loop.time()` is not used for readings, since uvloop caches
 it in whole milliseconds per iteration of the loop.
 """
@@ -12,10 +17,16 @@ it in whole milliseconds per iteration of the loop.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.errors import LocalProtocolError, RelayError
+
+LATE_S: Final = 0.1
+"""Of a timer: later than loops are under load."""
+GRACE_S: Final = 0.05
+"""For what has come meanwhile to be read: some turns of the loop, and of the engine's thread."""
 
 Clock = Callable[[], float]
 """Monotonic seconds: `time.monotonic`, or the virtual clock of a test."""
@@ -114,14 +125,26 @@ class Scope:
 class Timer:
     """One shot: cancels a scope with an error unless stopped before."""
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_due_s", "_handle", "_loop", "_make", "_scope")
 
     def __init__(self, scope: Scope, delay_s: float | None, make: Callable[[], RelayError]) -> None:
-        self._handle = (
-            None
-            if delay_s is None
-            else asyncio.get_running_loop().call_later(delay_s, lambda: scope.cancel(make()))
-        )
+        self._handle: asyncio.TimerHandle | None = None
+        if delay_s is None:
+            return
+        self._scope = scope
+        self._make = make
+        self._loop = loop = asyncio.get_running_loop()
+        self._due_s = loop.time() + delay_s
+        self._handle = loop.call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        loop = self._loop
+        if loop.time() - self._due_s > LATE_S:
+            self._due_s = math.inf
+            self._handle = loop.call_later(GRACE_S, self._fire)
+            return
+        self._handle = None
+        self._scope.cancel(self._make())
 
     def stop(self) -> None:
         """Idempotent."""
@@ -138,7 +161,7 @@ class Watchdog:
     state 0, until it fires or `stop` is called.
     """
 
-    __slots__ = ("_clock", "_handle", "_limits_s", "_make", "_scope", "since_s", "state")
+    __slots__ = ("_clock", "_due_s", "_handle", "_limits_s", "_make", "_scope", "since_s", "state")
 
     def __init__(
         self,
@@ -169,11 +192,19 @@ class Watchdog:
         limit_s = self._limits_s[self.state]
         if limit_s is not None:
             left_s = min(left_s, self.since_s + limit_s - self._clock())
-        self._handle = asyncio.get_running_loop().call_later(max(left_s, 0.001), self._look)
+        loop = asyncio.get_running_loop()
+        left_s = max(left_s, 0.001)
+        self._due_s = loop.time() + left_s
+        self._handle = loop.call_later(left_s, self._look)
 
     def _look(self) -> None:
         limit_s = self._limits_s[self.state]
         if limit_s is not None and self._clock() - self.since_s >= limit_s:
+            loop = asyncio.get_running_loop()
+            if loop.time() - self._due_s > LATE_S:
+                self._due_s = math.inf
+                self._handle = loop.call_later(GRACE_S, self._look)
+                return
             self._handle = None
             self._scope.cancel(self._make(self.state))
             return

@@ -17,7 +17,7 @@ from relay.errors import Draining, RelayError
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import Grant, granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry, Refused
-from relay.outcome import AttemptRecord, AttemptRole, GenerationEnd
+from relay.outcome import AttemptRecord, AttemptRole, Ended
 from relay.planner import Planner
 from relay.race import run_race
 from relay.race_plan import RacePlan
@@ -67,11 +67,6 @@ class Live:
             await waiter
 
 
-OnEnded = Callable[[GenerationEnd, GenerateRequest, str, str], object]
-"""Told of a generation's end: how it came out, what was asked, the relay's id of it, and the
-frontend. Never waits, never raises."""
-
-
 @dataclass(slots=True)
 class Services:
     """The parts of one worker that a generation uses."""
@@ -90,8 +85,8 @@ class Services:
     """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0
     """Prefixes sent ahead since the worker began."""
-    on_ended: list[OnEnded] = field(default_factory=list)
-    """Told of every end, once it is booked and logged."""
+    on_ended: list[Callable[[Ended], None]] = field(default_factory=list)
+    """Are told of each generation's end, once, after its log line; must neither wait nor raise."""
 
     def __post_init__(self) -> None:
         self.planner = Planner(TargetStates(), self.clock)

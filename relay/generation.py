@@ -59,7 +59,7 @@ from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.generation_log import log_end
 from relay.governance.ledger import RateState
-from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd
+from relay.outcome import AttemptOutcome, AttemptRecord, Ended, GenerationEnd
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
@@ -578,8 +578,16 @@ class Generation:
                     prompt_estimate=plan.prompt_tokens if plan is not None else None,
                     committed_s=self.committed_s,
                 )
-                for told in self._services.on_ended:
-                    told(end, self.request, self.generation_id, self._frontend)
+                for tell in self._services.on_ended:
+                    tell(
+                        Ended(
+                            end,
+                            self._progress.request or self.request,
+                            self.generation_id,
+                            self._frontend,
+                            plan is not None,
+                        )
+                    )
 
     @property
     def plan(self) -> RacePlan | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from relay.content import FinishReason, Usage
+from relay.content import FinishReason, GenerateRequest, Usage
 from relay.errors import RelayError
 
 
@@ -144,6 +145,20 @@ class GenerationEnd:
     def wall_us(self) -> int:
         """From receipt to end."""
         return sum(self.phases_us.values())
+
+
+class Ended(NamedTuple):
+    """A generation that has ended, as listeners are told of it (`Services.on_ended`)."""
+
+    end: GenerationEnd
+    request: GenerateRequest
+    """As it was admitted, else as it was asked for."""
+    generation_id: str
+    """The relay's own."""
+    frontend: str
+    """`converse`, `generate`, `prewarm`, or the name of an HTTP surface."""
+    was_planned: bool
+    """It was admitted, and a plan was made."""
 
 
 def refused(error: RelayError) -> GenerationEnd:

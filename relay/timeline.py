@@ -41,6 +41,7 @@ PHASES = (
 """Names in order; `_us` is added where units are shown."""
 
 _INDEX = {name: index for index, name in enumerate(PHASES)}
+_RACE_WAIT = _INDEX["race_wait"]
 _ATTEMPT_PHASES = PHASES[3:7]
 _FIRST_CONTENT = _INDEX["first_content"]
 _RELAY_OUT = _INDEX["relay_out"]
@@ -69,6 +70,8 @@ class Timeline:
         self.received_s = clock() if received_s is None else received_s
         self._ends_s: list[float] = []
         """End of each closed phase in order of PHASES, up to `relay_out`."""
+        self._ends_us: list[int] = []
+        """The same in microseconds since receipt, as far as it was asked for."""
         self._stalled_s = 0.0
         self._held_s = 0.0
         """Waiting for the provider between first content and first output."""
@@ -83,21 +86,37 @@ class Timeline:
 
     def adopt(self, marks: AttemptMarks) -> None:
         """Take over the winner's points: its start ends `race_wait`."""
-        self._close_at(_INDEX["race_wait"], marks.started_s)
-        for phase in _ATTEMPT_PHASES:
-            at_s = marks.at_s.get(phase)
-            if at_s is not None:
-                self._close_at(_INDEX[phase], at_s)
-        self._last_event_s = marks.at_s.get("first_content")
+        self._close_at(_RACE_WAIT, marks.started_s)
+        ends, at_s = self._ends_s, marks.at_s
+        if len(at_s) == len(_ATTEMPT_PHASES) and len(ends) == _RACE_WAIT + 1:
+            last_s = ends[-1]
+            for phase in _ATTEMPT_PHASES:
+                moment_s = at_s[phase]
+                if moment_s > last_s:
+                    last_s = moment_s
+                ends.append(last_s)
+        else:
+            for index, phase in enumerate(_ATTEMPT_PHASES, _RACE_WAIT + 1):
+                if (found_s := at_s.get(phase)) is not None:
+                    self._close_at(index, found_s)
+        self._last_event_s = at_s.get("first_content")
 
     def _close_at(self, index: int, at_s: float) -> None:
         ends = self._ends_s
+        missing = index - len(ends)
+        if missing < 0:
+            return
         last_s = ends[-1] if ends else self.received_s
-        at_s = max(at_s, last_s)
-        while len(ends) <= index:
-            ends.append(last_s)
-            if len(ends) == index + 1:
-                ends[-1] = at_s
+        if missing:
+            ends += [last_s] * missing
+        ends.append(at_s if at_s > last_s else last_s)
+
+    def _closed_us(self, count: int) -> list[int]:
+        """Since receipt, when each of the first `count` phases was over, of those that are."""
+        known, received_s = self._ends_us, self.received_s
+        for at_s in self._ends_s[len(known) : count]:
+            known.append(round((at_s - received_s) * 1e6))
+        return known
 
     def gap(self, waited_s: float, now_s: float) -> None:
         """A wait of `waited_s` for the provider is over: its next events are here, or its end, or
@@ -122,8 +141,7 @@ class Timeline:
         ends = self._ends_s
         phases = dict.fromkeys(PHASES, 0)
         begin_us = 0
-        for name, at_s in zip(PHASES, ends, strict=False):
-            at_us = round((at_s - self.received_s) * 1e6)
+        for name, at_us in zip(PHASES, self._closed_us(len(ends)), strict=False):
             phases[name] = at_us - begin_us
             begin_us = at_us
         wall_us = round((end_s - self.received_s) * 1e6)
@@ -155,8 +173,8 @@ class Timeline:
         """The phases closed so far in microseconds, `first_content` the last of them."""
         phases: dict[str, int] = {}
         begin_us = 0
-        for name, at_s in zip(PHASES[: _FIRST_CONTENT + 1], self._ends_s, strict=False):
-            at_us = round((at_s - self.received_s) * 1e6)
+        closed_us = self._closed_us(_FIRST_CONTENT + 1)
+        for name, at_us in zip(PHASES[: _FIRST_CONTENT + 1], closed_us, strict=False):
             phases[name] = at_us - begin_us
             begin_us = at_us
         return phases

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from pytest_asyncio import is_async_test
 
+_RERUN = "rerun"
+"""Outcome of a try that failed and was followed by another (pytest-rerunfailures, where CI asks for
+it): no failure, and not to be lost either."""
+
 os.environ.pop("COLUMNS", None)  # of xdist: consoles that are made at import would keep its 80
 
 
@@ -50,3 +54,13 @@ async def _nothing_left_behind() -> AsyncIterator[None]:
         _, left = await asyncio.wait(left, timeout=2.0)
     assert not left, f"tasks left behind: {left}"
     assert not failures, f"exceptions in the loop: {failures}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the first try of a test failed with, also when the second passed."""
+    for report in terminalreporter.stats.get(_RERUN, ()):
+        terminalreporter.section(f"FLAKY: {report.nodeid}")
+        terminalreporter.line(report.longreprtext)
+        for name, captured in report.sections:
+            terminalreporter.section(name, "-")
+            terminalreporter.line(captured)

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 
 from relay.attempt import (
     MAX_BATCH_EVENTS,
-    MAX_UNHEARD_CHARS,
     SLICE_BYTES,
     TAIL_GRACE_S,
     Attempt,
@@ -56,6 +55,7 @@ from relay.errors import (
     UpstreamStatus,
 )
 from relay.outcome import AttemptOutcome
+from relay.prelude import MAX_UNHEARD_CHARS
 from relay.routing.plan import PlannedAttempt
 from relay.transport.base import MAX_READY_CHUNKS
 from tests.fakes.memory_transport import FakeEndpoint
@@ -272,7 +272,7 @@ async def test_unwanted_reasoning_has_a_bound_and_fails_nobody() -> None:
 async def test_answer_that_never_begins_may_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("relay.attempt.MAX_PRELUDE_BYTES", 10_000)
+    monkeypatch.setattr("relay.prelude.MAX_PRELUDE_BYTES", 10_000)
     details = chunk({"reasoning_details": [{"text": "x" * 1000}]})
     scenario = Scenario({"a": FakeEndpoint(chunks=[(0.25, details)] * 100)})
     attempt = scenario.attempt()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.deadline import Deadline, Scope, Timer, Watchdog
+from relay.deadline import GRACE_S, LATE_S, Deadline, Scope, Timer, Watchdog
 from relay.errors import (
     ClientCancelled,
     DeadlineExceeded,
@@ -16,7 +16,7 @@ from relay.errors import (
     SlowConsumer,
     StreamStalled,
 )
-from tests.fakes.virtual_time import now_s, on_virtual_time, since_start_s
+from tests.fakes.virtual_time import now_s, on_virtual_time, since_start_s, stand_still
 
 FIRST = ClientCancelled("first")
 SECOND = DeadlineExceeded("second")
@@ -249,6 +249,81 @@ async def test_stopped_timer_and_timer_without_a_delay_do_nothing() -> None:
     await asyncio.sleep(1)
     scope.leave()
     assert scope.cause is None
+
+
+# --- standing still -------------------------------------------------------------------------
+
+
+async def heard_after(pause_s: float, comes_s: float | None) -> RelayError | None:
+    """Wait for something under a timer of 1 s in a process that stands still for `pause_s` of it
+    and after which it is read `comes_s` later; what ended the wait."""
+    scope, came = Scope(), asyncio.Event()
+    timer = Timer(scope, 1.0, lambda: SECOND)
+    loop = asyncio.get_running_loop()
+
+    def pause() -> None:
+        stand_still(pause_s)
+        if comes_s is not None:
+            loop.call_later(comes_s, came.set)
+
+    loop.call_later(0.5, pause)
+    scope.enter()
+    try:
+        await came.wait()
+        return None
+    except asyncio.CancelledError:
+        return scope.caught()
+    finally:
+        timer.stop()
+        scope.leave()
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "comes_s", "is_ended"),
+    [
+        pytest.param(3.0, 0.0, False, id="what came meanwhile is read"),
+        pytest.param(3.0, GRACE_S * 0.9, False, id="within the grace"),
+        pytest.param(3.0, GRACE_S * 1.1, True, id="after the grace"),
+        pytest.param(3.0, None, True, id="nothing came"),
+        pytest.param(0.5 + LATE_S * 0.9, 0.01, True, id="hardly late"),
+        pytest.param(0.4, 0.2, True, id="not late"),
+    ],
+)
+@pytest.mark.parametrize("ends", ["timer", "watchdog"])
+def test_who_stood_still_looks_again_before_it_ends_anything(
+    pause_s: float, comes_s: float | None, is_ended: bool, ends: str
+) -> None:
+    @on_virtual_time
+    async def by_timer() -> None:
+        assert (await heard_after(pause_s, comes_s) is SECOND) is is_ended
+
+    @on_virtual_time
+    async def by_watchdog() -> None:
+        scope = Scope()
+        dog = Watchdog(scope, (1.0,), overdue, now_s)
+        loop = asyncio.get_running_loop()
+
+        def pause() -> None:
+            stand_still(pause_s)
+            if comes_s is not None:
+                loop.call_later(comes_s, lambda: dog.enter(0, now_s()))
+
+        loop.call_later(0.5, pause)
+        scope.enter()
+        try:
+            await asyncio.sleep(max(0.5 + pause_s, 1.0) + GRACE_S * 1.5)
+            if is_ended and comes_s is None:
+                await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            assert isinstance(scope.caught(), StreamStalled)
+            assert is_ended
+        else:
+            assert not is_ended
+        finally:
+            scope.leave()
+            dog.stop()
+
+    (by_timer if ends == "timer" else by_watchdog)()
 
 
 # --- Watchdog -------------------------------------------------------------------------------

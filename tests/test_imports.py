@@ -123,8 +123,12 @@ MAY_USE: dict[str, set[str]] = {
     # downstream: which certificate a listener shows, and who its clients are by theirs
     "tls": {"config"},
     # the way of one generation
+    "prelude": LEAVES,
+    "attempt_cost": LEAVES | {"routing.target", "target_state"},
     "attempt": LEAVES
     | {
+        "attempt_cost",
+        "prelude",
         "governance.ledger",
         "routing.route",
         "routing.target",

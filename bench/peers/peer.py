@@ -25,8 +25,9 @@ from bench.processes import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".peers"
-"""Environments of all peers, one folder each; not in git."""
+HOME = Path(os.environ.get("BENCH_PEERS_DIR") or ROOT / ".peers").resolve()
+"""Environments of all peers, one folder each; not in git. The variable lets several checkouts share
+them; they cannot be moved."""
 FILES = Path(__file__).resolve().parent
 
 MODEL = "emu:bench"

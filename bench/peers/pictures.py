@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.peers.cases.load import TTFT_MS
-from bench.peers.tables import arm_title
+from bench.peers.cells import arm_title
 from bench.replay import svg
 
 DRAWN: Final = ("/16x100/ttft", "/64x100/token")

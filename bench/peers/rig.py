@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from bench import emulated
+from bench.peers import h2load, pinning
 from bench.peers.all import PEERS
+from bench.peers.h2load import Target
 from bench.peers.peer import (
     CATALOGUED_MODEL,
     MODEL,
@@ -30,6 +32,7 @@ from bench.processes import (
     LoadProcess,
     RelayProcess,
     children,
+    pin,
     rss_kib,
 )
 
@@ -37,6 +40,8 @@ WARM = "ttft=2,itl=1,tokens=5,stamp=1"
 _WARM_TOKENS = 5
 _SETTLE_S = 15.0
 DIRECT = "direct"
+_CHAT = "/v1/chat/completions"
+_GENERATE = "/rtrelay.v1.RelayService/Generate"
 
 
 class Options(NamedTuple):
@@ -47,9 +52,11 @@ class Options(NamedTuple):
     is_quick: bool
     idle_s: tuple[float, ...]
     peers: tuple[str, ...] = tuple(PEERS)
+    is_pinned: bool = True
+    """Each process tree on a core of its own, where there are enough; see `bench.peers.pinning`."""
 
 
-FULL = Options(rounds=5, window_s=2.5, is_quick=False, idle_s=(120.0,))
+FULL = Options(rounds=5, window_s=2.5, is_quick=False, idle_s=(120.0, 600.0))
 QUICK = Options(rounds=1, window_s=1.5, is_quick=True, idle_s=(5.0,))
 
 
@@ -67,6 +74,8 @@ class Arm:
     settings: str = ""
     process: PeerProcess | RelayProcess | None = None
     """None: there is no hop."""
+    target: Target | None = None
+    """None: h2load cannot ask it."""
 
     def pids(self) -> list[int]:
         """Of the hop's process tree."""
@@ -103,6 +112,8 @@ class PeerRig:
         """By peer: why it is not there."""
         self.out: dict[str, str] = {}
         """By arm: since when and why it is not loaded any more."""
+        self.cores = pinning.here(is_pinned=options.is_pinned)
+        self.sleep: Callable[[float], None] = time.sleep
         self._directory = tempfile.TemporaryDirectory(prefix="rtrelay-peers-")
         self._processes: list[Any] = []
         self._turn = 0
@@ -119,13 +130,18 @@ class PeerRig:
         directory = Path(self._directory.name)
         self.emulator = EmulatorProcess(directory)
         self._processes.append(self.emulator)
+        pin_all(self.emulator.watched_pids(), self.cores.emulator)
         self.behave(WARM)
         self.load = LoadProcess(directory)
         self._processes.append(self.load)
+        pin_all(self.load.watched_pids(), self.cores.load)
         self._open_direct()
         self._open_relay(directory)
         for name in self.options.peers:
             self._open_peer(PEERS[name], directory / name)
+        if h2load.missing():
+            self.skipped["h2load"] = h2load.missing()
+            self.say(f"h2load is skipped: {h2load.missing()}")
 
     def _open_direct(self) -> None:
         spec = {
@@ -136,7 +152,8 @@ class PeerRig:
             "is_http2": True,
         }
         self._door(DIRECT, "http", spec)
-        self.arms[DIRECT] = Arm(DIRECT, "direct", "SSE", "TLS, HTTP/2")
+        target = Target(f"{self.emulator.base_url}{_CHAT}", is_http2=True, model=MODEL)
+        self.arms[DIRECT] = Arm(DIRECT, "direct", "SSE", "TLS, HTTP/2", target=target)
 
     def _open_relay(self, directory: Path) -> None:
         # The second row is what most peers have upstream: like for like.
@@ -148,6 +165,7 @@ class PeerRig:
             sections={"transport": {"max_http1_connections": 1024}},
         )
         self._processes.append(relay)
+        pin_all(relay.watched_pids(), self.cores.hop)
         url = f"http://127.0.0.1:{relay.http_port}/v1"
         ways = {
             "sse": ("http", "SSE", "lab", "TLS, HTTP/2"),
@@ -159,8 +177,19 @@ class PeerRig:
             model = f"{row}/{MODEL}"
             where = {"base_url": url} if kind == "http" else {"port": relay.grpc_port}
             self._door(name, kind, {**where, "model": model})
+            target = None
+            if kind == "http":
+                target = Target(f"http://127.0.0.1:{relay.http_port}{_CHAT}", model=model)
+            elif kind == "generate":
+                target = Target(
+                    f"http://127.0.0.1:{relay.grpc_port}{_GENERATE}",
+                    {"content-type": "application/grpc", "te": "trailers"},
+                    is_http2=True,
+                    model=model,
+                    is_grpc=True,
+                )
             self.arms[name] = Arm(
-                name, "rtrelay", down, upstream, written_in="Python", process=relay
+                name, "rtrelay", down, upstream, written_in="Python", process=relay, target=target
             )
 
     def _open_peer(self, peer: Peer, directory: Path) -> None:
@@ -168,6 +197,7 @@ class PeerRig:
         try:
             process, client = peer.start(Place(self.emulator, directory))
             self._processes.append(process)
+            pin_all(process.pids(), self.cores.hop)
             spec = {
                 "base_url": client.base_url,
                 "model": client.model,
@@ -192,6 +222,7 @@ class PeerRig:
             peer.written_in,
             peer.settings,
             process,
+            Target(f"{client.base_url}/chat/completions", dict(client.headers), model=client.model),
         )
         self.say(f"{peer.name} {peer.version} is there")
 
@@ -214,6 +245,11 @@ class PeerRig:
         for name in (*names[turn:], *names[:turn]):
             yield self.arms[name]
 
+    @property
+    def directory(self) -> Path:
+        """For files of a run; gone after it."""
+        return Path(self._directory.name)
+
     def watch(self, arm: Arm) -> dict[str, list[int]]:
         """Whose CPU counts."""
         watched = {
@@ -230,7 +266,7 @@ class PeerRig:
         while time.monotonic() < deadline_s:
             if not emulated.ask(self.emulator, "/emulator/report")["streams"]["open"]:
                 return
-            time.sleep(0.2)
+            self.sleep(0.2)
 
     # --- end --------------------------------------------------------------------------------
 
@@ -247,3 +283,9 @@ class PeerRig:
         while self._processes:
             self._processes.pop().stop()
         self._directory.cleanup()
+
+
+def pin_all(pids: Sequence[int], cores: frozenset[int]) -> None:
+    """Keep processes on cores; anywhere, if there are none."""
+    if cores:
+        pin(pids, cores)

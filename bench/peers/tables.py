@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.peers import client_tables, kept
+from bench.peers.cases.all import CASES
+from bench.peers.cells import (
+    LATE,
+    NONE,
+    Column,
+    Row,
+    axis_title,
+    has,
+    number,
+    of,
+    one,
+    pair,
+    table,
+)
 from bench.peers.rig import FULL, QUICK
-
-Row = Mapping[str, float | None]
-_Column = tuple[str, Callable[[str], str]]
-"""Its title, and what it says of an arm."""
-
-_LATE = "†"
-_NONE = ""
 
 
 def section(result: Mapping[str, Any]) -> str:
@@ -21,9 +28,11 @@ def section(result: Mapping[str, Any]) -> str:
     parts = [
         _head(result),
         _loads(result),
+        client_tables.capacity(result),
         _rest(result),
         _aims(result),
         _legend(result),
+        client_tables.calibration(result),
         _who(result),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -42,25 +51,42 @@ def _head(result: Mapping[str, Any]) -> str:
     rounds = options["rounds"]
     of_rounds = "one round" if rounds == 1 else f"medians of {rounds} interleaved rounds"
     return (
-        f"`{_command(options)}` at"
+        f"`{_command(options, result.get('wanted', ()))}` at"
         f" {result['commit'][:10]}{' (with changes)' if result['dirty'] else ''},"
         f" {result['started_at'][:10]}, {machine['usable_cores']} cores shared by everything,"
         f" kernel {machine['kernel']}, load {machine['load_average_1m']:.1f} before,"
         f" {alone}; {of_rounds} of {options['window_s']:g} s each, {result['elapsed_s'] / 60:.0f}"
-        " minutes in all."
+        f" minutes in all.{_reservations(result)}"
     )
 
 
-def _command(options: Mapping[str, Any]) -> str:
+def _reservations(result: Mapping[str, Any]) -> str:
+    """What a reader has to know of how it was run; nothing of files that have it not."""
+    text = f" Processes: {result['pinning']}." if "pinning" in result else ""
+    sittings = len(result.get("sittings", ()))
+    if sittings > 1:
+        text += f" It was interrupted and taken up again: {sittings} sittings."
+    missing = kept.unfinished(result)
+    if missing:
+        text += f" **Interrupted: without all of {', '.join(missing)}.**"
+    return text
+
+
+def _command(options: Mapping[str, Any], wanted: Sequence[str]) -> str:
     """What makes such a run again."""
     usual = QUICK if options["is_quick"] else FULL
-    words = ["--quick"] if options["is_quick"] else []
+    words = [] if set(wanted) in (set(), set(CASES)) else list(wanted)
+    words += ["--quick"] if options["is_quick"] else []
     if options["rounds"] != usual.rounds:
         words.append(f"--rounds {options['rounds']}")
     if list(options["idle_s"]) != list(usual.idle_s):
         words.append("--idle " + " ".join(f"{idle_s:g}" for idle_s in options["idle_s"]))
     if list(options["peers"]) != list(usual.peers):
         words.append("--peers " + " ".join(options["peers"]))
+    # Before there was the option nobody was pinned.
+    is_pinned = bool(options.get("is_pinned"))
+    if is_pinned != usual.is_pinned:
+        words.append("--pin" if is_pinned else "--no-pin")
     arguments = " ".join(words)
     quote = '"' if " " in arguments else ""
     return f"make bench-peers ARGS={quote}{arguments}{quote}" if words else "make bench-peers"
@@ -80,68 +106,43 @@ def _loads(result: Mapping[str, Any]) -> str:
         return ""
     rows = case["rows"]
 
-    def columns(what: str, axes: Sequence[str], show: Callable[[Row], str]) -> list[_Column]:
+    def columns(what: str, axes: Sequence[str], show: Callable[[Row], str]) -> list[Column]:
         return [
-            (f"{what}, {_axis(axis)}", _of(rows, axis, show)) for axis in axes if _has(rows, axis)
+            (f"{what}, {axis_title(axis)}", of(rows, axis, show))
+            for axis in axes
+            if has(rows, axis)
         ]
 
-    latency = columns("first token", _ALL, _pair("added_ttft"))
-    latency += columns("token", _MANY, _pair("added_token"))
-    cost = columns("CPU", _ALL[1:], _one("hop_us", " us"))
-    cost += columns("over nginx", ("64x100",), _one("over_nginx"))
+    latency = columns("first token", _ALL, pair("added_ttft"))
+    latency += columns("token", _MANY, pair("added_token"))
+    cost = columns("CPU", _ALL[1:], one("hop_us", " us"))
+    cost += columns("over nginx", ("64x100",), one("over_nginx"))
     cost.append(("memory", lambda arm: _memory(rows, arm)))
     hops = [name for name in result["arms"] if name != "direct"]
-    return f"{_table(result, hops, latency)}\n\n{_table(result, hops, cost)}"
-
-
-def _of(rows: Mapping[str, Row], axis: str, show: Callable[[Row], str]) -> Callable[[str], str]:
-    return lambda arm: _cell(rows.get(f"{arm}/{axis}"), show)
+    return f"{table(result, hops, latency)}\n\n{table(result, hops, cost)}"
 
 
 def _rest(result: Mapping[str, Any]) -> str:
     cases = result["cases"]
-    columns: list[_Column] = []
+    columns: list[Column] = []
 
     def add(title: str, case: str, axis: str, show: Callable[[Row], str]) -> None:
-        if case in cases and _has(cases[case]["rows"], axis):
-            columns.append((title, _of(cases[case]["rows"], axis, show)))
+        if case in cases and has(cases[case]["rows"], axis):
+            columns.append((title, of(cases[case]["rows"], axis, show)))
 
     add("left while it thinks", "leaving", "thinking", _left)
     add("left while it speaks", "leaving", "speaking", _left)
     for fault in ("reset", "closed", "ended"):
         add(f"breaks: {fault}", "cuts", fault, _break)
-    add("prompt of 16 kB, p50", "shapes", "long", _one("added_p50_ms", " ms"))
+    add("prompt of 16 kB, p50", "shapes", "long", one("added_p50_ms", " ms"))
     add("tool call, p50", "shapes", "tool", _tool)
     for idle_s in cases.get("idle", {}).get("axes", {}).get("idle_s", ()):
         add(f"first after {idle_s:g} s", "idle", f"idle_{idle_s:g}s", _over_warm)
+        kind = f"goaway_idle_{idle_s:g}s"
+        add(f"first after {idle_s:g} s and a GOAWAY", "idle", kind, _over_warm)
     add("first after a close", "idle", "closed", _over_warm)
     add("first after a GOAWAY", "goaway", "goaway", _over_warm)
-    return _table(result, list(result["arms"]), columns) if columns else ""
-
-
-def _table(
-    result: Mapping[str, Any],
-    arms: Sequence[str],
-    columns: Sequence[_Column],
-) -> str:
-    lines = [
-        "| | " + " | ".join(title for title, _ in columns) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
-    for arm in arms:
-        cells = " | ".join(show(arm) for _, show in columns)
-        lines.append(f"| {arm_title(result['arms'][arm])} | {cells} |")
-    return "\n".join(lines)
-
-
-def arm_title(arm: Mapping[str, str]) -> str:
-    """Such as `rtrelay, SSE`, `TensorZero`; what is upstream where that is not HTTP/2."""
-    title = arm["title"]
-    if title == "rtrelay":
-        title = f"**{title}**, {arm['down']}"
-        if "1.1" in arm["upstream"]:
-            title += ", HTTP/1.1 upstream"
-    return title
+    return table(result, list(result["arms"]), columns) if columns else ""
 
 
 def _aims(result: Mapping[str, Any]) -> str:
@@ -155,8 +156,8 @@ def _aims(result: Mapping[str, Any]) -> str:
         way = result["arms"][name]["down"]
         what = _FIGURES.get(target["figure"]) or _ratio(target["figure"])
         lines.append(
-            f"| {way}, {_axis(axis)}: {what} | {_number(target['limit'])} |"
-            f" {_number(target['value'])} | {'met' if target['is_met'] else 'missed'} |"
+            f"| {way}, {axis_title(axis)}: {what} | {number(target['limit'])} |"
+            f" {number(target['value'])} | {'met' if target['is_met'] else 'missed'} |"
         )
     return "\n".join(lines)
 
@@ -176,34 +177,11 @@ def _ratio(figure: str) -> str:
 # --- cells ----------------------------------------------------------------------------------
 
 
-def _cell(row: Row | None, show: Callable[[Row], str]) -> str:
-    if row is None:
-        return _NONE
-    text = show(row)
-    return f"{text} {_LATE}" if text and row.get("keeps_up") == 0 else text
-
-
-def _pair(name: str) -> Callable[[Row], str]:
-    def show(row: Row) -> str:
-        pair = [_number(row.get(f"{name}_{share}_ms")) for share in ("p50", "p99")]
-        return f"{pair[0]} / {pair[1]}" if all(pair) else _NONE
-
-    return show
-
-
-def _one(name: str, unit: str = "") -> Callable[[Row], str]:
-    def show(row: Row) -> str:
-        text = _number(row.get(name))
-        return f"{text}{unit}" if text else _NONE
-
-    return show
-
-
 def _left(row: Row) -> str:
     left, never = int(row["left"] or 0), int(row["never_stopped"] or 0)
     if never == left:
         return "never stopped"
-    text = f"{_number(row['p50_ms'])} / {_number(row['p99_ms'])} ms"
+    text = f"{number(row['p50_ms'])} / {number(row['p99_ms'])} ms"
     return f"{text}, {never} of {left} never" if never else text
 
 
@@ -217,7 +195,7 @@ def _break(row: Row) -> str:
 
 
 def _tool(row: Row) -> str:
-    text = _number(row.get("added_p50_ms"))
+    text = number(row.get("added_p50_ms"))
     text = f"{text} ms" if text else "0 ms"
     if row["wrong"]:
         text += f", {int(row['wrong'])} of {int(row['answers'] or 0)} wrong"
@@ -225,39 +203,17 @@ def _tool(row: Row) -> str:
 
 
 def _over_warm(row: Row) -> str:
-    text = _number(row["over_warm_ms"])
+    text = number(row["over_warm_ms"])
     if not text:
         return "failed"
-    low, high = _number(row["over_warm_ms_low"]), _number(row["over_warm_ms_high"])
+    low, high = number(row["over_warm_ms_low"]), number(row["over_warm_ms_high"])
     return f"{text} ms ({low} to {high})"
 
 
 def _memory(rows: Mapping[str, Row], arm: str) -> str:
     found = [row.get("rss_mib") for key, row in rows.items() if key.startswith(f"{arm}/")]
     known = [value for value in found if value is not None]
-    return f"{max(known):.0f} MiB" if known else _NONE
-
-
-def _number(value: float | None) -> str:
-    """Two or three digits; milliseconds below a hundredth are none."""
-    if value is None or math.isnan(value):
-        return _NONE
-    if abs(value) < 0.005:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    if abs(value) >= 10:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
-
-
-def _has(rows: Mapping[str, Row], axis: str) -> bool:
-    return any(key.endswith(f"/{axis}") for key in rows)
-
-
-def _axis(name: str) -> str:
-    streams, _, per_second = name.partition("x")
-    return f"{streams} x {per_second}/s"
+    return f"{max(known):.0f} MiB" if known else NONE
 
 
 # --- what is said behind --------------------------------------------------------------------
@@ -284,9 +240,15 @@ def _legend(result: Mapping[str, Any]) -> str:
             f"- The load generator is Python and used at most {busiest:.0f} % of a core, the same"
             " for all; it never is the limit below 80 %."
         )
+        if result.get("are_ends_together"):
+            both = max(
+                (row["load_core_%"] or 0.0) + (row["emulator_core_%"] or 0.0)
+                for row in rows.values()
+            )
+            lines.append(f"- Emulator and generator together used at most {both:.0f} % of theirs.")
         late = list(cases["load"]["notes"])
         if late:
-            lines.append(f"- {_LATE} does not keep up; it is not asked for more:")
+            lines.append(f"- {LATE} does not keep up; it is not asked for more:")
             lines += [f"    - {note}" for note in late]
     for name, why in result["skipped"].items():
         lines.append(f"- {name} was left out: {why.splitlines()[0]}")

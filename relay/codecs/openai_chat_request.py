@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from relay.codecs.openai_quirks import OpenAIChatQuirks
@@ -24,6 +24,7 @@ from relay.codecs.request_json import (
     without_marks,
 )
 from relay.content import (
+    NO_SAMPLING,
     AudioPart,
     CacheMark,
     FilePart,
@@ -101,7 +102,7 @@ class _BodyBuilder:
                 continue
             if quirks.only_extra is None or name in quirks.only_extra or name in quirks.refuses:
                 self._put(body, name, value)
-        for name, value in self._typed_fields().items():
+        for name, value in self._typed_fields():
             if value is not None:
                 self._put(body, name, value)
         if quirks.has_stream_options:
@@ -124,43 +125,57 @@ class _BodyBuilder:
         if feature in self._quirks.refuses:
             raise UnsupportedFeature(feature, self._provider)
 
-    def _typed_fields(self) -> dict[str, Any]:
+    def _typed_fields(self) -> Iterator[tuple[str, Any]]:
+        """What the request has words for; None where it says nothing."""
         request, quirks, sampling = self._request, self._quirks, self._request.sampling
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            quirks.max_tokens_field: sampling.max_output_tokens,
-            "stop": said_stops(sampling) or None,
-            quirks.seed_field: sampling.seed,
+        if sampling is not NO_SAMPLING:
+            yield "temperature", sampling.temperature
+            yield "top_p", sampling.top_p
+            yield "top_k", sampling.top_k
+            yield quirks.max_tokens_field, sampling.max_output_tokens
+            yield "stop", said_stops(sampling) or None
+            yield quirks.seed_field, sampling.seed
             # Some hosts refuse the field itself, and 1 is what they do without it.
-            "n": None if sampling.choices == 1 else sampling.choices,
-            "presence_penalty": sampling.presence_penalty,
-            "frequency_penalty": sampling.frequency_penalty,
-            "logprobs": sampling.logprobs,
-            "top_logprobs": sampling.top_logprobs,
-            "tools": [self._tool(tool, at) for at, tool in enumerate(request.tools)] or None,
-            "tool_choice": self._tool_choice(request.tool_choice),
-            # Only legal together with tools (400 otherwise on some models).
-            "parallel_tool_calls": parallel_calls(request, quirks.refuses),
-            "response_format": self._response_format(request.response_format),
-            **self._reasoning(),
-            "service_tier": default_tier(request.service_tier),
-            "user": request.user or None,
-            "prompt_cache_key": self._cache_key() or None,
-        }
+            yield "n", None if sampling.choices == 1 else sampling.choices
+            yield "presence_penalty", sampling.presence_penalty
+            yield "frequency_penalty", sampling.frequency_penalty
+            yield "logprobs", sampling.logprobs
+            yield "top_logprobs", sampling.top_logprobs
+        if request.tools:
+            yield "tools", [self._tool(tool, at) for at, tool in enumerate(request.tools)]
+        yield "tool_choice", self._tool_choice(request.tool_choice)
+        # Only legal together with tools (400 otherwise on some models).
+        yield "parallel_tool_calls", parallel_calls(request, quirks.refuses)
+        yield "response_format", self._response_format(request.response_format)
+        yield from self._reasoning().items()
+        yield "service_tier", default_tier(request.service_tier)
+        yield "user", request.user or None
+        yield "prompt_cache_key", self._cache_key() or None
 
     # --- messages ---------------------------------------------------------------------------
 
     def _messages(self) -> list[dict[str, Any]]:
         messages = self._request.messages
-        last_user = max(
-            (at for at, message in enumerate(messages) if message.role is Role.USER), default=-1
-        )
+        last_user = len(messages) - 1
+        while last_user >= 0 and messages[last_user].role is not Role.USER:
+            last_user -= 1
         return [
-            self._message(message, in_tool_loop=at > last_user)
+            self._plain(message) or self._message(message, in_tool_loop=at > last_user)
             for at, message in enumerate(messages)
         ]
+
+    @staticmethod
+    def _plain(message: Message) -> dict[str, Any] | None:
+        """A message that is a text and nothing else, as no quirk changes it; None of others."""
+        parts = message.parts
+        if len(parts) != 1 or message.extra or message.tool_calls:
+            return None
+        part, role = parts[0], message.role
+        if type(part) is not TextPart or part.cache_control or message.name or message.reasoning:
+            return None
+        if role is Role.TOOL or role is Role.DEVELOPER:
+            return None
+        return {"role": role._value_, "content": part.text}
 
     def _message(self, message: Message, *, in_tool_loop: bool) -> dict[str, Any]:
         quirks = self._quirks

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from relay.content import (
+    NO_SAMPLING,
     AudioPart,
     FilePart,
     GenerateRequest,
@@ -98,8 +99,36 @@ _SAID_IN_EACH_PIECE = ("format", "id")
 _MAX_REPEATED_CHARS = 16_384
 
 
-def decode_json(body: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
+_PLAIN_KEYS = frozenset({"model", "messages", "stream", "stream_options", "user"})
+"""Top-level fields beside those of `Sampling` of a request that only talks."""
+_SAMPLING_KEYS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "seed",
+        "n",
+        "presence_penalty",
+        "frequency_penalty",
+        "logprobs",
+        "top_logprobs",
+    }
+)
+_TALKS_ALONE = _PLAIN_KEYS | _SAMPLING_KEYS
+_PLAIN_MESSAGE = {"role", "content"}
+_NO_POLICY = Policy()
+
+
+def decode_json(
+    body: bytes, max_nodes: int = MAX_NODES, *, nodes: int | None = None
+) -> dict[str, Any]:
     """The body as a JSON object of at most so many values.
+
+    Args:
+        nodes: how many it holds at most, where they have been counted.
 
     Raises:
         InvalidRequest: no JSON, no object, or nested too deep.
@@ -112,7 +141,8 @@ def decode_json(body: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    check_depth(document, "the body", max_nodes=max_nodes)
+    if nodes is None or nodes > MAX_DEPTH:  # each level is a value: so few are never too deep
+        check_depth(document, "the body", max_nodes=max_nodes)
     return document
 
 
@@ -148,6 +178,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     Raises:
         InvalidRequest: a field is missing or wrong; `field` is its path.
     """
+    talks_alone = body.keys() <= _TALKS_ALONE  # most do, and need not be asked for all the rest
     prefers_one_call = uses_functions(body)
     body = as_tools(body)
     model = typed(body, "model", str)
@@ -158,18 +189,30 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         raise InvalidRequest("messages must be a non-empty array", field="messages")
     check_count(len(messages), MAX_MESSAGES, "messages")
     allowance = Allowance()
-    extra = {
-        key: value
-        for key, value in body.items()
-        if key not in READ_HERE and key not in NEVER_SENT_ON and value is not None
-    }
+    read = tuple([_message(item, i, allowance) for i, item in enumerate(messages)])
+    extra = (
+        {}
+        if talks_alone
+        else {
+            key: value
+            for key, value in body.items()
+            if key not in READ_HERE and key not in NEVER_SENT_ON and value is not None
+        }
+    )
     if options := _stream_options(body.get("stream_options")):
         extra["stream_options"] = options
+    if talks_alone:
+        return GenerateRequest(
+            model=model,
+            messages=read,
+            sampling=_sampling(body),
+            user=typed(body, "user", str) or "",
+            extra=extra,
+            policy=policy or _NO_POLICY,
+        )
     return GenerateRequest(
         model=model,
-        messages=tuple(
-            _message(item, f"messages[{i}]", allowance) for i, item in enumerate(messages)
-        ),
+        messages=read,
         tools=_tools(body),
         tool_choice=_tool_choice(body.get("tool_choice")),
         parallel_tool_calls=typed(body, "parallel_tool_calls", bool),
@@ -181,7 +224,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
         user=typed(body, "user", str) or "",
         prompt_cache_key=typed(body, "prompt_cache_key", str) or "",
         extra=extra,
-        policy=policy or Policy(),
+        policy=policy or _NO_POLICY,
     )
 
 
@@ -203,6 +246,8 @@ _MAX_TOKENS = 10_000_000
 
 
 def _sampling(body: Mapping[str, Any]) -> Sampling:
+    if _SAMPLING_KEYS.isdisjoint(body):
+        return NO_SAMPLING
     limit = integer(body, "max_completion_tokens", 1, _MAX_TOKENS)
     if limit is None:
         limit = integer(body, "max_tokens", 1, _MAX_TOKENS)
@@ -243,7 +288,12 @@ def _stream_options(value: object) -> dict[str, Any]:
 _ROLES = {role.value: role for role in Role} | {"function": Role.TOOL}
 
 
-def _message(item: object, path: str, allowance: Allowance) -> Message:
+def _message(item: object, at: int, allowance: Allowance) -> Message:
+    if type(item) is dict and item.keys() == _PLAIN_MESSAGE:
+        role_name, content = item["role"], item["content"]
+        if type(content) is str and type(role_name) is str and role_name in _ROLES:
+            return Message(_ROLES[role_name], (TextPart(content),))
+    path = f"messages[{at}]"
     if not isinstance(item, dict):
         raise InvalidRequest(f"{path} must be an object", field=path)
     role_name = item.get("role")

@@ -154,10 +154,10 @@ async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> dict[str,
 
 async def _decode(raw: bytes, max_nodes: int = MAX_NODES) -> dict[str, Any]:
     is_large = len(raw) > _LARGE_BYTES
-    Allowance(max_nodes).take_json(raw, "body")
+    nodes = Allowance(max_nodes).take_json(raw, "body")
     if is_large:
         await asyncio.sleep(0)
-    body = decode_json(raw, max_nodes)
+    body = decode_json(raw, max_nodes, nodes=nodes)
     if is_large:
         await asyncio.sleep(0)
     return body
@@ -176,10 +176,9 @@ def _gone() -> ClientCancelled:
 def _relay_headers(surface: Surface, generation: Generation, request_id: str) -> RawHeaders:
     """Who answered, how long each phase up to the first content took, and where the caller stands
     with his limits."""
-    attempts = generation.attempts_started
     headers = [
         *request_id_headers(request_id),
-        (b"x-relay-attempts", b"%d" % attempts),
+        (b"x-relay-attempts", b"%d" % generation.attempts_started),
         (b"x-relay-cache", b"off"),
     ]
     if (winner := generation.winner) is not None:
@@ -187,7 +186,7 @@ def _relay_headers(surface: Surface, generation: Generation, request_id: str) ->
         headers.append((b"x-relay-model", header_text(winner.target.model)))
     phases = generation.timeline.until_first_content()
     if phases:
-        timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in phases.items())
+        timing = ", ".join([f"{name};dur={us / 1000:.3f}" for name, us in phases.items()])
         headers.append((b"server-timing", timing.encode()))
     if (state := generation.rate_state) is not None:
         headers += rate_headers(surface.name, state, time.time())
@@ -202,6 +201,8 @@ def request_id_headers(request_id: str) -> RawHeaders:
 
 def header_text(text: str) -> bytes:
     """A model's name comes from the caller: only visible ASCII may enter a header."""
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text.encode()
     return "".join(c if "!" <= c <= "~" else "?" for c in text).encode()
 
 

@@ -109,8 +109,11 @@ class Allowance:
                 field=field,
             )
 
-    def take_json(self, document: bytes, field: str) -> None:
+    def take_json(self, document: bytes, field: str) -> int:
         """Call before a JSON text is parsed.
+
+        Returns:
+            How many values it holds at most: one for each comma and opening bracket, and one more.
 
         Raises:
             InvalidRequest: it holds more values than are left for the request.
@@ -123,3 +126,4 @@ class Allowance:
             raise InvalidRequest(
                 f"{field}: the request holds more than {self._max_nodes} JSON values", field=field
             )
+        return nodes

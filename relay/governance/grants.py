@@ -144,6 +144,10 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
         UnknownModel: as `route_of`.
     """
     view = gate.view(request.policy.key_id)
+    if view is None and not request.asked_as and request.policy.zones is None:
+        route = catalog.resolve(request.model)
+        if route.zones is None:  # no key, no zones: nothing to narrow and nothing to refuse
+            return Grant(request, route, None)
     scopes = EVERYTHING if view is None else view.scopes
     if request.asked_as:  # the relay put another name in place of the one that was asked for
         # Of `provider/model`, which has no zones of its own, those of the alias hold.

@@ -26,6 +26,8 @@ _DEFAULT_TIMEOUTS = TimeoutsConfig()
 """For models asked for by their own name; building one costs 20 us."""
 
 MAX_NEAREST = 3
+MAX_DIRECT = 4096
+"""Routes of single models that are kept once made."""
 """How many names a client is told that asked for an unknown one."""
 
 
@@ -57,6 +59,8 @@ class Catalog:
             model: names[0] for model, names in listed.items() if len(names) == 1
         }
         self._ambiguous = {model: names for model, names in listed.items() if len(names) > 1}
+        self._direct: dict[str, Route] = {}
+        """Routes of models that no alias stands for, by the name that was asked for."""
         self._near: dict[str, list[str]] = {}
         """In lower case what people may have meant -> what to ask for."""
         for name in self.names():
@@ -98,7 +102,7 @@ class Catalog:
         Raises:
             UnknownModel: nothing has this name.
         """
-        route = self._routes.get(model)
+        route = self._routes.get(model) or self._direct.get(model)
         if route is not None:
             return route
         provider, separator, name = model.partition("/")
@@ -108,13 +112,18 @@ class Catalog:
             if model in self._ambiguous:
                 raise UnknownModel(model, [f"{p}/{model}" for p in self._ambiguous[model]])
             raise UnknownModel(model, self._nearest(model), list(self.endpoints)[:MAX_NEAREST])
-        return Route(
+        route = Route(
             alias=model,
             candidates=(self._target(provider, name),),
             fallbacks=(),
             timeouts=_DEFAULT_TIMEOUTS,
             is_alias=False,
         )
+        if len(model) <= MAX_SHOWN_CHARS:  # names come from callers
+            if len(self._direct) >= MAX_DIRECT:
+                self._direct.clear()
+            self._direct[model] = route
+        return route
 
     def _nearest(self, model: str) -> list[str]:
         """Names like this one, whatever its case, and with or without a provider before it."""

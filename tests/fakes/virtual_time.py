@@ -68,6 +68,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Call back at the beginning of that iteration, before what is ready in it."""
         self._at_step[step] = callback
 
+    def stand_still(self, pause_s: float) -> None:
+        """Time goes on and nothing runs, as in a process that the machine leaves without a core."""
+        self._now_s = round(self._now_s + pause_s, 9)
+
     def step(self, timeout: float | None, *, is_idle: bool) -> None:
         """One iteration begins (the selector's)."""
         self.steps += 1
@@ -80,6 +84,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeout is None:
             raise NothingLeft(f"{len(asyncio.all_tasks(self))} tasks wait, no timer is set")
         self._now_s = round(self._now_s + timeout, 9)
+
+
+def stand_still(pause_s: float) -> None:
+    """See `VirtualLoop.stand_still`; of the running loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.stand_still(pause_s)
 
 
 def now_s() -> float:

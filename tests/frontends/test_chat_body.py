@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -38,6 +39,7 @@ from relay.frontends.limits import (
     MAX_PARTS,
     MAX_STOPS,
     MAX_TOOLS,
+    Allowance,
 )
 from tests.fakes.properties import examples
 
@@ -672,3 +674,63 @@ def test_words_that_a_client_has_joined_are_said_once(entry: object, kept: objec
     request = to_request({"model": "m", "messages": [message]})
     assert request.messages[0].extra == {"reasoning_details": [kept]}
     assert message["reasoning_details"] == [entry]
+
+
+# --- requests that only talk --------------------------------------------------------------------
+
+_WORDS = st.text(max_size=20)
+_TALK = st.fixed_dictionaries(
+    {
+        "model": st.just("m"),
+        "messages": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]),
+                    "content": _WORDS,
+                }
+            ),
+            min_size=1,
+            max_size=5,
+        ),
+    },
+    optional={
+        "temperature": st.none() | st.floats(0, 2),
+        "top_p": st.none() | st.floats(0, 1),
+        "max_tokens": st.none() | st.integers(1, 1000),
+        "max_completion_tokens": st.none() | st.integers(1, 1000),
+        "stop": st.none() | _WORDS | st.lists(_WORDS, max_size=3),
+        "n": st.none() | st.integers(1, 4),
+        "stream": st.booleans(),
+        "user": st.none() | _WORDS,
+    },
+)
+
+
+@given(_TALK)
+@examples(200, full=5000)
+def test_a_body_that_only_talks_is_read_as_any_other(body: dict[str, Any]) -> None:
+    """It is read by a shorter way; a field that says nothing sends it the long one."""
+    messages = [{**item, "name": None} for item in body["messages"]]
+    assert to_request(body) == to_request({**body, "messages": messages, "metadata": None})
+
+
+@given(_TALK)
+@examples(100, full=2000)
+def test_a_message_that_is_a_text_is_sent_as_any_other(body: dict[str, Any]) -> None:
+    request = to_request(body)
+    codec = build_openai_chat({}, "lab")()
+    sent = orjson.loads(codec.encode_request(request, "m").body)
+    long_way = replace(
+        request,
+        messages=tuple(replace(one, extra={"is_error": False}) for one in request.messages),
+        sampling=replace(request.sampling),
+    )
+    assert sent == orjson.loads(codec.encode_request(long_way, "m").body)
+
+
+def test_few_values_need_no_look_at_their_depth() -> None:
+    nested = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    body = b'{"a":' + nested + b"}"
+    nodes = Allowance().take_json(body, "body")
+    with pytest.raises(InvalidRequest, match="nested deeper"):
+        decode_json(body, nodes=nodes)

@@ -485,9 +485,14 @@ class World:
             self.lab.routes[CHAT] = fault.script
 
     async def ask(self, fault: Fault, kind: str) -> dict[str, Reply]:
-        """Ask over every frontend; `kind` is `alone` or `pair` (with a fallback)."""
+        """Ask over every frontend; `kind` is `alone` or `pair` (with a fallback).
+
+        Limits are short only where one is to tell of the fault: machines stand still at times.
+        """
         model = f"{kind}-{fault.provider}"
-        if fault.is_silent:  # the waits may overlap
+        if not fault.is_silent:
+            model += "-patient"
+        else:  # the waits may overlap
             replies = await asyncio.gather(*(ask(self.relay, model) for ask in ASKERS.values()))
             return dict(zip(ASKERS, replies, strict=True))
         return {name: await ask(self.relay, model) for name, ask in ASKERS.items()}
@@ -539,9 +544,11 @@ async def world(
         name: {"candidates": [{"provider": name, "model": "m"}]} for name in ("aside", "aside-lab")
     }
     for name in ("lab", "refusing", "untrusted", "mute"):
-        alone = {"candidates": [{"provider": name, "model": "m"}], "timeouts": limits}
-        models[f"alone-{name}"] = alone
-        models[f"pair-{name}"] = {**alone, "fallbacks": [{"provider": "spare", "model": "m"}]}
+        for suffix, timeouts in (("", limits), ("-patient", {})):
+            alone = {"candidates": [{"provider": name, "model": "m"}], "timeouts": timeouts}
+            spared = {**alone, "fallbacks": [{"provider": "spare", "model": "m"}]}
+            models[f"alone-{name}{suffix}"] = alone
+            models[f"pair-{name}{suffix}"] = spared
     spare.routes[CHAT] = stream_chunks(answer_chunks("spare", " words"))
     async with relay_under_test({"providers": providers, "models": models}) as relay:
         made = World(relay, upstream, spare)

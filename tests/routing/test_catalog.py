@@ -12,7 +12,7 @@ from relay.content import ReasoningOptions
 from relay.credentials.base import Call, CredentialState
 from relay.errors import CredentialUnavailable, UnknownModel
 from relay.prices import Price
-from relay.routing.catalog import Catalog
+from relay.routing.catalog import MAX_DIRECT, Catalog
 from relay.routing.route import MAX_WITHIN, Route, Timeouts
 from relay.routing.target import Target
 from relay.transport.base import Headers
@@ -132,6 +132,18 @@ def test_name_of_absurd_length_is_only_unknown() -> None:
     with pytest.raises(UnknownModel) as raised:
         catalog().resolve("m" * 4_000_000)
     assert raised.value.nearest == ()
+
+
+def test_routes_of_single_models_are_kept_within_bounds() -> None:
+    found = catalog()
+    assert found.resolve("a/x") is found.resolve("a/x")
+    long = "a/" + "x" * 1000
+    assert found.resolve(long) is not found.resolve(long)
+    first = found.resolve("a/first")
+    for number in range(MAX_DIRECT):
+        found.resolve(f"a/{number}")
+    assert found.resolve("a/first") is not first
+    assert found.resolve("a/first") == first
 
 
 def test_names_are_aliases_then_models() -> None:

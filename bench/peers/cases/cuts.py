@@ -9,22 +9,47 @@ the breaks good answers go through, as they would.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from bench.peers.cases.asking import ask
-from bench.peers.rig import PeerRig
+from bench.peers.cases.case import WHOLE
+from bench.peers.rig import Options, PeerRig
 from bench.result import CaseResult
 
 _FAULTS = {"reset": "cut", "closed": "close", "ended": "eof"}
 _AT = (1, 5, 20)
 _TOKENS = 40
 _GOOD = "ttft=5,itl=3,tokens=5,stamp=1"
+_EACH_S, _HANGS_S = 0.25, 1.5
 _TOLD = ("error", "broken")
 
 
-def run(rig: PeerRig) -> CaseResult:
+def parts(options: Options) -> list[str]:
+    """One."""
+    return [WHOLE]
+
+
+def seconds(options: Options, part: str, arms: int) -> float:
+    """Three good answers and a break each; some gateways let it hang."""
+    return _repeats(options) * len(_FAULTS) * len(_AT) * (arms * _EACH_S + _HANGS_S)
+
+
+def axes(rig: PeerRig) -> dict[str, Any]:
+    """Of the result."""
+    return {"at": _AT, "repeats": _repeats(rig.options), "arms": list(rig.arms)}
+
+
+def finish(result: CaseResult) -> None:
+    """Nothing is left to do."""
+
+
+def _repeats(options: Options) -> int:
+    return 1 if options.is_quick else 4
+
+
+def run(rig: PeerRig, part: str, result: CaseResult) -> None:
     """Every arm, every break."""
-    repeats = 1 if rig.options.is_quick else 4
-    result = CaseResult(axes={"at": _AT, "repeats": repeats, "arms": list(rig.arms)})
+    repeats = _repeats(rig.options)
     endings: dict[tuple[str, str], Counter[str]] = {}
     lost: dict[tuple[str, str], int] = {}
     details: dict[str, str] = {}
@@ -54,4 +79,3 @@ def run(rig: PeerRig) -> CaseResult:
             "tokens_lost": lost[name, fault],
         }
     result.notes += [f"{name}: {detail[:160]}" for name, detail in details.items()]
-    return result

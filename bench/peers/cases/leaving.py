@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench import emulated
-from bench.peers.rig import Arm, PeerRig
+from bench.peers.cases.case import WHOLE
+from bench.peers.rig import Arm, Options, PeerRig
 from bench.processes import BenchError
 from bench.result import CaseResult
 from bench.stats import Histogram
@@ -26,12 +27,39 @@ _PHASES = {
 _THINKS_S, _SPEAKS_S = 3.0, 3.0
 _WAIT_MS = 40
 _MARGIN_S = 1.0
+_EACH_S = 0.07
 
 
-def run(rig: PeerRig) -> CaseResult:
+def parts(options: Options) -> list[str]:
+    """One."""
+    return [WHOLE]
+
+
+def seconds(options: Options, part: str, arms: int) -> float:
+    """Each question, and what it takes until who is not stopped has ended."""
+    batches, batch = _batches(options)
+    waits_s = _MARGIN_S + max(_THINKS_S, _SPEAKS_S)
+    return batches * len(_PHASES) * (arms * batch * _EACH_S + waits_s)
+
+
+def axes(rig: PeerRig) -> dict[str, Any]:
+    """Of the result."""
+    batches, batch = _batches(rig.options)
+    return {"each": batches * batch, "arms": list(rig.arms)}
+
+
+def finish(result: CaseResult) -> None:
+    """Nothing is left to do."""
+
+
+def _batches(options: Options) -> tuple[int, int]:
+    """How many, and questions in each."""
+    return (1, 8) if options.is_quick else (4, 15)
+
+
+def run(rig: PeerRig, part: str, result: CaseResult) -> None:
     """Every arm and phase, by turns in small batches."""
-    batches, batch = (1, 8) if rig.options.is_quick else (4, 15)
-    result = CaseResult(axes={"each": batches * batch, "arms": list(rig.arms)})
+    batches, batch = _batches(rig.options)
     found: dict[tuple[str, str], Histogram] = {}
     never: dict[tuple[str, str], int] = {}
     for number in range(batches):
@@ -66,7 +94,6 @@ def run(rig: PeerRig) -> CaseResult:
             "max_ms": histogram.max_us / 1e3 if histogram.count else float("nan"),
         }
         result.histograms[f"{name}/{phase}"] = histogram
-    return result
 
 
 def _leave(rig: PeerRig, arm: Arm, prompts: Iterable[str], after_pieces: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bench.peers.rig import DIRECT, Arm, PeerRig
+from bench.peers.rig import DIRECT, Arm, Options, PeerRig
 from bench.processes import BenchError
 from bench.result import CaseResult
 from bench.stats import Histogram, median, merged, spread
@@ -49,8 +49,12 @@ class Axis(NamedTuple):
     @property
     def requests_per_second(self) -> float:
         """As many as keep that many streams open on average."""
-        length_s = (TTFT_MS + (self.tokens - 1) * self.itl_ms) / 1e3
-        return self.streams / length_s
+        return self.streams / self.length_s
+
+    @property
+    def length_s(self) -> float:
+        """Of an answer, by the provider."""
+        return (TTFT_MS + (self.tokens - 1) * self.itl_ms) / 1e3
 
     def is_harder(self, other: Axis) -> bool:
         """More of both, or the same."""
@@ -118,32 +122,60 @@ class _Leg:
         return int(self.raw["error_count"])
 
 
-def run(rig: PeerRig) -> CaseResult:
-    """All arms at all axes, interleaved."""
-    axes = QUICK_AXES if rig.options.is_quick else AXES
-    result = CaseResult(
-        axes={
-            "axes": [axis._asdict() for axis in axes],
-            "arms": list(rig.arms),
-            "ttft_ms": TTFT_MS,
-            "rounds": rig.options.rounds,
-            "window_s": rig.options.window_s,
-        }
-    )
-    given_up: dict[str, Axis] = {}
-    for axis in sorted(axes, key=lambda axis: axis.tokens_per_second):
-        rig.behave(f"ttft={TTFT_MS},itl={axis.itl_ms:g},tokens={axis.tokens},stamp=1")
-        legs: dict[str, list[_Leg]] = {
-            name: []
-            for name in rig.arms
-            if name not in given_up or not axis.is_harder(given_up[name])
-        }
-        for number in range(rig.options.rounds):
-            rig.say(f"{axis.name}, round {number + 1} of {rig.options.rounds}")
-            _round(rig, axis, legs, given_up, result.notes)
-        _rows(rig, axis, legs, given_up, result)
+_LEAD_S = 0.3
+"""Of a leg, beside its window and two lengths of an answer."""
+
+
+def _axes(options: Options) -> list[Axis]:
+    axes = QUICK_AXES if options.is_quick else AXES
+    return sorted(axes, key=lambda axis: axis.tokens_per_second)
+
+
+def parts(options: Options) -> list[str]:
+    """The axes, fewer tokens a second first."""
+    return [axis.name for axis in _axes(options)]
+
+
+def seconds(options: Options, part: str, arms: int) -> float:
+    """Of all rounds of an axis."""
+    length_s = _axis(options, part).length_s
+    return options.rounds * arms * (options.window_s + 2 * length_s + _LEAD_S)
+
+
+def _axis(options: Options, part: str) -> Axis:
+    return next(axis for axis in _axes(options) if axis.name == part)
+
+
+def axes(rig: PeerRig) -> dict[str, Any]:
+    """Of the result; `given_up`: by arm the axis that it did not keep up with."""
+    return {
+        "axes": [axis._asdict() for axis in _axes(rig.options)],
+        "arms": list(rig.arms),
+        "ttft_ms": TTFT_MS,
+        "rounds": rig.options.rounds,
+        "window_s": rig.options.window_s,
+        "given_up": {},
+    }
+
+
+def run(rig: PeerRig, part: str, result: CaseResult) -> None:
+    """All arms at one axis, interleaved."""
+    axis = _axis(rig.options, part)
+    given_up = {name: _axis(rig.options, where) for name, where in result.axes["given_up"].items()}
+    rig.behave(f"ttft={TTFT_MS},itl={axis.itl_ms:g},tokens={axis.tokens},stamp=1")
+    legs: dict[str, list[_Leg]] = {
+        name: [] for name in rig.arms if name not in given_up or not axis.is_harder(given_up[name])
+    }
+    for number in range(rig.options.rounds):
+        rig.say(f"{axis.name}, round {number + 1} of {rig.options.rounds}")
+        _round(rig, axis, legs, given_up, result.notes)
+    _rows(rig, axis, legs, given_up, result)
+    result.axes["given_up"] = {name: where.name for name, where in given_up.items()}
+
+
+def finish(result: CaseResult) -> None:
+    """Ratios over axes, and the aims."""
     _aims(result)
-    return result
 
 
 def _aims(result: CaseResult) -> None:
@@ -197,7 +229,12 @@ def _trouble(leg: _Leg) -> str:
     return ""
 
 
-def _leg(rig: PeerRig, arm: Arm, axis: Axis) -> _Leg:
+def ask_leg(rig: PeerRig, arm: Arm, axis: Axis) -> tuple[dict[str, Any], dict[str, Histogram]]:
+    """One arm under one load by the generator in Python: its answer, and the histograms of it.
+
+    Raises:
+        BenchError: the generator failed.
+    """
     raw = rig.load.ask(
         {
             "op": "leg",
@@ -214,7 +251,11 @@ def _leg(rig: PeerRig, arm: Arm, axis: Axis) -> _Leg:
     )
     if raw["unanswered"] or raw["error_count"]:
         rig.settle()
-    histograms = {name: Histogram.from_dict(value) for name, value in raw.pop("histograms").items()}
+    return raw, {name: Histogram.from_dict(each) for name, each in raw.pop("histograms").items()}
+
+
+def _leg(rig: PeerRig, arm: Arm, axis: Axis) -> _Leg:
+    raw, histograms = ask_leg(rig, arm, axis)
     return _Leg(raw, histograms, arm.rss_mib())
 
 

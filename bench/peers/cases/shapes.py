@@ -12,18 +12,47 @@ from typing import Any
 import orjson
 
 from bench.peers.cases.asking import Asked, ask
-from bench.peers.rig import DIRECT, PeerRig
+from bench.peers.cases.case import WHOLE
+from bench.peers.rig import DIRECT, Options, PeerRig
 from bench.result import CaseResult
 
 _TTFT_MS = 20
 _PROMPT_BYTES = 16_000
 _PAUSE_MS = 15.0
 _TOKENS = 3
+_SHAPES = 3
+_EACH_S = 0.055
 
 
-def run(rig: PeerRig) -> CaseResult:
+def parts(options: Options) -> list[str]:
+    """One."""
+    return [WHOLE]
+
+
+def seconds(options: Options, part: str, arms: int) -> float:
+    """One question after the other."""
+    rounds, batch = _rounds(options)
+    return _SHAPES * rounds * batch * arms * _EACH_S
+
+
+def axes(rig: PeerRig) -> dict[str, Any]:
+    """Of the result."""
+    rounds, batch = _rounds(rig.options)
+    return {"each": rounds * batch, "prompt_bytes": _PROMPT_BYTES, "arms": list(rig.arms)}
+
+
+def finish(result: CaseResult) -> None:
+    """Nothing is left to do."""
+
+
+def _rounds(options: Options) -> tuple[int, int]:
+    """How many, and questions of each arm in one."""
+    return (2, 10) if options.is_quick else (8, 15)
+
+
+def run(rig: PeerRig, part: str, result: CaseResult) -> None:
     """Every arm, in batches of ten."""
-    rounds, batch = (2, 10) if rig.options.is_quick else (8, 15)
+    rounds, batch = _rounds(rig.options)
     shapes: dict[str, tuple[dict[str, Any], str]] = {
         "short": ({}, f"ttft={_TTFT_MS},itl=2,tokens={_TOKENS},stamp=1"),
         "long": (
@@ -32,9 +61,6 @@ def run(rig: PeerRig) -> CaseResult:
         ),
         "tool": ({"has_tool": True}, f"ttft={_TTFT_MS},itl=2,tools=1,finish=tool_calls"),
     }
-    result = CaseResult(
-        axes={"each": rounds * batch, "prompt_bytes": _PROMPT_BYTES, "arms": list(rig.arms)}
-    )
     for shape, (question, behaviour) in shapes.items():
         rig.say(f"questions: {shape}")
         rig.behave(behaviour)
@@ -63,7 +89,6 @@ def run(rig: PeerRig) -> CaseResult:
                 result.notes.append(
                     f"{name}, {shape}: such as {bad.ending} {bad.tool_calls} {bad.detail}"[:300]
                 )
-    return result
 
 
 def _is_right(answer: Asked, name: str, shape: str) -> bool:

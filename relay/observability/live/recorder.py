@@ -11,10 +11,9 @@ from typing import Any, Final
 
 import structlog
 
-from relay.content import GenerateRequest
 from relay.observability.live.record import Record, record_of
 from relay.observability.live.slices import DIRECT, Slices
-from relay.outcome import GenerationEnd
+from relay.outcome import Ended
 
 _log = structlog.get_logger("relay.live")
 
@@ -52,10 +51,9 @@ class Recorder:
         self._slices = Slices()
         self._seq = 0
 
-    def ended(
-        self, end: GenerationEnd, request: GenerateRequest, generation_id: str, frontend: str
-    ) -> None:
+    def ended(self, told: Ended) -> None:
         """A generation is over. Never waits, never raises: nobody is refused for the dashboard."""
+        end, request, generation_id, frontend = told[:4]
         try:
             now_s = self._now_s()
             self._seq += 1
