@@ -38,7 +38,9 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Page -> languages, and the test that takes them."""
 
-OWN_TESTS: Final = frozenset({"metrics.md", "traces.md", "logs.md", "dashboard.md", "top.md"})
+OWN_TESTS: Final = frozenset(
+    {"metrics.md", "traces.md", "logs.md", "dashboard.md", "top.md", "report.md"}
+)
 """Pages whose parts of the relay have tests of their own for them."""
 
 NOT_RUN: Final[Mapping[tuple[str, str], str]] = {

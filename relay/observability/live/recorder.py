@@ -51,18 +51,18 @@ class Recorder:
         self._slices = Slices()
         self._seq = 0
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, told: Ended) -> None:
         """A generation is over. Never waits, never raises: nobody is refused for the dashboard."""
+        end, request, generation_id, frontend = told[:4]
         try:
             now_s = self._now_s()
-            end, request = ended.end, ended.request
             self._seq += 1
             self._recent.append(
                 record_of(
                     end,
                     request,
-                    ended.generation_id,
-                    ended.frontend,
+                    generation_id,
+                    frontend,
                     seq=self._seq,
                     ended_ms=int(now_s * 1000),
                 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from relay.observability.live.quantiles import Counts, quantile
 from relay.observability.live.slices import ALIAS_FIELDS, PAIR_FIELDS
@@ -17,7 +18,8 @@ _WHOLE: Final = tuple(name for name in PAIR_FIELDS if name != "cost")
 Pair = tuple[str, str, Counts, Counts, dict[str, float]]
 
 
-class Slice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Slice:
     """One worker's, as it came over JSON, in a form that is quick to add."""
 
     index: int

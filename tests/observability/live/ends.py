@@ -6,10 +6,12 @@ from typing import Any
 
 from relay.content import GenerateRequest, Policy, Usage
 from relay.errors import RelayError
+from relay.observability.live.recorder import Recorder
 from relay.outcome import (
     AttemptOutcome,
     AttemptRecord,
     AttemptRole,
+    Ended,
     GenerationEnd,
     HedgeRecord,
 )
@@ -84,3 +86,14 @@ def won(first_us: int = 200_000, target: str = "north/a", **more: Any) -> Genera
 def request(model: str = "voice", **policy: Any) -> GenerateRequest:
     """What was asked."""
     return GenerateRequest(model, (), policy=Policy(**policy))
+
+
+def tell(
+    recorder: Recorder,
+    end: GenerationEnd,
+    asked: GenerateRequest,
+    generation_id: str,
+    frontend: str = "generate",
+) -> None:
+    """A generation ended in this worker."""
+    recorder.ended(Ended(end, asked, generation_id, frontend, bool(end.attempts)))

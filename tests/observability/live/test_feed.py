@@ -9,9 +9,8 @@ import pytest
 from relay.observability.live import feed as feeds
 from relay.observability.live.feed import MAX_VIEWERS, MAX_WAITING, Feed, TooManyViewers
 from relay.observability.live.joined import Joined
-from relay.outcome import Ended
 from tests.fakes.relay_under_test import eventually
-from tests.observability.live.ends import request, won
+from tests.observability.live.ends import request, tell, won
 from tests.observability.live.fleet import Fleet
 from tests.observability.live.test_joined import worker
 from tests.observability.live.test_recorder import Clock
@@ -33,14 +32,14 @@ async def test_all_there_is_comes_first_then_what_ends(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "TICK_S", 0.05)
-    fleet.recorders[0].ended(Ended(won(), request(), "gen_old", "generate", True))
+    tell(fleet.recorders[0], won(), request(), "gen_old", "generate")
     async with Feed(Joined(fleet)) as feed:
         viewer = await feed.join()
         first = await viewer.next()
         assert b"event: picture" in first
         assert b"event: recent" in first
         assert b"gen_old" in first
-        fleet.recorders[0].ended(Ended(won(), request(), "gen_new", "generate", True))
+        tell(fleet.recorders[0], won(), request(), "gen_new", "generate")
         assert b"gen_new" in await until(viewer, b"event: ends")
         assert b"findings" in await until(viewer, b"event: picture")
 

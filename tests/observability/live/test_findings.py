@@ -9,8 +9,8 @@ import pytest
 from relay.errors import LimitReached, StreamReset
 from relay.observability.live.findings import Finding, findings
 from relay.observability.live.joined import Joined
-from relay.outcome import AttemptOutcome, Ended
-from tests.observability.live.ends import attempt, ended, lost, request, won
+from relay.outcome import AttemptOutcome
+from tests.observability.live.ends import attempt, ended, lost, request, tell, won
 from tests.observability.live.fleet import Fleet, target_state
 from tests.observability.live.test_joined import worker
 from tests.observability.live.test_recorder import Clock
@@ -27,7 +27,7 @@ class Scene:
 
     def end(self, end: Any, times: int = 1) -> None:
         for _ in range(times):
-            self.worker.ended(Ended(end, request(), "gen", "generate", True))
+            tell(self.worker, end, request(), "gen", "generate")
 
     async def found(self) -> list[Finding]:
         board = Joined(self.fleet, self.clock, self.clock)

@@ -6,8 +6,7 @@ from typing import Any
 
 from relay.observability.live.joined import PAUSE_S, Joined
 from relay.observability.live.recorder import Recorder
-from relay.outcome import Ended
-from tests.observability.live.ends import request, won
+from tests.observability.live.ends import request, tell, won
 from tests.observability.live.fleet import Fleet, state, target_state
 from tests.observability.live.test_recorder import Clock
 
@@ -26,9 +25,9 @@ async def test_counts_of_two_workers_add_up_and_quantiles_are_of_both() -> None:
     clock = Clock()
     one, other = worker(0, clock), worker(1, clock)
     for first_us in (100_000, 100_000, 100_000):
-        one.ended(Ended(won(first_us), request(), "gen_a", "generate", True))
+        tell(one, won(first_us), request(), "gen_a", "generate")
     for first_us in (900_000, 900_000):
-        other.ended(Ended(won(first_us), request(), "gen_b", "generate", True))
+        tell(other, won(first_us), request(), "gen_b", "generate")
     both = joined(Fleet(one, other), clock)
     fresh = await both.look(state=True)
     assert [row["worker"] for row in fresh] == [0, 0, 0, 1, 1]
@@ -50,10 +49,10 @@ async def test_what_comes_later_into_a_slice_is_seen() -> None:
     clock = Clock()
     one = worker(0, clock)
     board = joined(Fleet(one), clock)
-    one.ended(Ended(won(), request(), "gen_1", "generate", True))
+    tell(one, won(), request(), "gen_1", "generate")
     await board.look(state=True)
     assert board.points(1)["north/a"][0][1] == 1
-    one.ended(Ended(won(), request(), "gen_2", "generate", True))
+    tell(one, won(), request(), "gen_2", "generate")
     await board.look(state=False)
     assert board.points(1)["north/a"][0][1] == 2
     clock.now_s += 120
@@ -82,12 +81,12 @@ async def test_one_that_was_replaced_begins_anew_and_what_the_old_one_said_stays
     clock = Clock()
     old = worker(0, clock)
     for _ in range(3):
-        old.ended(Ended(won(), request(), "gen_old", "generate", True))
+        tell(old, won(), request(), "gen_old", "generate")
     fleet = Fleet(old)
     board = joined(fleet, clock)
     await board.look(state=True)
     fleet.recorders[0] = new = worker(0, clock, "i_new")
-    new.ended(Ended(won(), request(), "gen_new", "generate", True))
+    tell(new, won(), request(), "gen_new", "generate")
     assert [row["id"] for row in await board.look(state=True)] == ["gen_new"]
     assert board.snapshot()["total"]["minute"]["generations"] == 4
 
@@ -95,7 +94,7 @@ async def test_one_that_was_replaced_begins_anew_and_what_the_old_one_said_stays
 async def test_after_a_pause_everything_is_asked_for_anew() -> None:
     clock = Clock()
     one = worker(0, clock)
-    one.ended(Ended(won(), request(), "gen_1", "generate", True))
+    tell(one, won(), request(), "gen_1", "generate")
     board = joined(Fleet(one), clock)
     assert len(await board.look(state=True)) == 1
     clock.now_s += PAUSE_S + 1

@@ -13,8 +13,8 @@ from relay.observability.live import slices
 from relay.observability.live.record import fate_of
 from relay.observability.live.recorder import RECENT, Recorder
 from relay.observability.live.slices import DIRECT, OTHERS, SLICES, Slice, Slices
-from relay.outcome import AttemptOutcome, AttemptRole, Ended, HedgeRecord
-from tests.observability.live.ends import attempt, ended, lost, request, won
+from relay.outcome import AttemptOutcome, AttemptRole, HedgeRecord
+from tests.observability.live.ends import attempt, ended, lost, request, tell, won
 
 
 class Clock:
@@ -33,13 +33,13 @@ def recorder(clock: Clock | None = None, **more: Any) -> Recorder:
 def test_the_ring_is_bounded_and_each_end_is_told_once() -> None:
     one = recorder()
     for number in range(RECENT + 10):
-        one.ended(Ended(won(), request(), f"gen_{number}", "generate", True))
+        tell(one, won(), request(), f"gen_{number}", "generate")
     whole = one.answer({})
     assert len(whole["ends"]) == RECENT
     assert whole["ends"][-1]["id"] == f"gen_{RECENT + 9}"
     seen = {"1": ["i_1", whole["seq"], whole["slices"][-1]["index"]]}
     assert one.answer({"seen": seen})["ends"] == []
-    one.ended(Ended(won(), request(), "gen_new", "generate", True))
+    tell(one, won(), request(), "gen_new", "generate")
     assert [row["id"] for row in one.answer({"seen": seen})["ends"]] == ["gen_new"]
     # What another instance at this place had told says nothing of this one.
     other = {"1": ["i_0", whole["seq"], 0]}
@@ -66,7 +66,7 @@ def test_no_prompt_no_answer_and_no_message_is_kept() -> None:
         attempt(first_us=None, outcome=AttemptOutcome.FAILURE, error=StreamReset("secret text")),
         error=StreamReset("secret text"),
     )
-    one.ended(Ended(broken, said, "gen_1", "generate", True))
+    tell(one, broken, said, "gen_1", "generate")
     told = orjson.dumps(one.answer({}), option=orjson.OPT_NON_STR_KEYS).decode()
     assert "secret" not in told
     assert "UPSTREAM_RESET" in told
@@ -75,7 +75,7 @@ def test_no_prompt_no_answer_and_no_message_is_kept() -> None:
 def test_names_of_clients_are_one_alias_together() -> None:
     one = recorder()
     for name in ("voice", "north/a", "north/b"):
-        one.ended(Ended(won(), request(name), "gen", "generate", True))
+        tell(one, won(), request(name), "gen", "generate")
     assert set(one.answer({})["slices"][0]["aliases"]) == {"voice", DIRECT}
 
 
@@ -84,7 +84,7 @@ def test_a_bug_costs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
         raise KeyError("no")
 
     one = recorder(aliases=broken)
-    one.ended(Ended(won(), request(), "gen_1", "generate", True))
+    tell(one, won(), request(), "gen_1", "generate")
     assert "live_bug" in capsys.readouterr().out
 
 
@@ -103,12 +103,17 @@ def test_what_a_race_counts() -> None:
         ),
         hedge=hedge,
     )
-    one.ended(Ended(race, request(), "gen_1", "generate", True))
-    refused = ended(
-        attempt(first_us=None, outcome=AttemptOutcome.IGNORED, error=BreakerOpen("not now")),
-        error=LimitReached("too many"),
+    tell(one, race, request(), "gen_1", "generate")
+    tell(
+        one,
+        ended(
+            attempt(first_us=None, outcome=AttemptOutcome.IGNORED, error=BreakerOpen("not now")),
+            error=LimitReached("too many"),
+        ),
+        request(),
+        "gen_2",
+        "generate",
     )
-    one.ended(Ended(refused, request(), "gen_2", "generate", True))
     counted = Slices()
     counted.take("voice", race, clock())
     (each,) = counted.since(0)

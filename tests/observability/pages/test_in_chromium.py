@@ -46,7 +46,7 @@ async def test_both_themes_and_widths_are_accessible_and_fit(emulator: EmulatorP
         "fallbacks": [{"provider": "south", "model": "emu:ttft=20,itl=4,tokens=12,seed=9201"}],
     }
     async with open_relay(document(emulator, 9201, support=dead)) as (relay, admin):
-        await traffic(relay, "voice", 4)
+        await traffic(relay, "voice", 9)  # enough to be told of, with its long name
         await traffic(relay, "support", 8)
         async with chromium() as browser:
             for theme in THEMES:
@@ -54,6 +54,7 @@ async def test_both_themes_and_widths_are_accessible_and_fit(emulator: EmulatorP
                     async with tab(browser, width=width, theme=theme) as shown:
                         await shown.page.goto(f"{admin.base_url}/dashboard")
                         await shown.page.wait_for_selector(".card .uplot")
+                        assert "is slow" in await shown.page.inner_text("#headline")
                         await shown.page.locator("#recent button.line").first.click()
                         await shown.page.wait_for_selector(".detail .waterfall")
                         await accessible(shown)
@@ -114,8 +115,8 @@ async def test_hostile_names_stay_text(emulator: EmulatorProcess, tmp_path: Path
     ):
         page, key = shown.page, await world.keyed.key("key_1")
         world.keyed.desk.change(schema.keys, "key_1", name=HOSTILE)
-        budgets.create_budget(world.desk, OPERATOR, "key", "key_1", period="day", limit_micro=9)
         await traffic(world.relay, f"south/{HOSTILE}", 1, key)
+        budgets.create_budget(world.desk, OPERATOR, "key", "key_1", period="day", limit_micro=9)
         await page.goto(f"{world.admin.base_url}/dashboard")
         await page.fill("#token", world.tokens["owner"])
         await page.keyboard.press("Enter")

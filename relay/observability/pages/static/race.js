@@ -32,12 +32,9 @@ function race(alias) {
   const body = el("tbody");
   const said = el("p", { class: "aside" });
   const heads = [["Target", ""], ["What came of it", "wide"], ["Started", "number"], ["As hedge", "number"], ["Won", "number"], ["Lost", "number"], ["Reset after", "number"], ["Failed", "number"], ["Held back", "number"]];
-  const node = el(
-    "article", { class: "panel" },
-    el("div", { class: "card-top" }, el("h3", {}, name(alias)), said),
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Race of ${alias}` },
-      el("table", { class: "lanes" }, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind, text })))), body)),
-  );
+  const lanesRoot = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Race of ${alias}` },
+    el("table", { class: "lanes" }, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind, text })))), body));
+  const node = el("article", { class: "panel" }, el("div", { class: "card-top" }, el("h3", {}, name(alias)), said), lanesRoot);
   return {
     node,
     update({ row }) {
@@ -50,7 +47,9 @@ function race(alias) {
       } else if (row.shadow) parts.push(`shadow: ${row.shadow.would_fire} hedges would have been sent, some ${Math.round(row.shadow.would_win)} would have won`);
       const refused = Object.values(now.refused).reduce((sum, one) => sum + one, 0);
       if (refused) parts.push(`${count(refused, "hedge")} refused`);
+      if (!Object.keys(now.race).length) parts.push("none came to a provider");
       say(said, parts.join("; "));
+      lanesRoot.hidden = !Object.keys(now.race).length;
       const lanes = Object.entries(now.race).sort(([, a], [, b]) => b.started - a.started);
       const most = Math.max(1, ...lanes.map(([, one]) => one.started));
       keyed(body, lanes.map(([target, one]) => ({ target, row: one, most })), (one) => one.target, (one) => lane(one.target));

@@ -32,10 +32,10 @@ function tiles(picture) {
     },
     {
       title: "Cost, last 15 minutes",
-      value: quarter.cost || !quarter.generations ? dollars(quarter.cost) : "no price",
+      value: quarter.cost || !quarter.fates.ok ? dollars(quarter.cost) : "no price",
       more: quarter.cost
         ? `${dollars(quarter.cost * 4)} an hour; hedges added ${dollars(quarter.added_cost)} (${percent(quarter.added_cost / quarter.cost)})`
-        : quarter.generations ? "no price is known of these models" : "nothing spent",
+        : quarter.fates.ok ? "no price is known of these models" : "nothing spent",
     },
     {
       title: "Workers",
