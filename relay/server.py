@@ -353,6 +353,7 @@ class Worker:
                     credentials=lambda: credentials_of(services.catalog),
                     accounts=self.accounts.describe,
                     hints=lambda: None if self._hints is None else self._hints.describe(),
+                    untold=lambda: {"log": logs.dropped_lines(), **self._exports.dropped()},
                 )
             )
 

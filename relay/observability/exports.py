@@ -82,6 +82,15 @@ class Exports:
         closing = [part.aclose() for part in (self._tracer, self._payloads) if part is not None]
         await asyncio.gather(*closing)
 
+    def dropped(self) -> dict[str, int]:
+        """How much of what is made was never written or taken; nothing of what is off."""
+        found: dict[str, int] = {}
+        if self._tracer is not None:
+            found["trace"] = self._tracer.dropped
+        if self._payloads is not None:
+            found["payload"] = self._payloads.dropped + self._payloads.failed
+        return found
+
     def describe(self) -> dict[str, Any]:
         """For the state of the worker: what waits, what was dropped."""
         return {

@@ -329,6 +329,13 @@ AUDIT = _counter(
 AUDIT_WAITING = _gauge(
     "audit_entries_waiting", "Entries of the audit log that wait to be written.", (), _ONE
 )
+UNTOLD = _counter(
+    "untold",
+    "What was to be told of generations and found no room, no taker or no disk: lines of the log,"
+    " traces, payloads.",
+    ("record",),
+    "3",
+)
 HINTS = _counter(
     "hints",
     "Hints from and to other workers and machines, by what became of them.",

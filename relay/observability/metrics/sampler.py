@@ -45,6 +45,8 @@ class Sources(NamedTuple):
     """As `relay.accounts.Accounts.describe`."""
     hints: Callable[[], Mapping[str, Any] | None]
     """As `relay.hints.desk.HintDesk.describe`."""
+    untold: Callable[[], Mapping[str, int]]
+    """Lines of the log, traces and payloads that were dropped so far, each where there are any."""
 
 
 class Sampler:
@@ -170,6 +172,8 @@ class Sampler:
             self._count(of.AUDIT, "written", audit["written"])
             self._count(of.AUDIT, "lost", audit["lost"])
             series[of.AUDIT_WAITING.name] = {"": audit["waiting"]}
+        for record, dropped in self._sources.untold().items():
+            self._count(of.UNTOLD, record, dropped)
         if hints is not None:
             for name in _HINTS:
                 self._count(of.HINTS, name, hints[name])

@@ -82,6 +82,11 @@ class Tracer:
         """Send what waits, within `flush_ms`. Idempotent."""
         await self._exporter.aclose(self._flush_s)
 
+    @property
+    def dropped(self) -> int:
+        """Generations whose spans found no room, or no collector that took them."""
+        return self._exporter.dropped_generations
+
     def describe(self) -> dict[str, Any]:
         """For the state of the worker."""
         return {"unsampled": self.unsampled, **self._exporter.describe()}

@@ -27,6 +27,7 @@ class World:
         self.credentials: dict[str, Any] = {}
         self.accounts: dict[str, Any] = {}
         self.hints: dict[str, Any] | None = None
+        self.untold: dict[str, int] = {}
         services: Any = SimpleNamespace(
             clock=lambda: 100.0,
             is_draining=False,
@@ -50,6 +51,7 @@ class World:
             credentials=lambda: self.credentials,
             accounts=lambda: self.accounts,
             hints=lambda: self.hints,
+            untold=lambda: self.untold,
         )
         self._sampler = Sampler(sources, recorder, LoopLag())
 
@@ -165,9 +167,11 @@ async def test_books_and_hints() -> None:
     }
     names = ("sent", "lost", "received", "taken", "unknown", "bounded", "bad")
     world.hints = dict.fromkeys(names, 1)
+    world.untold = {"log": 7, "trace": 0}
     found = world.told()
     assert found["accounts_open"] == {("",): 0}
     assert found["accounts_lost_total"] == {("",): 2}
     assert found["audit_entries_total"] == {("written",): 10, ("lost",): 1}
     assert found["audit_entries_waiting"] == {("",): 4}
+    assert found["untold_total"] == {("log",): 7, ("trace",): 0}
     assert found["hints_total"] == {(name,): 1 for name in names}
