@@ -85,8 +85,9 @@ class Services:
     gate: Gate = field(default_factory=OpenGate)
     trace_rule: TraceRule | None = None
     """Which traces are kept; None where no spans are made."""
-    record: Callable[[GenerateRequest], Recorder | None] | None = None
-    """What keeps an answer for those who want to see it; None where nobody does."""
+    record: Callable[[GenerateRequest, str], Recorder | None] | None = None
+    """Of a request and the generation's id: what keeps the answer for those who want to see it.
+    None where nobody does."""
     on_ended: list[Listener] = field(default_factory=lambda: [log_end])
     """Told of each end, once, in this order; they neither raise nor block."""
     planner: Planner = field(init=False)

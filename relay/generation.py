@@ -151,7 +151,9 @@ class Generation:
                 count=held_bytes,
             )
         self._first_segment = FirstSegment() if policy.budgets.first_segment_s is not None else None
-        self._recorder = services.record(request) if services.record is not None else None
+        self._recorder = (
+            services.record(request, generation_id) if services.record is not None else None
+        )
         self._looks_at_events = self._first_segment is not None or self._recorder is not None
         self._segment_timer: Timer | None = None
         self._wanted_s: float | None = None

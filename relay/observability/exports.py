@@ -16,6 +16,7 @@ from relay.observability.payloads.log import PayloadLog
 from relay.observability.recording import Recording
 from relay.observability.redactor import Redactor
 from relay.outcome import Recorder
+from relay.trace_context import trace_of
 
 if TYPE_CHECKING:
     from relay.observability.tracing.tracer import Tracer
@@ -67,10 +68,14 @@ class Exports:
         if self._payloads is not None or self._content_chars:
             services.record = self._record
 
-    def _record(self, request: GenerateRequest) -> Recorder | None:
-        chars = self._content_chars
+    def _record(self, request: GenerateRequest, generation_id: str) -> Recorder | None:
+        """Decided at the start, by the trace: whose answer nobody keeps is poured as ever."""
+        trace = trace_of(generation_id, request.policy.traceparent)
+        chars = 0
+        if self._content_chars and self._tracer is not None and self._tracer.rule.is_sampled(trace):
+            chars = self._content_chars
         if self._payloads is not None:
-            chars = max(chars, self._payloads.chars_of(request))
+            chars = max(chars, self._payloads.chars_of(request, trace.trace_id))
         return Recording(chars) if chars else None
 
     def _endpoint_of(self, provider: str) -> Any:

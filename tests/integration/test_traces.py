@@ -211,7 +211,13 @@ async def test_canaries_are_in_no_span_no_line_and_no_payload(
         asked["providers"]["lab"] |= {"api_key": "${CANARY_KEY}", "auth": "bearer"}
         async with RelayProcess(tmp_path, asked) as relay, relay.http() as http:
             body = chat_body(text=f"my keys are {key} and {token}", user=key)
-            headers = {"x-relay-turn-id": key, "x-relay-tags": key, "authorization": "Bearer x"}
+            headers = {
+                "x-relay-turn-id": key,
+                "x-relay-tags": key,
+                "authorization": "Bearer x",
+                "traceparent": PARENT,
+                "tracestate": f"v={key}",
+            }
             for model in ("fast", f"lab/{key}", key):
                 await http.post(CHAT, json={**body, "model": model}, headers=headers)
         spans = await roots(collector, 3)

@@ -92,19 +92,19 @@ class PayloadLog:
 
     # --- the loop's side ----------------------------------------------------------------------
 
-    def chars_of(self, request: GenerateRequest) -> int:
+    def chars_of(self, request: GenerateRequest, trace_id: str) -> int:
         """How much of an answer is kept; 0 where the generation is none of those written."""
         config = self._config
         alias = request.asked_as or request.model
-        return config.max_chars if config.wants(alias, request.policy.key_id) else 0
+        if config.wants(alias, request.policy.key_id) and is_in_share(trace_id, config.share):
+            return config.max_chars
+        return 0
 
     def __call__(self, ended: Ended) -> None:
         """Never blocks; drops what there is no room for."""
         request = ended.request
-        if not self.chars_of(request):
-            return
         trace = trace_of(ended.generation_id, request.policy.traceparent)
-        if not is_in_share(trace.trace_id, self._config.share):
+        if not self.chars_of(request, trace.trace_id):
             return
         prompt = Prompt(request, self._config.max_chars)
         answer = ended.recorded if isinstance(ended.recorded, Recording) else None
@@ -210,6 +210,9 @@ class PayloadLog:
         except OSError as error:
             self.failed += count
             self._fails(error)
+        except Exception as error:  # noqa: BLE001 - the next ones are written all the same
+            self.failed += count
+            _log.error("payload_bug", generation_id="", exc_info=error)
         else:
             self.written += count
             if self._is_failing:
@@ -237,6 +240,8 @@ class PayloadLog:
             return
         except OSError as error:
             self._fails(error)
+        except Exception as error:  # noqa: BLE001 - what is written goes on
+            _log.error("payload_bug", generation_id="", exc_info=error)
 
     def _fails(self, error: OSError) -> None:
         self._files.close()

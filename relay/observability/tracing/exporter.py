@@ -43,6 +43,7 @@ class Exporter:
         shapes_of: makes the spans of one generation; in the thread.
         make_sender: in the thread.
         resource: attributes of this process.
+        state_of: of a client's `tracestate`, what may be told of it.
         max_waiting: generations.
         interval_s: from one look at what waits to the next.
     """
@@ -53,10 +54,12 @@ class Exporter:
         make_sender: Callable[[], Sender],
         resource: Mapping[str, str],
         *,
+        state_of: Callable[[str], str] = str,
         max_waiting: int,
         interval_s: float,
     ) -> None:
         self._shapes_of = shapes_of
+        self._state_of = state_of
         self._make_sender = make_sender
         self._resource = resource
         self._max_waiting = max_waiting
@@ -156,7 +159,8 @@ class Exporter:
         while self._waiting and batch.spans < MAX_BATCH_SPANS:
             taken = self._waiting.popleft()
             try:
-                batch.add(taken.trace, taken.policy.tracestate, self._shapes_of(taken))
+                state = self._state_of(taken.policy.tracestate)
+                batch.add(taken.trace, state, self._shapes_of(taken))
             except Exception as error:  # noqa: BLE001 - one that cannot be told costs no other
                 self.dropped_generations += 1
                 _log.error("trace_bug", generation_id=taken.generation_id, exc_info=error)

@@ -56,6 +56,7 @@ class Tracer:
             ),
             make_sender or partial(_collector, config),
             _resource(config, instance),
+            state_of=partial(_without_secrets, redactor),
             max_waiting=config.max_waiting,
             interval_s=config.interval_ms / 1000,
         )
@@ -90,6 +91,11 @@ class Tracer:
     def describe(self) -> dict[str, Any]:
         """For the state of the worker."""
         return {"unsampled": self.unsampled, **self._exporter.describe()}
+
+
+def _without_secrets(redactor: Redactor, tracestate: str) -> str:
+    """A caller may put anything there. Masked it would be no valid one: then there is none."""
+    return tracestate if redactor.clean(tracestate) == tracestate else ""
 
 
 def _door_of(endpoint_of: Callable[[str], Endpoint | None], provider: str) -> Door | None:

@@ -34,7 +34,7 @@ def ends_of(*wanted: GenerateRequest) -> list[Ended]:
         scenario = Scenario({"a": FakeEndpoint(chunks=answer("you ", "said ", CANARY))})
         ended: list[Ended] = []
         scenario.services.on_ended.append(ended.append)
-        scenario.services.record = lambda request: Recording(10_000)
+        scenario.services.record = lambda request, generation_id: Recording(10_000)
         for number, one in enumerate(wanted):
             await scenario.generate(one, generation_id=f"gen_{number}")
         await scenario.settled()

@@ -30,7 +30,7 @@ def listening(scenario: Scenario, content_chars: int = 0) -> list[Taken]:
 
     scenario.services.on_ended.append(hear)
     if content_chars:
-        scenario.services.record = lambda request: Recording(content_chars)
+        scenario.services.record = lambda request, generation_id: Recording(content_chars)
     return taken
 
 
