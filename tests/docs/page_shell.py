@@ -24,6 +24,8 @@ from tests.docs.pages import ROOT, Block
 WAIT_S: Final = 50.0
 NAMED_PORTS: Final = (8080, 8081, 50051, 9443, 9480)
 _SERVERS: Final = {"relay serve": 8080, "relay emulate": 9443}
+_LISTENS_LATER: Final = {8080: (8080, 8081)}
+"""The ports that a server opens one after the other: workers or the supervisor may be first."""
 _PRELUDE: Final = """set -e -o pipefail
 PIDS=""
 trap '[ -z "$PIDS" ] || kill $PIDS 2>/dev/null; wait' EXIT
@@ -68,7 +70,7 @@ def follow(blocks: Iterable[Block], folder: Path) -> str:
         elif block.language == "sh" and (port := _server_of(text)):
             command = " ".join(line for line in text.splitlines() if line.strip())
             script.append(f'>server-{number}.log 2>&1 {command} & PIDS="$PIDS $!"')
-            script.append(f"listens {ports[port]}")
+            script += [f"listens {ports[each]}" for each in _LISTENS_LATER.get(port, (port,))]
         elif block.language == "sh":
             script += [f"echo {shlex.quote('=== ' + where)}", text]
             if "> relay.yaml <<" in text:  # at free ports too
