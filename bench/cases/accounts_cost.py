@@ -18,9 +18,10 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from bench.processes import BenchError, RelayProcess
+from bench.processes import RelayProcess
 from bench.result import CaseResult
 from bench.rig import Rig
+from bench.side_by_side import ITL_MS, TTFT_MS, Asked, Legs, Load, measure, us_a_request
 from bench.stats import Histogram, median, merged, spread
 from relay.governance import token_text
 from relay.governance.pepper import Pepper
@@ -31,9 +32,8 @@ _SHORT, _LONG = 5, 50
 _STREAMS = {_SHORT: 4, _LONG: 12}
 _BUSIER = (16, 32)
 """Streams of short answers at which a request is weighed again: some 500 and 1,000 a second."""
-_TTFT_MS, _ITL_MS = 10, 5
 _AT_REST_TOKENS = 6
-_LIMIT_US, _LIMIT_TTFT_MS = 150.0, 0.3
+_LIMIT_US, _LIMITTTFT_MS = 150.0, 0.3
 _PEPPER = "pepper-of-the-bench-0123456789abcdef"
 _VARIABLE = "RTRELAY_BENCH_PEPPER"
 
@@ -46,7 +46,7 @@ def run(rig: Rig) -> CaseResult:
     make_ready(url)
     key = _key(url)
     models = {
-        f"m{tokens}-{length}": f"emu:ttft={_TTFT_MS},itl={_ITL_MS},tokens={tokens},stamp=1"
+        f"m{tokens}-{length}": f"emu:ttft={TTFT_MS},itl={ITL_MS},tokens={tokens},stamp=1"
         for length, tokens in ((_SHORT, _SHORT), (_LONG, _LONG), (0, _AT_REST_TOKENS))
     }
     aliases = {
@@ -72,7 +72,8 @@ def run(rig: Rig) -> CaseResult:
             },
         )
         try:
-            legs = _measure(rig, plain, booked, key, rounds)
+            asked = {"sse": Asked(plain), "sse_keyed": Asked(booked, key)}
+            legs = measure(rig, asked, _LOADS, rounds)
         finally:
             booked.stop()
     finally:
@@ -121,56 +122,15 @@ def _key(url: str) -> str:
     return minted.text
 
 
-_Legs = dict[tuple[int, int, str], list[dict[str, Any]]]
-"""By length of answer (0: at rest), streams, and relay."""
-_LOADS = (
-    *_STREAMS.items(),
-    *((_SHORT, streams) for streams in _BUSIER),
-    (0, 1),
+_LOADS = tuple(
+    Load(length or _AT_REST_TOKENS, streams, f"m{length or _AT_REST_TOKENS}-{length}")
+    for length, streams in (
+        *_STREAMS.items(),
+        *((_SHORT, streams) for streams in _BUSIER),
+        (0, 1),
+    )
 )
-
-
-def _measure(rig: Rig, plain: RelayProcess, booked: RelayProcess, key: str, rounds: int) -> _Legs:
-    watch = {"sse": plain.watched_pids(), "sse_keyed": booked.watched_pids()}
-    urls = {
-        "sse": (f"http://127.0.0.1:{plain.http_port}", ""),
-        "sse_keyed": (f"http://127.0.0.1:{booked.http_port}", key),
-    }
-    for path, (url, bearer) in urls.items():
-        rig.load.ask(
-            {
-                "op": "keyed",
-                "path": f"{path}_at",
-                "relay_url": url,
-                "bearer": bearer,
-                "model": f"m{_SHORT}-{_SHORT}",
-            },
-            60.0,
-        )
-    legs: _Legs = {}
-    for number in range(rounds):
-        rig.say(f"accounts_cost, round {number + 1} of {rounds}")
-        for length, streams in _LOADS:
-            tokens = length or _AT_REST_TOKENS
-            for path in list(urls)[:: 1 if number % 2 else -1]:
-                raw = rig.load.ask(
-                    {
-                        "op": "leg",
-                        "path": f"{path}_at",
-                        "streams": streams,
-                        "tokens": tokens,
-                        "ttft_ms": _TTFT_MS,
-                        "itl_ms": _ITL_MS,
-                        "model": f"m{tokens}-{length}",
-                        "window_s": rig.options.window_s,
-                        "watch": {"relay": watch[path]},
-                    },
-                    90.0,
-                )
-                if raw["error_count"] or raw["unanswered"]:
-                    raise BenchError(f"{path}: {raw['error_count']} failed: {raw['errors']}")
-                legs.setdefault((length, streams, path), []).append(raw)
-    return legs
+_AT_REST = _LOADS[-1]
 
 
 def _bare_insert_us(directory: Path) -> float:
@@ -191,7 +151,7 @@ def _bare_insert_us(directory: Path) -> float:
     return statistics.median(samples)
 
 
-def _result(legs: _Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
+def _result(legs: Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
     result = CaseResult(
         axes={
             "tokens": list(_STREAMS),
@@ -204,12 +164,12 @@ def _result(legs: _Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
         ],
     )
     more: dict[int, list[float]] = {}
-    for tokens, streams in _LOADS:
-        if not tokens:
+    for load in _LOADS:
+        if load is _AT_REST:
             continue
+        tokens, streams, _ = load
         plain, booked = (
-            [_us_a_request(raw, tokens) for raw in legs[tokens, streams, path]]
-            for path in ("sse", "sse_keyed")
+            [us_a_request(raw, tokens) for raw in legs[load, path]] for path in ("sse", "sse_keyed")
         )
         added_us = [b - p for b, p in zip(booked, plain, strict=True)]
         if streams == _STREAMS[tokens]:
@@ -219,7 +179,7 @@ def _result(legs: _Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
             "requests_per_s": median(
                 [
                     raw["tokens_in_window"] / tokens / rig.options.window_s
-                    for raw in legs[tokens, streams, "sse_keyed"]
+                    for raw in legs[load, "sse_keyed"]
                 ]
             ),
             "plain_us": median(plain),
@@ -232,7 +192,7 @@ def _result(legs: _Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
         (long_us - short_us) / (_LONG - _SHORT)
         for long_us, short_us in zip(more[_LONG], more[_SHORT], strict=True)
     ]
-    ttft = {path: [_ttft(raw) for raw in legs[0, 1, path]] for path in ("sse", "sse_keyed")}
+    ttft = {path: [_ttft(raw) for raw in legs[_AT_REST, path]] for path in ("sse", "sse_keyed")}
     added = [
         (b.quantile(0.5) - p.quantile(0.5)) / 1e3
         for b, p in zip(ttft["sse_keyed"], ttft["sse"], strict=True)
@@ -240,18 +200,13 @@ def _result(legs: _Legs, rounds: int, rig: Rig, bare_us: float) -> CaseResult:
     result.rows["a_token"] = {"more_a_token_us": median(a_token)}
     result.rows["ttft"] = {
         "added_p50_ms": median(added),
-        "plain_p50_ms": merged(ttft["sse"]).quantile(0.5) / 1e3 - _TTFT_MS,
-        "booked_p50_ms": merged(ttft["sse_keyed"]).quantile(0.5) / 1e3 - _TTFT_MS,
-        "plain_p99_ms": merged(ttft["sse"]).quantile(0.99) / 1e3 - _TTFT_MS,
-        "booked_p99_ms": merged(ttft["sse_keyed"]).quantile(0.99) / 1e3 - _TTFT_MS,
+        "plain_p50_ms": merged(ttft["sse"]).quantile(0.5) / 1e3 - TTFT_MS,
+        "booked_p50_ms": merged(ttft["sse_keyed"]).quantile(0.5) / 1e3 - TTFT_MS,
+        "plain_p99_ms": merged(ttft["sse"]).quantile(0.99) / 1e3 - TTFT_MS,
+        "booked_p99_ms": merged(ttft["sse_keyed"]).quantile(0.99) / 1e3 - TTFT_MS,
     }
     result.rows["bare_insert"] = {"cpu_us": bare_us}
     return result
-
-
-def _us_a_request(raw: dict[str, Any], tokens: int) -> float:
-    used_us: float = raw["cpu_ns"]["relay"] / 1e3
-    return used_us * tokens / float(raw["tokens_in_window"])
 
 
 def _ttft(raw: dict[str, Any]) -> Histogram:
