@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-GATHER_S: Final = 0.02
-"""From the first line to the write."""
+GATHER_S: Final = 0.1
+"""From the first line to the write: each waking of the thread costs the loop the interpreter."""
 LEAVE_S: Final = 1.0
 """For what waits, when the process ends."""
 DEFAULT_WAITING_BYTES: Final = 4 * 1024 * 1024
