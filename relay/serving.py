@@ -145,7 +145,7 @@ async def _start_supervisor(
         f"  gRPC   {server.grpc.address}{_with_tls(config, 'grpc')}",
         f"  HTTP   {_scheme(config, 'http')}://{server.http.address}/v1   (OpenAI-compatible)",
         f"  admin  {_scheme(config, 'admin')}://{server.admin.host}:{admin.number}"
-        "   (of all workers)",
+        "   (of all workers; /dashboard)",
     ]
 
 
@@ -289,7 +289,8 @@ def _welcome(worker: Worker, config: Config, source: str) -> list[str]:
         f"rtrelay serves ({source})",
         f"  gRPC   {config.server.grpc.host}:{worker.grpc_port}{_with_tls(config, 'grpc')}",
         f"  HTTP   {scheme}://{host}:{worker.http_port}/v1   (OpenAI-compatible)",
-        f"  admin  {_scheme(config, 'admin')}://{config.server.admin.host}:{worker.admin_port}",
+        f"  admin  {_scheme(config, 'admin')}://{config.server.admin.host}:{worker.admin_port}"
+        "   (/dashboard)",
         "try:",
         f"  curl -N{trust} {scheme}://{host}:{worker.http_port}/v1/chat/completions"
         f"{key} -H 'content-type: application/json' -d"

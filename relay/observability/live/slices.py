@@ -164,7 +164,7 @@ class Slice:
             pair.started += 1
             pair.hedges += record.role is AttemptRole.HEDGE
             outcome = outcome_of(record)
-            pair.won += record.is_winner
+            pair.won += outcome == "won"  # one that was cut later has failed, and counts once
             pair.failed += outcome == "failure"
             pair.overloaded += outcome == "overload"
             if record.cost is not None:

@@ -50,7 +50,7 @@ function showRoute() {
 
 async function play(order) {
   const stop = new AbortController();
-  running = { stop, text: at("answer"), firstUs: null, pieces: 0, lastUs: 0 };
+  running = { stop, text: at("answer"), firstUs: null, pieces: 0, lastUs: 0, shown: null };
   usable(false);
   at("stop").disabled = false;
   at("answer").replaceChildren();
@@ -64,7 +64,7 @@ async function play(order) {
     await readEvents(response, take);
     if (running && !running.isOver) say(at("status"), "The connection broke before the end.");
   } catch (error) {
-    if (error.name === "AbortError") say(at("status"), `Stopped after ${running.pieces} pieces; the provider was told at once.`);
+    if (error.name === "AbortError") stopped();
     else if (error instanceof Refused && error.status === 401) expired();
     else if (error instanceof Refused) fail(error.message);
     else {
@@ -78,8 +78,17 @@ async function play(order) {
   }
 }
 
+/** The page asks no more, so what it has seen last is how it ended. */
+function stopped() {
+  say(at("status"), `Stopped after ${running.pieces} pieces; the provider was told at once.`);
+  const shown = running.shown;
+  if (!shown) return;
+  const attempts = shown.attempts.map((one) => (one.outcome === "running" ? { ...one, outcome: "ignored" } : one));
+  draw({ ...shown, attempts, wall_us: shown.now_us, now_us: 0 });
+}
+
 function fail(text) {
-  say(at("status"), "Not answered.");
+  say(at("status"), running?.pieces ? "The answer was cut short." : "Not answered.");
   at("answer").append(el("p", { class: "fault", role: "alert", text }));
 }
 
@@ -100,7 +109,8 @@ function take(kind, data) {
     append(sort, text);
   }
   const end = data.end;
-  draw({ ...(end ?? {}), attempts: end?.attempts?.length ? end.attempts : data.attempts, hedge: data.hedge, now_us: end ? 0 : data.now_us });
+  running.shown = { ...(end ?? {}), attempts: end?.attempts?.length ? end.attempts : data.attempts, hedge: data.hedge, now_us: end ? 0 : data.now_us };
+  draw(running.shown);
   if (!end) {
     say(at("status"), data.committed ? `${winner(data.attempts)} answers, first token after ${us(running.firstUs)}` : `Racing: ${data.attempts.length} asked`);
     return;
@@ -109,7 +119,7 @@ function take(kind, data) {
   if (end.status !== "OK") return fail(`${end.reason}: ${data.error}`);
   const seconds = (running.lastUs - running.firstUs) / 1e6;
   const rate = seconds > 0 ? `, ${Math.round((running.pieces - 1) / seconds)} pieces a second` : "";
-  say(at("status"), `${end.winner} answered: first token after ${us(running.firstUs)}, ${end.completion_tokens ?? "?"} tokens in ${us(end.wall_us)}${rate}`);
+  say(at("status"), `${end.winner} answered: first token after ${us(end.ttft_us ?? running.firstUs)}, ${end.completion_tokens ?? "?"} tokens in ${us(end.wall_us)}${rate}`);
 }
 
 const winner = (attempts) => attempts.find((one) => one.outcome === "won")?.target ?? "somebody";
@@ -135,6 +145,7 @@ form.addEventListener("submit", (event) => {
     max_tokens: Number.isInteger(tokens) ? tokens : null, key_id: at("key-field").hidden ? "" : at("key").value,
   });
 });
+at("tokens").addEventListener("invalid", () => { at("tokens").closest("details").open = true; }); // a message needs a field that is seen
 at("stop").addEventListener("click", () => running?.stop.abort());
 at("model").addEventListener("change", showRoute);
 document.addEventListener("keydown", (event) => {

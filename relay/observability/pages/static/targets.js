@@ -3,6 +3,7 @@ import { el, empty, keyed, mark, name, say } from "./dom.js";
 import { ms, percent, quantile, span } from "./format.js";
 
 const SHARES = ["p50", "p95", "p99"];
+const ORDER = ["bad", "warn", "well", "idle"]; // what needs somebody is seen first
 const SERIES = new Map(); // target -> Map of slice -> [n, p50, p95, p99]
 const CHARTS = new Set();
 let axis = { from: 0, until: 0, low: 10, high: 1000 };
@@ -149,7 +150,9 @@ function card(target) {
 
 export function showTargets(root, picture) {
   settleAxis(picture);
+  const rank = (one) => ORDER.indexOf(stateOf(one.target, one.row, one.findings)[0]);
   const rows = Object.entries(picture.targets).map(([target, row]) => ({ target, row, findings: picture.findings }));
+  rows.sort((a, b) => rank(a) - rank(b) || a.target.localeCompare(b.target));
   if (!rows.length) {
     empty(root, "No target was asked yet. Ask one in the playground, or with the command relay chat.");
     return;

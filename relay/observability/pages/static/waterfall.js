@@ -10,9 +10,10 @@ const WORDS = {
 const OUTCOMES = { won: "won", lost: "lost", success: "answered", failure: "failed", overload: "too much to do", ignored: "given up", held_back: "held back, not sent", running: "running" };
 
 function ticks(whole) {
-  const rough = whole / 4;
+  const most = window.innerWidth < 600 ? 3 : 5;
+  const rough = whole / (most - 1);
   const step = 10 ** Math.floor(Math.log10(rough));
-  const size = [1, 2, 5, 10].map((one) => one * step).find((one) => whole / one <= 5);
+  const size = [1, 2, 5, 10].map((one) => one * step).find((one) => whole / one <= most);
   const found = [];
   for (let at = 0; at <= whole; at += size) found.push(at);
   return found;
@@ -61,9 +62,10 @@ export function waterfall(record) {
     const words = [hedge.shadow ? "Shadow hedge" : "Hedge"];
     if (hedge.delay_us !== null) words.push(`due after ${us(hedge.delay_us)} (${hedge.reason.replaceAll("_", " ")})`);
     else words.push(`none: ${hedge.reason.replaceAll("_", " ")}`);
-    if (hedge.fired) words.push(hedge.won ? "sent, and it won" : "sent, and it lost");
+    const isOver = Boolean(record.wall_us); // before that nobody has said who won
+    if (hedge.fired) words.push(!isOver ? "sent" : hedge.won ? "sent, and it won" : "sent, and it did not win");
     else if (hedge.refused) words.push(`not sent: ${hedge.refused}`);
-    else if (record.wall_us && hedge.delay_us !== null) words.push(hedge.shadow && hedge.would_fire ? "would have been sent" : "not needed");
+    else if (isOver && hedge.delay_us !== null) words.push(hedge.shadow && hedge.would_fire ? "would have been sent" : "not needed");
     root.append(el("p", { class: "aside", text: words.join(", ") }));
   }
   const phases = record.phases_us ?? {};
