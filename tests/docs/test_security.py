@@ -7,7 +7,6 @@ from typing import Final
 
 from relay.administration import roles
 from relay.config import Config, PayloadsConfig, TracingConfig
-from relay.frontends.cors import check_host
 from relay.importing.litellm_settings import DIFFERS, LEFT
 from relay.observability.metrics import serve
 from relay.observability.pages import guard
@@ -43,7 +42,6 @@ def test_who_may_look_is_as_told() -> None:
         (who,) = set(re.findall(rf"`{permission}`: ([a-z, ]+?)(?:, audited;| \|)", table))
         assert set(who.split(", ")) == roles.PERMISSIONS[permission]
         assert permission in roles.OF_THE_WHOLE
-    assert serve.check_host is guard.check_host is check_host
 
 
 def test_where_the_token_and_the_payloads_lie() -> None:
