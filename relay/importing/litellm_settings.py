@@ -34,7 +34,8 @@ DIFFERS: Final[Mapping[str, str]] = {
     "set_verbose": "`relay serve --verbose`",
     "debug_level": "`relay serve --verbose`",
     "json_logs": "the log is JSON",
-    "turn_off_message_logging": "no prompt and no answer is in the log",
+    "turn_off_message_logging": "no prompt and no answer is in the log; they are in files or spans"
+    " only with `observability.payloads` or `observability.tracing.content`",
     "redact_user_api_key_info": "no key is in the log",
     "redact_messages_in_exceptions": "no prompt is in an error",
     "routing_strategy_args": "`balanced` has no settings",

@@ -38,3 +38,9 @@ def blocks(page: str) -> list[Block]:
         Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
         for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     ]
+
+
+def headings(file: Path) -> set[str]:
+    """As GitHub names them."""
+    found = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from relay.cli import app
 from relay.config import TracingConfig, parse
 from relay.content import Policy, Sampling
+from relay.observability.tracing import shapes
 from relay.observability.tracing.shapes import Shape
 from relay.timeline import PHASES
 from tests.fakes.memory_transport import FakeEndpoint
@@ -19,6 +21,7 @@ from tests.fakes.scenario import Scenario, answer, request
 from tests.fakes.virtual_time import on_virtual_time
 from tests.observability.tracing.traced import spans_of
 
+NAMESPACES = ("gen_ai.", "error.", "server.", "http.", "network.", "rtrelay.")
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "traces.md").read_text()
 
 
@@ -35,8 +38,12 @@ def test_its_configurations_are_valid_and_its_commands_run(
     monkeypatch.chdir(tmp_path)
     (shell,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     check, serve = shell.splitlines()
-    assert CliRunner().invoke(app, check.split()[1:]).exit_code == 0
-    assert serve == "relay serve -c relay.yaml"
+    checked = CliRunner().invoke(app, check.split()[1:])
+    assert checked.exit_code == 0, checked.output
+    assert serve == check.replace("check", "serve")  # of the file that was checked
+    (tmp_path / "second.yaml").write_text(second)
+    checked = CliRunner().invoke(app, ["check", "-c", "second.yaml"])
+    assert checked.exit_code == 0, checked.output
 
 
 def test_its_table_has_every_field() -> None:
@@ -48,9 +55,28 @@ def test_its_table_has_every_field() -> None:
         assert yaml.safe_load(default) == TracingConfig.model_fields[name].default, name
 
 
+def written() -> set[str]:
+    """Every attribute that the code can give a span, an event or a link."""
+    names = {
+        node.value
+        for node in ast.walk(ast.parse(Path(shapes.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"[a-z_]+(\.[a-z_]+)+\.?", node.value)
+        and node.value.startswith(NAMESPACES)
+    }
+    return {f"{name}NAME" if name.endswith(".") else name for name in names}
+
+
 @on_virtual_time
 async def test_its_table_has_every_attribute() -> None:
-    told = set(re.findall(r"`([a-z_]+\.[a-z_.]+(?:NAME)?)`", PAGE)) - {"hedge.decided"}
+    table = PAGE.partition("| attribute | of |")[2].partition("\n\n")[0]
+    told = {
+        name
+        for name in re.findall(r"`([a-z_]+\.[a-z_.]+(?:NAME)?)`", table)
+        if name.startswith(NAMESPACES)
+    }
+    assert told == written()
     spans: list[Shape] = []
     policy = Policy(
         session_id="s",

@@ -82,7 +82,7 @@ GENERATION_ERRORS = _counter(
     "generation_errors",
     "Generations that ended with an error, a client's cancel among them.",
     ("alias", "source", "reason"),
-    f"({_ALIASES}) x reasons (44)",
+    f"({_ALIASES}) x reasons (45)",
 )
 TTFT = _histogram(
     "ttft_seconds",
@@ -168,7 +168,7 @@ ATTEMPT_ERRORS = _counter(
     "attempt_errors",
     "Attempts that failed, by why.",
     (*_TARGET, "reason"),
-    f"{_TARGETS} x reasons (44)",
+    f"{_TARGETS} x reasons (45)",
 )
 ATTEMPT_TTFT = _histogram(
     "attempt_ttft_seconds",
@@ -302,7 +302,7 @@ REFUSALS = _counter(
     "What keys, limits, budgets or the accounts refused, by what was asked for; stage is attempt"
     " for a further attempt of a generation that goes on.",
     ("surface", "stage", "reason"),
-    "surfaces (16) x 2 x reasons (44)",
+    "surfaces (16) x 2 x reasons (45)",
 )
 KEYS_DENIED = _counter(
     "keys_denied", "Callers that are nobody, by what they showed.", ("shown",), "2"
