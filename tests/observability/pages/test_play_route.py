@@ -20,7 +20,9 @@ class Scripted:
     def __init__(self, *looks: object) -> None:
         self.looks = list(looks)
 
-    async def ask(self, what: str, *given: Any, of: Callable[[int], bool] = bool) -> Mapping[int, Any]:
+    async def ask(
+        self, what: str, *given: Any, of: Callable[[int], bool] = bool
+    ) -> Mapping[int, Any]:
         look = self.looks.pop(0) if self.looks else {**NEWS, "end": {"status": "OK"}}
         return {} if look is None else {0: look}
 
