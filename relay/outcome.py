@@ -5,11 +5,54 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from relay.content import Events, FinishReason, GenerateRequest, Usage
 from relay.errors import Reason, RelayError
 from relay.timeline import PHASES
+
+Fate = Literal["ok", "cancelled", "limited", "refused", "failed"]
+"""Answered; left by its client; refused for a limit or a budget; refused for what was asked or who
+asked it; and what somebody on call should know of."""
+
+LEFT: Final = frozenset({Reason.CLIENT_CANCELLED, Reason.SLOW_CONSUMER, Reason.SESSION_IDLE})
+"""The client went, or reads nothing, or says nothing. Answers that nobody wants any more are
+everyday in speech (a barge-in, a call that ends), and a client that does not read has let go
+without saying so: the relay and its providers did what they should, and whoever is woken by it, or
+finds it in a sample of failures, can mend nothing. That a client's time was over
+(`DEADLINE_EXCEEDED`) is none of these: it still waited, and nothing came."""
+LIMITED: Final = frozenset({Reason.LIMIT_EXCEEDED, Reason.BUDGET_EXCEEDED})
+REFUSED: Final = frozenset(
+    {
+        Reason.INVALID_REQUEST,
+        Reason.SETUP_REQUIRED,
+        Reason.UNKNOWN_MODEL,
+        Reason.UNSUPPORTED_FEATURE,
+        Reason.UNAUTHENTICATED,
+        Reason.PERMISSION_DENIED,
+        Reason.REQUEST_TOO_LARGE,
+        Reason.DUPLICATE_GENERATION,
+        Reason.TOO_MANY_GENERATIONS,
+        Reason.NOT_IMPLEMENTED,
+        Reason.UPSTREAM_REJECTED,
+        Reason.UPSTREAM_CONTENT_BLOCKED,
+    }
+)
+"""It says something of the request, or of what its caller may, whether the relay or a provider
+said it."""
+
+
+def fate_of(error: RelayError | None) -> Fate:
+    """How a generation came out that ended so: for everybody who counts, samples or shows ends."""
+    if error is None:
+        return "ok"
+    reason = error.reason
+    if reason in LEFT:
+        return "cancelled"
+    if reason in LIMITED:
+        return "limited"
+    return "refused" if reason in REFUSED else "failed"
+
 
 _UNTIL_FIRST_CONTENT = PHASES[: PHASES.index("first_content") + 1]
 
@@ -196,9 +239,9 @@ class Ended(NamedTuple):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it ended in an error; that a client cancels its answer is none."""
-        error = self.end.error
-        return error is not None and error.reason is not Reason.CLIENT_CANCELLED
+        """Whether its client was told an error that he may ask about, his own mistakes among them;
+        that he left (`LEFT`) is none."""
+        return fate_of(self.end.error) not in ("ok", "cancelled")
 
 
 Listener = Callable[[Ended], object]

@@ -33,7 +33,7 @@ from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.credentials.base import Credential
 from relay.credentials.desk import CredentialDesk
 from relay.dispatch import Services
-from relay.errors import Draining
+from relay.errors import MAX_SHOWN_CHARS, Draining
 from relay.frontends.admin_app import AdminApp, Readiness
 from relay.frontends.cors import with_cors
 from relay.frontends.grpc_gate import KeyCheck
@@ -691,13 +691,17 @@ class Worker:
     @staticmethod
     def _targets(services: Services) -> dict[str, Any]:
         """Of those that aliases name, and of others that were asked lately: callers may name any
-        model of a provider."""
+        model of a provider, and have put a key in its place."""
         now_s, states = services.clock(), dict(services.planner.states.items())
         routes = services.catalog.routes.values()
-        named = [t.name for route in routes for t in (*route.candidates, *route.fallbacks)]
+        named = dict.fromkeys(
+            t.name for route in routes for t in (*route.candidates, *route.fallbacks)
+        )
         lately = islice(reversed(states), MAX_OTHER_TARGETS)
         return {
-            name: states[name].describe(now_s)
+            name if name in named else logs.hidden(name)[:MAX_SHOWN_CHARS]: states[name].describe(
+                now_s
+            )
             for name in dict.fromkeys((*named, *lately))
             if name in states
         }

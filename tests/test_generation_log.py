@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from relay import logs
 from relay.content import Policy
-from relay.errors import ClientCancelled, ConnectError
+from relay.errors import ClientCancelled, ConnectError, SlowConsumer
 from relay.generation_log import GenerationLog
 from relay.governance.known_secrets import KnownSecrets
 from relay.outcome import AttemptRecord, Ended
@@ -67,13 +67,14 @@ def test_what_matters_is_always_logged() -> None:
     stalled = ended(4)
     object.__setattr__(stalled.end, "stall_count", 1)
     cancelled = ended(5, error=ClientCancelled("x"))
-    assert logged(log, failed, hedged, slow, stalled, cancelled, ended(6)) == [
+    unread = ended(6, error=SlowConsumer("x"))
+    assert logged(log, failed, hedged, slow, stalled, cancelled, unread, ended(7)) == [
         "gen_1",
         "gen_2",
         "gen_3",
         "gen_4",
     ]
-    assert log.left_out == 2
+    assert log.left_out == 3
 
 
 def test_with_traces_a_line_has_the_trace_of_its_spans() -> None:

@@ -190,6 +190,19 @@ async def test_what_waits_is_sent_when_the_relay_stops(
     assert len(await roots(collector, 1)) == 1
 
 
+async def _dashboard(relay: RelayProcess) -> tuple[str, str]:
+    """A picture, and the first messages of the feed."""
+    feed = ""
+    async with asyncio.timeout(10), relay.http("admin") as admin:
+        picture = (await admin.get("/dashboard/api/picture")).text
+        async with admin.stream("GET", "/dashboard/api/feed") as response:
+            async for text in response.aiter_text():
+                feed += text
+                if "event: recent" in feed and feed.endswith("\n\n"):
+                    break
+    return picture, feed
+
+
 async def test_canaries_are_in_no_span_no_line_and_no_payload(
     upstream: H2Server, ca_file: str, collector: OtlpCollector, tmp_path: Path
 ) -> None:
@@ -220,6 +233,7 @@ async def test_canaries_are_in_no_span_no_line_and_no_payload(
             }
             for model in ("fast", f"lab/{key}", key):
                 await http.post(CHAT, json={**body, "model": model}, headers=headers)
+            picture, feed = await _dashboard(relay)
         spans = await roots(collector, 3)
     finally:
         del os.environ["CANARY_KEY"], os.environ["CANARY_TOKEN"]
@@ -231,6 +245,11 @@ async def test_canaries_are_in_no_span_no_line_and_no_payload(
     canaries.search("payloads", payloads)
     for span in collector.spans():
         canaries.search("a span", span.raw.SerializeToString())
+    canaries.search("the dashboard's picture", picture)
+    canaries.search("the dashboard's feed", feed)
+    for shown in (picture, feed):
+        assert shown.count('"frontend":"chat_completions"') == 3
+        assert "lab/***" in shown
     canaries.search("the log", "\n".join(relay.raw))
     assert sum(line.get("event") == "generation" for line in relay.log) == 3
     assert not canaries.found

@@ -76,6 +76,8 @@ class Feed:
         self._extra = extra
         self._viewers: set[Viewer] = set()
         self._task: asyncio.Task[None] | None = None
+        self._left: asyncio.Task[None] | None = None
+        """The one before, cancelled when the last viewer went: no other begins beside it."""
         self._looking = asyncio.Lock()
         """Two looks at once would both be told what is new."""
 
@@ -110,20 +112,30 @@ class Feed:
         try:
             await self._look(state=True)
             whole = {**await self._shown(), "points": self._joined.points()}
+            await self._settled()
         except BaseException:
             self.leave(viewer)
             raise
         viewer.give(event("picture", whole) + event("recent", self._joined.recent))
-        if self._task is None:
+        if self._task is None and viewer in self._viewers:  # else it was closed meanwhile
             self._task = asyncio.create_task(self._run(), name="live feed")
         return viewer
 
+    async def _settled(self) -> None:
+        """The task of viewers before has ended."""
+        while self._left is not None:
+            left = self._left
+            await asyncio.wait([left])
+            if self._left is left:
+                self._left = None
+
     def leave(self, viewer: Viewer) -> None:
-        """He looks no more; with the last one the work ends. Idempotent."""
+        """He looks no more; with the last one the work is cancelled, and awaited by whoever joins
+        next or closes. Idempotent."""
         self._viewers.discard(viewer)
         if not self._viewers and self._task is not None:
             self._task.cancel()
-            self._task = None
+            self._task, self._left = None, self._task
 
     @property
     def viewers(self) -> int:
@@ -132,14 +144,11 @@ class Feed:
 
     async def aclose(self) -> None:
         """Let everybody go. Idempotent."""
-        task, self._task = self._task, None
-        for viewer in self._viewers:
+        for viewer in list(self._viewers):
             viewer.dropped.set()
             viewer.give(b"")
-        self._viewers.clear()
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            self.leave(viewer)
+        await self._settled()
 
     def _tell(self, name: str, data: Any) -> None:
         if self._viewers:

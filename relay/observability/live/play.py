@@ -30,6 +30,7 @@ from relay.content import (
 from relay.dispatch import Services
 from relay.errors import ClientCancelled
 from relay.generation import Generation
+from relay.logs import hidden
 from relay.observability.live.record import Record, attempt_of, hedge_of, record_of
 
 _log = structlog.get_logger("relay.live")
@@ -43,8 +44,10 @@ MAX_DIRECT: Final = 500
 MAX_PLAYS: Final = 8
 GONE_S: Final = 5.0
 """Who has not looked for so long has gone."""
-MAX_HELD_CHARS: Final = 1_000_000
-"""Of an answer that nobody has fetched."""
+MAX_CHARS: Final = 1_000_000
+"""Of one answer: no page shows more, and no worker holds it."""
+MAX_HELD_PIECES: Final = 20_000
+"""Of an answer that nobody has fetched: they are larger than their text."""
 
 
 class PlayDesk:
@@ -53,6 +56,8 @@ class PlayDesk:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._plays: dict[str, Play] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        """Of plays that were stopped: nobody can ask for them any more."""
 
     @property
     def answers(self) -> Mapping[str, Callable[..., Any]]:
@@ -86,11 +91,11 @@ class PlayDesk:
         Returns:
             `id`, or `refused` in words.
         """
-        if len(self._plays) >= MAX_PLAYS:
+        if len(self._plays) + len(self._ending) >= MAX_PLAYS:
             return {"refused": f"{MAX_PLAYS} run already in this worker"}
         if self._services.is_draining:
             return {"refused": "this worker is shutting down"}
-        play = Play(self._services, _request_of(order))
+        play = Play(self._services, _request_of(order), on_gone=self.stop)
         self._plays[play.id] = play
         return {"id": play.id}
 
@@ -101,23 +106,29 @@ class PlayDesk:
             return None
         told = play.more()
         if told["end"] is not None:
-            del self._plays[play_id]
+            self._forget(play_id)
         return told
 
     def stop(self, play_id: str) -> None:
-        """Cancel it at the provider; unknown ones are ignored."""
-        play = self._plays.get(play_id)
-        if play is not None:
-            play.stop()
+        """Cancel it at the provider, and forget it; unknown ones are ignored. So ends too what
+        nobody has looked at for `GONE_S`, whether it runs or is over."""
+        self._forget(play_id)
+
+    def _forget(self, play_id: str) -> None:
+        play = self._plays.pop(play_id, None)
+        if play is None:
+            return
+        play.stop()
+        if not play.task.done():
+            self._ending.add(play.task)
+            play.task.add_done_callback(self._ending.discard)
 
     async def aclose(self) -> None:
-        """Cancel what runs. Idempotent."""
-        plays = list(self._plays.values())
-        self._plays.clear()
-        for play in plays:
-            play.stop()
-        if plays:
-            await asyncio.wait([play.task for play in plays], timeout=2.0)
+        """Cancel what runs, within two seconds. Idempotent."""
+        for play_id in list(self._plays):
+            self._forget(play_id)
+        if self._ending:
+            await asyncio.wait(list(self._ending), timeout=2.0)
 
 
 def _request_of(order: Mapping[str, Any]) -> GenerateRequest:
@@ -140,32 +151,39 @@ def _request_of(order: Mapping[str, Any]) -> GenerateRequest:
 
 
 class Play:
-    """One of them."""
+    """One of them.
 
-    def __init__(self, services: Services, request: GenerateRequest) -> None:
+    Args:
+        on_gone: is told its id when nobody has looked for `GONE_S`, once.
+    """
+
+    def __init__(
+        self, services: Services, request: GenerateRequest, *, on_gone: Callable[[str], object]
+    ) -> None:
         self.id = f"gen_{secrets.token_hex(12)}"
         self._clock = services.clock
         self._generation = Generation(services, request, generation_id=self.id, frontend=FRONTEND)
         self._begun_s = services.clock()
         self._pieces: list[list[Any]] = []
-        self._held_chars = 0
+        self._chars = 0
         self._end: Record | None = None
         self._error = ""
         self._is_committed = False
-        self._watch = asyncio.get_running_loop().call_later(GONE_S, self.stop)
+        self._on_gone = on_gone
+        self._watch = self._watched()
         self.task = asyncio.create_task(self._run(), name="playground")
 
     def stop(self) -> None:
-        """Whoever asked wants no more of it."""
+        """Whoever asked wants no more of it; he is not waited for any longer."""
+        self._watch.cancel()
         self._generation.cancel(ClientCancelled("the playground's stop, or its page has gone"))
 
     def more(self) -> dict[str, Any]:
         """What is new: pieces of text with their microseconds since receipt and their kind, and
         how the race stands."""
         self._watch.cancel()
-        if self._end is None:
-            self._watch = asyncio.get_running_loop().call_later(GONE_S, self.stop)
-        pieces, self._pieces, self._held_chars = self._pieces, [], 0
+        self._watch = self._watched()
+        pieces, self._pieces = self._pieces, []
         generation, plan = self._generation, self._generation.plan
         return {
             "now_us": self._now_us(),
@@ -176,6 +194,9 @@ class Play:
             "end": self._end,
             "error": self._error,
         }
+
+    def _watched(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(GONE_S, self._on_gone, self.id)
 
     def _now_us(self) -> int:
         return round((self._clock() - self._begun_s) * 1e6)
@@ -189,6 +210,8 @@ class Play:
                     async for events in generation:
                         self._take(events)
                         generation.released()
+        except ClientCancelled:
+            pass  # our own bound: the generation has ended by it
         finally:
             self._over()
 
@@ -196,18 +219,19 @@ class Play:
         now_us = self._now_us()
         for event in events:
             kind, text = _text_of(event)
-            if text:
-                self._pieces.append([now_us, kind, text])
-                self._held_chars += len(text)
-        if self._held_chars > MAX_HELD_CHARS:
-            self.stop()
+            kept = text[: MAX_CHARS - self._chars]
+            if kept and len(self._pieces) < MAX_HELD_PIECES:
+                self._pieces.append([now_us, kind, kept])
+                self._chars += len(kept)
+            if len(kept) < len(text) or len(self._pieces) >= MAX_HELD_PIECES:
+                raise ClientCancelled("the answer is longer than the playground holds")
 
     def _over(self) -> None:
         generation, end = self._generation, self._generation.end
         if end is None:  # torn down before it began
             self._end = {"status": "CANCELLED", "reason": "CLIENT_CANCELLED", "attempts": []}
             return
-        self._error = end.error.public_message if end.error is not None else ""
+        self._error = hidden(end.error.public_message) if end.error is not None else ""
         self._end = record_of(end, generation.request, self.id, FRONTEND, seq=0, ended_ms=0)
 
 

@@ -1,7 +1,8 @@
 """A generation that has ended as plain data: what the dashboard's list and its waterfall show.
 
-No prompt, no answer, no secret: names of configuration and clients, times and counts. Made at the
-end of every generation, so it reads and never works anything out.
+No prompt, no answer, no secret: names of configuration and clients, times and counts. Callers may
+put a key where a name belongs (a model, a turn), so such names are masked as in the log, and cut.
+Made at the end of every generation, so it reads and never works anything out.
 """
 
 from __future__ import annotations
@@ -9,18 +10,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relay.content import GenerateRequest
-from relay.errors import MAX_SHOWN_CHARS, AdmissionError, Reason, Source
-from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd, HedgeRecord
+from relay.errors import MAX_SHOWN_CHARS, AdmissionError
+from relay.logs import hidden
+from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd, HedgeRecord, fate_of
 
 Record = dict[str, Any]
 
 MAX_ATTEMPTS: Final = 16
 """Shown of one generation."""
-FATES: Final = ("ok", "cancelled", "limited", "refused", "failed")
-"""Answered; ended by the client; refused for a limit or a budget; refused for what was asked; and
-what somebody on call should know of."""
-_CANCELLED: Final = frozenset({Reason.CLIENT_CANCELLED, Reason.SLOW_CONSUMER})
-_LIMITED: Final = frozenset({Reason.LIMIT_EXCEEDED, Reason.BUDGET_EXCEEDED})
 _TO_CONTENT: Final = (
     "admission",
     "route",
@@ -32,13 +29,18 @@ _TO_CONTENT: Final = (
 )
 
 
+def shown(name: str) -> str:
+    """A name that a caller may have made up: without secrets, and not longer than is shown."""
+    return hidden(name)[:MAX_SHOWN_CHARS]
+
+
 def attempt_of(record: AttemptRecord) -> Record:
     """One attempt; times in microseconds since the generation was received, None where it never
     came to that."""
     phases = record.phases_us
     content_us = record.started_us + sum(phases.values()) if "first_content" in phases else None
     return {
-        "target": f"{record.provider}/{record.model}",
+        "target": shown(f"{record.provider}/{record.model}"),
         "role": record.role.value,
         "outcome": outcome_of(record),
         "reason": record.error.reason.name if record.error else None,
@@ -73,7 +75,7 @@ def hedge_of(hedge: HedgeRecord | None) -> Record | None:
     return {
         "reason": hedge.reason,
         "delay_us": hedge.delay_us,
-        "second": hedge.second,
+        "second": None if hedge.second is None else shown(hedge.second),
         "shadow": hedge.is_shadow,
         "fired": hedge.fired,
         "won": hedge.won,
@@ -82,18 +84,6 @@ def hedge_of(hedge: HedgeRecord | None) -> Record | None:
         "would_fire": hedge.would_fire,
         "would_win": hedge.would_win,
     }
-
-
-def fate_of(end: GenerationEnd) -> str:
-    """How it came out, in one of `FATES`."""
-    error = end.error
-    if error is None:
-        return "ok"
-    if error.reason in _CANCELLED:
-        return "cancelled"
-    if error.reason in _LIMITED:
-        return "limited"
-    return "refused" if error.source is Source.DOWNSTREAM else "failed"
 
 
 def ttft_us(end: GenerationEnd) -> int | None:
@@ -129,14 +119,14 @@ def record_of(
         "seq": seq,
         "id": generation_id,
         "ended_ms": ended_ms,
-        "alias": (request.asked_as or request.model)[:MAX_SHOWN_CHARS],
+        "alias": shown(request.asked_as or request.model),
         "frontend": frontend,
         "key": policy.key_id or None,
-        "turn": policy.turn_id[:MAX_SHOWN_CHARS] or None,
-        "fate": fate_of(end),
+        "turn": shown(policy.turn_id) or None,
+        "fate": fate_of(error),
         "status": error.status_code.name if error else "OK",
         "reason": error.reason.name if error else None,
-        "winner": f"{end.provider}/{end.model}" if end.provider else None,
+        "winner": shown(f"{end.provider}/{end.model}") if end.provider else None,
         "attempts": [attempt_of(record) for record in end.attempts[:MAX_ATTEMPTS]],
         "hedge": hedge_of(end.hedge),
         "phases_us": end.phases_us,

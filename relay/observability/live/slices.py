@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from relay.errors import AdmissionError
 from relay.observability.live.quantiles import Counts, bucket_of
-from relay.observability.live.record import fate_of, outcome_of, ttft_us
-from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd
+from relay.observability.live.record import outcome_of, shown, ttft_us
+from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd, fate_of
 
 SLICE_S: Final = 10
 SLICES: Final = 91
@@ -140,7 +140,7 @@ class Slice:
     def take(self, alias: str, end: GenerationEnd) -> None:
         """Count a generation and its attempts."""
         counts = self._alias(alias)
-        fate = fate_of(end)
+        fate = fate_of(end.error)
         counts.fates[fate] = counts.fates.get(fate, 0) + 1
         if end.error is not None and fate in ("failed", "limited"):
             reason = end.error.reason.name
@@ -157,7 +157,7 @@ class Slice:
             if hedge.refused:
                 counts.refused[hedge.refused] = counts.refused.get(hedge.refused, 0) + 1
         for record in end.attempts:
-            pair = self._pair(alias, f"{record.provider}/{record.model}")
+            pair = self._pair(alias, shown(f"{record.provider}/{record.model}"))
             if isinstance(record.error, AdmissionError):
                 pair.held_back += 1
                 continue

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from relay.errors import ClientCancelled, RelayError
+from relay.errors import RelayError
 from relay.observability.metrics import families as of
 from relay.observability.metrics.families import DIRECT, NONE, OTHER, UNKNOWN, Family, key_of
 from relay.observability.metrics.names import Names
 from relay.observability.metrics.rows import AliasRow, Bounds, FrontendRow, PhaseRow, TargetRow
 from relay.observability.metrics.snapshot import Rows, Series
-from relay.outcome import AttemptOutcome, AttemptRecord, Ended, GenerationEnd, HedgeRecord
+from relay.outcome import (
+    AttemptOutcome,
+    AttemptRecord,
+    Ended,
+    GenerationEnd,
+    HedgeRecord,
+    fate_of,
+)
 
 SPEAKABLE_TOKENS: Final = 8
 """As of `relay replay`: what a voice needs before it can begin."""
@@ -109,7 +116,7 @@ class Recorder:
         if error is None:
             outcome = "ok"
         else:
-            outcome = "cancelled" if isinstance(error, ClientCancelled) else "error"
+            outcome = "cancelled" if fate_of(error) == "cancelled" else "error"
             name = (error.source.value, error.reason.name.lower())
             alias.errors[name] = alias.errors.get(name, 0) + 1
         way = (frontend, outcome)

@@ -4,6 +4,8 @@ Where there are administrators, their tokens and roles hold, as for `/admin/v1`:
 other site can send. Without them the pages are what `/admin/state` is: open to who can reach the
 listener by an address or `localhost`, so that a page whose name was made to mean this machine (DNS
 rebinding) sees nothing; and what costs money is for this machine alone, or a verified certificate.
+A proxy on this machine has this machine's address whoever it asks for: what says that it was
+forwarded is nobody's of here.
 
 What changes something takes a header of ours besides. A foreign site cannot send it without asking
 first (CORS), and is told no.
@@ -24,6 +26,19 @@ from relay.frontends.cors import check_host
 LOOK: Final = "state.read"
 SPEND: Final = "playground.use"
 PAGE_HEADER: Final = b"x-rtrelay-page"
+_HERE_ALONE: Final = "without administrators the playground is for callers on this machine"
+_FORWARDED: Final = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+"""What proxies add (RFC 7239; RFC 9110, 7.6.3; and custom). A page cannot make a browser leave them
+out, and a browser by itself sends none."""
 
 
 class Access(NamedTuple):
@@ -121,6 +136,8 @@ def check_own_page(scope: Scope) -> None:
 def _why_not_spend(scope: Scope) -> str:
     if scope.get("extensions", {}).get(TLS, {}).get("names"):
         return ""
+    if any(name.lower() in _FORWARDED for name, _ in scope["headers"]):
+        return f"{_HERE_ALONE}; this came by a proxy"
     client = scope.get("client")
     try:
         address = ipaddress.ip_address(client[0] if client else "")
@@ -129,4 +146,4 @@ def _why_not_spend(scope: Scope) -> str:
             return ""
     except ValueError:
         pass
-    return "without administrators the playground is for callers on this machine"
+    return _HERE_ALONE

@@ -134,7 +134,9 @@ class PlayRoutes:
                     lost = event("lost", {"why": "the worker that ran it is gone"})
                     await send({"type": "http.response.body", "body": lost})
                     return
+                await asyncio.sleep(LOOK_S)
                 continue
+            failures = 0
             is_over = told["end"] is not None
             data = event("end" if is_over else "more", told)
             now = (told["attempts"], told["hedge"], told["committed"])

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from relay.observability.report.minutes import MinuteCounts, Sums
-from relay.observability.report.rows import ABANDONED, CALLERS, LEFT, Generation
+from relay.observability.report.rows import ABANDONED, CALLERS, CUT, Generation
 
 
 class Objective(NamedTuple):
@@ -43,7 +43,7 @@ class Objective(NamedTuple):
             return one.ttft_us <= within_us
         if not one.reason or one.reason in CALLERS or one.reason == ABANDONED:
             return None
-        if one.reason in LEFT:
+        if one.reason in CUT:
             return False if one.wall_us > within_us else None
         return False
 

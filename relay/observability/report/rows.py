@@ -24,9 +24,12 @@ CALLERS: Final = frozenset(
         "UPSTREAM_CONTENT_BLOCKED",
     }
 )
-"""Ends that say something of the request, or of what its caller may, and nothing of the service."""
-LEFT: Final = frozenset({"CLIENT_CANCELLED", "SLOW_CONSUMER", "SESSION_IDLE", "DEADLINE_EXCEEDED"})
-"""The client went, or its own time was over."""
+"""Ends that say something of the request, or of what its caller may, and nothing of the service:
+`relay.outcome.REFUSED` and `LIMITED`, as they are stored."""
+LEFT: Final = frozenset({"CLIENT_CANCELLED", "SLOW_CONSUMER", "SESSION_IDLE"})
+"""The client went: `relay.outcome.LEFT`, as it is stored."""
+CUT: Final = LEFT | {"DEADLINE_EXCEEDED"}
+"""The client went, or its own time was over: an attempt was ended before its provider could."""
 ABANDONED: Final = "ABANDONED"
 """The worker died: what its client saw nobody knows."""
 OURS: Final = frozenset(

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from relay.observability.report.rows import BROKEN, CALLERS, LEFT, REJECTED, Tried
+from relay.observability.report.rows import BROKEN, CALLERS, CUT, REJECTED, Tried
 from relay.observability.report.sketch import Sketch
 
 _Z: Final = 1.96
@@ -102,7 +102,7 @@ class Score:
             self.refused += times
             if one.http_status == 429 or one.reason == "UPSTREAM_RATE_LIMITED":
                 self.rate_limited += times
-        elif one.outcome == "failure" and one.reason not in LEFT:
+        elif one.outcome == "failure" and one.reason not in CUT:
             self.failed += times
             if one.first_us is not None and one.reason in BROKEN:
                 self.truncated += times

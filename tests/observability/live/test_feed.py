@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,69 @@ async def test_nobody_is_asked_while_nobody_looks(
         await asyncio.gather(*tasks, return_exceptions=True)
         assert fleet.asked == asked
         assert (feed.viewers, feed._task) == (0, None)
+
+
+async def test_who_joins_after_the_last_one_left_starts_none_beside(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task before may be slow to end: it is in the middle of a look."""
+    monkeypatch.setattr(feeds, "TICK_S", 0.05)
+    running = most = 0
+    let_go = asyncio.Event()
+
+    async def slow_to_end(feed: Feed) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await let_go.wait()
+            running -= 1
+
+    monkeypatch.setattr(Feed, "_run", slow_to_end)
+    feed = Feed(Joined(fleet))
+    viewer = await feed.join()
+    await eventually(lambda: running == 1)
+    feed.leave(viewer)
+    joins = [asyncio.create_task(feed.join()) for _ in range(2)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert running == 1
+    let_go.set()
+    await asyncio.gather(*joins)
+    await asyncio.sleep(0)
+    assert (running, most, feed.viewers) == (1, 1, 2)
+    await feed.aclose()
+    assert running == 0
+
+
+async def test_closing_awaits_what_the_last_viewer_left(fleet: Fleet) -> None:
+    feed = Feed(Joined(fleet))
+    feed.leave(await feed.join())
+    await feed.aclose()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "live feed"]
+
+
+async def test_who_joins_while_it_closes_starts_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = asyncio.Event()
+    ask = fleet.ask
+
+    async def late(what: str, *given: Any, **more: Any) -> dict[int, Any]:
+        await answers.wait()
+        return await ask(what, *given, **more)
+
+    monkeypatch.setattr(fleet, "ask", late)
+    feed = Feed(Joined(fleet))
+    joining = asyncio.create_task(feed.join())
+    await eventually(lambda: feed.viewers == 1)
+    await feed.aclose()
+    answers.set()
+    viewer = await joining
+    assert viewer.dropped.is_set()
+    assert (await viewer.next(), feed._task) == (b"", None)
 
 
 async def test_a_slow_viewer_is_dropped_and_the_others_go_on(fleet: Fleet) -> None:

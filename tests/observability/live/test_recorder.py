@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
+from relay import logs
 from relay.content import GenerateRequest, Message, Role, TextPart
-from relay.errors import BreakerOpen, ClientCancelled, LimitReached, StreamReset
+from relay.errors import MAX_SHOWN_CHARS, BreakerOpen, LimitReached, SlowConsumer, StreamReset
+from relay.governance.known_secrets import KnownSecrets
 from relay.observability.live import slices
-from relay.observability.live.record import fate_of
 from relay.observability.live.recorder import RECENT, Recorder
 from relay.observability.live.slices import DIRECT, OTHERS, SLICES, Slice, Slices
 from relay.outcome import AttemptOutcome, AttemptRole, HedgeRecord
@@ -149,8 +150,29 @@ def test_a_slice_is_bounded() -> None:
     assert one.aliases[OTHERS].fates["ok"] == 500 - slices.MAX_ALIASES
 
 
-def test_fates() -> None:
-    assert fate_of(won()) == "ok"
-    assert fate_of(ended(error=ClientCancelled("gone"))) == "cancelled"
-    assert fate_of(ended(error=LimitReached("full"))) == "limited"
-    assert fate_of(ended(error=StreamReset("broke"))) == "failed"
+def test_who_does_not_read_has_left() -> None:
+    one = recorder()
+    tell(one, ended(error=SlowConsumer("reads nothing")), request(), "gen_1", "generate")
+    told = one.answer({})
+    assert told["ends"][0]["fate"] == "cancelled"
+    aliases = told["slices"][0]["aliases"]["voice"]
+    assert aliases[slices.ALIAS_FIELDS.index("fates")] == {"cancelled": 1}
+    assert aliases[slices.ALIAS_FIELDS.index("reasons")] == {}
+
+
+def test_a_key_in_place_of_a_name_is_masked_and_long_names_are_cut() -> None:
+    secret = "sk-canary-0123456789abcdef"
+    logs.hide_with(KnownSecrets([secret]).hide)
+    try:
+        one = recorder()
+        for name in (secret, "x" * 100_000):
+            hedge = HedgeRecord("learned", second=f"north/{name}")
+            end = ended(attempt(f"north/{name}", is_winner=True), hedge=hedge)
+            tell(one, end, request(f"north/{name}", turn_id=name), "gen_1", "generate")
+    finally:
+        logs.hide_with(str)
+    told = orjson.dumps(one.answer({}), option=orjson.OPT_NON_STR_KEYS).decode()
+    assert "canary" not in told
+    assert "north/***" in told
+    assert "x" * MAX_SHOWN_CHARS in told
+    assert "x" * (MAX_SHOWN_CHARS + 1) not in told

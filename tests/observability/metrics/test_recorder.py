@@ -15,6 +15,7 @@ from relay.errors import (
     Draining,
     FirstTokenTimeout,
     LimitReached,
+    SlowConsumer,
     UnknownModel,
 )
 from relay.observability.metrics.bounds import bounds_of
@@ -116,6 +117,7 @@ def test_one_token_has_no_gap() -> None:
     ("error", "outcome", "source", "reason"),
     [
         (ClientCancelled("left"), "cancelled", "downstream", "client_cancelled"),
+        (SlowConsumer("reads nothing"), "cancelled", "downstream", "slow_consumer"),
         (FirstTokenTimeout("slow"), "error", "upstream", "first_token_timeout"),
         (Draining("stops"), "error", "internal", "draining"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import orjson
 import pytest
 
 from relay.administration import budgets
@@ -257,15 +258,21 @@ async def test_another_site_can_neither_read_nor_spend(emulator: EmulatorProcess
     ):
         await shown.page.goto(f"{other.base_url}/healthz")  # a page of another origin
         tried = await shown.page.evaluate(
-            """async ([url, headers]) => {
+            """async ([url, headers, body]) => {
                 const tries = [
                     fetch(url + "/dashboard/api/picture"),
-                    fetch(url + "/dashboard/api/play", {method: "POST", headers, body: "{}"}),
-                    fetch(url + "/dashboard/api/play", {method: "POST", body: "{}"}),
+                    fetch(url + "/dashboard/api/play", {method: "POST", headers, body}),
+                    fetch(url + "/dashboard/api/play", {method: "POST", body}),
                 ];
                 return (await Promise.allSettled(tries)).map((one) => one.status);
             }""",
-            [str(admin.base_url), PAGE | {"content-type": "application/json"}],
+            [
+                str(admin.base_url),
+                PAGE | {"content-type": "application/json"},
+                # One that is answered where the page is ours.
+                orjson.dumps({"model": "chat", "prompt": "When do you open?"}).decode(),
+            ],
         )
         assert tried == ["rejected"] * 3
         assert not len(relay.worker.services.live)
+        assert not relay.worker.services.planner.states.to_dict(0.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from relay.errors import Reason
 from relay.observability.report.minutes import MINUTE_US, MinuteCounts, Sums
 from relay.observability.report.objectives import LEAST, WINDOWS, Objective, burns
-from relay.observability.report.rows import ABANDONED, BROKEN, CALLERS, LEFT, OURS, Generation
+from relay.observability.report.rows import ABANDONED, BROKEN, CALLERS, CUT, OURS, Generation
 from tests.fakes.properties import examples
 from tests.fakes.report_rows import MONDAY_US, generation, tried
 
@@ -48,7 +48,7 @@ def test_of_other_aliases_nothing_counts() -> None:
 
 def test_reasons_are_there() -> None:
     names = {reason.name for reason in Reason}
-    assert {*CALLERS, *LEFT, *OURS, *BROKEN} <= names
+    assert {*CALLERS, *CUT, *OURS, *BROKEN} <= names
 
 
 @given(
