@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+import time
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -15,7 +16,39 @@ def _compiles(value: str) -> str:
         raise ValueError(f"{value!r} is no regular expression: {error}") from error
     if pattern.match(""):
         raise ValueError(f"{value!r} finds nothing everywhere: it would mask between all letters")
+    _is_quick(pattern)
     return value
+
+
+_PROBES: Final = ("a", "1", " ", "-", "a1", "a.", "a@", "a ", "1 ", "=", "a-", "A", "/")
+_LENGTHS: Final = (6, 9, 12, 15, 18, 32, 64, 512, 4096)
+"""Growing, so that an expression whose time explodes is stopped before it matters."""
+_LIMIT_S: Final = 0.02
+"""What finds its way in one pass takes some 50 us for the longest."""
+
+
+def _is_quick(pattern: re.Pattern[str]) -> None:
+    """Texts come from callers, and while an expression runs nothing else does.
+
+    Raises:
+        ValueError: its time grows faster than the text.
+    """
+    for probe in _PROBES:
+        for length in _LENGTHS:
+            text = (probe * length)[:length] + "!"
+            took_s = min(_took_s(pattern, text) for _ in range(2))
+            if took_s > _LIMIT_S:
+                raise ValueError(
+                    f"{pattern.pattern!r} takes {took_s * 1000:.0f} ms to look at {length}"
+                    f" characters like {text[:6]!r}: it would stop the relay; bound its repeats"
+                    r" (\w{1,64}) or begin with what is rare"
+                )
+
+
+def _took_s(pattern: re.Pattern[str], text: str) -> float:
+    began_s = time.thread_time()
+    pattern.sub("", text)
+    return time.thread_time() - began_s
 
 
 Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_compiles)]

@@ -68,6 +68,8 @@ def test_references_of_tracing(tmp_path: Path) -> None:
         ({"logs": {"max_waiting_bytes": 1}}, "observability.logs.max_waiting_bytes: "),
         ({"redact": ["("]}, "observability.redact[0]: '(' is no regular expression: "),
         ({"redact": ["x*"]}, "observability.redact[0]: 'x*' finds nothing everywhere"),
+        ({"redact": [r"[\w.+-]+@[\w-]+\.\w+"]}, "it would stop the relay"),
+        ({"redact": ["(a+)+b"]}, "it would stop the relay"),
         ({"payloads": {"folder": "no/where"}}, "observability.payloads.folder: there is no folder"),
         ({"payloads": {"folder": "file"}}, "observability.payloads.folder: a folder is expected"),
         ({"payloads": {"aliases": []}}, "observability.payloads.aliases: "),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,6 @@ class PayloadFiles:
         if self._descriptor < 0:
             self._open(now_s)
         self._append(lines)
-        self.sweep()
 
     def _append(self, lines: bytes) -> None:
         rest = memoryview(lines)
@@ -97,7 +97,11 @@ class PayloadFiles:
 
     def sweep(self) -> None:
         """Close a file that is too old, and delete files that are, or that are too many bytes; once
-        a while, however often it is asked for."""
+        a while, however often it is asked for.
+
+        Raises:
+            OSError: the folder cannot be read, or some file not be deleted; the others are.
+        """
         now_s = self._now_s()
         if now_s - self._swept_s < min(SWEEP_S, self._max_file_s):
             return
@@ -113,13 +117,21 @@ class PayloadFiles:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # another worker has deleted it
                 continue
-            found.append((status.st_mtime, status.st_size, entry.path))
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime, status.st_size, entry.path))
+        failure: OSError | None = None
         left_bytes = self._size_bytes + sum(size for _, size, _ in found)
         for written_s, size, path in sorted(found):
             if now_s - written_s > self._retention_s or left_bytes > self._max_total_bytes:
-                Path(path).unlink(missing_ok=True)
+                try:
+                    Path(path).unlink(missing_ok=True)
+                except OSError as error:  # somebody else's: the others must go all the same
+                    failure = error
+                    continue
                 self.deleted_files += 1
                 left_bytes -= size
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """The next line begins a new file. Idempotent."""

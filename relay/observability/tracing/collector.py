@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import gzip
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
@@ -73,6 +74,7 @@ class Collector:
     ) -> None:
         self._endpoint = endpoint
         self._is_compressed = is_compressed
+        self._timeout_s = timeout_s
         given = {**headers, "content-type": "application/x-protobuf"}
         if is_compressed:
             given["content-encoding"] = "gzip"
@@ -88,12 +90,13 @@ class Collector:
         """See `Sender`."""
         if self._is_compressed:
             body = gzip.compress(body, 1)
+        over_s = time.monotonic() + self._timeout_s
         try:
             with self._client.stream("POST", self._endpoint, content=body) as answer:
                 said = b""
                 for piece in answer.iter_raw():
                     said += piece
-                    if len(said) > _MAX_ANSWER_BYTES:
+                    if len(said) > _MAX_ANSWER_BYTES or time.monotonic() > over_s:
                         break
         except httpx2.HTTPError as error:
             return Sent(Verdict.LATER, type(error).__name__)

@@ -178,8 +178,9 @@ class Exporter:
             sent = sender.send(body)
             if sent.verdict is Verdict.TAKEN:
                 self.sent_generations += batch.generations
-                self.sent_spans += batch.spans - sent.rejected
-                self.rejected_spans += sent.rejected
+                rejected = min(max(0, sent.rejected), batch.spans)  # a collector may say anything
+                self.sent_spans += batch.spans - rejected
+                self.rejected_spans += rejected
                 self._works()
                 return
             self.failed_sends += 1

@@ -82,10 +82,39 @@ def test_old_files_are_deleted_whoever_wrote_them(tmp_path: Path) -> None:
     clock.now_s += 86_401
     files = files_in(tmp_path, clock, "i_3")
     files.write(LINE)
+    files.sweep()
     left = names(tmp_path)
     assert files.deleted_files == 2
     assert len(left) == 3
     assert {"payloads-notes.txt", "other.jsonl"} < set(left)
+    files.close()
+
+
+def test_what_cannot_be_deleted_keeps_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    for instance in ("i_1", "i_2", "i_3"):
+        gone = files_in(tmp_path, clock, instance)
+        gone.write(LINE)
+        gone.close()
+    (tmp_path / "payloads-20200101T000000Z-0001-i_9.jsonl").mkdir()
+    set_age(tmp_path, clock)
+    clock.now_s += 86_401
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.name.endswith("i_1.jsonl"):
+            raise PermissionError(1, "somebody else's")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    files = files_in(tmp_path, clock, "i_4")
+    files.write(LINE)  # what is written does not fail for it
+    with pytest.raises(PermissionError):
+        files.sweep()
+    assert files.deleted_files == 2
+    assert len(names(tmp_path)) == 3  # the new one, the folder, the one that stays
     files.close()
 
 
