@@ -11,9 +11,10 @@ from __future__ import annotations
 import atexit
 import os
 import queue
+import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 GATHER_S: Final = 0.1
@@ -21,7 +22,6 @@ GATHER_S: Final = 0.1
 LEAVE_S: Final = 1.0
 """For what waits, when the process ends."""
 DEFAULT_WAITING_BYTES: Final = 4 * 1024 * 1024
-_CHUNK_BYTES: Final = 64 * 1024
 
 
 class LineSink:
@@ -50,6 +50,8 @@ class LineSink:
         self._waiting_bytes = 0
         self._is_closed = False
         self._untold = 0
+        self._is_torn = False
+        """The last write ended within a line."""
         self.dropped_lines = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -102,12 +104,42 @@ class LineSink:
             untold, self._untold = self._untold, 0
         if untold:
             lines.append(self._dropped_line(untold))
-        rest = memoryview(b"\n".join([*lines, b""]))
+        for piece, count in _pieces(lines):
+            if not self._write_whole(piece):
+                with self._lock:
+                    self.dropped_lines += count
+                    self._untold += count
+        with self._lock:
+            self._waiting_bytes -= size
+
+    def _write_whole(self, piece: bytes) -> bool:
+        """Whether it got out; waits for who reads slowly, whether the descriptor blocks or not."""
+        whole = b"\n" + piece if self._is_torn else piece
+        rest = memoryview(whole)
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest[:_CHUNK_BYTES]) :]
-        except OSError:  # nobody reads any more: there is nowhere to tell it
-            self.dropped_lines += len(lines)
-        finally:
-            with self._lock:
-                self._waiting_bytes -= size
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except BlockingIOError as error:
+                    _, ready, _ = select.select((), (self._descriptor,), (), 0.5)
+                    if not ready and self._is_closed:  # nobody waits for us any more
+                        raise OSError(error.errno, "left") from error
+        except OSError:  # nobody reads any more, or the disk is full
+            self._is_torn = self._is_torn or len(rest) < len(whole)
+            return False
+        self._is_torn = False
+        return True
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Whole lines, with how many they are, for one write each: a pipe that several processes write
+    to keeps together what is no more than `PIPE_BUF` (POSIX, write). A longer line is one alone."""
+    piece, count = b"", 0
+    for line in lines:
+        if piece and len(piece) + len(line) + 1 > select.PIPE_BUF:
+            yield piece, count
+            piece, count = b"", 0
+        piece += line + b"\n"
+        count += 1
+    if piece:
+        yield piece, count

@@ -71,6 +71,34 @@ def test_a_full_pipe_stops_nobody_and_what_was_dropped_is_told(pipe: tuple[int, 
     sink.close()
 
 
+def test_lines_of_several_stay_whole_whoever_reads_slowly(pipe: tuple[int, int]) -> None:
+    """As of workers, which share their supervisor's pipe."""
+    reader, writer = pipe
+    sinks = [LineSink(writer, dropped, gather_s=0.001) for _ in range(3)]
+    for number in range(300):
+        for name, sink in zip((b"a", b"b", b"c"), sinks, strict=True):
+            sink.put(name * (number % 700 + 1))
+    seen = b""
+    while seen.count(b"\n") < 900:
+        seen += os.read(reader, 1000)
+    assert {bytes(set(line)) for line in seen.splitlines()} == {b"a", b"b", b"c"}
+    for sink in sinks:
+        sink.close()
+
+
+def test_a_descriptor_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.set_blocking(writer, False)
+    sink = LineSink(writer, dropped, gather_s=0.001)
+    for number in range(200):
+        sink.put(b"%03d" % number * 300)
+    time.sleep(0.05)  # the pipe is full, and the thread has met that
+    lines = read_all(reader, b"199\n").splitlines()
+    assert lines == [b"%03d" % number * 300 for number in range(200)]
+    assert sink.dropped_lines == 0
+    sink.close()
+
+
 def test_a_reader_that_has_gone_is_survived() -> None:
     reader, writer = os.pipe()
     os.close(reader)
