@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from relay.config import (
     TIMEOUT_CLASSES_MS,
@@ -47,6 +48,7 @@ def warnings(config: Config) -> list[str]:
             found.append(
                 f"providers.{name}.service_tier is {tier}, which it is not known to have: {known}"
             )
+    found += _addresses_of_nobody(config)
     found += _classes_of_one(config)
     found += _prices_of_nobody(config)
     if config.audit is not None and config.audit.anchor is None:
@@ -177,6 +179,17 @@ def _of_escalation(
             yield (
                 f"{path}: no price is known of {name} at tier {tier}, so it is not asked; give"
                 f" providers.{target.provider}.prices.{target.model}.tiers.{tier}"
+            )
+
+
+def _addresses_of_nobody(config: Config) -> Iterator[str]:
+    """Hosts below `.invalid` (RFC 6761), as `relay import` writes for one that it does not know."""
+    for name, row in config.providers.items():
+        host = urlsplit(row.base_url).hostname or ""
+        if host.rstrip(".").endswith(".invalid"):
+            yield (
+                f"providers.{name}.base_url: {host} stands for an address and reaches nobody:"
+                " put the provider's in its place"
             )
 
 

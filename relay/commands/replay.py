@@ -30,15 +30,19 @@ FEW_FOR_P999: Final = 10_000
 """Fewer requests have less than ten beyond their p99.9."""
 
 
+_PLACEHOLDER: Final = "placeholder-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
 class ReplayError(Exception):
     """The log cannot answer; the message says why."""
 
 
 class _Placeholders(dict[str, str]):
-    """The environment, with a word for what is not set: nothing is sent, so no key is needed."""
+    """The environment, with a word for what is not set: nothing is sent, so no key is needed.
+    The word would be taken for a pepper too."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        return super().get(key) or "placeholder"
+        return super().get(key) or _PLACEHOLDER
 
 
 class Answer(NamedTuple):
@@ -151,7 +155,7 @@ def replay(
     try:
         catalog = Catalog(load(policy, _Placeholders(os.environ)))
     except ConfigError as error:
-        faults = str(error).splitlines()
+        faults = _with_unset(policy, str(error).splitlines())
         raise ReplayError("\n".join(f"--policy {policy}: {fault}" for fault in faults)) from error
     log = read_log(_lines(logs))
     if not log.requests:
@@ -162,6 +166,17 @@ def replay(
             " writes to standard error: relay serve 2> relay.log)"
         )
     return answer(catalog, log, alias=alias, runs=runs, seed=seed)
+
+
+def _with_unset(policy: Path, faults: list[str]) -> list[str]:
+    """Faults as `relay check` tells them: where a placeholder was at fault, that the variable is
+    not set."""
+    try:
+        load(policy)
+    except ConfigError as error:
+        told = {line.partition(": ")[0]: line for line in str(error).splitlines()}
+        return [told.get(fault.partition(": ")[0], fault) for fault in faults]
+    return faults
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from relay.observability.report.markdown import markdown
 from relay.observability.report.objectives import Objective
 from relay.observability.report.page import page, title
 from relay.observability.report.rows import Generation, SourceNotes
+from relay.observability.report.words import lines
 from relay.store.audit_reader import reader_for
 from relay.store.base import StoreUnavailable
 from relay.store.engine import reading
@@ -79,13 +80,22 @@ def report(wish: Wish, now_us: int) -> str:
         found = made(wish, now_us)
     except (OperationalError, ProgrammingError) as error:
         raise ReportError(f"the store cannot be read: {error.orig}") from None
+    unreadable = found.notes.unreadable
+    if unreadable and not found.notes.readable:
+        names = ", ".join(map(str, wish.logs))
+        raise ReportError(
+            f"--from-logs {names}: {lines(unreadable)} could not be read, and no other is there (a"
+            " log is what `relay serve` writes to standard error: relay serve 2> relay.log)"
+        )
+    told = [f"{lines(unreadable)} of the log could not be read"] if unreadable else []
     text = _text(found, file_format)
     if wish.output is None:
         sys.stdout.write(text)
         sys.stdout.flush()
-        return ""
-    _write(wish.output, text)
-    return f"{found.whole.totals.generations} generations, {wish.output}"
+    else:
+        _write(wish.output, text)
+        told.insert(0, f"{found.whole.totals.generations} generations, {wish.output}")
+    return "\n".join(told)
 
 
 def made(wish: Wish, now_us: int) -> Report:

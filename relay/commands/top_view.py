@@ -125,7 +125,7 @@ def _line(frame: Frame, found: list[Problem]) -> Text:
 def _summary(frame: Frame, screen: Screen) -> str:
     parts = [
         f"up {_length(frame.uptime_s)}",
-        f"{frame.generations} generations",
+        f"{frame.generations} running",
         f"{frame.sessions} sessions",
     ]
     if frame.background:

@@ -20,7 +20,7 @@ from relay.importing.litellm_routing import (
     aliases_of,
 )
 from relay.importing.litellm_settings import DIFFERS, LEFT, SECTIONS
-from relay.importing.reading import Section
+from relay.importing.reading import ImportFault, Section
 from relay.importing.report import Report
 from relay.importing.variables import Variables, names_in
 
@@ -35,7 +35,12 @@ def from_litellm(
     Args:
         environment: where addresses and regions that their file takes from the environment are
             looked up; secrets are not.
+
+    Raises:
+        ImportFault: it is none of theirs.
     """
+    if "model_list" not in document:
+        raise ImportFault("no LiteLLM configuration (model_list is missing)")
     draft, report = Draft(), Report()
     variables = Variables(report, environment, names_in(document))
     file = Section(document, "", report)

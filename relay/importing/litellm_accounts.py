@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relay.importing.addresses import STAND_IN
 from relay.importing.draft import Draft
 from relay.importing.reading import Section
 from relay.importing.report import Report
@@ -53,9 +54,16 @@ def account_of(
     account = Account(door, params.path)
     account.key, account.key_path = of("api_key")
     _, account.address_path = of("api_base")
-    account.address = text("api_base", "https://set-the-address.invalid/v1") or text(
-        "base_url", "https://set-the-address.invalid/v1"
-    )
+    for name in ("base_url", "api_base"):  # the second goes first
+        value, path = of(name)
+        if value:
+            account.address_path = path
+            account.unset_address = variables.unset(str(value))
+            account.address = (
+                STAND_IN
+                if account.unset_address
+                else variables.plain(str(value), path, stand_in="").strip()
+            )
     if organization := text("organization", ""):
         account.headers["openai-organization"] = organization
     if provider in ("openai", "text-completion-openai") and account.address:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 _LOG = "the log has a JSON line for every generation, `relay usage export` the ledger's rows"
+_CALLBACKS = (
+    "Prometheus reads `/metrics` as it is; traces go by OTLP, prompts too where that is wanted, to"
+    " Langfuse and others: `observability.tracing` (docs/traces.md); " + _LOG
+)
 _BREAKER = (
     "not set by hand: five failures in a row, half of twenty, or late first tokens eject a target;"
     " after 30 s it is probed and brought back step by step (docs/hedging.md)"
@@ -62,7 +66,13 @@ LEFT: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
             *("callbacks", "success_callback", "failure_callback", "service_callbacks"),
-            *("audit_log_callbacks", "langfuse_default_tags", "callback_settings"),
+            *("langfuse_default_tags", "callback_settings"),
+        ),
+        _CALLBACKS,
+    ),
+    **dict.fromkeys(
+        (
+            "audit_log_callbacks",
             *("alerting", "alerting_threshold", "alerting_args", "alert_types"),
             "store_prompts_in_spend_logs",
         ),
@@ -114,7 +124,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "guardrails": "there are no guardrails yet",
     "mcp_servers": "MCP is not served",
     "mcp_tools": "MCP is not served",
-    "callback_settings": _LOG,
+    "callback_settings": _CALLBACKS,
     "files_settings": "`passthrough: true` in a provider's row hands /v1/files through",
     "finetune_settings": "`passthrough: true` in a provider's row hands other paths through",
     "assistant_settings": "`passthrough: true` in a provider's row hands other paths through",

@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from relay.importing.draft import Alias, Draft, Target, name_of, without_doubles
 from relay.importing.portkey_targets import DIFFERS, LEFT, Around, target_of
-from relay.importing.reading import Section
+from relay.importing.reading import ImportFault, Section
 from relay.importing.report import Report
 from relay.importing.variables import Variables, names_in
 
 _MAX_DEPTH: Final = 20
+_ITS_KEYS: Final = ("strategy", "targets", "provider", "virtual_key", "override_params")
+"""A config says by one of them whom to ask, the last by its model (`@SLUG/MODEL`)."""
 _MODES: Final = ("single", "fallback", "loadbalance", "conditional")
 _ALIASES: Final = {"load_balance": "loadbalance", "load-balance": "loadbalance"}
 
@@ -42,10 +44,18 @@ def from_portkey(
     Args:
         environment: as of `from_litellm`.
         name: of the alias.
+
+    Raises:
+        ImportFault: it is none of theirs.
     """
     draft, report = Draft(), Report()
     around = Around(draft, report, Variables(report, environment, names_in(document)))
     file = Section(document, "", report, takes_camel_case=True)
+    if not any(key in file for key in _ITS_KEYS):
+        missing = ", ".join(_ITS_KEYS[:-1])
+        raise ImportFault(
+            f"no Portkey configuration (none of {missing} and {_ITS_KEYS[-1]} is there)"
+        )
     _Reader(around, name_of(name, (), "fast")).read(file)
     if not draft.aliases:
         report.leave("targets", "nothing of it is served here")

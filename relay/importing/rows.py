@@ -59,6 +59,8 @@ class Account:
     """Where it stands in their file."""
     address: str = ""
     address_path: str = ""
+    unset_address: str = ""
+    """Variable of the address, where it is not set here; `address` is then `STAND_IN`."""
     key: object = None
     key_path: str = ""
     api_version: str = ""
@@ -79,6 +81,10 @@ def row_of(account: Account, draft: Draft, report: Report, variables: Variables)
     """The row of this account, which others of the same account share."""
     fields: dict[str, Any] = {}
     door, wish = _place(account, fields, report)
+    if account.unset_address:
+        # Only now is it known what the row has of it: a door's own path may follow the host.
+        stand_in = str(fields.get("base_url", STAND_IN))
+        variables.tell_unset(account.unset_address, account.address_path, stand_in)
     _identify(account, door, fields, variables)
     for name in ("resource", "region", "project", "api_version"):
         if name in fields and not _WORD.fullmatch(fields[name]):

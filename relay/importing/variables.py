@@ -73,13 +73,24 @@ class Variables:
             return value
         if found := self._environment.get(match[1].strip(), "").strip():
             return found
+        self.tell_unset(match[1].strip(), path, stand_in)
+        return stand_in
+
+    def unset(self, value: str) -> str:
+        """The variable that a text is in and that is not set here; empty where there is none."""
+        match = _IN_ENVIRONMENT.fullmatch(value)
+        if match is None or self._environment.get(match[1].strip(), "").strip():
+            return ""
+        return match[1].strip()
+
+    def tell_unset(self, name: str, path: str, stand_in: str) -> None:
+        """Tell of a text in a variable that is not set here, and what is in our file for it."""
         self._report.leave(
             path,
-            f"it is in the environment variable {match[1].strip()!r}, which is not set here, and"
+            f"it is in the environment variable {name!r}, which is not set here, and"
             f" our file takes no reference there: {stand_in!r} stands for it; put the text in its"
             " place, or set the variable and import again",
         )
-        return stand_in
 
 
 def variable_of(text: str) -> str:

@@ -54,6 +54,16 @@ def test_file_and_report_go_their_ways(folder: Path) -> None:
     assert "GROQ_API_KEY" in ran.stderr
 
 
+def test_a_file_of_something_else(folder: Path) -> None:
+    (folder / "config.yaml").write_text("foo: 1")
+    (folder / "portkey.json").write_text('{"foo": 1}')
+    ran = run("litellm", "config.yaml", "-o", "relay.yaml", status=2)
+    assert ran.stderr == "relay: no LiteLLM configuration (model_list is missing)\n"
+    ran = run("portkey", "portkey.json", "-o", "relay.yaml", status=2)
+    assert "no Portkey configuration (none of strategy, targets, provider" in ran.stderr
+    assert not (folder / "relay.yaml").exists()
+
+
 def test_what_is_written_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("litellm", "config.yaml", "-o", "relay.yaml", "--report", "report.md")
     assert "`litellm_settings.cache`" in (folder / "report.md").read_text()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from relay.cli import app
-from relay.commands.replay import Answer, Answers, ReplayError, answer
+from relay.commands.replay import Answer, Answers, ReplayError, answer, replay
 from relay.config import parse
 from relay.routing.catalog import Catalog
 from relay.whatif.draws import Draws
@@ -434,3 +434,25 @@ def test_a_policy_that_sends_no_hedges_is_told(
     shown = " ".join(shown.split())  # however wide the console is
     assert (f"note: {note}" in shown) == bool(note)
     assert ("`mode: active` is what to ask for" in shown) == bool(note)
+
+
+# --- what is not set here -------------------------------------------------------------------
+
+
+def test_no_pepper_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RTRELAY_PEPPER", raising=False)
+    policy, log = tmp_path / "relay.yaml", tmp_path / "relay.log"
+    auth = {"auth": {"pepper": "${RTRELAY_PEPPER}"}, "store": {"url": "sqlite:///relay.db"}}
+    policy.write_text(yaml.safe_dump(document("a") | auth))
+    log.write_bytes(b"\n".join(asked(tail(120))))
+    assert replay(policy, [log], alias=None, runs=1, seed=0).answers
+
+
+def test_a_variable_that_no_word_can_stand_for_is_told_as_unset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    policy = tmp_path / "relay.yaml"
+    policy.write_text(yaml.safe_dump(document("a") | {"store": {"url": "${DATABASE_URL}"}}))
+    with pytest.raises(ReplayError, match="variable DATABASE_URL is not set"):
+        replay(policy, [], alias=None, runs=1, seed=0)

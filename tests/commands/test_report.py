@@ -53,7 +53,7 @@ def test_out_of_a_store(config: Path, tmp_path: Path) -> None:
     text = run("-c", str(config), *RANGE, "--by", "team").stdout
     assert text.startswith("# Relay report, 2026-05-25 to 2026-06-07\n")
     assert "voice (90 % within 800 ms): 88.89 % kept it, 111.1 % of the error budget" in text
-    assert "| team\\_1 | 8 |" in text
+    assert "| team_1 | 8 |" in text
     told = json.loads(run("-c", str(config), *RANGE, "--format", "json").stdout)
     assert (told["all"]["generations"], told["all"]["hedges"]["extra_micro"]) == (9, 30)
     one = run("-c", str(config), *RANGE, "--where", "team=team_2", "--format", "json").stdout
@@ -98,6 +98,19 @@ def test_out_of_a_log(tmp_path: Path) -> None:
     ):  # fmt: skip
         one = run("--from-logs", str(log), "--where", where, "--format", "json").stdout
         assert json.loads(one)["all"]["generations"] == count
+
+
+def test_lines_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    log, page = tmp_path / "relay.log", tmp_path / "r.md"
+    log.write_bytes(b"a\n\nb\n" + line([attempt("a/m", first_us=9)], received_s=0.0) + b"\n")
+    ran = run("--from-logs", str(log), "-o", str(page))
+    assert "2 lines of the log could not be read" in ran.stderr
+    assert "2 lines of the log could not be read." in page.read_text()
+    page.unlink()
+    log.write_bytes(b'no log\n{"of": "another"}\n')
+    ran = run("--from-logs", str(log), "-o", str(page), status=1)
+    assert "2 lines could not be read, and no other is there" in ran.stderr
+    assert not page.exists()
 
 
 @pytest.mark.parametrize(

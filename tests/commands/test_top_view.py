@@ -91,6 +91,12 @@ def test_names_do_nothing_to_a_terminal() -> None:
     assert "[red]x[/red]" in text
 
 
+def test_what_runs_now_is_called_running() -> None:
+    text = "\n".join(lines(some(), Screen()))
+    assert " running, " in text
+    assert "generations, " not in text
+
+
 def test_every_order_has_a_key() -> None:
     assert set(SORT_KEYS.values()) == {
         "name", "rate", "errors", "p50", "p99", "flight", "trouble"

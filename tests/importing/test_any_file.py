@@ -128,9 +128,8 @@ ANYTHING = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {},
+        {"model_list": MODELS},
         optional={
-            "model_list": MODELS,
             "router_settings": ROUTER,
             "litellm_settings": ROUTER,
             "general_settings": GENERAL,
@@ -238,6 +237,7 @@ NODES: Any = st.recursive(
 @given(NODES, NAMES)
 @examples(150, full=3000)
 def test_any_features_of_portkey_are_taken(document: dict[str, Any], name: str) -> None:
+    document.setdefault("strategy", {})  # without any of its keys it is none of theirs
     taken(*from_portkey(document, {}, name))
 
 
@@ -249,4 +249,5 @@ def test_any_features_of_portkey_are_taken(document: dict[str, Any], name: str) 
 )
 @examples(100, full=3000)
 def test_any_values_of_portkey_are_read(document: dict[str, Any]) -> None:
+    document.setdefault("strategy", None)  # without any of its keys it is none of theirs
     taken(*from_portkey(document, {}, "fast"))

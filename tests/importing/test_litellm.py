@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from relay.config import Config, known_providers
-from relay.importing import Draft, Report, from_litellm
+from relay.config_warnings import warnings
+from relay.importing import Draft, ImportFault, Report, from_litellm
 from tests.importing.world import SECRET, differs, left, row, taken, targets
 
 
@@ -139,9 +140,23 @@ def test_addresses_in_the_environment() -> None:
     assert row(draft, "azure")["resource"] == "lab"
     assert report.left == []
     draft, report = from_litellm(document, {})
-    assert ".invalid" in row(draft, "azure")["base_url"]
+    address = row(draft, "azure")["base_url"]
+    assert ".invalid" in address
     assert left(report) == {"model_list[0].litellm_params.api_base"}
-    taken(draft, report)
+    assert f"{address!r} stands for it" in report.left[0].told
+    (warning,) = warnings(taken(draft, report))
+    assert "providers.azure.base_url: set-the-address.invalid stands for an address" in warning
+
+
+@pytest.mark.parametrize("asked", ["openai/gpt-5-mini", "anthropic/c", "azure/m", "ollama_chat/q"])
+@pytest.mark.parametrize("name", ["api_base", "base_url"])
+def test_what_stands_for_an_unset_address_is_what_the_file_has(asked: str, name: str) -> None:
+    draft, report, _ = read(
+        model("a", asked, **{name: "os.environ/GONE"}, api_version="2024-10-21")
+    )
+    (address,) = [each.fields["base_url"] for each in draft.rows.values()]
+    (told,) = [one for one in report.left if one.path == f"model_list[0].litellm_params.{name}"]
+    assert f"{address!r} stands for it" in told.told
 
 
 def test_credentials_of_clouds() -> None:
@@ -375,3 +390,16 @@ def test_nothing_is_passed_over_in_silence() -> None:
         "router_settings.num_retries",
         "litellm_settings.drop_params",
     }
+
+
+def test_callbacks_name_what_there_is() -> None:
+    _, report, _ = read(MINI, litellm_settings={"callbacks": ["prometheus", "langfuse"]})
+    (entry,) = report.left
+    assert entry.path == "litellm_settings.callbacks"
+    assert "`/metrics`" in entry.told
+    assert "`observability.tracing`" in entry.told
+
+
+def test_a_file_of_something_else() -> None:
+    with pytest.raises(ImportFault, match="model_list is missing"):
+        from_litellm({"foo": 1}, {})

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from relay.observability.report.calendar import Calendar
 from relay.observability.report.minutes import MinuteCounts
 from relay.observability.report.objectives import Burn, Objective, burns
-from relay.observability.report.rows import ABANDONED, Generation, SourceNotes, joined
+from relay.observability.report.rows import ABANDONED, CALLERS, Generation, SourceNotes, joined
 from relay.observability.report.scorecard import Score
 from relay.observability.report.sketch import FEW, Curve, Sketch
 from relay.observability.report.waits import Bought, Waits, bought
@@ -53,6 +53,8 @@ class Totals:
 
     generations: int = 0
     failed: int = 0
+    refused: int = 0
+    """For what was asked, or what its caller may (`rows.CALLERS`): no failures."""
     left: int = 0
     """The client went, before or in the midst of the answer."""
     abandoned: int = 0
@@ -293,6 +295,8 @@ def _count(part: Totals, one: Generation) -> None:
         part.left += times
     elif one.reason == ABANDONED:
         part.abandoned += times
+    elif one.reason in CALLERS:
+        part.refused += times
     elif one.reason:
         part.failed += times
     if one.ttft_us is not None:

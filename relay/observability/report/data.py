@@ -48,6 +48,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "generations": totals.generations,
         "failed": totals.failed,
+        "refused": totals.refused,
         "left": totals.left,
         "abandoned": totals.abandoned,
         "ttft": _times(part.curve),

@@ -45,6 +45,7 @@ def generations_of(
     carried: dict[float, float] = {}
     for line in lines:
         if b'"generation"' not in line:
+            _count_other(line, notes)
             continue
         try:
             row = orjson.loads(line)
@@ -52,12 +53,14 @@ def generations_of(
             notes.unreadable += 1
             continue
         if not isinstance(row, dict) or row.get("event") != "generation":
+            _count_other(line, notes)
             continue
         try:
             found = _generation(row)
         except _FAULTS:
             notes.unreadable += 1
             continue
+        notes.readable += 1
         if since_us is not None and found.received_us < since_us:
             continue
         if until_us is not None and found.received_us >= until_us:
@@ -73,6 +76,15 @@ def generations_of(
             notes.stand_for += times
             found = found._replace(times=times)
         yield found
+
+
+def _count_other(line: bytes, notes: SourceNotes) -> None:
+    """A line of no generation, which is not parsed: the log has many of them."""
+    text = line.strip()
+    if text.startswith(b"{") and text.endswith(b"}") and b'"event"' in text:
+        notes.readable += 1
+    elif text:
+        notes.unreadable += 1
 
 
 def _generation(row: dict[str, Any]) -> Generation:

@@ -17,16 +17,18 @@ _STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --dim: #a2abb6; --rule: #363d46;
   --paper: #14171b; --head: #1e2329; --s1: #6aa8ff; --s2: #fb923c; --s3: #4ade80; --s4: #c99bff;
   --s5: #facc15; --s6: #f472b6; } }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
+body { margin: 0 auto; max-width: 84rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.2rem; font-size: 1.25rem; } h3 { font-size: 1.05rem; }
-.wide { overflow-x: auto; margin: 1rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; max-width: 100%; }
 .wide:focus-visible { outline: 2px solid var(--s1); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem;
   overflow-wrap: normal; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--rule);
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid var(--rule);
   white-space: nowrap; }
-th { background: var(--head); } th.w, td.w { text-align: left; }
+th { background: var(--head); } thead th { white-space: normal; vertical-align: bottom; }
+th[scope="row"] { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+th.w, td.w { text-align: left; }
 figure { margin: 1.2rem 0; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; min-width: 30rem; } svg text { fill: var(--dim); font-size: 12px; }
 svg polyline { fill: none; stroke-width: 2; } svg .rule { stroke: var(--rule); }
@@ -35,7 +37,10 @@ svg .zero { stroke: var(--dim); }
   gap: .2rem 1.2rem; font-size: .875rem; }
 .key i { display: inline-block; width: 1.4em; height: .3em; vertical-align: middle;
   margin-right: .4em; }
-@media print { body { max-width: none; } }
+@media print { @page { margin: 12mm; } body { max-width: none; padding: 0; }
+  .wide { overflow: visible; } table { width: 100%; font-size: 8px; }
+  th, td, th[scope="row"] { white-space: normal; overflow-wrap: anywhere; min-width: 0;
+    padding: .15rem .25rem; } svg { min-width: 0; } }
 """
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -19,7 +19,11 @@ def markdown(blocks: Iterable[Block]) -> str:
     return "\n\n".join("\n".join(_lines(block)) for block in blocks) + "\n"
 
 
-_MEANT: Final = re.compile(r"([\\`*_\[\]<>|#~])")
+_MEANT: Final = re.compile(
+    r"([\\`*\[\]<|]|^[>#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=\S)~|~(?!\d))"
+)
+"""An underscore within a word and a tilde before a number mean nothing in GitHub's Markdown, and a
+`>` or `#` only where a text begins."""
 
 
 def plain(text: str) -> str:
@@ -79,6 +83,7 @@ def _bars(series: Series) -> str:
         " " if value is None else _BARS[min(7, int((value - low) / width * 7.999))]
         for value in values
     )
-    last = next(value for value in reversed(values) if value is not None)
-    least, most, now = (number(round(value, 4)) for value in (min(known), high, last))
+    least, most, now = (number(round(value, 4)) for value in (min(known), high, known[-1]))
+    if least == most:
+        return f"{shown}  {now}"
     return f"{shown}  {least} to {most}, last {now}"

@@ -20,6 +20,7 @@ from relay.observability.report.calendar import Calendar
 from relay.observability.report.objectives import LEAST, Burn
 from relay.observability.report.scorecard import Score
 from relay.observability.report.sketch import FEW
+from relay.observability.report.waits import Waits
 
 MOST_PLOTTED: Final = 6
 MOST_TARGETS: Final = 40
@@ -54,6 +55,7 @@ def _short(report: Report) -> Iterator[str]:
     totals, curve = report.whole.totals, report.whole.curve
     yield (
         f"{words.count(totals.generations)} generations: {words.count(totals.failed)} failed,"
+        f" {words.count(totals.refused)} were refused for what was asked,"
         f" {words.count(totals.left)} were left by their clients"
         + (f", {totals.abandoned} ended with their worker" if totals.abandoned else "")
         + "."
@@ -79,8 +81,8 @@ def _short(report: Report) -> Iterator[str]:
     if waits.hedged:
         yield (
             f"Hedges: {words.count(waits.hedged)} sent, {words.count(waits.hedge_won)} answered;"
-            f" {words.money(waits.extra_micro, waits.extra_unpriced)} for"
-            f" {_about(report.whole)}{words.length(found.saved_us)} less waiting."
+            f" they cost {_extra(waits)} and saved"
+            f" {_about(report.whole)}{words.length(found.saved_us)} of waiting."
         )
     else:
         yield "Hedges: none was sent."
@@ -97,6 +99,12 @@ def _dead(part: float, of: int) -> str:
     return words.percent(part / of if of else None, 2)
 
 
+def _extra(waits: Waits) -> str:
+    if waits.extra_unpriced and not waits.extra_micro:
+        return "what nobody knows (no price)"
+    return words.money(waits.extra_micro, waits.extra_unpriced)
+
+
 def _about(part: Part) -> str:
     return "about " if part.bought.estimated else ""
 
@@ -108,7 +116,8 @@ def _budget(report: Report, calendar: Calendar) -> Iterator[Block]:
     yield Heading("Error budget")
     if not report.kept:
         yield Words(
-            "No objective is set: `objectives` in the configuration, or --objective and --within."
+            "No objective is set: give objectives in the configuration, or --objective and"
+            " --within."
         )
         return
     rows = [
@@ -481,9 +490,11 @@ def _notes(report: Report) -> Iterator[str]:
     if notes.open:
         yield f"{words.count(notes.open)} generations are not over, and in none of the numbers."
     if notes.unreadable:
-        yield f"{words.count(notes.unreadable)} lines of the log could not be read."
+        yield f"{words.lines(notes.unreadable)} of the log could not be read."
     if not notes.has_teams:
-        yield "From a log: money is by estimates alone, and what the log has not is in no number."
+        yield (
+            "From a log: costs are estimates, and generations that were not logged are not counted."
+        )
     if notes.sampled:
         yield (
             f"{words.count(notes.sampled)} lines of a sampled log stand for"

@@ -114,8 +114,11 @@ class Generation(NamedTuple):
 class SourceNotes:
     """What a source could not tell; filled while it is read."""
 
+    readable: int = 0
+    """Lines of a log, of generations or of something else."""
     unreadable: int = 0
-    """Lines of generations without the fields that are needed."""
+    """Lines that are none of the relay's log, or of generations without the fields that are needed.
+    """
     open: int = 0
     """Generations in the range that are not over."""
     sampled: int = 0

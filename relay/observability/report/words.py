@@ -18,6 +18,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def lines(number: int) -> str:
+    """How many."""
+    return "1 line" if number == 1 else f"{count(number)} lines"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Of a share; never rounded up to all of it, or down to nothing."""
     if value is None:

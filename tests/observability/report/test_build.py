@@ -239,6 +239,43 @@ def test_names_are_nothing_but_names() -> None:
     assert re.sub(r"\\.", "", row).count("|") == 13
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("p50 ~1,271 ms, p95 ~2 ms", "p50 ~1,271 ms, p95 ~2 ms"),
+        ("team_1, __x__", "team_1, \\_\\_x\\_\\_"),
+        ("p99 > 3 ms #1", "p99 > 3 ms #1"),
+        ("> a", "\\> a"),
+        ("# a", "\\# a"),
+        ("~~~ ~a~ 1~2", "\\~\\~\\~ \\~a\\~ 1\\~2"),
+    ],
+)
+def test_markdown_escapes_what_means_something(text: str, shown: str) -> None:
+    assert markdown([Words(text)]) == f"{shown}\n"
+
+
+def test_a_plot_of_one_value_names_it_once() -> None:
+    plot = Plot("P", "ms", ["05-04"], [Series("s", [132.642])])
+    assert markdown([plot]) == "P (ms), 05-04:\n\n```text\ns  █  132.642\n```\n"
+
+
+def test_what_was_refused_for_what_was_asked_is_no_failure() -> None:
+    found = made(
+        generation(tried()), generation(reason="UNKNOWN_MODEL"), generation(reason="OVERLOADED")
+    )
+    totals = found.whole.totals
+    assert (totals.generations, totals.failed, totals.refused) == (3, 1, 1)
+    assert "3 generations: 1 failed, 1 were refused for what was asked" in markdown(page(found))
+
+
+def test_no_backticks_and_wide_tables_on_paper() -> None:
+    text = html("t", page(made(generation(tried()), objectives=())))
+    assert "`" not in text
+    screen, _, paper = text.partition("@media print")
+    assert ".wide { overflow-x: auto;" in screen
+    assert ".wide { overflow: visible; }" in paper
+
+
 def test_markdown() -> None:
     blocks: list[Block] = [
         Heading("A", 1),

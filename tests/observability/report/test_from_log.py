@@ -89,10 +89,10 @@ def test_the_range() -> None:
     ("text", "unreadable"),
     [
         (b"", 0),
-        (b"serving at ...", 0),
+        (b"serving at ...", 1),
         (b'{"event":"reloaded","about":"generation"}', 0),
         (b'{"event":"generation","cut', 1),
-        (b'["generation"]', 0),
+        (b'["generation"]', 1),
         (orjson.dumps({"event": "generation", "timestamp": "yesterday"}), 1),
         (orjson.dumps({"event": "generation", "wall_us": None, "timestamp": "2026-01-01"}), 1),
     ],
