@@ -128,7 +128,10 @@ def check_own_page(scope: Scope) -> None:
         words = f"the header {PAGE_HEADER.decode()} is missing: another site may have sent this"
         raise Problem("permission_denied", words)
     origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
-    is_ours = not origin or urlsplit(origin).netloc.lower() == header(scope, b"host").lower()
+    try:
+        is_ours = not origin or urlsplit(origin).netloc.lower() == header(scope, b"host").lower()
+    except ValueError:  # half an IPv6 address
+        is_ours = False
     if not is_ours or site not in ("", "same-origin", "none"):
         raise Problem("permission_denied", "another site sent this")
 

@@ -88,6 +88,7 @@ async def test_a_name_that_could_be_anybodys_sees_nothing(emulator: EmulatorProc
         {},
         PAGE | {"origin": "http://evil.test"},
         PAGE | {"origin": "null"},
+        PAGE | {"origin": "http://["},
         PAGE | {"sec-fetch-site": "cross-site"},
         PAGE | {"sec-fetch-site": "same-site"},
     ],
