@@ -8,6 +8,7 @@ from typing import Any
 
 from relay.importing.addresses import STAND_IN
 from relay.importing.draft import Draft
+from relay.importing.headers import header_value
 from relay.importing.reading import Section
 from relay.importing.report import Report
 from relay.importing.rows import CUSTOM, Account
@@ -65,7 +66,9 @@ def account_of(
                 else variables.plain(str(value), path, stand_in="").strip()
             )
     if organization := text("organization", ""):
-        account.headers["openai-organization"] = organization
+        account.headers["openai-organization"] = header_value(
+            "openai-organization", organization, of("organization")[1], variables
+        )
     if provider in ("openai", "text-completion-openai") and account.address:
         account.door = CUSTOM if "api.openai.com" not in account.address else door
     elif door == "azure":
