@@ -12,6 +12,10 @@ from typer.testing import CliRunner, Result
 
 from relay.cli import app
 
+MERGES = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{level}: &a{level}\n  <<: [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9)
+)
+"""A hundred million pairs, were they copied."""
 SECRET = "canary-0123456789"
 LITELLM: dict[str, Any] = {
     "model_list": [
@@ -108,6 +112,11 @@ def test_portkey(folder: Path) -> None:
         ("litellm", f"a: [{SECRET}\n", "no valid YAML in line"),
         ("litellm", "- a\n", "no mapping"),
         ("litellm", "", "no mapping"),
+        ("litellm", MERGES, "odd holds more than 100000 keys"),
+        ("litellm", f"router_settings: {{timeout: {'9' * 400}}}", "more than 300 digits"),
+        ("litellm", f"router_settings: {{timeout: 0x{'f' * 5000}}}", "more than 300 digits"),
+        ("litellm", f"a: 1{':1' * 400}.5", "no valid YAML"),
+        ("portkey", f'{{"request_timeout": {"9" * 5000}}}', "more than 300 digits"),
         ("portkey", '{"api_key": "' + SECRET, "no valid JSON in line 1"),
         ("portkey", "[]", "no mapping"),
         ("portkey", "[" * 100_000, "nested too deeply"),
@@ -120,3 +129,17 @@ def test_files_that_are_none(folder: Path, of: str, text: str, told: str) -> Non
 
 def test_no_file(folder: Path) -> None:
     assert "cannot read gone.yaml" in run("litellm", "gone.yaml", status=2).stderr
+
+
+def test_a_time_beyond_all_is_a_day_at_most(folder: Path) -> None:
+    document = {**LITELLM, "litellm_settings": {"request_timeout": 1e308}}
+    (folder / "long.yaml").write_text(yaml.safe_dump(document))
+    run("litellm", "long.yaml")
+
+
+def test_merges_are_read(folder: Path) -> None:
+    (folder / "merged.yaml").write_text(
+        "base: &base {model: groq/llama-3.1-8b-instant, api_key: os.environ/K}\n"
+        "model_list:\n  - model_name: fast\n    litellm_params: {<<: *base}\n"
+    )
+    assert "llama-3.1-8b-instant" in run("litellm", "merged.yaml").stdout
