@@ -143,3 +143,45 @@ def test_merges_are_read(folder: Path) -> None:
         "model_list:\n  - model_name: fast\n    litellm_params: {<<: *base}\n"
     )
     assert "llama-3.1-8b-instant" in run("litellm", "merged.yaml").stdout
+
+
+def test_signs_of_control_are_shown_and_not_obeyed(folder: Path) -> None:
+    document = {**LITELLM, "\x1b]0;title\x07\u202e\nforged": 1}
+    (folder / "odd.yaml").write_text(yaml.safe_dump(document))
+    ran = run("litellm", "odd.yaml", "--report", "report.md")
+    for text in (ran.stderr, (folder / "report.md").read_text()):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert "\\x1b]0;title\\x07\\u202e\\nforged" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-o", "new.yaml", "--report", "there.md"), "there.md is there already"),
+        (("-o", "x", "--report", "./x", "--force"), "x and x are the same file"),
+        (("-o", "there.md", "--report", "link.md", "--force"), "are the same file"),
+        (("-o", "config.yaml", "--force"), "config.yaml is the file that is read"),
+        (("--report", "config-link.yaml", "--force"), "is the file that is read"),
+        (("-o", "new.yaml", "--report", "."), "there already"),
+        (("-o", "new.yaml", "--report", ".", "--force"), "is a directory"),
+        (("-o", "new.yaml", "--report", "gone/report.md"), "cannot write gone/report.md"),
+    ],
+)
+def test_all_is_written_or_nothing(folder: Path, arguments: tuple[str, ...], told: str) -> None:
+    (folder / "there.md").write_text("mine")
+    (folder / "link.md").symlink_to("there.md")
+    (folder / "config-link.yaml").hardlink_to(folder / "config.yaml")
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    assert told in run("litellm", "config.yaml", *arguments, status=2).stderr
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+
+
+def test_a_link_stays_one_and_keeps_the_mode(folder: Path) -> None:
+    (folder / "there.yaml").write_text("old")
+    (folder / "there.yaml").chmod(0o600)
+    (folder / "link.yaml").symlink_to("there.yaml")
+    run("litellm", "config.yaml", "-o", "link.yaml", "--report", "/dev/null", "--force")
+    assert (folder / "link.yaml").is_symlink()
+    assert "groq" in (folder / "there.yaml").read_text()
+    assert (folder / "there.yaml").stat().st_mode & 0o777 == 0o600
+    assert not Path("/dev/null").is_file()
