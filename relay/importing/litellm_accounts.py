@@ -44,8 +44,12 @@ def account_of(
 
     def of(name: str) -> tuple[Any, str]:
         for section in (params, shared):
-            if section is not None and section.take(name) not in (None, ""):
-                return section.take(name), section.path_of(name)
+            if section is None or (value := section.take(name)) in (None, ""):
+                continue
+            if isinstance(value, dict | list):  # as a text it may be without end (anchors)
+                report.leave(section.path_of(name), "a text is expected here")
+                continue
+            return value, section.path_of(name)
         return None, params.path_of(name)
 
     def text(name: str, stand_in: str) -> str:

@@ -185,3 +185,14 @@ def test_a_link_stays_one_and_keeps_the_mode(folder: Path) -> None:
     assert "groq" in (folder / "there.yaml").read_text()
     assert (folder / "there.yaml").stat().st_mode & 0o777 == 0o600
     assert not Path("/dev/null").is_file()
+
+
+def test_anchors_in_place_of_a_text_are_not_spelt_out(folder: Path) -> None:
+    anchors = "a0: &a0 {k: x}\n" + "".join(
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9)
+    )
+    (folder / "odd.yaml").write_text(
+        f"{anchors}model_list:\n  - model_name: fast\n    litellm_params:"
+        " {model: groq/a, api_base: *a8, api_key: *a8, organization: *a8}\n"
+    )
+    assert "api_base`: a text is expected" in run("litellm", "odd.yaml").stderr
