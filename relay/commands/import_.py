@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from relay.commands.new_files import FileFault, check_new_files, write_new_files
 from relay.config import ConfigError, parse
 from relay.importing import (
     Draft,
@@ -20,6 +21,7 @@ from relay.importing import (
     read_yaml,
     yaml_of,
 )
+from relay.importing.report import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +62,7 @@ def litellm(
         found = from_litellm(read_yaml(file), os.environ)
     except ImportFault as error:
         raise _fail(str(error)) from None
-    _finish(*found, output, report, is_strict=strict, may_replace=force)
+    _finish(*found, file, output, report, is_strict=strict, may_replace=force)
 
 
 @app.command()
@@ -81,12 +83,13 @@ def portkey(
         found = from_portkey(read_json(file), os.environ, name)
     except ImportFault as error:
         raise _fail(str(error)) from None
-    _finish(*found, output, report, is_strict=strict, may_replace=force)
+    _finish(*found, file, output, report, is_strict=strict, may_replace=force)
 
 
 def _finish(
     draft: Draft,
     report: Report,
+    read: Path,
     output: Path | None,
     report_file: Path | None,
     *,
@@ -99,25 +102,19 @@ def _finish(
     except ConfigError as error:
         # What is written is not what the relay takes: that is our fault, not the file's.
         raise _fail(f"the new file would not be taken:\n{error}") from None
-    for path, content in ((output, text), (report_file, told)):
-        if path is not None:
-            _write(path, content, may_replace=may_replace)
+    pairs = ((output, text), (report_file, told))
+    written = [(path, content) for path, content in pairs if path is not None]
+    try:
+        check_new_files([path for path, _ in written], read, may_replace=may_replace)
+        write_new_files(dict(written))
+    except FileFault as error:
+        raise _fail(str(error)) from None
     if output is None:
         typer.echo(text, nl=False)
     typer.echo(told, err=True, nl=False)
     raise typer.Exit(_LEFT_STATUS if is_strict and report.left else 0)
 
 
-def _write(path: Path, text: str, *, may_replace: bool) -> None:
-    try:
-        with path.open("w" if may_replace else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise _fail(f"{path} is there already; --force writes over it") from None
-    except OSError as error:
-        raise _fail(f"cannot write {path}: {error.strerror}") from None
-
-
 def _fail(message: str) -> typer.Exit:
-    typer.echo(f"relay: {message}", err=True)
+    typer.echo("\n".join(printable(line) for line in f"relay: {message}".split("\n")), err=True)
     return typer.Exit(_FAULT_STATUS)

@@ -99,7 +99,11 @@ async def _printed(feed: Feed, wish: Wish) -> int:
 
 def _print(found: Frame, feed: Feed, wish: Wish) -> None:
     if wish.as_json:
-        sys.stdout.buffer.write(orjson.dumps(as_data(found, feed.url)) + b"\n")
+        try:
+            written = orjson.dumps(as_data(found, feed.url))
+        except orjson.JSONEncodeError:
+            raise TopError(f"{feed.url} shows numbers that JSON has no room for") from None
+        sys.stdout.buffer.write(written + b"\n")
         sys.stdout.buffer.flush()
         return
     plain = Console(width=_WIDE, color_system=None, highlight=False, emoji=False)

@@ -6,6 +6,7 @@ was given, and nowhere else.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ class Feed:
 
     def __init__(self, place: Place) -> None:
         self.url = checked_url(place.url)
-        headers = {"accept": "application/json"}
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
         if place.token:
             if not place.token.isascii() or not place.token.isprintable():
                 raise TopError("--token: that is no token")
@@ -104,13 +105,16 @@ class Feed:
             TopError: we may not, or there is no relay.
         """
         try:
-            answer = await self._client.get(f"{self.url}/admin/state")
+            async with asyncio.timeout(TIMEOUT_S):
+                status, content = await self._ask()
+        except TimeoutError:
+            raise Lost(f"no answer within {TIMEOUT_S:g} s") from None
         except httpx2.InvalidURL:
             raise TopError("--url: that is no address") from None
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
             raise Lost(_words(error)) from None
         at_s = time.monotonic()
-        match answer.status_code:
+        match status:
             case 200:
                 pass
             case 401:
@@ -126,12 +130,23 @@ class Feed:
                 raise TopError(f"{self.url} does not show its state to this token, or by this name")
             case 404:
                 raise TopError(f"{self.url} is no admin listener of a relay (--url)")
-            case status:
+            case _:
                 raise Lost(f"it answers with status {status}")
         try:
-            return snapshot(orjson.loads(answer.content[:MOST_BYTES]), at_s)
+            return snapshot(orjson.loads(content), at_s)
         except (orjson.JSONDecodeError, NoState):
             raise TopError(f"{self.url} is no admin listener of a relay (--url)") from None
+
+    async def _ask(self) -> tuple[int, bytes]:
+        """The status, and what came with it where that is read."""
+        async with self._client.stream("GET", f"{self.url}/admin/state") as answer:
+            content = bytearray()
+            if answer.status_code == 200:
+                async for part in answer.aiter_bytes():
+                    content += part
+                    if len(content) > MOST_BYTES:
+                        raise TopError(f"{self.url} answers with more than {MOST_BYTES} bytes")
+            return answer.status_code, bytes(content)
 
 
 def _trust(place: Place) -> ssl.SSLContext:

@@ -6,9 +6,10 @@ Fields that are missing are taken for empty: the relay may be older than this co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 State = Mapping[str, Any]
+_MOST: Final = float(1 << 53)
 
 
 class NoState(ValueError):
@@ -60,13 +61,12 @@ def snapshot(document: object, at_s: float) -> Snapshot:
     for name, row in sorted(rows.items(), key=lambda pair: (len(pair[0]), pair[0])):
         if not isinstance(row, dict):
             continue
-        silent_s = row.get("silent_s")
         workers.append(
             WorkerRow(
                 name,
                 text(row, "status"),
                 int(number(row, "restarts")),
-                float(silent_s) if isinstance(silent_s, int | float) else None,
+                maybe(row, "silent_s"),
                 text(row, "why"),
             )
         )
@@ -82,7 +82,7 @@ def snapshot(document: object, at_s: float) -> Snapshot:
 def number(row: State, key: str) -> float:
     """0 where there is none."""
     value = row.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return _bounded(value) if isinstance(value, int | float) else 0.0
 
 
 def maybe(row: State, key: str) -> float | None:
@@ -90,7 +90,12 @@ def maybe(row: State, key: str) -> float | None:
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    return _bounded(value)
+
+
+def _bounded(value: float) -> float:
+    """What stays a number of JSON when it is summed: no count of ours is larger."""
+    return max(-_MOST, min(float(value), _MOST)) if value == value else 0.0
 
 
 def text(row: State, key: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from relay.importing.addresses import STAND_IN
 from relay.importing.draft import Draft
+from relay.importing.headers import header_value
 from relay.importing.reading import Section
 from relay.importing.report import Report
 from relay.importing.rows import CUSTOM, Account
@@ -43,8 +44,12 @@ def account_of(
 
     def of(name: str) -> tuple[Any, str]:
         for section in (params, shared):
-            if section is not None and section.take(name) not in (None, ""):
-                return section.take(name), section.path_of(name)
+            if section is None or (value := section.take(name)) in (None, ""):
+                continue
+            if isinstance(value, dict | list):  # as a text it may be without end (anchors)
+                report.leave(section.path_of(name), "a text is expected here")
+                continue
+            return value, section.path_of(name)
         return None, params.path_of(name)
 
     def text(name: str, stand_in: str) -> str:
@@ -65,7 +70,9 @@ def account_of(
                 else variables.plain(str(value), path, stand_in="").strip()
             )
     if organization := text("organization", ""):
-        account.headers["openai-organization"] = organization
+        account.headers["openai-organization"] = header_value(
+            "openai-organization", organization, of("organization")[1], variables
+        )
     if provider in ("openai", "text-completion-openai") and account.address:
         account.door = CUSTOM if "api.openai.com" not in account.address else door
     elif door == "azure":

@@ -10,6 +10,7 @@ from relay.config import known_providers
 from relay.config.providers import ServiceTier
 from relay.importing.addresses import azure_resource
 from relay.importing.draft import Draft, Target
+from relay.importing.headers import header_value
 from relay.importing.portkey_providers import DOORS, by_slug
 from relay.importing.reading import Section
 from relay.importing.report import Report
@@ -106,7 +107,8 @@ def target_of(node: Section, model: str, timeout_ms: int | None, around: Around)
         ("anthropic_beta", "anthropic-beta"),
     ):
         if value := node.text(theirs):
-            account.headers[ours] = value
+            path = node.path_of(theirs)
+            account.headers[ours] = header_value(ours, value, path, around.variables)
     if tier := overrides.text("service_tier"):
         if tier in get_args(ServiceTier):
             account.more["service_tier"] = tier

@@ -17,6 +17,11 @@ MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 MAX_MS: Final = 86_400_000
 """A day: what is longer in their file means "never"."""
 
+MAX_PAIRS: Final = 100_000
+"""Keys of all mappings, those that merges (`<<`) repeat among them."""
+MAX_DIGITS: Final = 300
+"""Of a whole number: what is longer is no number that a float holds."""
+
 _UNKNOWN: Final = "this is not known to `relay import`, and nothing of it is in the new file"
 
 
@@ -38,14 +43,48 @@ def _text_of(path: Path) -> str:
         raise ImportFault(f"{path} is not text") from None
 
 
+class _TooMuch(Exception):
+    """What the file asks for is more than is built; the message goes behind the file's name."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Bounded: a few lines whose merges name each other ten times ask for billions of keys."""
+
+    _pairs = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Merging flattens each mapping that it takes pairs of, and copies them after it: what is
+        # counted here is never less than what is copied next.
+        super().flatten_mapping(node)
+        self._pairs += len(node.value)
+        if self._pairs > MAX_PAIRS:
+            raise _TooMuch(f"holds more than {MAX_PAIRS} keys, those of its merges (<<) counted")
+
+    def bounded_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MAX_DIGITS:
+            raise _TooMuch(f"holds a whole number of more than {MAX_DIGITS} digits")
+        return int(self.construct_yaml_int(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.bounded_int)
+
+
+def _int_of_json(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _TooMuch(f"holds a whole number of more than {MAX_DIGITS} digits")
+    return int(digits)
+
+
 def read_yaml(path: Path) -> Mapping[str, Any]:
     """
     Raises:
-        ImportFault: it cannot be read, is no YAML, or holds no mapping.
+        ImportFault: it cannot be read, is no YAML, holds no mapping, or more than is read.
     """
     try:
-        found = yaml.safe_load(_text_of(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        found = yaml.load(_text_of(path), _Loader)  # noqa: S506 - a SafeLoader
+    except _TooMuch as error:
+        raise ImportFault(f"{path} {error}") from None
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise ImportFault(f"{path} is no valid YAML{where}") from None
@@ -55,10 +94,12 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
 def read_json(path: Path) -> Mapping[str, Any]:
     """
     Raises:
-        ImportFault: it cannot be read, is no JSON, or holds no object.
+        ImportFault: it cannot be read, is no JSON, holds no object, or more than is read.
     """
     try:
-        found = json.loads(_text_of(path))
+        found = json.loads(_text_of(path), parse_int=_int_of_json)
+    except _TooMuch as error:
+        raise ImportFault(f"{path} {error}") from None
     except json.JSONDecodeError as error:
         raise ImportFault(f"{path} is no valid JSON in line {error.lineno}") from None
     except RecursionError:
@@ -147,7 +188,9 @@ class Section:
     def ms(self, name: str, *, per_unit_ms: int = 1000) -> int | None:
         """A time in milliseconds, a day at most."""
         value = self.number(name)
-        return None if value is None else max(1, min(round(value * per_unit_ms), MAX_MS))
+        return (
+            None if value is None else max(1, min(round(min(value, MAX_MS) * per_unit_ms), MAX_MS))
+        )
 
     def section(self, name: str) -> Section:
         """A mapping in it; an empty one where there is none."""

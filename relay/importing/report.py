@@ -57,11 +57,20 @@ class Report:
         return "\n".join(part for part in parts if part) or "Everything was carried over.\n"
 
 
+def printable(text: str) -> str:
+    """With an escape for each sign that a terminal could take for more than a sign."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
 def _add(entries: list[Entry], entry: Entry) -> None:
     if entry not in entries:
         entries.append(entry)
 
 
 def _list(title: str, entries: list[Entry]) -> str:
-    lines = [f"- `{entry.path}`: {entry.told}\n" for entry in entries]
+    lines = [f"- `{printable(entry.path)}`: {printable(entry.told)}\n" for entry in entries]
     return f"## {title} ({len(entries)})\n\n{''.join(lines)}" if entries else ""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 from relay.importing.draft import Alias, Draft, Target
+from relay.importing.report import printable
 
 _WIDTH: Final = 96
 
@@ -79,4 +80,4 @@ def _indented(text: str) -> str:
 
 
 def _comments(notes: Iterable[str], indent: str) -> str:
-    return "".join(f"{indent}# {line}\n" for note in notes for line in note.splitlines())
+    return "".join(f"{indent}# {printable(line)}\n" for note in notes for line in note.splitlines())

@@ -12,6 +12,10 @@ from typer.testing import CliRunner, Result
 
 from relay.cli import app
 
+MERGES = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{level}: &a{level}\n  <<: [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9)
+)
+"""A hundred million pairs, were they copied."""
 SECRET = "canary-0123456789"
 LITELLM: dict[str, Any] = {
     "model_list": [
@@ -108,6 +112,11 @@ def test_portkey(folder: Path) -> None:
         ("litellm", f"a: [{SECRET}\n", "no valid YAML in line"),
         ("litellm", "- a\n", "no mapping"),
         ("litellm", "", "no mapping"),
+        ("litellm", MERGES, "odd holds more than 100000 keys"),
+        ("litellm", f"router_settings: {{timeout: {'9' * 400}}}", "more than 300 digits"),
+        ("litellm", f"router_settings: {{timeout: 0x{'f' * 5000}}}", "more than 300 digits"),
+        ("litellm", f"a: 1{':1' * 400}.5", "no valid YAML"),
+        ("portkey", f'{{"request_timeout": {"9" * 5000}}}', "more than 300 digits"),
         ("portkey", '{"api_key": "' + SECRET, "no valid JSON in line 1"),
         ("portkey", "[]", "no mapping"),
         ("portkey", "[" * 100_000, "nested too deeply"),
@@ -120,3 +129,70 @@ def test_files_that_are_none(folder: Path, of: str, text: str, told: str) -> Non
 
 def test_no_file(folder: Path) -> None:
     assert "cannot read gone.yaml" in run("litellm", "gone.yaml", status=2).stderr
+
+
+def test_a_time_beyond_all_is_a_day_at_most(folder: Path) -> None:
+    document = {**LITELLM, "litellm_settings": {"request_timeout": 1e308}}
+    (folder / "long.yaml").write_text(yaml.safe_dump(document))
+    run("litellm", "long.yaml")
+
+
+def test_merges_are_read(folder: Path) -> None:
+    (folder / "merged.yaml").write_text(
+        "base: &base {model: groq/llama-3.1-8b-instant, api_key: os.environ/K}\n"
+        "model_list:\n  - model_name: fast\n    litellm_params: {<<: *base}\n"
+    )
+    assert "llama-3.1-8b-instant" in run("litellm", "merged.yaml").stdout
+
+
+def test_signs_of_control_are_shown_and_not_obeyed(folder: Path) -> None:
+    document = {**LITELLM, "\x1b]0;title\x07\u202e\nforged": 1}
+    (folder / "odd.yaml").write_text(yaml.safe_dump(document))
+    ran = run("litellm", "odd.yaml", "--report", "report.md")
+    for text in (ran.stderr, (folder / "report.md").read_text()):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert "\\x1b]0;title\\x07\\u202e\\nforged" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-o", "new.yaml", "--report", "there.md"), "there.md is there already"),
+        (("-o", "x", "--report", "./x", "--force"), "x and x are the same file"),
+        (("-o", "there.md", "--report", "link.md", "--force"), "are the same file"),
+        (("-o", "config.yaml", "--force"), "config.yaml is the file that is read"),
+        (("--report", "config-link.yaml", "--force"), "is the file that is read"),
+        (("-o", "new.yaml", "--report", "."), "there already"),
+        (("-o", "new.yaml", "--report", ".", "--force"), "is a directory"),
+        (("-o", "new.yaml", "--report", "gone/report.md"), "cannot write gone/report.md"),
+    ],
+)
+def test_all_is_written_or_nothing(folder: Path, arguments: tuple[str, ...], told: str) -> None:
+    (folder / "there.md").write_text("mine")
+    (folder / "link.md").symlink_to("there.md")
+    (folder / "config-link.yaml").hardlink_to(folder / "config.yaml")
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    assert told in run("litellm", "config.yaml", *arguments, status=2).stderr
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+
+
+def test_a_link_stays_one_and_keeps_the_mode(folder: Path) -> None:
+    (folder / "there.yaml").write_text("old")
+    (folder / "there.yaml").chmod(0o600)
+    (folder / "link.yaml").symlink_to("there.yaml")
+    run("litellm", "config.yaml", "-o", "link.yaml", "--report", "/dev/null", "--force")
+    assert (folder / "link.yaml").is_symlink()
+    assert "groq" in (folder / "there.yaml").read_text()
+    assert (folder / "there.yaml").stat().st_mode & 0o777 == 0o600
+    assert not Path("/dev/null").is_file()
+
+
+def test_anchors_in_place_of_a_text_are_not_spelt_out(folder: Path) -> None:
+    anchors = "a0: &a0 {k: x}\n" + "".join(
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9)
+    )
+    (folder / "odd.yaml").write_text(
+        f"{anchors}model_list:\n  - model_name: fast\n    litellm_params:"
+        " {model: groq/a, api_base: *a8, api_key: *a8, organization: *a8}\n"
+    )
+    assert "api_base`: a text is expected" in run("litellm", "odd.yaml").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.cli import app
-from relay.commands.top_feed import Feed, Place, TopError, checked_url
+from relay.commands import top_feed
+from relay.commands.top import Wish, top
+from relay.commands.top_feed import Feed, Lost, Place, TopError, checked_url
 from tests.fakes.admin_tokens import owner_of
 from tests.fakes.command import CTRL_C, Terminal, relay_command
 from tests.fakes.emulator_process import EmulatorProcess
@@ -218,16 +222,57 @@ def test_what_cannot_be_is_told(arguments: tuple[str, ...], words: str) -> None:
     assert "secret" not in ran.stderr
 
 
-async def test_another_server_is_no_relay() -> None:
+@contextlib.asynccontextmanager
+async def answering(*parts: bytes, is_endless: bool = False) -> AsyncIterator[str]:
+    """A server that says the same to everybody; the last part again and again."""
+
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-        await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            while is_endless:
+                await asyncio.sleep(0.01)
+                writer.write(parts[-1])
+                await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server, Feed(Place(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "")) as feed:
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_another_server_is_no_relay() -> None:
+    async with (
+        answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}") as url,
+        Feed(Place(url, "")) as feed,
+    ):
         with pytest.raises(TopError, match="no admin listener"):
             await feed.read()
+
+
+async def test_an_answer_is_bounded_in_bytes_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = answering(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 1000, is_endless=True)
+    async with endless as url, Feed(Place(url, "")) as feed:
+        with monkeypatch.context() as patch:
+            patch.setattr(top_feed, "MOST_BYTES", 4_000)
+            with pytest.raises(TopError, match="more than 4000 bytes"):
+                await feed.read()
+        monkeypatch.setattr(top_feed, "TIMEOUT_S", 0.2)  # bytes come all the time
+        with pytest.raises(Lost, match=r"no answer within 0\.2 s"):
+            await feed.read()
+
+
+async def test_numbers_beyond_all_are_written(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    state = b'{"uptime_s": 1e308, "sessions": 1e308, "generations": -1e308, "targets": []}'
+    body = (
+        b'{"uptime_s": 1e308, "workers": {"0": {"restarts": 1e308, "pid": 1e308, "silent_s": 1e308,'
+        b' "state": ' + state + b"}}}"
+    )
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    async with answering(head.encode() + body) as url:
+        for as_json in (True, False):
+            assert await top(Place(url, ""), Wish(0.01, is_once=True, as_json=as_json)) == 0
 
 
 def test_addresses() -> None:

@@ -21,6 +21,9 @@ from relay.timeline import PHASES
 
 _UNTIL_CONTENT: Final = PHASES[: PHASES.index("first_content") + 1]
 _FAULTS: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+_MOST: Final = 1 << 53
+_YEARS: Final = (1970, 2200)
+_LEAST_SHARE: Final = 1e-6
 
 Wanted = Callable[[dict[str, Any]], bool]
 
@@ -36,7 +39,7 @@ def generations_of(
     """
     Args:
         notes: told of lines that could not be read.
-        wanted: of the parsed lines; all without it.
+        wanted: of the parsed lines; all without it. A line that it cannot look at is unreadable.
 
     Raises:
         OSError: by whoever gives the lines.
@@ -56,7 +59,8 @@ def generations_of(
             _count_other(line, notes)
             continue
         try:
-            found = _generation(row)
+            found, share = _generation(row), _share(row)
+            is_wanted = wanted is None or wanted(row)
         except _FAULTS:
             notes.unreadable += 1
             continue
@@ -65,10 +69,9 @@ def generations_of(
             continue
         if until_us is not None and found.received_us >= until_us:
             continue
-        if wanted is not None and not wanted(row):
+        if not is_wanted:
             continue
-        share = row.get("share")
-        if isinstance(share, int | float) and 0 < share < 1:
+        if share < 1:
             stands_for = carried.get(share, 0.0) + 1 / share
             times = int(stands_for + 1e-9)
             carried[share] = stands_for - times
@@ -88,18 +91,31 @@ def _count_other(line: bytes, notes: SourceNotes) -> None:
 
 
 def _generation(row: dict[str, Any]) -> Generation:
-    wall_us = int(row["wall_us"])
-    ended_s = datetime.fromisoformat(row["timestamp"]).timestamp()
-    winner = f"{row['provider']}/{row['model']}" if row["provider"] else ""
-    reason = row.get("reason") or ("" if row.get("status", "OK") == "OK" else "UNKNOWN")
-    tried = tuple(_tried(one, winner, wall_us) for one in row["attempts"])
-    tried = _one_winner(tried)
+    wall_us = _whole(row["wall_us"])
+    ended = datetime.fromisoformat(row["timestamp"])
+    if not _YEARS[0] <= ended.year <= _YEARS[1]:
+        raise ValueError("timestamp")
+    received_us = round(ended.timestamp() * 1e6) - wall_us
+    if received_us < 0:
+        raise ValueError("wall_us")
+    provider, model = _text(row["provider"]), _text(row["model"])
+    winner = f"{provider}/{model}" if provider else ""
+    reason = _text(row.get("reason"))
+    if not reason and row.get("status", "OK") != "OK":
+        reason = "UNKNOWN"
+    tags, labels = row.get("tags") or [], row.get("labels") or {}
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise TypeError("tags")
+    if not isinstance(labels, dict):
+        raise TypeError("labels")
+    _text(row.get("frontend"))
+    tried = _one_winner(tuple(_tried(one, winner, wall_us) for one in row["attempts"]))
     return Generation(
-        received_us=round(ended_s * 1e6) - wall_us,
-        alias=str(row["asked"]),
+        received_us=received_us,
+        alias=_text(row["asked"]),
         team="",
-        key=str(row.get("key") or ""),
-        reason=str(reason),
+        key=_text(row.get("key")),
+        reason=reason,
         ttft_us=_ttft_us(row["timeline_us"], tried),
         wall_us=wall_us,
         tried=tried,
@@ -108,28 +124,61 @@ def _generation(row: dict[str, Any]) -> Generation:
 
 def _tried(one: dict[str, Any], winner: str, wall_us: int) -> Tried:
     provider, _, model = one["target"].partition("/")
-    first_us, ended_us = one["first_content_us"], one["ended_us"]
+    first_us, ended_us = _maybe(one["first_content_us"]), _maybe(one["ended_us"])
     is_lost = one["outcome"] == "lost"
-    outcome = "ignored" if is_lost else str(one["outcome"])
-    cost = one.get("cost_micro_usd")
+    outcome = "ignored" if is_lost else _text(one["outcome"])
+    cost = _maybe(one.get("cost_micro_usd"))
     if cost is None and outcome in ("failure", "overload"):
-        cost = 0.0  # it failed before anything was billed
-    upper = one.get("cost_upper_micro_usd")
+        cost = 0  # it failed before anything was billed
     return Tried(
         provider=provider,
         model=model,
-        role=str(one["role"]),
+        role=_text(one["role"]),
         outcome=outcome,
-        reason=one.get("reason") or "",
-        http_status=int(one.get("status") or 0),
+        reason=_text(one.get("reason")),
+        http_status=_maybe(one.get("status")) or 0,
         is_winner=one["target"] == winner and first_us is not None and not is_lost,
-        started_us=int(one["started_us"]),
-        ended_us=int(ended_us or wall_us),
-        first_us=None if first_us is None else int(first_us),
-        cost_micro=None if cost is None else round(cost),
-        upper_micro=None if upper is None else round(upper),
+        started_us=_whole(one["started_us"]),
+        ended_us=ended_us or wall_us,
+        first_us=first_us,
+        cost_micro=cost,
+        upper_micro=_maybe(one.get("cost_upper_micro_usd")),
         is_estimated=True,
     )
+
+
+def _share(row: dict[str, Any]) -> float:
+    """What the line was chosen by; 1 where the log is whole."""
+    share = row.get("share")
+    if share is None:
+        return 1.0
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise TypeError("share")
+    if not _LEAST_SHARE <= share <= 1:
+        raise ValueError("share")
+    return float(share)
+
+
+def _whole(value: object) -> int:
+    """A number that sums stay exact with."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a number is expected")
+    if not 0 <= value <= _MOST:  # no NaN either
+        raise ValueError("out of range")
+    return round(value)
+
+
+def _maybe(value: object) -> int | None:
+    return None if value is None else _whole(value)
+
+
+def _text(value: object) -> str:
+    """Empty where there is none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError("a text is expected")
+    return value
 
 
 def _one_winner(tried: tuple[Tried, ...]) -> tuple[Tried, ...]:
@@ -148,5 +197,5 @@ def _ttft_us(timeline: dict[str, Any], tried: tuple[Tried, ...]) -> int | None:
     if winner is None or winner.first_us is None:
         return None
     if all(phase in timeline for phase in _UNTIL_CONTENT):
-        return int(sum(timeline[phase] for phase in _UNTIL_CONTENT))
+        return sum(_whole(timeline[phase]) for phase in _UNTIL_CONTENT)
     return winner.started_us + winner.first_us

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -102,3 +104,57 @@ def test_what_is_no_generation(text: bytes, unreadable: int) -> None:
     assert list(generations_of([text], notes, since_us=None, until_us=None)) == []
     assert notes.unreadable == unreadable
     assert not notes.has_teams
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"wall_us": 1 << 60},
+        {"wall_us": -1},
+        {"wall_us": True},
+        {"wall_us": 1e300},
+        {"timestamp": "9999-12-31T23:59:59+00:00"},
+        {"timestamp": "0001-01-01T00:00:00+00:00"},
+        {"timestamp": 5},
+        {"share": 5e-324},
+        {"share": 0},
+        {"share": "half"},
+        {"reason": {"a": 1}},
+        {"reason": 5},
+        {"asked": ["fast"]},
+        {"key": 5},
+        {"tags": 5},
+        {"tags": [["a"]]},
+        {"labels": ["a"]},
+        {"labels": "a"},
+        {"provider": 1},
+        {"timeline_us": 5},
+        {"timeline_us": dict.fromkeys(PHASES, 1e300)},
+        {"attempts": 5},
+        {"attempts": [5]},
+        {"attempts": [attempt("a/m", first_us=1, reason=None, status="200")]},
+        {"attempts": [attempt("a/m", outcome="failure", reason=["x"])]},  # type: ignore[arg-type]
+        {"attempts": [attempt("a/m", cost_micro_usd=1e308)]},
+        {"attempts": [attempt("a/m", started_us=-5)]},
+        {"attempts": [{**attempt("a/m"), "target": None}]},
+    ],
+)
+def test_a_line_out_of_range_is_unreadable_and_the_next_is_read(spoilt: dict[str, Any]) -> None:
+    good = line([attempt("a/m", first_us=5)], received_s=0)
+    bad = orjson.dumps({**orjson.loads(good), **spoilt})
+    notes = SourceNotes()
+    found = list(generations_of([bad, good], notes, since_us=None, until_us=None))
+    assert (len(found), notes.unreadable, notes.readable) == (1, 1, 1)
+
+
+def test_a_filter_that_cannot_look_at_a_line() -> None:
+    def wanted(row: dict[str, Any]) -> bool:
+        return bool(row["labels"]["team"] == "a")
+
+    good = line([attempt("a/m")], received_s=0, labels={"team": "a"})
+    notes = SourceNotes()
+    found = generations_of(
+        [line([attempt("a/m")], received_s=0), good], notes,
+        since_us=None, until_us=None, wanted=wanted,
+    )  # fmt: skip
+    assert (len(list(found)), notes.unreadable) == (1, 1)
