@@ -57,48 +57,6 @@ MAX_DEPTH = 64
 
 KnownPart = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 
-READ_HERE = frozenset(
-    {
-        "model",
-        "messages",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "response_format",
-        "temperature",
-        "top_p",
-        "top_k",
-        "max_tokens",
-        "max_completion_tokens",
-        "stop",
-        "seed",
-        "n",
-        "presence_penalty",
-        "frequency_penalty",
-        "logprobs",
-        "top_logprobs",
-        "reasoning_effort",
-        "service_tier",
-        "user",
-        "prompt_cache_key",
-        "stream",
-        "stream_options",
-    }
-)
-"""Top-level fields that are no further ones."""
-
-_MESSAGE_KEYS = frozenset(
-    {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content"}
-)
-_CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
-_TOOL_KEYS = frozenset({"type", "function", "cache_control"})
-_FUNCTION_KEYS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
-
-_SAID_IN_EACH_PIECE = ("format", "id")
-"""Of an entry of `reasoning_details`."""
-_MAX_REPEATED_CHARS = 16_384
-
-
 _PLAIN_KEYS = frozenset({"model", "messages", "stream", "stream_options", "user"})
 """Top-level fields beside those of `Sampling` of a request that only talks."""
 _SAMPLING_KEYS = frozenset(
@@ -118,6 +76,29 @@ _SAMPLING_KEYS = frozenset(
     }
 )
 _TALKS_ALONE = _PLAIN_KEYS | _SAMPLING_KEYS
+READ_HERE = _TALKS_ALONE | {
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+    "service_tier",
+    "prompt_cache_key",
+}
+"""Top-level fields that are no further ones."""
+
+_MESSAGE_KEYS = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content"}
+)
+_CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
+_TOOL_KEYS = frozenset({"type", "function", "cache_control"})
+_FUNCTION_KEYS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
+
+_SAID_IN_EACH_PIECE = ("format", "id")
+"""Of an entry of `reasoning_details`."""
+_MAX_REPEATED_CHARS = 16_384
+
+
 _PLAIN_MESSAGE = {"role", "content"}
 _NO_POLICY = Policy()
 

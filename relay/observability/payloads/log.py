@@ -6,9 +6,6 @@ is dropped and counted, and that is logged once for each time that it begins.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +21,7 @@ from relay.content import GenerateRequest
 from relay.observability.payloads.files import PayloadFiles
 from relay.observability.recording import Prompt, Recording
 from relay.observability.redactor import Redactor
+from relay.observability.side_thread import SideThread
 from relay.outcome import Ended
 from relay.trace_context import is_in_share, trace_of
 
@@ -75,10 +73,7 @@ class PayloadLog:
         self._waiting_bytes = 0
         self._taken_bytes = 0
         """By the thread, of all that was ever put: each side writes one number."""
-        self._wake = threading.Event()
-        self._is_stopping = False
-        self._thread: threading.Thread | None = None
-        self._ended: Callable[[], object] = lambda: None
+        self._side = SideThread("payloads", self._run)
         self._is_failing = False
         self.written = 0
         self.dropped = 0
@@ -87,8 +82,7 @@ class PayloadLog:
 
     def start(self) -> None:
         """Begin to write."""
-        self._thread = threading.Thread(target=self._run, name="payloads", daemon=True)
-        self._thread.start()
+        self._side.start()
 
     # --- the loop's side ----------------------------------------------------------------------
 
@@ -143,24 +137,7 @@ class PayloadLog:
 
         Cancelled: the thread goes on for as long as the process does.
         """
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(done.set)
-
-        self._ended = tell
-        self._is_stopping = True
-        self._wake.set()
-        if not thread.is_alive():
-            tell()
-        try:
-            async with asyncio.timeout(CLOSE_WITHIN_S):
-                await done.wait()
-        except TimeoutError:
+        if not await self._side.aclose(CLOSE_WITHIN_S):
             _log.warning("payloads_left_at_the_end", payloads=len(self._waiting))
 
     def describe(self) -> dict[str, Any]:
@@ -179,9 +156,9 @@ class PayloadLog:
     def _run(self) -> None:
         try:
             while True:
-                if not self._is_stopping:
-                    self._wake.wait(INTERVAL_S)
-                is_last = self._is_stopping
+                if not self._side.is_stopping:
+                    self._side.wake.wait(INTERVAL_S)
+                is_last = self._side.is_stopping
                 while self._waiting:
                     self._write()
                 self._sweep()
@@ -189,7 +166,6 @@ class PayloadLog:
                     return
         finally:
             self._files.close()
-            self._ended()
 
     def _write(self) -> None:
         lines, count = bytearray(), 0

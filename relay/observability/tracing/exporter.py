@@ -10,10 +10,7 @@ are made. To give it away costs both sides tens of microseconds, too much for ea
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,6 +18,7 @@ from typing import Any, Final
 
 import structlog
 
+from relay.observability.side_thread import SideThread
 from relay.observability.tracing.collector import Sender, Verdict
 from relay.observability.tracing.encoding import Batch
 from relay.observability.tracing.shapes import Shape
@@ -65,11 +63,8 @@ class Exporter:
         self._max_waiting = max_waiting
         self._interval_s = interval_s
         self._waiting: deque[Taken] = deque()
-        self._wake = threading.Event()
-        self._is_stopping = False
         self._gives_up = False
-        self._thread: threading.Thread | None = None
-        self._ended: Callable[[], object] = lambda: None
+        self._side = SideThread("traces", self._run)
         self._is_failing = False
         self.sent_spans = 0
         self.sent_generations = 0
@@ -82,8 +77,7 @@ class Exporter:
 
     def start(self) -> None:
         """Begin to look at what waits."""
-        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
-        self._thread.start()
+        self._side.start()
 
     def put(self, taken: Taken) -> None:
         """Never blocks; drops what there is no room for."""
@@ -97,28 +91,12 @@ class Exporter:
 
         Cancelled: what is left is dropped.
         """
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(done.set)
-
-        self._ended = tell
-        self._is_stopping = True
-        self._wake.set()
-        if not thread.is_alive():
-            tell()
         try:
-            async with asyncio.timeout(within_s):
-                await done.wait()
-        except TimeoutError:
-            _log.warning("traces_left_at_the_end", generations=len(self._waiting))
+            if not await self._side.aclose(within_s):
+                _log.warning("traces_left_at_the_end", generations=len(self._waiting))
         finally:
             self._gives_up = True
-            self._wake.set()
+            self._side.wake.set()
 
     def describe(self) -> dict[str, Any]:
         """For the state of the worker."""
@@ -139,19 +117,17 @@ class Exporter:
             sender = self._make_sender()
             try:
                 while not self._gives_up:
-                    if not self._is_stopping:
-                        self._wake.wait(self._interval_s)
+                    if not self._side.is_stopping:
+                        self._side.wake.wait(self._interval_s)
                     while self._waiting and not self._gives_up:
                         self._send(sender, self._batch())
-                    if self._is_stopping:
+                    if self._side.is_stopping:
                         return
             finally:
                 sender.close()
         except Exception as error:  # noqa: BLE001 - whatever it is, the relay goes on without
             _log.error("traces_ended", error=type(error).__name__, exc_info=error)
             self._max_waiting = 0
-        finally:
-            self._ended()
 
     def _batch(self) -> Batch:
         batch = Batch(self._resource)
@@ -185,9 +161,9 @@ class Exporter:
                 return
             self.failed_sends += 1
             self._fails(sent.why)
-            if sent.verdict is Verdict.REFUSED or tried == MAX_TRIES or self._is_stopping:
+            if sent.verdict is Verdict.REFUSED or tried == MAX_TRIES or self._side.is_stopping:
                 break
-            self._wake.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            self._side.wake.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
             if self._gives_up:
                 break
