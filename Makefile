@@ -90,7 +90,7 @@ run: install ## install what is needed and start the relay (provider keys from t
 
 # Some hundred processes are started, and every worker reads every test: compiled once, not each time.
 test nightly: export PYTHONDONTWRITEBYTECODE :=
-test: install-dev ## all tests that need nothing but Python (some 7 minutes on two cores)
+test: install-dev ## all tests that need nothing but Python (some 10 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(RERUNS) $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist $(BENCH_STORE)  # measures ratios, so it runs alone
