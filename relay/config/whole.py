@@ -11,21 +11,20 @@ from relay.config.aliases import AliasConfig
 from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
+from relay.config.cache import CacheConfig
+from relay.config.guardrails import GuardrailsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model, near
 from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
+from relay.config.policies import PoliciesConfig
 from relay.config.providers import ProviderConfig
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
 
-RESERVED_KEYS = (
-    "policies",
-    "cache",
-    "guardrails",
-)
+RESERVED_KEYS: tuple[str, ...] = ()
 """Top-level keys of capabilities that are not there yet: refused, never ignored."""
 
 
@@ -47,6 +46,9 @@ class Config(Model):
     observability: ObservabilityConfig = ObservabilityConfig()
     providers: dict[str, ProviderConfig] = Field(default_factory=dict)
     models: dict[str, AliasConfig] = Field(default_factory=dict)
+    policies: PoliciesConfig = PoliciesConfig()
+    cache: CacheConfig | None = None
+    guardrails: GuardrailsConfig | None = None
     objectives: dict[str, ObjectiveConfig] = Field(
         default_factory=dict, description="by name; `relay report` tells how they were kept"
     )

@@ -1,0 +1,116 @@
+"""What compositions (cascades, panels) are given, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.answer import Answer
+from relay.content import FinishReason, GenerateRequest, ToolCallDone, Usage
+from relay.deadline import Clock
+from relay.decision import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An answer that was read to its clean end."""
+
+    texts: Mapping[int, str]
+    """By choice; a choice without text is missing."""
+    tool_calls: tuple[ToolCallDone, ...]
+    refusals: Mapping[int, str]
+    finish: Mapping[int, FinishReason]
+    usage: Usage | None
+    logprobs_json: tuple[bytes, ...]
+    """Values of the provider's `logprobs`, in order, as the codec passes them on."""
+    cost: float | None
+    """Micro-dollars, estimated; None where no price is known."""
+    took_s: float
+
+    @property
+    def text(self) -> str:
+        """Of the first choice."""
+        return self.texts.get(0, "")
+
+
+class Leg(Protocol):
+    """One answer of one model on behalf of a generation: a race of its own, under its account. It
+    runs from `Legs.start` on."""
+
+    label: str
+    model: str
+    """The alias that was asked."""
+
+    async def ready(self) -> None:
+        """Return when its first content has come.
+
+        Raises:
+            RelayError: it failed before. The leg is over.
+
+        Cancelled: the leg runs on.
+        """
+        ...
+
+    async def whole(self) -> Whole:
+        """Read it to its end. May be awaited again, and by several.
+
+        Raises:
+            RelayError: it failed; what had come is dropped.
+
+        Cancelled: the leg runs on.
+        """
+        ...
+
+    def answer(self) -> Answer:
+        """The stream from its first event on, what `whole` has read already first. Once; it then
+        belongs to the caller. To be called after `ready` or `whole`."""
+        ...
+
+    def cancel(self, outcome: str = "cancelled") -> None:
+        """Nobody wants it: stop it upstream at once. Idempotent.
+
+        Args:
+            outcome: for the decision's list of legs.
+        """
+        ...
+
+
+class Legs(Protocol):
+    """Starts legs for one generation. When the composition returns or raises, every leg that it has
+    not given away by `answer` is cancelled and awaited."""
+
+    clock: Clock
+    decision: Decision
+
+    def start(
+        self, label: str, model: str, request: GenerateRequest, *, is_hedged: bool = True
+    ) -> Leg:
+        """Start one; it asks at once, and fails where it may not be paid.
+
+        Args:
+            label: `small`, `large`, `judge`, `a`, ...: in logs and accounts.
+            model: an alias, or `provider/model`.
+            request: what to ask; its `model` is replaced.
+            is_hedged: False asks one target at a time.
+        """
+        ...
+
+
+class Composition(Protocol):
+    """A cascade or a panel, made once a configuration; no state of a request is kept in it."""
+
+    models: tuple[str, ...]
+    """Every alias that a leg may ask, the ones that are always asked first."""
+    legs_at_once: int
+    """The most that run beside each other."""
+
+    async def compose(self, request: GenerateRequest, legs: Legs) -> Answer:
+        """Find the answer; fills `legs.decision`.
+
+        Raises:
+            RelayError: there is none.
+
+        Cancelled: nothing is left behind (`Legs`).
+        """
+        ...
