@@ -41,7 +41,9 @@ def check_rules(
                 )
         for field, alias in _aliases_told_of(rule):
             if alias not in aliases:
-                raise ValueError(f"{path}.{field}: there is no alias {alias!r}{near(alias, aliases)}")
+                raise ValueError(
+                    f"{path}.{field}: there is no alias {alias!r}{near(alias, aliases)}"
+                )
         if rule.pick is not None and rule.pick.tag is not None and rule.pick.tag not in tags:
             tag = rule.pick.tag
             raise ValueError(f"{path}.pick.tag: no alias has the tag {tag!r}{near(tag, tags)}")

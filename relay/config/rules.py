@@ -216,7 +216,7 @@ class PickConfig(Model):
         None, ge=0, allow_inf_nan=False, description="per million tokens"
     )
     explore: float = Field(
-        0.02,
+        0.05,
         ge=0,
         le=0.5,
         allow_inf_nan=False,
@@ -327,6 +327,12 @@ class RuleConfig(Model):
     def is_for_answers_alone(self) -> bool:
         """Whether requests for vectors pass it by: its names would answer them otherwise."""
         return self.when.embeddings is None and (self.use is not None or self.pick is not None)
+
+    @property
+    def decides_all_for_a_name(self) -> bool:
+        """Whether every request for an answer that asks for one of its names is decided by it, or
+        by a rule before it."""
+        return self.when.given.keys() <= {"model"} and self.unless is None and self.is_sure
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> RuleConfig:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 from relay.config.policies import PoliciesConfig
@@ -23,7 +22,8 @@ from relay.config.rules import TAG, named
 from relay.config.whole import Config
 from relay.content import GenerateRequest
 from relay.policy.facts import Facts
-from relay.policy.patterns import is_pattern
+from relay.policy.overrides import changed
+from relay.policy.patterns import is_pattern, matcher
 from relay.policy.rules import RefusedByRule, Rule
 from relay.policy.surroundings import Surroundings
 
@@ -64,8 +64,14 @@ class Chooser:
             Rule(name, rule, self._tagged, draw) for name, rule in named(config.rules)
         )
         known = {*known, *tags, *config.cascades, *config.panels}
-        self.names: frozenset[str] = frozenset(_made_up(config, known, self._tagged))
-        """Names that rules introduce: nothing else has them."""
+        self.comes_to: Mapping[str, tuple[str, ...]] = {
+            name: tuple(_reached(name, self.rules))
+            for name in dict.fromkeys(_made_up(config, known, self._tagged))
+        }
+        """By each name that rules introduce, which nothing else has: every name that a request for
+        it may become, those of the first rules first."""
+        self.names: frozenset[str] = frozenset(self.comes_to)
+        """Those that rules introduce."""
 
     @classmethod
     def of(cls, config: Config, draw: Callable[[], float] = random.random) -> Self:
@@ -104,7 +110,7 @@ class Chooser:
                     if model:
                         return self._chosen(rule, model, request, surroundings, is_tag)
         if is_tag and (found := self._own(request, surroundings)):
-            return Choice(replace(request, model=found), "", True)
+            return Choice(changed(request, {"model": found}), "", True)
         return Choice(request)
 
     def _named_by(self, rule: Rule, facts: Facts, is_tag: bool) -> str:
@@ -148,7 +154,7 @@ class Chooser:
                 changes["asked_as"] = asked_as
         if not changes:
             return Choice(request, rule.name)
-        return Choice(replace(request, **changes), rule.name, True)
+        return Choice(changed(request, changes), rule.name, True)
 
     def _own(self, request: GenerateRequest, surroundings: Surroundings) -> str:
         """The first alias with the tag that was asked for which the key may ask for itself; empty
@@ -170,3 +176,19 @@ def _made_up(
             is_tag = name.startswith(TAG) and name[len(TAG) :] in tagged
             if not is_pattern(name) and "/" not in name and name not in known and not is_tag:
                 yield name
+
+
+def _reached(name: str, rules: Sequence[Rule]) -> Iterator[str]:
+    """What a request for a name may become by any of the rules, each once."""
+    seen: set[str] = set()
+    for rule in rules:
+        when, config = rule.config.when, rule.config
+        if when.model is not None and not matcher(when.model)(name):
+            continue
+        targets = rule.pick.names if rule.pick is not None else (config.use,)
+        for target in targets:
+            if target is not None and target not in seen:
+                seen.add(target)
+                yield target
+        if config.decides_all_for_a_name:
+            return

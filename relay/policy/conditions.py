@@ -259,9 +259,7 @@ def found_of(when: WhenConfig, condition: Condition, facts: Facts) -> str:
     if condition.field == "time" and when.time is not None:
         return wall(when.time, facts.surroundings.now_s)
     if condition.field == "latency" and when.latency is not None:
-        value_ms = facts.surroundings.latency_ms(
-            when.latency.of, QUANTILES[when.latency.quantile]
-        )
+        value_ms = facts.surroundings.latency_ms(when.latency.of, QUANTILES[when.latency.quantile])
         return "not known" if value_ms is None else f"{value_ms:.0f} ms"
     return condition.found(facts)
 
@@ -278,7 +276,7 @@ def all_hold(found: tuple[Condition, ...]) -> Test:
         return lambda facts: first(facts) and second(facts)
 
     def hold(facts: Facts) -> bool:
-        for test in tests:
+        for test in tests:  # noqa: SIM110  (a generator costs as much as three conditions)
             if not test(facts):
                 return False
         return True

@@ -66,7 +66,9 @@ _FOREIGN: Final = re.compile("[\u0370-\u1dff\u1f00-\u1fff\u3040-\u9fff\uac00-\uf
 """Runs of letters that are not Latin."""
 _KANA: Final = re.compile("[\u3040-\u30ff\uff66-\uff9d]")
 _LATIN: Final = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+")
-_AROUND_WORDS: Final = ".,;:!?()[]{}\"'`*_/\u00bf\u00a1\u00ab\u00bb\u201c\u201d\u201e\u2026\u2013\u2014-"
+_AROUND_WORDS: Final = (
+    ".,;:!?()[]{}\"'`*_/\u00bf\u00a1\u00ab\u00bb\u201c\u201d\u201e\u2026\u2013\u2014-"
+)
 
 _LETTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ß": ("de",),
