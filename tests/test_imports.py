@@ -106,6 +106,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_chain",
         "governance.audit_syslog",
         "governance.pepper",
+        "policy.languages",
         "trace_context",
     },
     "administration": LEAVES | {"governance", "store"},
@@ -168,7 +169,16 @@ MAY_USE: dict[str, set[str]] = {
     },
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
-    "policy": LEAVES | {"answer"},
+    "policy": LEAVES | {"answer", "config"},
+    "surroundings": LEAVES
+    | {
+        "governance.gate",
+        "governance.grants",
+        "routing.catalog",
+        "routing.route",
+        "routing.target",
+        "target_state",
+    },
     "cache": LEAVES | {"answer", "policy.base"},
     "guardrails": LEAVES | {"policy.base"},
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},

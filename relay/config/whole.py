@@ -20,6 +20,7 @@ from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
 from relay.config.policies import PoliciesConfig
 from relay.config.providers import ProviderConfig
+from relay.config.rule_names import check_rules
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
@@ -94,6 +95,17 @@ class Config(Model):
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_what_is_there(self) -> Config:
+        check_rules(
+            self.policies.rules,
+            aliases={alias: row.tags for alias, row in self.models.items()},
+            compositions={*self.policies.cascades, *self.policies.panels},
+            listed={model for row in self.providers.values() for model in row.models},
+            providers=self.providers,
+        )
         return self
 
     @model_validator(mode="after")
