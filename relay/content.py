@@ -363,8 +363,9 @@ class FinishReason(enum.IntEnum):
     OTHER = 5
 
 
-class StreamEvent(msgspec.Struct, frozen=True, gc=False):
-    """Base of the events an attempt yields, in the order of the wire."""
+class StreamEvent(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """Base of the events an attempt yields, in the order of the wire. Where one is written down, it
+    is an array of its name and its fields: new ones belong behind the old."""
 
     is_content: ClassVar[bool] = False
     """Whether this event commits a race: something the client asked for has come."""
