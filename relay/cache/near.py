@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from relay.cache.base import CacheScope
 from relay.cache.stored import Stored
 from relay.content import GenerateRequest
+from relay.policy.base import Legs
 
 
 class NearHit(NamedTuple):
@@ -38,11 +39,18 @@ class Near(Protocol):
     """Of one configuration, over a store that outlives it."""
 
     async def look(
-        self, request: GenerateRequest, scope: CacheScope, *, is_refresh: bool, max_age_s: float
+        self,
+        request: GenerateRequest,
+        scope: CacheScope,
+        legs: Legs,
+        *,
+        is_refresh: bool,
+        max_age_s: float,
     ) -> NearLook | None:
         """Look a request up.
 
         Args:
+            legs: to ask for embeddings, under the generation's account.
             is_refresh: nothing kept is wanted, but the new answer may be kept.
             max_age_s: nothing older is wanted, nor kept longer; infinite where the client did not
                 say. What the operator allows is the cache's own to know.

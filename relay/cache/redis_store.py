@@ -150,6 +150,11 @@ class RedisStore:
             async with asyncio.timeout(self._patience_s):
                 async with self._slots:
                     found = await self._exchange(command)
+        except ResponseError as error:  # it lives: full, read-only, another type of value
+            self.failures += 1
+            self._in_a_row = 0
+            _log.debug("cache_store_refuses", why=type(error).__name__)
+            return None
         except _AWAY as error:
             self._failed(type(error).__name__)
             return None

@@ -7,7 +7,7 @@ answered anew.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
+from relay.decision import CacheVerdict
 
 VERSION: Final = 1
 """Of the form; it changes with the fields of an event. Another one is read by nobody."""
@@ -83,6 +84,15 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         return found if found.batches and all(batch.events for batch in found.batches) else None
+
+
+class Given(NamedTuple):
+    """A kept answer, and how it was come by: what a decision says of it."""
+
+    stored: Stored
+    verdict: CacheVerdict
+    similarity: float | None = None
+    """Of one to another request that means the same."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
