@@ -1,12 +1,11 @@
-"""The exact cache under one configuration: whose answers are kept, for how long, how given again."""
+"""The exact cache under one configuration: whose answers are kept, for how long, how replayed."""
 
 from __future__ import annotations
 
 from relay.cache.base import CacheScope
 from relay.cache.key import is_deterministic, key_of
-from relay.cache.replay import StoredAnswer
 from relay.cache.shelf import Shelf
-from relay.cache.stored import Stored
+from relay.cache.stored import Given, Stored
 from relay.config.cache import ExactCacheConfig
 from relay.content import GenerateRequest
 
@@ -57,17 +56,9 @@ class ExactCache:
         first_token_s = request.policy.budgets.first_token_s
         return limit_s if first_token_s is None else min(limit_s, first_token_s / 2)
 
-    def keep(self, key: bytes, stored: Stored, ttl_s: float) -> bool:
-        """False: it is too large."""
+    def keep(self, key: bytes, ttl_s: float, stored: Stored) -> None:
+        """Keep it, and give it to whoever waits for it; not where it is too large."""
         written = stored.encode()
-        if len(written) > self.max_bytes:
-            return False
-        self.shelf.put(key, written, ttl_s)
-        return True
-
-    def answer(self, stored: Stored) -> StoredAnswer:
-        """To be read."""
-        shelf = self.shelf
-        return StoredAnswer(
-            stored, max_gap_s=self.max_gap_s, clock=shelf.clock, wall_clock=shelf.wall_clock
-        )
+        if len(written) <= self.max_bytes:
+            self.shelf.put(key, written, ttl_s)
+            self.shelf.flights.landed(key, Given(stored, "shared"))

@@ -136,9 +136,7 @@ def key_of(
 def is_deterministic(request: GenerateRequest) -> bool:
     """Whether the client asked for the same answer each time, as far as a provider can."""
     sampling = request.sampling
-    return (
-        request.embedding is not None or sampling.temperature == 0 or sampling.seed is not None
-    )
+    return request.embedding is not None or sampling.temperature == 0 or sampling.seed is not None
 
 
 def _is_made_elsewhere(request: GenerateRequest) -> bool:
