@@ -169,7 +169,7 @@ MAY_USE: dict[str, set[str]] = {
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
     "policy": LEAVES | {"answer"},
-    "cache": LEAVES | {"answer", "policy.base"},
+    "cache": LEAVES | {"answer", "config.cache", "config.store", "policy.base", "routing.route"},
     "guardrails": LEAVES | {"policy.base"},
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
     "leg": LEAVES | {"answer", "dispatch", "generation", "policy.base", "prelude", "routing.route"},
@@ -406,7 +406,7 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
-    "redis": {"hints", "store"},
+    "redis": {"cache", "hints", "store"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
@@ -552,6 +552,7 @@ MAY_BE_LATE = {
     ("store.engine", "alembic.util"),
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
+    ("cache.open_shelf", "relay.cache.redis_store"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,9 @@ _A_WEEK_S = 7 * 86_400
 
 class ExactCacheConfig(Model):
     """The same request again, to the last character that a model sees."""
+
+    UNTIL_RESTART: ClassVar[tuple[str, ...]] = ("redis", "redis_timeout_ms")
+    """What a worker's connection to Redis is made with."""
 
     models: tuple[str, ...] = Field(
         (),
