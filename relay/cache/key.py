@@ -39,8 +39,11 @@ from relay.content import (
 DIGEST_BYTES: Final = 32
 Share = Literal["tenant", "key", "everyone"]
 
-LEFT_OUT: Final = frozenset({"model", "user", "prompt_cache_key", "policy", "asked_as"})
-"""Fields of a request that are not in its key; the route stands for the model."""
+LEFT_OUT: Final = frozenset(
+    {"model", "user", "prompt_cache_key", "policy", "asked_as", "is_prefix"}
+)
+"""Fields of a request that are not in its key; the route stands for the model, and prefixes have
+none."""
 
 _FORM: Final = "rtrelay exact 1"
 _KIND: Final[Mapping[type, str]] = {
@@ -99,6 +102,7 @@ def key_of(
     if _is_made_elsewhere(request):
         return None
     sampling = request.sampling
+    extra = _matters(request.extra)
     told = (
         _FORM,
         epoch,
@@ -120,9 +124,13 @@ def key_of(
         request.service_tier,
         request.want_reasoning,
         request.embedding,
-        request.extra_wire if request.extra else "",
-        _matters(request.extra),
-        [(wire, _matters(fields)) for wire, fields in sorted(request.native.items())],
+        request.extra_wire if extra else "",
+        extra,
+        [
+            (wire, matters)
+            for wire, fields in sorted(request.native.items())
+            if (matters := _matters(fields))
+        ],
     )
     try:
         written = _ENCODER.encode(told)
