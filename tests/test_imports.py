@@ -416,7 +416,7 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
-    "redis": {"hints", "store"},
+    "redis": {"cache", "hints", "store"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
@@ -562,6 +562,7 @@ MAY_BE_LATE = {
     ("store.engine", "alembic.util"),
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
+    ("cache.open_shelf", "relay.cache.redis_store"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
 }
