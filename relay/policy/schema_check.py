@@ -34,20 +34,6 @@ INLINE_STEPS: Final = 300
 _MAX_PATTERN_CHARS: Final = 1000
 
 
-async def is_broken(text: str, schema_json: bytes) -> bool:
-    """As `breaks_schema`, in a thread where that may take long.
-
-    Cancelled: the thread runs on to its bounded end, and nobody waits for it.
-    """
-    if len(text) + len(schema_json) <= INLINE_BYTES:
-        return breaks_schema(text, schema_json)
-    return await asyncio.to_thread(breaks_schema, text, schema_json)
-
-
-class _TooMuch(Exception):
-    """The validation is over a bound."""
-
-
 def breaks_schema(text: str, schema_json: bytes) -> bool:
     """Whether a text is no JSON, or JSON that a schema refuses.
 
@@ -100,26 +86,6 @@ def _breaks(text: str, schema_json: bytes, max_steps: int) -> bool:
 
 class _TooMuch(Exception):
     """The validation is over a bound."""
-
-
-def breaks_schema(text: str, schema_json: bytes) -> bool:
-    """Whether a text is no JSON, or JSON that a schema refuses.
-
-    Args:
-        schema_json: JSON Schema; empty for any JSON object.
-    """
-    if len(text) > MAX_TEXT_BYTES:
-        return False
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return True
-    if not schema_json:
-        return not isinstance(value, dict)
-    if len(schema_json) > MAX_SCHEMA_BYTES:
-        return False
-    validator = _validator(schema_json)
-    return validator is not None and not _accepts(validator, value)
 
 
 class _Steps(threading.local):
