@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from relay.answer import Answer
 from relay.content import FinishReason, GenerateRequest, ToolCallDone, Usage
@@ -41,6 +41,9 @@ class Leg(Protocol):
     label: str
     model: str
     """The alias that was asked."""
+    entry: dict[str, Any]
+    """Its own in `Decision.legs`, there from its start on: a composition may add what it made of
+    the leg (`vote`, `score`, ...) at any time before it returns or raises."""
 
     async def ready(self) -> None:
         """Return when its first content has come.
@@ -68,10 +71,11 @@ class Leg(Protocol):
         ...
 
     def cancel(self, outcome: str = "cancelled") -> None:
-        """Nobody wants it: stop it upstream at once. Idempotent.
+        """Nobody wants it: stop it upstream at once; whoever still waits for it is told by a
+        `RelayError`. Idempotent: the first outcome stands.
 
         Args:
-            outcome: for the decision's list of legs.
+            outcome: for the decision's list of legs; also of one that was read to its end.
         """
         ...
 
@@ -81,6 +85,8 @@ class Legs(Protocol):
     not given away by `answer` is cancelled and awaited."""
 
     clock: Clock
+    received_s: float
+    """When the request was received, on `clock`: its budgets count from there."""
     decision: Decision
 
     def start(
