@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from relay.answer import Answer
-from relay.content import FinishReason, GenerateRequest, ToolCallDone, Usage
+from relay.content import Events, FinishReason, GenerateRequest, ToolCallDone, Usage
 from relay.deadline import Clock
 from relay.decision import Decision
 
@@ -55,8 +55,25 @@ class Leg(Protocol):
         """
         ...
 
+    @property
+    def cost(self) -> float | None:
+        """Micro-dollars so far, estimated: of a leg that is over, all of it; None where no price
+        is known."""
+        ...
+
+    async def read(self) -> Events:
+        """The next batch, the prelude first; kept for `whole` and `answer`. One at a time, and not
+        beside `whole`. Empty at the clean end, and only there.
+
+        Raises:
+            RelayError: it broke; the leg is over.
+
+        Cancelled: nothing is lost, and the leg runs on.
+        """
+        ...
+
     async def whole(self) -> Whole:
-        """Read it to its end. May be awaited again, and by several.
+        """Read it to its end. May be awaited again, and by several, and after some `read`s.
 
         Raises:
             RelayError: it failed; what had come is dropped.
@@ -66,8 +83,8 @@ class Leg(Protocol):
         ...
 
     def answer(self) -> Answer:
-        """The stream from its first event on, what `whole` has read already first. Once; it then
-        belongs to the caller. To be called after `ready` or `whole`."""
+        """The stream from its first event on, what `read` and `whole` have read already first.
+        Once; it then belongs to the caller. To be called after `ready`, `read` or `whole`."""
         ...
 
     def cancel(self, outcome: str = "cancelled") -> None:
@@ -88,6 +105,13 @@ class Legs(Protocol):
     received_s: float
     """When the request was received, on `clock`: its budgets count from there."""
     decision: Decision
+    received_s: float
+    """When the request was received, on `clock`: its budgets count from there."""
+
+    def estimate(self, model: str, request: GenerateRequest) -> float | None:
+        """Micro-dollars that a whole answer to it costs at the alias's first candidate, estimated;
+        None where no price is known. Never raises: of what cannot be asked it is None."""
+        ...
 
     def start(
         self, label: str, model: str, request: GenerateRequest, *, is_hedged: bool = True
