@@ -102,8 +102,6 @@ class Legs(Protocol):
     not given away by `answer` is cancelled and awaited."""
 
     clock: Clock
-    received_s: float
-    """When the request was received, on `clock`: its budgets count from there."""
     decision: Decision
     received_s: float
     """When the request was received, on `clock`: its budgets count from there."""

@@ -20,6 +20,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from relay.answer import Answer, TextSource
@@ -64,8 +65,11 @@ class Says:
     finish: FinishReason = FinishReason.STOP
     logprobs: Sequence[bytes] = ()
     cost: float | None = 100.0
-    """Micro-dollars."""
+    """Micro-dollars, once it is over."""
     usage: Usage | None = USAGE
+    timed: Sequence[tuple[float, Events]] = ()
+    """Batches after the first content and before the end, which then come in place of what the
+    fields above make of the text: for who reads as it comes."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,14 @@ class FakeLeg:
             future.add_done_callback(_seen)
         self._timers: list[asyncio.TimerHandle] = []
         says = script if isinstance(script, Says) else script.after
-        self.events = _events(says) if says is not None else []
+        self._come: list[Events] = []
+        """Batches that have come."""
+        self._read = 0
+        """How many of them `read` has given."""
+        self._news: asyncio.Event = asyncio.Event()
+        self._batches = _batches(says) if says is not None else []
+        for at_s, batch in self._batches[1:-1]:
+            self._at(at_s, partial(self._bring, batch))
         if isinstance(script, Says):
             whole_s = script.first_s if script.whole_s is None else script.whole_s
             self._at(min(script.first_s, whole_s), self._begin)
@@ -136,14 +147,22 @@ class FakeLeg:
             loop = asyncio.get_running_loop()
             self._timers.append(loop.call_at(self.started_s + delay_s, callback))
 
+    def _bring(self, batch: Events) -> None:
+        self._come.append(batch)
+        self._news.set()
+
     def _begin(self) -> None:
         if not self._first.done():
             self._first.set_result(None)
+            self._bring(self._batches[0][1])
 
     def _end(self) -> None:
         assert isinstance(self.script, Says)
         self.ended_s = now_s()
         self._begin()
+        if len(self._batches) > 1:
+            self._bring(self._batches[-1][1])
+        self._news.set()
         self._whole.set_result(_whole(self.script, self.ended_s - self.started_s))
         self._note("answered", self.script.cost)
 
@@ -155,6 +174,7 @@ class FakeLeg:
         self._whole.set_exception(self.script.error)
         if not self._first.done():
             self._first.set_exception(self.script.error)
+        self._news.set()
         self._note("failed", self.script.cost)
 
     def _note(self, outcome: str, cost: float | None) -> None:
@@ -170,6 +190,29 @@ class FakeLeg:
 
     async def ready(self) -> None:
         await asyncio.shield(self._first)
+
+    @property
+    def cost(self) -> float | None:
+        return self.script.cost if self.ended_s is not None else 0.0
+
+    async def read(self) -> Events:
+        events = await self.nth(self._read)
+        self._read += 1
+        return events
+
+    def come(self, index: int) -> Events:
+        """A batch that has come."""
+        return self._come[index]
+
+    async def nth(self, index: int) -> Events:
+        """A batch, once it has come; empty behind the last."""
+        while index >= len(self._come):
+            if self._whole.done():
+                self._whole.result()
+                return ()
+            self._news.clear()
+            await self._news.wait()
+        return self._come[index]
 
     async def whole(self) -> Whole:
         return await asyncio.shield(self._whole)
@@ -203,6 +246,7 @@ class FakeLeg:
         self._whole.set_exception(gone)
         if not self._first.done():
             self._first.set_exception(gone)
+        self._news.set()
 
 
 class FakeAnswer:
@@ -215,8 +259,8 @@ class FakeAnswer:
         self.name = f"{self.provider}/{self.model}"
         self.timeouts = Timeouts(1.0, 10.0, 10.0, 120.0)
         self.marks = AttemptMarks(leg.started_s)
-        self.prelude: Events = leg.events[:1]
-        self._rest: list[StreamEvent] = leg.events[1:]
+        self.prelude: Events = leg.come(0)
+        self._next = 1
         self.spent_usage: Usage | None = None
         self.is_aborted = False
         self.failed_with: UpstreamError | None = None
@@ -226,9 +270,9 @@ class FakeAnswer:
         return self.leg.is_over
 
     async def read(self) -> Events:
-        await self.leg.whole()
-        rest, self._rest = self._rest, []
-        return rest
+        events = await self.leg.nth(self._next)
+        self._next += 1
+        return events
 
     def text_source(self) -> TextSource | None:
         return None
@@ -264,6 +308,8 @@ class FakeLegs:
         self.decision = Decision()
         self.started: list[FakeLeg] = []
         """Every leg, in the order of the starts."""
+        self.estimates: dict[str, float] = {}
+        """By alias, for `estimate`."""
         self._scripts = scripts
         self._starts: dict[str, int] = {}
 
@@ -284,6 +330,9 @@ class FakeLegs:
         leg = FakeLeg(label, model, request, script, entry, is_hedged)
         self.started.append(leg)
         return leg
+
+    def estimate(self, model: str, request: GenerateRequest) -> float | None:
+        return self.estimates.get(model)
 
     async def run(self, composition: Composition, request: GenerateRequest) -> Answer:
         """Compose as the seam does."""
@@ -357,21 +406,27 @@ def _whole(says: Says, took_s: float) -> Whole:
     )
 
 
-def _events(says: Says) -> list[StreamEvent]:
-    """The first of them is content, if there is any."""
-    found: list[StreamEvent] = []
-    if says.text:
-        middle = max(1, len(says.text) // 2)
-        found += [TextDelta(part) for part in (says.text[:middle], says.text[middle:]) if part]
+def _batches(says: Says) -> list[tuple[float, Events]]:
+    """With their times: the first content, what is timed, the rest."""
+    if says.timed:
+        tail = _tail(says)
+        return [*says.timed, (math.nan, tail)]
+    middle = max(1, len(says.text) // 2)
+    pieces: list[StreamEvent] = [
+        TextDelta(part) for part in (says.text[:middle], says.text[middle:]) if part
+    ]
     if says.refusal:
-        found.append(RefusalDelta(says.refusal))
+        pieces.append(RefusalDelta(says.refusal))
     for index, (name, arguments) in enumerate(says.calls):
-        found.append(ToolCallStart(index, f"call_{index}", name))
+        pieces.append(ToolCallStart(index, f"call_{index}", name))
         if arguments:
-            found.append(ToolArgumentsDelta(index, arguments))
-        found.append(ToolCallDone(index, f"call_{index}", name, arguments))
-    found += [OpaqueDelta("logprobs", value) for value in says.logprobs]
-    found.append(ChoiceFinished(says.finish, says.finish.name.lower()))
-    if says.usage is not None:
-        found.append(says.usage)
-    return found
+            pieces.append(ToolArgumentsDelta(index, arguments))
+        pieces.append(ToolCallDone(index, f"call_{index}", name, arguments))
+    pieces += [OpaqueDelta("logprobs", value) for value in says.logprobs]
+    pieces += _tail(says)
+    return [(math.nan, pieces[:1]), (math.nan, pieces[1:])]
+
+
+def _tail(says: Says) -> list[StreamEvent]:
+    end: list[StreamEvent] = [ChoiceFinished(says.finish, says.finish.name.lower())]
+    return [*end, says.usage] if says.usage is not None else end
