@@ -12,6 +12,7 @@ from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
 from relay.config.cache import CacheConfig
+from relay.config.cascades import cascade_faults
 from relay.config.guardrails import GuardrailsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
@@ -94,6 +95,12 @@ class Config(Model):
                             f"models.{alias}.{kind}[{index}].provider:"
                             f" there is no provider {candidate.provider!r}{hint}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _cascades_ask_what_is_there(self) -> Config:
+        for fault in cascade_faults(self.policies.cascades, self.models, self.providers):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

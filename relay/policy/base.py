@@ -87,6 +87,10 @@ class Leg(Protocol):
         Once; it then belongs to the caller. To be called after `ready`, `read` or `whole`."""
         ...
 
+    def vectors_json(self) -> bytes:
+        """Of a leg that asked for embeddings, after `whole`: OpenAI's `data`; empty for none."""
+        ...
+
     def cancel(self, outcome: str = "cancelled") -> None:
         """Nobody wants it: stop it upstream at once; whoever still waits for it is told by a
         `RelayError`. Idempotent: the first outcome stands.
