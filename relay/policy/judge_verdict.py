@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -36,15 +37,32 @@ def mark_of(reply: str) -> int | None:
     return int(found[1]) if found is not None else None
 
 
-def both_orders(first: int | NoChoice | None, second: int | NoChoice | None) -> int | NoChoice:
-    """What two verdicts on the same answers say together, the second one's already counted in the
-    first one's order: the same whichever of them was asked first. None: no verdict came."""
-    if first is None or second is None or NoChoice.GARBAGE in (first, second):
-        return NoChoice.GARBAGE
-    return first if first == second else NoChoice.TIE
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge's replies say together."""
+
+    best: tuple[int, ...]
+    """The best answer; several where it prefers none of them to the others."""
+    has_word: bool
+    """Whether every reply could be read."""
 
 
-def most_wins(wins: Sequence[float]) -> list[int]:
-    """Those with the most, each pair's point halved where it was a draw."""
-    most = max(wins)
-    return [index for index, won in enumerate(wins) if won == most]
+def together(replies: Sequence[int | NoChoice | None], count: int) -> Verdict:
+    """Replies on the same answers in different orders, each counted in the same one: the verdict
+    does not depend on which order was asked first. None: no reply came."""
+    named = {reply for reply in replies if isinstance(reply, int)}
+    has_word = None not in replies and NoChoice.GARBAGE not in replies
+    if not has_word or not named or NoChoice.TIE in replies:
+        return Verdict(tuple(range(count)), has_word)
+    return Verdict(tuple(sorted(named)), True)
+
+
+def by_wins(pairs: Mapping[tuple[int, int], Verdict], count: int) -> Verdict:
+    """Every answer compared with every other one: a win is two points, a draw is one for each."""
+    points = [0] * count
+    for pair, verdict in pairs.items():
+        for index in verdict.best:
+            points[pair[index]] += 2 // len(verdict.best)
+    most = max(points)
+    best = tuple(index for index, one in enumerate(points) if one == most)
+    return Verdict(best, any(verdict.has_word for verdict in pairs.values()))

@@ -32,19 +32,22 @@ class Failed:
 
 
 class Poll:
-    """Starts the members at once, and gives what comes of them; bound to the task that makes it.
+    """Asks the members at once, and gives what comes of them; bound to the task that starts it.
 
     Args:
-        members: label, alias and request of each.
+        names: of the members, for messages.
     """
 
-    def __init__(self, legs: Legs, members: Sequence[tuple[str, str, GenerateRequest]]) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self.answered: list[Answered] = []
         self.failed: list[Failed] = []
-        self._names = [f"{label} ({model})" for label, model, _ in members]
+        self._names = names
         self._legs: dict[int, Leg] = {}
         self._refused: list[Failed] = []
         self._waiting: dict[asyncio.Task[Whole], int] = {}
+
+    def start(self, legs: Legs, members: Sequence[tuple[str, str, GenerateRequest]]) -> None:
+        """Ask: label, alias and request of each. One that may not be asked has failed."""
         loop = asyncio.get_running_loop()
         for member, (label, model, request) in enumerate(members):
             try:
@@ -90,7 +93,7 @@ class Poll:
             return Failed(member, error)
         leg = self._legs[member]
         if is_silent(whole):
-            leg.cancel("empty")
+            leg.entry["is_empty"] = True
             return Failed(member, UpstreamError("an empty answer"))
         answered = Answered(member, leg, whole, len(self.answered))
         self.answered.append(answered)

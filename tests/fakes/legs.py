@@ -225,6 +225,9 @@ class FakeLeg:
         self.entry["outcome"] = "used"
         return FakeAnswer(self)
 
+    def vectors_json(self) -> bytes:
+        return b""
+
     def cancel(self, outcome: str = "cancelled") -> None:
         if self.is_given or self.was_cancelled:
             return
@@ -268,6 +271,10 @@ class FakeAnswer:
     @property
     def is_over(self) -> bool:
         return self.leg.is_over
+
+    @property
+    def output_bytes(self) -> None:
+        return None
 
     async def read(self) -> Events:
         events = await self.leg.nth(self._next)
