@@ -168,7 +168,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
-    "policy": LEAVES | {"answer"},
+    "policy": LEAVES | {"answer", "config.experiments"},
     "cache": LEAVES | {"answer", "policy.base"},
     "guardrails": LEAVES | {"policy.base"},
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
@@ -194,6 +194,18 @@ MAY_USE: dict[str, set[str]] = {
         "redaction",
         "routing.target",
         "transport.base",
+    },
+    # copies of requests, sent off the way of the ones that they are of
+    "shadow": LEAVES
+    | {
+        "config.experiments",
+        "dispatch",
+        "generation",
+        "governance.operators",
+        "planner",
+        "policy.likeness",
+        "policy.shadow_plan",
+        "target_state",
     },
     "prewarm": LEAVES
     | {"generation", "dispatch", "routing.route", "routing.target", "routing.keep_warm"},
