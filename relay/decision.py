@@ -75,6 +75,7 @@ class Decision:
             or self.rule
             or self.experiment
             or self.composition
+            or self.legs
             or self.shadow
             or self.guards
             or self.cache != "off"
