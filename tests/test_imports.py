@@ -205,6 +205,18 @@ MAY_USE: dict[str, set[str]] = {
         "routing.target",
         "transport.base",
     },
+    # copies of requests, sent off the way of the ones that they are of
+    "shadow": LEAVES
+    | {
+        "config.experiments",
+        "dispatch",
+        "generation",
+        "governance.operators",
+        "planner",
+        "policy.likeness",
+        "policy.shadow_plan",
+        "target_state",
+    },
     "prewarm": LEAVES
     | {"generation", "dispatch", "routing.route", "routing.target", "routing.keep_warm"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},

@@ -13,6 +13,7 @@ from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
 from relay.config.cache import CacheConfig, ExactCacheConfig
 from relay.config.cascades import cascade_faults
+from relay.config.experiments import checked as checked_experiments
 from relay.config.guardrails import GuardrailsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
@@ -124,6 +125,19 @@ class Config(Model):
                     raise ValueError(
                         f"objectives.{name}.aliases: there is no alias {alias!r}{hint}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _experiments_are_of_names(self) -> Config:
+        policies = self.policies
+        checked_experiments(
+            policies.experiments,
+            policies.shadows,
+            self.models,
+            {*policies.cascades, *policies.panels},
+            self.providers,
+            {model for row in self.providers.values() for model in row.models},
+        )
         return self
 
     @model_validator(mode="after")
