@@ -341,6 +341,8 @@ class GenerateRequest:
     asked_as: str = ""
     """The client's name of the model where the relay itself has put another in its place, else
     empty: permissions and limits go by it."""
+    is_prefix: bool = False
+    """No turn of its session, but the prefix that its turns have in common, sent ahead."""
 
     def extra_on(self, wire: str) -> Mapping[str, Any]:
         """The further fields as far as a wire may look into them: a chat body may hold fields of

@@ -101,6 +101,7 @@ def log_end(ended: Ended, *, trace: str = "", share: float | None = None) -> Non
         attempts=[
             {
                 "target": hidden(f"{record.provider}/{record.model}"),
+                "leg": record.leg or None,
                 "role": record.role.value,
                 "outcome": "lost" if record.is_loser else record.outcome.value,
                 "reason": record.error.reason.name if record.error else None,
@@ -128,6 +129,7 @@ def log_end(ended: Ended, *, trace: str = "", share: float | None = None) -> Non
         stalls=end.stall_count,
         longest_gap_us=end.longest_gap_us,
         cancel_us=end.cancel_us,
+        decision=None if end.decision is None else end.decision.as_dict(),
         share=share,
     )
 

@@ -24,6 +24,7 @@ LEAVES = {
     "errors",
     "content",
     "deadline",
+    "decision",
     "timeline",
     "trace_context",
     "outcome",
@@ -45,7 +46,8 @@ MAY_USE: dict[str, set[str]] = {
     "content": {"errors"},
     "deadline": {"errors"},
     "timeline": {"deadline"},
-    "outcome": {"content", "errors", "timeline"},
+    "decision": set(),
+    "outcome": {"content", "decision", "errors", "timeline"},
     "tokens": {"content"},
     "trace_context": set(),
     "prices": set(),
@@ -127,8 +129,10 @@ MAY_USE: dict[str, set[str]] = {
     # the way of one generation
     "prelude": LEAVES,
     "attempt_cost": LEAVES | {"routing.target", "target_state"},
+    "answer": LEAVES | {"routing.route"},
     "attempt": LEAVES
     | {
+        "answer",
         "attempt_cost",
         "prelude",
         "governance.ledger",
@@ -151,6 +155,7 @@ MAY_USE: dict[str, set[str]] = {
     "planner": LEAVES | {"race", "race_plan", "resilience", "routing", "target_state"},
     "dispatch": LEAVES
     | {
+        "answer",
         "race",
         "race_plan",
         "planner",
@@ -161,7 +166,23 @@ MAY_USE: dict[str, set[str]] = {
         "transport.base",
         "generation_log",
     },
-    "generation": LEAVES | {"dispatch", "attempt", "governance.ledger", "race_plan"},
+    "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
+    # what a request may become: each knows the way by protocols alone, and `course` alone knows all
+    "policy": LEAVES | {"answer"},
+    "cache": LEAVES | {"answer", "policy.base"},
+    "guardrails": LEAVES | {"policy.base"},
+    "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
+    "leg": LEAVES | {"answer", "dispatch", "generation", "policy.base", "prelude", "routing.route"},
+    "course": LEAVES
+    | {
+        "answer",
+        "cache.base",
+        "dispatch",
+        "guarded",
+        "guardrails.base",
+        "leg",
+        "policy.base",
+    },
     "generation_log": LEAVES,
     "outbox": LEAVES,
     "prompt_count": LEAVES

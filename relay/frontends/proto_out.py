@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 
+import orjson
 from rtrelay.v1 import content_pb2 as content_pb
 from rtrelay.v1 import relay_pb2 as relay_pb
 
@@ -246,6 +247,10 @@ class FrameEncoder:
             frame.error.CopyFrom(to_status(error))
         if end.usage is not None:
             frame.usage.CopyFrom(_usage(end.usage))
+        if (decision := end.decision) is not None:
+            frame.decision_json = orjson.dumps(decision.as_dict())
+            if decision.cache != "off":
+                frame.cache = decision.cache
         info = generation.info if generation is not None else None
         if info is not None:
             frame.created_s = info.created_s
@@ -382,8 +387,11 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
         duration_us=max(0, record.ended_us - record.started_us),
         cost_micro_usd=_micro(record.cost),
         cost_upper_micro_usd=_micro(record.cost_upper),
+        leg=record.leg,
     )
-    if record.is_winner and end.usage is not None:
+    if record.usage is not None and not record.is_winner:
+        attempt.usage.CopyFrom(_usage(record.usage))
+    elif record.is_winner and end.usage is not None:
         attempt.usage.CopyFrom(_usage(end.usage))
     elif record.tokens_seen:
         attempt.usage.completion_tokens = record.tokens_seen

@@ -55,6 +55,8 @@ def allows(scopes: Scopes, catalog: Catalog, name: str) -> bool:
         return scopes.allows_model(name, alias.tags)
     if scopes.allows_model(name):
         return True
+    if name in catalog.composed:  # it comes to models that the key may not ask for by themselves
+        return False
     try:
         return scopes.allows_model(catalog.resolve(name).candidates[0].name)
     except UnknownModel:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from relay.content import Events, GenerateRequest
 from relay.decision import Decision
+from relay.policy.base import Legs
 
 
 class GuardScope(NamedTuple):
@@ -51,9 +52,12 @@ class Guards(Protocol):
     """The guardrails of one configuration."""
 
     async def check(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs
     ) -> GenerateRequest:
         """Look at what is asked: prompts, tool results, texts to embed.
+
+        Args:
+            legs: to ask models, under the generation's account.
 
         Returns:
             The request, with what must not leave taken out of it; the same object where nothing is.
@@ -64,7 +68,7 @@ class Guards(Protocol):
         ...
 
     def over(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs
     ) -> OutputGuard | None:
         """For the answer; None where nothing looks at it: then it costs nothing."""
         ...

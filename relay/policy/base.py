@@ -67,6 +67,10 @@ class Leg(Protocol):
         belongs to the caller. To be called after `ready` or `whole`."""
         ...
 
+    def vectors_json(self) -> bytes:
+        """Of a leg that asked for embeddings, after `whole`: OpenAI's `data`; empty for none."""
+        ...
+
     def cancel(self, outcome: str = "cancelled") -> None:
         """Nobody wants it: stop it upstream at once. Idempotent.
 
