@@ -42,3 +42,12 @@ class Applies:
             and (self.tags is None or not self.tags.isdisjoint(scope.tags))
             and (self.surfaces is None or scope.surface in self.surfaces)
         )
+
+    def to_anything_of(self, scope: GuardScope) -> bool:
+        """Whether it is for something that this caller might ask by a way on which nobody can tell
+        the model and the API."""
+        return (
+            scope.tenant not in self.spared_tenants
+            and (self.tenants is None or scope.tenant in self.tenants)
+            and (self.tags is None or not self.tags.isdisjoint(scope.tags))
+        )

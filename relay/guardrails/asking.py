@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from relay.guardrails.base import GuardScope
+from relay.policy.base import Legs
 
 
 class CannotTell(Exception):
@@ -26,6 +27,8 @@ class Question(NamedTuple):
     """`input` or `output`."""
     texts: tuple[Shown, ...]
     scope: GuardScope
+    legs: Legs | None = None
+    """To ask models, under the generation's account; None where there is no generation."""
 
     @property
     def chars(self) -> int:

@@ -38,7 +38,8 @@ _LEAST_STATE_CHARS: Final = 64
 _LEAST_BLOB_CHARS: Final = 512
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _DATA_URL: Final = re.compile(r"data:([^,;]*)[^,]*;base64,", re.IGNORECASE)
-_LEAST_NUMBER: Final = 10_000
+_LEAST_NUMBER: Final = 10**11
+"""Numbers of cards and accounts are; smaller ones are moments and counts as a rule."""
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _PLAIN: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 

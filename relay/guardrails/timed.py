@@ -11,7 +11,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from relay.guardrails.asking import Asker, CannotTell, Opinion, Question
+
+_log = structlog.get_logger("relay.guardrails")
 
 FAILURES: Final = 3
 
@@ -93,6 +97,10 @@ class Timed:
         except CannotTell:
             self._failed()
             raise
+        except Exception as error:  # noqa: BLE001 - a bug in it says no more than its silence
+            _log.error("asker_bug", error=type(error).__name__, exc_info=error)
+            self._failed()
+            raise CannotTell("a bug") from None
         finally:
             if is_probe:
                 self._is_probed = False
