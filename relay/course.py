@@ -96,12 +96,15 @@ class PolicyCourse:
         if turn is not None:
             progress.on_closed.append(turn.close)
         answer = None if turn is None else turn.answer
-        if answer is None:
+        if answer is not None:
+            timeline.adopt(answer.marks)
+        else:
             composition = self._compositions.get(request.model)
             if composition is None:
                 answer = await race(services, generation_id, route, timeline, progress)
             else:
-                answer = await self._composed(composition, request, legs, progress)
+                answer = await self._composed(composition, request, legs)
+                timeline.adopt(answer.marks)
             answer = _kept(answer, turn)
         guard = None
         if self._guards is not None:
@@ -116,7 +119,6 @@ class PolicyCourse:
         composition: Composition,
         request: GenerateRequest,
         legs: RunningLegs,
-        progress: Progress,
     ) -> Answer:
         if request.embedding is not None:
             raise UnsupportedFeature("embeddings", f"the policy {request.model!r}")

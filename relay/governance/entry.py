@@ -320,6 +320,7 @@ class Entry:
             state = "estimated"
         else:
             state = "settled"
+        decision = end.decision
         settled = SettledGeneration(
             id=self._id,
             state=state,
@@ -333,6 +334,8 @@ class Entry:
             wall_us=end.wall_us,
             phases=orjson.dumps(end.phases_us).decode(),
             attempts=tuple(closed),
+            decision="" if decision is None else orjson.dumps(decision.as_dict()).decode(),
+            saved_micro=0 if decision is None else decision.saved_micro,
         )
         if self._on_settled is not None:
             self._on_settled(self._asked.request.policy.tenant, settled.settled_micro)
@@ -395,6 +398,7 @@ class Entry:
             cost_micro=cost_micro,
             upper_micro=upper_micro,
             phases=orjson.dumps(record.phases_us).decode(),
+            leg=record.leg,
         )
 
     async def booked(self) -> None:

@@ -227,6 +227,8 @@ generations = Table(
     Column("ttft_us", BigInteger),
     Column("wall_us", BigInteger),
     Column("phases", Text),  # the timeline
+    Column("decision", Text),  # of policies, JSON; empty where there was none
+    Column("saved_micro", BigInteger),  # by caches
     Index("ix_generations_admitted_at_us", "admitted_at_us"),
     Index("ix_generations_key_id_admitted_at_us", "key_id", "admitted_at_us"),
 )
@@ -263,6 +265,7 @@ attempts = Table(
     Column("cost_micro", BigInteger),
     Column("upper_micro", BigInteger),
     Column("phases", Text),
+    Column("leg", String(64)),  # of a cascade or panel
 )
 """One row an attempt. `state` says what `cost_micro` is: by the provider's count, by an estimate,
 nothing, or unknown since there is no price; `upper_micro` is the most that it can have been."""
