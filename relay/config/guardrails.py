@@ -20,14 +20,16 @@ Side = Literal["input", "output"]
 Action = Literal["block", "redact", "mask", "flag"]
 
 SURFACES = (
-    "chat",
+    "chat_completions",
     "completions",
     "responses",
     "messages",
     "embeddings",
-    "grpc",
+    "generate",
+    "converse",
     "count_tokens",
     "prewarm",
+    "playground",
 )
 """What a request came by, as `where.surfaces` calls it."""
 
@@ -139,19 +141,15 @@ class GuardrailConfig(Model):
                 return Meaning("signal", "a text goes on where nobody could say in time")
             if scan.messages == "new" and "input" in self.sides:
                 return Meaning("signal", "a text in front of a made-up turn is not looked at")
-            who = {"moderation": "a classifier's", "judge": "a model's", "webhook": "its owner's"}
-            return Meaning(
-                "signal" if scan.kind != "webhook" else "barrier",
-                f"nothing goes on without {who[scan.kind]} consent"
-                + ("" if scan.kind == "webhook" else ", which is an opinion and can be talked over"),
-            )
+            if scan.kind == "webhook":
+                return Meaning("barrier", "nothing goes on without its owner's consent")
+            who = "a model" if scan.kind == "judge" else "a classifier"
+            return Meaning("signal", f"it is the opinion of {who}, which can be talked over")
         if self.fail == "open":
             return Meaning("signal", "a text goes on where it could not be looked at")
-        if not (self.tools and self.reasoning):
-            left = " and ".join(
-                word for word, on in (("tools", self.tools), ("reasoning", self.reasoning)) if not on
-            )
-            return Meaning("signal", f"it does not look at {left}")
+        for word, is_read in (("tools", self.tools), ("reasoning", self.reasoning)):
+            if not is_read:
+                return Meaning("signal", f"it does not look at {word}")
         return Meaning(
             "barrier",
             "what it knows by its letters does not pass, however a stream is cut; what is spelt"
@@ -179,8 +177,7 @@ class GuardrailsConfig(Model):
         1_000_000,
         ge=4_096,
         le=20_000_000,
-        description="of one answer held back at once; one that needs more is blocked, or goes on"
-        " unread where all that hold it are open",
+        description="of one answer held back at once; one that needs more is blocked",
     )
     idle_ms: int = Field(
         10_000,

@@ -300,9 +300,7 @@ class AnswerChoice:
     def _tail(self) -> object:
         return self._queue[-1] if self._queue else None
 
-    def _run_of(
-        self, kind: type[StreamEvent], make: Callable[[str], StreamEvent]
-    ) -> _Run:
+    def _run_of(self, kind: type[StreamEvent], make: Callable[[str], StreamEvent]) -> _Run:
         """The run that goes on or begins now."""
         self.has_begun = True
         lane = self._lanes.get(kind)
@@ -341,18 +339,14 @@ class AnswerChoice:
         rules = self._rails.texts[TOOL]
         if not rules:
             return arguments
-        return changed_text(
-            arguments, lambda text: rules.change(text, self._notes), self._unread
-        )
+        return changed_text(arguments, lambda text: rules.change(text, self._notes), self._unread)
 
     def _state(self, extra_json: bytes) -> bytes:
         """Provider state beside a call: none, where something is in it."""
         rules = self._rails.texts[TOOL]
         if not rules or not extra_json:
             return extra_json
-        data = changed_bytes(
-            extra_json, lambda text: rules.change(text, self._notes), self._unread
-        )
+        data = changed_bytes(extra_json, lambda text: rules.change(text, self._notes), self._unread)
         return data if data is extra_json else b""
 
     async def _ask(self, arguments: str, ask: AskAll) -> Rail | None:

@@ -90,7 +90,7 @@ class _Reader:
             self._seen.add(text)
             self.shown.append((self._at, kind, Shown(self._role, text)))
 
-    def bytes(self, kind: Kind, data: bytes) -> bool:
+    def knows(self, kind: Kind, data: bytes) -> bool:
         return self._documents.has(_keyed(kind, data))
 
     def clean(self, kind: Kind, data: bytes) -> None:
@@ -150,7 +150,7 @@ async def _ask_all(
         blocks = [await asked(*questions[0], notes)]
     else:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(asked(rail, question, notes)) for rail, question in questions]
+            tasks = [group.create_task(asked(*question, notes)) for question in questions]
         blocks = [task.result() for task in tasks]
     if block := next(filter(None, blocks), None):
         raise block

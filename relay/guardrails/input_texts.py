@@ -56,7 +56,7 @@ class Reader(Protocol):
         """A text within some JSON: a key, a name, or again what `say` is told. As `say`."""
         ...
 
-    def bytes(self, kind: Kind, data: bytes) -> bool:
+    def knows(self, kind: Kind, data: bytes) -> bool:
         """Whether a JSON document was read before, and nothing was found."""
         ...
 
@@ -76,9 +76,7 @@ def read_request(request: GenerateRequest, reader: Reader) -> GenerateRequest:
         GuardrailBlocked: it may not.
     """
     new: dict[str, Any] = {}
-    messages = tuple(
-        [_message(at, message, reader) for at, message in enumerate(request.messages)]
-    )
+    messages = tuple([_message(at, message, reader) for at, message in enumerate(request.messages)])
     if any(map(_is_other, messages, request.messages)):
         new["messages"] = messages
     reader.at(-1, "")
@@ -183,7 +181,7 @@ def _parts(parts: tuple[Part, ...], kind: Kind, reader: Reader) -> tuple[Part, .
         return parts if text is part.text else (replace(part, text=text),)
     new = [_part(part, kind, reader) for part in parts]
     merged = _over_several(new, kind, reader)
-    if len(merged) == len(parts) and all(one is other for one, other in zip(merged, parts)):
+    if len(merged) == len(parts) and not any(map(_is_other, merged, parts)):
         return parts
     return tuple(merged)
 
@@ -255,9 +253,7 @@ def _call(call: ToolCall, reader: Reader) -> ToolCall:
     _note(new, "name", call.name, reader.beside(NAME, call.name))
     if call.arguments:
         say = _Saying(reader, TOOL)
-        _note(
-            new, "arguments", call.arguments, changed_text(call.arguments, say, reader.unread)
-        )
+        _note(new, "arguments", call.arguments, changed_text(call.arguments, say, reader.unread))
     if call.extra:
         _note(new, "extra", call.extra, _json(call.extra, TOOL, reader))
     return replace(call, **new) if new else call
@@ -271,7 +267,7 @@ def _tool(tool: Tool, reader: Reader) -> Tool:
     _note(new, "name", tool.name, reader.beside(NAME, tool.name))
     if tool.description:
         _note(new, "description", tool.description, reader.beside(TOOL, tool.description))
-    if tool.parameters_json and not reader.bytes(TOOL, tool.parameters_json):
+    if tool.parameters_json and not reader.knows(TOOL, tool.parameters_json):
         data = changed_bytes(tool.parameters_json, _Within(reader, TOOL), reader.unread)
         _note(new, "parameters_json", tool.parameters_json, data)
         if data is tool.parameters_json:
@@ -296,7 +292,7 @@ def _format(wanted: ResponseFormat, reader: Reader) -> ResponseFormat:
         reader.beside(NAME, wanted.name)
     if wanted.description:
         _note(new, "description", wanted.description, reader.beside(TEXT, wanted.description))
-    if wanted.schema_json and not reader.bytes(TEXT, wanted.schema_json):
+    if wanted.schema_json and not reader.knows(TEXT, wanted.schema_json):
         data = changed_bytes(wanted.schema_json, _Within(reader, TEXT), reader.unread)
         _note(new, "schema_json", wanted.schema_json, data)
         if data is wanted.schema_json:
@@ -309,5 +305,4 @@ def _embedding(options: EmbeddingOptions, reader: Reader) -> EmbeddingOptions:
         reader.unread("tokens")
     reader.at(-1, "user")
     texts = tuple([reader.say(TEXT, text) for text in options.texts])
-    is_same = all(one is other for one, other in zip(texts, options.texts))
-    return options if is_same else replace(options, texts=texts)
+    return replace(options, texts=texts) if any(map(_is_other, texts, options.texts)) else options

@@ -82,9 +82,7 @@ class JudgeAsker:
         return GenerateRequest(
             model=self._model,
             messages=(
-                Message(
-                    Role.SYSTEM, (TextPart(_INSTRUCTIONS.format(rule=self._rule, mark=mark)),)
-                ),
+                Message(Role.SYSTEM, (TextPart(_INSTRUCTIONS.format(rule=self._rule, mark=mark)),)),
                 Message(Role.USER, (TextPart(asked),)),
             ),
             sampling=Sampling(temperature=0.0, max_output_tokens=_MAX_TOKENS),

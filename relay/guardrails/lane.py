@@ -141,7 +141,9 @@ class Lane:
             return text[len(lacks) :]
         # Something runs over what went out: from where it differs on all is new.
         self._lacks = ""
-        at = next(at for at, (one, other) in enumerate(zip(lacks, text)) if one != other)
+        at = next(
+            at for at, (one, other) in enumerate(zip(lacks, text, strict=False)) if one != other
+        )
         return text[at:]
 
     def _pass(self, text: str) -> None:

@@ -219,9 +219,7 @@ class GuardedOutput:
     def _collect(self, found: list[StreamEvent]) -> int:
         """Everything that may go out now. Returns how many characters may not."""
         held = 0
-        is_waiting = bool(self._beside) and any(
-            rail.stops for rail in self._rails.asking
-        )
+        is_waiting = bool(self._beside) and any(rail.stops for rail in self._rails.asking)
         for choice in self._choices.values():
             held += choice.release(found, may_finish=not is_waiting)
         if not self._has_released:

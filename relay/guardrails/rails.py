@@ -1,4 +1,4 @@
-"""The guardrails that hold for one sort of request, sorted by what they look at. Made once a sort."""
+"""The guardrails that hold for one sort of request, by what they look at. Made once a sort."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from relay.guardrails.scan import Finding, Rule, StreamGuard
 
 _log = structlog.get_logger("relay.guardrails")
 
+
 class MakeGuards(NamedTuple):
     """Compiles rules, which takes milliseconds. What it returns makes a guard for one text."""
 

@@ -66,9 +66,7 @@ class Timed:
     @property
     def is_idle(self) -> bool:
         """It is left alone."""
-        return self._failures >= FAILURES and (
-            self._is_probed or self._clock() < self._until_s
-        )
+        return self._failures >= FAILURES and (self._is_probed or self._clock() < self._until_s)
 
     async def ask(self, question: Question) -> Opinion:
         """
