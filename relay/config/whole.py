@@ -192,6 +192,16 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _guardrails_know_whom(self) -> Config:
+        if self.guardrails is not None:
+            policies = self.policies
+            names = {*self.models, *policies.cascades, *policies.panels}
+            listed = {model for row in self.providers.values() for model in row.models}
+            for fault in self.guardrails.faults(self.providers, names, listed):
+                raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
     def _grpc_requires(self) -> Config:
         tls = self.tls_of("grpc")
         if tls is not None and tls.asks_clients and not tls.requires_clients:
