@@ -205,6 +205,18 @@ MAY_USE: dict[str, set[str]] = {
         "routing.target",
         "transport.base",
     },
+    # copies of requests, sent off the way of the ones that they are of
+    "shadow": LEAVES
+    | {
+        "config.experiments",
+        "dispatch",
+        "generation",
+        "governance.operators",
+        "planner",
+        "policy.likeness",
+        "policy.shadow_plan",
+        "target_state",
+    },
     "prewarm": LEAVES
     | {"generation", "dispatch", "routing.route", "routing.target", "routing.keep_warm"},
     "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
@@ -416,7 +428,7 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
-    "redis": {"hints", "store"},
+    "redis": {"cache", "hints", "store"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
@@ -562,6 +574,7 @@ MAY_BE_LATE = {
     ("store.engine", "alembic.util"),
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
+    ("cache.open_shelf", "relay.cache.redis_store"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
 }
