@@ -66,6 +66,15 @@ class PolicyCourse:
             return request
         return self._choose(request, surface, prompt_tokens, None)
 
+    async def checked(self, request: GenerateRequest, surface: str) -> GenerateRequest:
+        if self._guards is None:
+            return request
+        return await self._guards.check(request, _scope(request, surface), Decision(), None)
+
+    def check_passthrough(self, provider: str, tenant: str, key_id: str, surface: str) -> None:
+        if self._guards is not None:
+            self._guards.check_passthrough(GuardScope(tenant, key_id, provider, (), surface))
+
     async def commit(
         self,
         services: Services,
@@ -77,7 +86,7 @@ class PolicyCourse:
         surface: str,
     ) -> Answer:
         progress.decision = decision = progress.decision or Decision()
-        asked = request.asked_as or request.model
+        scope = _scope(request, surface)
         try:
             if self._choose is not None and not request.asked_as:
                 tokens = estimate_prompt_tokens(request)
@@ -92,8 +101,7 @@ class PolicyCourse:
         )
         if self._guards is None:
             return await self._answer(services, generation_id, route, timeline, progress, legs)
-        policy = request.policy
-        scope = GuardScope(policy.tenant, policy.key_id, asked, policy.tags, surface)
+        scope = scope._replace(tags=request.policy.tags)
         try:
             began_s = time.perf_counter()
             progress.request = await self._guards.check(request, scope, decision, legs)
@@ -103,7 +111,7 @@ class PolicyCourse:
             if guard is None:
                 return answer
             progress.on_closed.append(guard.close)
-            return await guarded(answer, guard)
+            return await guarded(answer, guard, decision)
         except GuardrailBlocked as error:
             services.ledger.refused(error, Refused.of(request, generation_id, surface))
             raise
@@ -145,3 +153,8 @@ class PolicyCourse:
         policy = request.policy
         zones = "" if policy.zones is None else ",".join(sorted(policy.zones))
         return CacheScope(policy.tenant, policy.key_id, request.model, zones, self._version)
+
+
+def _scope(request: GenerateRequest, surface: str) -> GuardScope:
+    policy, asked = request.policy, request.asked_as or request.model
+    return GuardScope(policy.tenant, policy.key_id, asked, policy.tags, surface)
