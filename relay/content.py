@@ -273,6 +273,8 @@ class Policy:
     budgets: Budgets = Budgets()  # frozen, so one is enough for all who ask for nothing
     turn_id: str = ""
     tags: tuple[str, ...] = ()
+    tags_of_rules: frozenset[str] = frozenset()
+    """Of `tags`, those that the operator's rules have added: no key needs leave for them."""
     timeline: bool = False
     """Whether the whole timeline is wanted in the final usage (`x_relay`)."""
     labels: Mapping[str, str] = field(default_factory=dict)

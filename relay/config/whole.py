@@ -12,6 +12,8 @@ from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
 from relay.config.cache import CacheConfig, ExactCacheConfig
+from relay.config.cascades import cascade_faults
+from relay.config.experiments import checked as checked_experiments
 from relay.config.guardrails import GuardrailsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
@@ -20,6 +22,7 @@ from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
 from relay.config.policies import PoliciesConfig
 from relay.config.providers import ProviderConfig
+from relay.config.rule_names import check_rules
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
@@ -97,6 +100,23 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _rules_name_what_is_there(self) -> Config:
+        check_rules(
+            self.policies.rules,
+            aliases={alias: row.tags for alias, row in self.models.items()},
+            compositions={*self.policies.cascades, *self.policies.panels},
+            listed={model for row in self.providers.values() for model in row.models},
+            providers=self.providers,
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _cascades_ask_what_is_there(self) -> Config:
+        for fault in cascade_faults(self.policies.cascades, self.models, self.providers):
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
     def _objectives_are_of_aliases(self) -> Config:
         for name, row in self.objectives.items():
             for alias in row.aliases:
@@ -105,6 +125,19 @@ class Config(Model):
                     raise ValueError(
                         f"objectives.{name}.aliases: there is no alias {alias!r}{hint}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _experiments_are_of_names(self) -> Config:
+        policies = self.policies
+        checked_experiments(
+            policies.experiments,
+            policies.shadows,
+            self.models,
+            {*policies.cascades, *policies.panels},
+            self.providers,
+            {model for row in self.providers.values() for model in row.models},
+        )
         return self
 
     @model_validator(mode="after")
@@ -156,6 +189,16 @@ class Config(Model):
                     raise ValueError(
                         f"cache.exact.{kind}: nobody can ask for {name!r}{near(name, known)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _guardrails_know_whom(self) -> Config:
+        if self.guardrails is not None:
+            policies = self.policies
+            names = {*self.models, *policies.cascades, *policies.panels}
+            listed = {model for row in self.providers.values() for model in row.models}
+            for fault in self.guardrails.faults(self.providers, names, listed):
+                raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
