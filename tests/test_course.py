@@ -113,8 +113,7 @@ async def test_a_stream_goes_on_while_it_is_read() -> None:
     async with generation:
         assert await generation.commit()
         async for events in generation:
-            if text_of(events):
-                times.append(round(since_start_s(), 3))
+            times += [round(since_start_s(), 3)] if text_of(events) else []
     assert times == [1.5, 2.0]
     end = generation.end
     assert end is not None
@@ -310,6 +309,8 @@ class Upper:
         self._stop = stop
         self.is_blocked = False
         self.is_closed = False
+        self.retract_from: int | None = None
+        self.retract_choice = 0
 
     async def feed(self, events: Events) -> Events:
         out: list[TextDelta | ChoiceFinished] = [*self._held]
@@ -340,7 +341,7 @@ class Guarding:
         self.refuses = refuses
 
     async def check(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs | None
     ) -> GenerateRequest:
         if self.refuses:
             decision.guards.append(GuardVerdict("g", "denied", "input", "block"))
@@ -348,9 +349,15 @@ class Guarding:
         return request
 
     def over(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs | None
     ) -> Upper | None:
         return self.guard
+
+    def check_passthrough(self, scope: GuardScope) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
 
 
 @on_virtual_time
@@ -418,6 +425,6 @@ async def test_every_end_closes_its_turn() -> None:
 
     for endpoint in (QUICK, DEAD):
         scenario = Scenario({"a": endpoint})
-        scenario.services.course = PolicyCourse(caches=Caching())  # type: ignore[arg-type]
+        scenario.services.course = PolicyCourse(caches=Caching())
         await scenario.generate()
     assert closed == ["turn", "turn"]
