@@ -33,7 +33,6 @@ class Asking:
     every_chars: int
     overlap_chars: int
     is_new_only: bool
-    max_chars: int
 
 
 @dataclass(frozen=True, slots=True)
