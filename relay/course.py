@@ -73,7 +73,7 @@ class PolicyCourse:
         *,
         surface: str,
     ) -> Answer:
-        progress.decision = decision = Decision()
+        progress.decision = decision = progress.decision or Decision()
         asked = request.asked_as or request.model
         if self._choose is not None and not request.asked_as:
             tokens = estimate_prompt_tokens(request)

@@ -113,8 +113,7 @@ async def test_a_stream_goes_on_while_it_is_read() -> None:
     async with generation:
         assert await generation.commit()
         async for events in generation:
-            if text_of(events):
-                times.append(round(since_start_s(), 3))
+            times += [round(since_start_s(), 3)] if text_of(events) else []
     assert times == [1.5, 2.0]
     end = generation.end
     assert end is not None
@@ -418,6 +417,6 @@ async def test_every_end_closes_its_turn() -> None:
 
     for endpoint in (QUICK, DEAD):
         scenario = Scenario({"a": endpoint})
-        scenario.services.course = PolicyCourse(caches=Caching())  # type: ignore[arg-type]
+        scenario.services.course = PolicyCourse(caches=Caching())
         await scenario.generate()
     assert closed == ["turn", "turn"]

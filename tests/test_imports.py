@@ -106,6 +106,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.audit_chain",
         "governance.audit_syslog",
         "governance.pepper",
+        "policy.languages",
         "trace_context",
     },
     "administration": LEAVES | {"governance", "store"},
@@ -168,7 +169,16 @@ MAY_USE: dict[str, set[str]] = {
     },
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
-    "policy": LEAVES | {"answer"},
+    "policy": LEAVES | {"answer", "config"},
+    "surroundings": LEAVES
+    | {
+        "governance.gate",
+        "governance.grants",
+        "routing.catalog",
+        "routing.route",
+        "routing.target",
+        "target_state",
+    },
     "cache": LEAVES | {"answer", "policy.base"},
     "guardrails": LEAVES | {"policy.base"},
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
@@ -194,6 +204,18 @@ MAY_USE: dict[str, set[str]] = {
         "redaction",
         "routing.target",
         "transport.base",
+    },
+    # copies of requests, sent off the way of the ones that they are of
+    "shadow": LEAVES
+    | {
+        "config.experiments",
+        "dispatch",
+        "generation",
+        "governance.operators",
+        "planner",
+        "policy.likeness",
+        "policy.shadow_plan",
+        "target_state",
     },
     "prewarm": LEAVES
     | {"generation", "dispatch", "routing.route", "routing.target", "routing.keep_warm"},
@@ -406,7 +428,7 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
-    "redis": {"hints", "store"},
+    "redis": {"cache", "hints", "store"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
@@ -552,6 +574,7 @@ MAY_BE_LATE = {
     ("store.engine", "alembic.util"),
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
+    ("cache.open_shelf", "relay.cache.redis_store"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
 }
