@@ -37,7 +37,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Rail:
-    """Either `rule` or `asking` is set."""
+    """Either `rules` or `asking` is set."""
 
     name: str
     sides: frozenset[Side]
@@ -49,7 +49,8 @@ class Rail:
     looks_at_reasoning: bool
     blocks_unreadable: bool
     is_barrier: bool
-    rule: Rule | None = None
+    rules: tuple[Rule, ...] = ()
+    """Named as this is."""
     asking: Asking | None = None
 
     def looks_at(self, kind: Kind) -> bool:

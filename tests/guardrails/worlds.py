@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from relay.content import Events, GenerateRequest, Message, Role, StreamEvent, TextPart
@@ -25,6 +26,7 @@ CARD = "4111 1111 1111 1111"
 SCOPE = GuardScope("team", "key", "fast", (), "chat_completions")
 
 
+@lru_cache
 def cards() -> Scanner:
     """Sixteen digits, perhaps in groups."""
     return RegexScanner("card", r"(?<![0-9])[0-9](?:[ -]?[0-9]){15}(?![0-9])", 31)
@@ -50,14 +52,19 @@ class Broken:
         raise RuntimeError("a bug")
 
 
+@lru_cache(100)
+def _plan(rules: tuple[Rule, ...]) -> GuardPlan:
+    return GuardPlan(rules)
+
+
 def _whole(rules: Sequence[Rule]) -> Callable[[], StreamGuard]:
-    plan = copy.copy(GuardPlan(rules))
+    plan = copy.copy(_plan(tuple(rules)))
     plan.automaton = None
     return lambda: TextGuard(plan)
 
 
 def _stream(rules: Sequence[Rule]) -> Callable[[], StreamGuard]:
-    plan = GuardPlan(rules)
+    plan = _plan(tuple(rules))
     return lambda: TextGuard(plan)
 
 
@@ -100,7 +107,7 @@ def rail(name: str = "cards", scanner: Scanner | None = None, **more: Any) -> Ra
     action: Action = more.pop("action", "redact")
     return Rail(
         name=name,
-        rule=Rule(scanner or cards(), action, name),
+        rules=(Rule(scanner or cards(), action, name),),
         action=action,
         **{**_DEFAULTS, **more},
     )
