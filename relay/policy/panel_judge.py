@@ -161,9 +161,7 @@ async def _asked_twice(
     return None
 
 
-async def all_within(
-    work: Sequence[Coroutine[Any, Any, T]], timeout_s: float
-) -> list[T | None]:
+async def all_within(work: Sequence[Coroutine[Any, Any, T]], timeout_s: float) -> list[T | None]:
     """Run beside each other; None for what is not done when the time is over, which is cancelled.
 
     Raises:
