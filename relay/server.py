@@ -29,6 +29,7 @@ from relay import logs
 from relay.accounts import Accounts
 from relay.admin_office import AdminOffice, mounts_of
 from relay.auditing import described, secrets_of
+from relay.cache.semantic_error import SemanticCacheError
 from relay.compositions import catalog_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.credentials.base import Credential
@@ -47,6 +48,7 @@ from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.generation_log import GenerationLog
 from relay.governance import audit_actions as actions
+from relay.governance.feedback import FeedbackDesk
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
@@ -226,10 +228,15 @@ class Worker:
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
             gate=accounts.gate,
+            feedback=FeedbackDesk(accounts.feedback),
         )
         transport.on_dial = services.dialled
         self._start_exports(services)
         self._policies = Policies(services, self._arm_stopped)
+        try:
+            await self._policies.prepare(self._config)
+        except SemanticCacheError as error:
+            raise StartError(str(error)) from error
         self._catalog = self._policies.take(self._config, self._credentials).use()
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
@@ -324,7 +331,7 @@ class Worker:
             section.logs.slow_ms * 1000,
             makes_traces=section.tracing is not None,
         )
-        services.on_ended[:] = [self._log]
+        services.on_ended[:] = [self._log, services.feedback.heard]
         self._exports.start(services)
 
     def _start_hints(self, services: Services) -> None:
@@ -505,7 +512,8 @@ class Worker:
         self._secrets.learn(secrets_in(config))
         self.accounts.trail.learn(secrets_in(config))
         self._reloads += 1
-        if self._credentials.lacks(credentials_of(taken.catalog)):
+        policies = self._require_policies()
+        if self._credentials.lacks(credentials_of(taken.catalog)) or policies.lacks(config):
             fetching = self._use_when_fetched(config, taken, self._reloads)
             self._require_services().reaper.take(fetching)
         else:
@@ -515,6 +523,15 @@ class Worker:
         """Until credentials that are new have been fetched, requests go on with those before. A
         reload that came meanwhile has overtaken this one."""
         await self._credentials.fetch(credentials_of(taken.catalog))
+        policies = self._require_policies()
+        if policies.lacks(config):
+            try:
+                await policies.prepare(config)
+            except SemanticCacheError as error:
+                _log.error("reload_refused", fault=str(error))
+                self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
+                return
+            taken = policies.take(config, self._credentials)
         if number == self._reloads:
             self._use(config, taken)
 

@@ -179,7 +179,15 @@ MAY_USE: dict[str, set[str]] = {
         "routing.target",
         "target_state",
     },
-    "cache": LEAVES | {"answer", "config.cache", "config.store", "policy.base", "routing.route"},
+    "cache": LEAVES
+    | {
+        "answer",
+        "config.cache",
+        "config.semantic_cache",
+        "config.store",
+        "policy.base",
+        "routing.route",
+    },
     "guardrails": LEAVES | {"governance.webhook", "policy.base"},
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
     "leg": LEAVES | {"answer", "dispatch", "generation", "policy.base", "prelude", "routing.route"},
@@ -245,6 +253,7 @@ MAY_USE: dict[str, set[str]] = {
         "dispatch",
         "config",
         "credentials.refusals",
+        "governance.feedback",
         "governance.gate",
         "governance.grants",
         "governance.ledger",
@@ -307,6 +316,7 @@ MAY_USE: dict[str, set[str]] = {
         "accounts",
         "admin_office",
         "auditing",
+        "cache.semantic_error",
         "compositions",
         "credentials.base",
         "credentials.desk",
@@ -449,6 +459,11 @@ OUTSIDE: dict[str, set[str]] = {
     "trustme": {"emulator"},
     "granian": {"emulator"},
     "redis": {"cache", "hints", "store"},
+    "numpy": {"cache"},
+    "usearch": {"cache"},
+    "wordllama": {"cache"},
+    "onnxruntime": {"cache"},
+    "tokenizers": {"cache"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
     "typer": {"cli", "commands"},
@@ -597,6 +612,12 @@ MAY_BE_LATE = {
     ("cache.open_shelf", "relay.cache.redis_store"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
+    # Of extras, where they are asked for.
+    ("cache.semantic_open", "relay.cache.embed_onnx"),
+    ("cache.semantic_open", "relay.cache.embed_provider"),
+    ("cache.semantic_open", "relay.cache.embed_wordllama"),
+    ("cache.semantic_open", "relay.cache.semantic_memory"),
+    ("cache.semantic_open", "relay.cache.semantic_redis"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
 up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
