@@ -168,7 +168,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
-    "policy": LEAVES | {"answer"},
+    "policy": LEAVES | {"answer", "config", "resilience.hedge_budget", "routing.route"},
     "cache": LEAVES | {"answer", "policy.base"},
     "guardrails": LEAVES | {"policy.base"},
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
@@ -406,6 +406,8 @@ OUTSIDE: dict[str, set[str]] = {
     "starlette": {"frontends"},
     "trustme": {"emulator"},
     "granian": {"emulator"},
+    "jsonschema": {"policy"},
+    "referencing": {"policy"},
     "redis": {"hints", "store"},
     "uvicorn": {"http_server", "frontends"},
     "pydantic": {"config", "emulator"},
