@@ -238,7 +238,8 @@ def _named(request: GenerateRequest, names: tuple[str, ...]) -> str:
 def _as_granted(view: KeyView, request: GenerateRequest) -> GenerateRequest:
     policy, scopes = request.policy, view.scopes
     if scopes.request_tags is not None:
-        scopes.check_tags([tag for tag in policy.tags if tag not in view.tags])
+        given = policy.tags_of_rules.union(view.tags)
+        scopes.check_tags([tag for tag in policy.tags if tag not in given])
     must_not_hedge = not scopes.may_hedge and policy.hedge.mode != "off"
     if not view.tags and not must_not_hedge:
         return request

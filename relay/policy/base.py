@@ -132,10 +132,15 @@ class Legs(Protocol):
 class Composition(Protocol):
     """A cascade or a panel, made once a configuration; no state of a request is kept in it."""
 
-    models: tuple[str, ...]
-    """Every alias that a leg may ask, the ones that are always asked first."""
-    legs_at_once: int
-    """The most that run beside each other."""
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every alias that a leg may ask, the ones that are always asked first."""
+        ...
+
+    @property
+    def legs_at_once(self) -> int:
+        """The most that run beside each other."""
+        ...
 
     async def compose(self, request: GenerateRequest, legs: Legs) -> Answer:
         """Find the answer; fills `legs.decision`.
