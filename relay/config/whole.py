@@ -101,13 +101,6 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
-    def _panels_ask_what_is_there(self) -> Config:
-        policies = self.policies
-        for fault in panel_faults(policies.panels, self.models, self.providers, policies.cascades):
-            raise ValueError(fault)
-        return self
-
-    @model_validator(mode="after")
     def _rules_name_what_is_there(self) -> Config:
         check_rules(
             self.policies.rules,
@@ -116,6 +109,13 @@ class Config(Model):
             listed={model for row in self.providers.values() for model in row.models},
             providers=self.providers,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _panels_ask_what_is_there(self) -> Config:
+        policies = self.policies
+        for fault in panel_faults(policies.panels, self.models, self.providers, policies.cascades):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
