@@ -293,13 +293,13 @@ class FakeLegs:
 
     def __init__(
         self,
-        scripts: Mapping[str, Script | Sequence[Script]],
+        scripts: Mapping[str, Any],
         *,
         received_s: float = START_S,
     ) -> None:
         """
         Args:
-            scripts: by alias.
+            scripts: by alias, a `Script` or a list of them.
         """
         self.clock: Clock = now_s
         self.received_s = received_s
@@ -317,7 +317,7 @@ class FakeLegs:
         given = self._scripts[model]
         nth = self._starts.get(model, 0)
         self._starts[model] = nth + 1
-        script = given[min(nth, len(given) - 1)] if isinstance(given, Sequence) else given
+        script: Script = given[min(nth, len(given) - 1)] if isinstance(given, list) else given
         if isinstance(script, Refuses):
             raise script.error
         request = replace(request, model=model)
