@@ -61,6 +61,9 @@ class Decision:
     guards: list[GuardVerdict] = field(default_factory=list)
     guard_us: int = 0
     """That guardrails took before the first release."""
+    retract_from: int | None = None
+    """From which character on text that was released ought not to have been; None for none."""
+    retract_choice: int = 0
     held_chars: int = 0
     """The most that guardrails held back at once."""
     shadow: dict[str, Any] = field(default_factory=dict)
@@ -95,7 +98,7 @@ class Decision:
             found["shadow"] = self.shadow
         if self.cache != "off":
             found["cache"] = self.cache
-        for name in ("cache_age_s", "similarity"):
+        for name in ("cache_age_s", "similarity", "retract_from"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
         if self.guards:

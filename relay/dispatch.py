@@ -179,6 +179,22 @@ class Course(Protocol):
         """
         ...
 
+    async def checked(self, request: GenerateRequest, surface: str) -> GenerateRequest:
+        """What may be sent of a request that is no generation: a prompt that is counted.
+
+        Raises:
+            GuardrailBlocked: nothing.
+        """
+        ...
+
+    def check_passthrough(self, provider: str, tenant: str, key_id: str, surface: str) -> None:
+        """Whether something may be handed through to a provider unread.
+
+        Raises:
+            GuardrailBlocked: it may not.
+        """
+        ...
+
     async def commit(
         self,
         services: Services,

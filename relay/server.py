@@ -29,6 +29,7 @@ from relay import logs
 from relay.accounts import Accounts
 from relay.admin_office import AdminOffice, mounts_of
 from relay.auditing import described, secrets_of
+from relay.compositions import catalog_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.credentials.base import Credential
 from relay.credentials.desk import CredentialDesk
@@ -60,6 +61,8 @@ from relay.observability.metrics import serve
 from relay.observability.metrics.sampler import Sources
 from relay.observability.metrics.worker import WorkerMetrics
 from relay.observability.pages.app import Dashboard
+from relay.policies import Policies, Taken
+from relay.policy.guard_rail import Stop
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
@@ -168,7 +171,7 @@ class Worker:
         self._number = worker or 0
         self._link = link
         self._credentials = CredentialDesk(self._secrets.learn_passing)
-        self._catalog = Catalog(config, self._credentials)
+        self._catalog = catalog_of(config, self._credentials)
         self._exports = Exports(config, self._secrets.hide, instance_id())
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -179,6 +182,7 @@ class Worker:
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
+        self._policies: Policies | None = None
         self._log: GenerationLog | None = None
         self._office: AdminOffice | None = None
         self._plays: PlayDesk | None = None
@@ -225,6 +229,8 @@ class Worker:
         )
         transport.on_dial = services.dialled
         self._start_exports(services)
+        self._policies = Policies(services, self._arm_stopped)
+        self._catalog = self._policies.take(self._config, self._credentials).use()
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
             self._warm(self._catalog),
@@ -491,7 +497,7 @@ class Worker:
             return
         try:
             config = self._reload_config()
-            catalog = Catalog(config, self._credentials)
+            taken = self._require_policies().take(config, self._credentials)
         except ConfigError as error:
             _log.error("reload_refused", fault=str(error))
             self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
@@ -499,26 +505,26 @@ class Worker:
         self._secrets.learn(secrets_in(config))
         self.accounts.trail.learn(secrets_in(config))
         self._reloads += 1
-        if self._credentials.lacks(credentials_of(catalog)):
-            fetching = self._use_when_fetched(config, catalog, self._reloads)
+        if self._credentials.lacks(credentials_of(taken.catalog)):
+            fetching = self._use_when_fetched(config, taken, self._reloads)
             self._require_services().reaper.take(fetching)
         else:
-            self._use(config, catalog)
+            self._use(config, taken)
 
-    async def _use_when_fetched(self, config: Config, catalog: Catalog, number: int) -> None:
+    async def _use_when_fetched(self, config: Config, taken: Taken, number: int) -> None:
         """Until credentials that are new have been fetched, requests go on with those before. A
         reload that came meanwhile has overtaken this one."""
-        await self._credentials.fetch(credentials_of(catalog))
+        await self._credentials.fetch(credentials_of(taken.catalog))
         if number == self._reloads:
-            self._use(config, catalog)
+            self._use(config, taken)
 
-    def _use(self, config: Config, catalog: Catalog) -> None:
+    def _use(self, config: Config, taken: Taken) -> None:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
-        self._catalog = services.catalog = catalog
+        self._catalog = catalog = taken.use()
         if self._metrics is not None:
             self._metrics.configured(catalog)
         self._credentials.retain(credentials_of(catalog))
@@ -561,6 +567,8 @@ class Worker:
         sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
+        if self._policies is not None:
+            self._policies.stop()
         if self._link is not None:
             self._link.status("draining")
         grace_s = self._config.server.drain_grace_ms / 1000
@@ -606,6 +614,8 @@ class Worker:
             await self._hints.aclose()
         if self._upkeep is not None:
             await self._upkeep.aclose()
+        if self._policies is not None:
+            await self._policies.aclose()
         await self._credentials.aclose()
         if self._services is not None:
             await self._services.reaper.aclose()
@@ -615,6 +625,14 @@ class Worker:
             await self._accounts.aclose()
 
     # --- state ------------------------------------------------------------------------------
+
+    def _require_policies(self) -> Policies:
+        if self._policies is None:
+            raise RuntimeError("the worker was not started")
+        return self._policies
+
+    def _arm_stopped(self, experiment: str, stop: Stop) -> None:
+        self._audit(actions.ARM_STOPPED, {"experiment": experiment, **stop.as_dict()})
 
     def _require_services(self) -> Services:
         if self._services is None:
@@ -653,6 +671,7 @@ class Worker:
                 "dropped_lines": logs.dropped_lines(),
             },
             "exports": self._exports.describe(),
+            "policies": self._require_policies().describe(),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
             "hints": None if self._hints is None else self._hints.describe(),

@@ -309,6 +309,8 @@ class Upper:
         self._stop = stop
         self.is_blocked = False
         self.is_closed = False
+        self.retract_from: int | None = None
+        self.retract_choice = 0
 
     async def feed(self, events: Events) -> Events:
         out: list[TextDelta | ChoiceFinished] = [*self._held]
@@ -339,7 +341,7 @@ class Guarding:
         self.refuses = refuses
 
     async def check(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs | None
     ) -> GenerateRequest:
         if self.refuses:
             decision.guards.append(GuardVerdict("g", "denied", "input", "block"))
@@ -347,9 +349,15 @@ class Guarding:
         return request
 
     def over(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs | None
     ) -> Upper | None:
         return self.guard
+
+    def check_passthrough(self, scope: GuardScope) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
 
 
 @on_virtual_time

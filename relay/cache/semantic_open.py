@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 from relay.cache.embed_base import Embedder
+from relay.cache.semantic import SemanticCache
 from relay.cache.semantic_error import SemanticCacheError
 from relay.cache.semantic_store import SemanticStore
 from relay.config.semantic_cache import SemanticCacheConfig
 from relay.config.store import StoreConfig
 from relay.deadline import Clock
 
-if TYPE_CHECKING:
-    from relay.cache.semantic import SemanticCache
-
-_NEEDED = ("numpy", "usearch")
+_PACKAGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "provider": ("semantic", ("numpy", "usearch")),
+    "wordllama": ("semantic", ("numpy", "usearch", "wordllama")),
+    "onnx": ("semantic-onnx", ("numpy", "usearch", "onnxruntime", "tokenizers")),
+}
+"""By who makes the vectors: the extra of `rtrelay`, and what it brings."""
 
 
 async def open_vectors(
@@ -30,7 +34,7 @@ async def open_vectors(
         SemanticCacheError: the extra is not installed, or Redis cannot search vectors.
         ValueError: `store.redis` is no address; the message does not hold it.
     """
-    await asyncio.to_thread(_import_needed)
+    _check_packages(config)
     # Here: relays without the extra have neither numpy nor usearch.
     if config.redis and store is not None and store.redis is not None:
         from relay.cache.semantic_redis import RedisVectors
@@ -53,11 +57,8 @@ async def open_vectors(
 
 
 def resized(vectors: SemanticStore, config: SemanticCacheConfig) -> None:
-    """After a reload: memory as large as it may be now. Redis stays as it was opened."""
-    from relay.cache.semantic_memory import MemoryVectors
-
-    if isinstance(vectors, MemoryVectors):
-        vectors.resize(config.max_entries, config.max_bytes)
+    """After a reload: as large as it may be now. Redis stays as it was opened otherwise."""
+    vectors.resize(config.max_entries, config.max_bytes)
 
 
 async def open_semantic(
@@ -68,9 +69,8 @@ async def open_semantic(
     Raises:
         SemanticCacheError: what makes the vectors is not installed or cannot be read.
     """
+    _check_packages(config)
     embedder = await asyncio.to_thread(_embedder, config)
-    from relay.cache.semantic import SemanticCache
-
     return SemanticCache(config, vectors, embedder, wall_clock=wall_clock)
 
 
@@ -88,15 +88,11 @@ def _embedder(config: SemanticCacheConfig) -> Embedder:
     return ProviderEmbedder(config.model, config.dimensions)
 
 
-def _import_needed() -> None:
-    missing = []
-    for name in _NEEDED:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
+def _check_packages(config: SemanticCacheConfig) -> None:
+    extra, names = _PACKAGES[config.embeddings]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise SemanticCacheError(
-            f"cache.semantic: {' and '.join(missing)} cannot be imported; pip install"
-            " 'rtrelay[semantic]'"
+            f"cache.semantic: {' and '.join(missing)}"
+            f" {'is' if len(missing) == 1 else 'are'} not installed; pip install 'rtrelay[{extra}]'"
         )

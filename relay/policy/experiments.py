@@ -8,7 +8,7 @@ configuration before, as long as an experiment's `edition`, control and arm stay
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from relay.config.experiments import ExperimentConfig
@@ -35,6 +35,13 @@ class Assigned(NamedTuple):
     unit: str
     """A name for the unit in this experiment, that tells nothing of who it is; "" where the
     request did not say whose it is."""
+
+    def of(self, request: GenerateRequest) -> GenerateRequest:
+        """The request under the arm's name; what the client asked for is what permissions and
+        limits go by."""
+        if request.model == self.use:
+            return request
+        return replace(request, model=self.use, asked_as=request.asked_as or request.model)
 
     def tell(self, decision: Decision) -> None:
         """Write it down."""

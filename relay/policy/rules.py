@@ -16,7 +16,7 @@ class RefusedByRule(PermissionDenied):
     """The operator wants no such requests; the message is the operator's."""
 
     def __init__(self, message: str, rule: str) -> None:
-        super().__init__(message)
+        super().__init__(message, metadata={"field": "rule"})
         self.rule = rule
         """Its name, for accounts and logs; the client is not told."""
 
