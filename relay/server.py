@@ -47,6 +47,7 @@ from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.generation_log import GenerationLog
 from relay.governance import audit_actions as actions
+from relay.governance.feedback import FeedbackDesk
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
@@ -226,6 +227,7 @@ class Worker:
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
             gate=accounts.gate,
+            feedback=FeedbackDesk(accounts.feedback),
         )
         transport.on_dial = services.dialled
         self._start_exports(services)
@@ -324,7 +326,7 @@ class Worker:
             section.logs.slow_ms * 1000,
             makes_traces=section.tracing is not None,
         )
-        services.on_ended[:] = [self._log]
+        services.on_ended[:] = [self._log, services.feedback.heard]
         self._exports.start(services)
 
     def _start_hints(self, services: Services) -> None:

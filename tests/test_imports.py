@@ -253,6 +253,7 @@ MAY_USE: dict[str, set[str]] = {
         "dispatch",
         "config",
         "credentials.refusals",
+        "governance.feedback",
         "governance.gate",
         "governance.grants",
         "governance.ledger",

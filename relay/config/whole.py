@@ -20,6 +20,7 @@ from relay.config.listeners import ServerConfig
 from relay.config.model import Model, near
 from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
+from relay.config.panels import panel_faults
 from relay.config.policies import PoliciesConfig
 from relay.config.providers import ProviderConfig
 from relay.config.rule_names import check_rules
@@ -108,6 +109,13 @@ class Config(Model):
             listed={model for row in self.providers.values() for model in row.models},
             providers=self.providers,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _panels_ask_what_is_there(self) -> Config:
+        policies = self.policies
+        for fault in panel_faults(policies.panels, self.models, self.providers, policies.cascades):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

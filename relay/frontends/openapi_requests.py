@@ -12,6 +12,8 @@ from typing import Any, Final
 from relay.frontends.chat_body import MAX_CHOICES, SAMPLING_RANGES
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS
 from relay.frontends.surfaces.embeddings import MAX_DIMENSIONS
+from relay.governance.feedback import MAX_COMMENT_CHARS, MAX_ID_CHARS
+from relay.governance.feedback import MAX_LABEL_CHARS as MAX_LABEL_CHARS_OF_FEEDBACK
 
 Schema = dict[str, Any]
 
@@ -408,6 +410,27 @@ _ANTHROPIC: Final = _object(
         _kind("enabled", ["budget_tokens"], budget_tokens={**_TOKENS, "type": "integer"}),
     ),
 )
+
+FEEDBACK: Final[Schema] = {
+    **_object(
+        ["request_id"],
+        request_id={
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ID_CHARS,
+            "description": "x-relay-request-id of the answer.",
+        },
+        score={
+            "type": ["number", "null"],
+            "minimum": 0,
+            "maximum": 1,
+            "description": "How good it was; this or a label is needed.",
+        },
+        label={"type": ["string", "null"], "maxLength": MAX_LABEL_CHARS_OF_FEEDBACK},
+        comment={"type": ["string", "null"], "maxLength": MAX_COMMENT_CHARS},
+    ),
+    "additionalProperties": False,
+}
 
 # --- all of them ------------------------------------------------------------------------------
 
