@@ -183,6 +183,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "answer",
         "config.cache",
+        "config.model",
         "config.semantic_cache",
         "config.store",
         "policy.base",
@@ -610,11 +611,11 @@ MAY_BE_LATE = {
     ("hints.hub", "relay.hints.redis_bus"),
     ("cache.open_shelf", "relay.cache.redis_store"),
     # Of extras, where they are asked for.
-    ("cache.semantic_open", "relay.cache.embed_onnx"),
-    ("cache.semantic_open", "relay.cache.embed_provider"),
-    ("cache.semantic_open", "relay.cache.embed_wordllama"),
-    ("cache.semantic_open", "relay.cache.semantic_memory"),
-    ("cache.semantic_open", "relay.cache.semantic_redis"),
+    ("cache.semantic_shelf", "relay.cache.embed_onnx"),
+    ("cache.semantic_shelf", "relay.cache.embed_provider"),
+    ("cache.semantic_shelf", "relay.cache.embed_wordllama"),
+    ("cache.semantic_shelf", "relay.cache.semantic_memory"),
+    ("cache.semantic_shelf", "relay.cache.semantic_redis"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
 }
