@@ -316,7 +316,6 @@ MAY_USE: dict[str, set[str]] = {
         "accounts",
         "admin_office",
         "auditing",
-        "cache.semantic_error",
         "compositions",
         "credentials.base",
         "credentials.desk",
@@ -615,9 +614,14 @@ MAY_BE_LATE = {
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
     ("cache.open_shelf", "relay.cache.redis_store"),
+    # Of extras, where they are asked for.
+    ("cache.semantic_shelf", "relay.cache.embed_onnx"),
+    ("cache.semantic_shelf", "relay.cache.embed_provider"),
+    ("cache.semantic_shelf", "relay.cache.embed_wordllama"),
+    ("cache.semantic_shelf", "relay.cache.semantic_memory"),
+    ("cache.semantic_shelf", "relay.cache.semantic_redis"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
-    # Of extras, where they are asked for.
     ("cache.semantic_open", "relay.cache.embed_onnx"),
     ("cache.semantic_open", "relay.cache.embed_provider"),
     ("cache.semantic_open", "relay.cache.embed_wordllama"),
