@@ -183,6 +183,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "answer",
         "config.cache",
+        "config.model",
         "config.semantic_cache",
         "config.store",
         "policy.base",
@@ -622,11 +623,6 @@ MAY_BE_LATE = {
     ("cache.semantic_shelf", "relay.cache.semantic_redis"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
-    ("cache.semantic_open", "relay.cache.embed_onnx"),
-    ("cache.semantic_open", "relay.cache.embed_provider"),
-    ("cache.semantic_open", "relay.cache.embed_wordllama"),
-    ("cache.semantic_open", "relay.cache.semantic_memory"),
-    ("cache.semantic_open", "relay.cache.semantic_redis"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
 up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
