@@ -183,6 +183,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "answer",
         "config.cache",
+        "config.model",
         "config.semantic_cache",
         "config.store",
         "policy.base",
@@ -316,7 +317,6 @@ MAY_USE: dict[str, set[str]] = {
         "accounts",
         "admin_office",
         "auditing",
-        "cache.semantic_error",
         "compositions",
         "credentials.base",
         "credentials.desk",
@@ -615,14 +615,14 @@ MAY_BE_LATE = {
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
     ("cache.open_shelf", "relay.cache.redis_store"),
+    # Of extras, where they are asked for.
+    ("cache.semantic_shelf", "relay.cache.embed_onnx"),
+    ("cache.semantic_shelf", "relay.cache.embed_provider"),
+    ("cache.semantic_shelf", "relay.cache.embed_wordllama"),
+    ("cache.semantic_shelf", "relay.cache.semantic_memory"),
+    ("cache.semantic_shelf", "relay.cache.semantic_redis"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
-    # Of extras, where they are asked for.
-    ("cache.semantic_open", "relay.cache.embed_onnx"),
-    ("cache.semantic_open", "relay.cache.embed_provider"),
-    ("cache.semantic_open", "relay.cache.embed_wordllama"),
-    ("cache.semantic_open", "relay.cache.semantic_memory"),
-    ("cache.semantic_open", "relay.cache.semantic_redis"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
 up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
