@@ -65,8 +65,9 @@ class Chooser:
         )
         known = {*known, *tags, *config.cascades, *config.panels}
         self.comes_to: Mapping[str, tuple[str, ...]] = {
-            name: tuple(_reached(name, self.rules))
+            name: reached
             for name in dict.fromkeys(_made_up(config, known, self._tagged))
+            if (reached := tuple(_reached(name, self.rules)))  # not if rules before take all of it
         }
         """By each name that rules introduce, which nothing else has: every name that a request for
         it may become, those of the first rules first."""

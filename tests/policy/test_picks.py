@@ -248,6 +248,13 @@ def test_names_that_nothing_else_has() -> None:
     assert (found.model, found.asked_as) == ("fast", "tag:made-up")  # a name as any other
 
 
+def test_a_name_that_no_rule_comes_to_is_none() -> None:
+    of_auto = {"when": {"model": "auto"}, "use": "fast"}
+    assert chooser({"set": {"max_output_tokens": 9}}, of_auto).names == frozenset()
+    assert chooser({"refuse": "nothing"}, of_auto).names == frozenset()
+    assert chooser({"when": {"tools": True}, "refuse": "x"}, of_auto).names == {"auto"}
+
+
 def test_who_has_nothing_to_choose_says_so() -> None:
     assert Chooser(PoliciesConfig(), {"fast": ()}).is_idle
     assert not Chooser(PoliciesConfig(), {"fast": ("cheap",)}).is_idle
