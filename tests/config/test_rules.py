@@ -26,6 +26,7 @@ def test_one_text_is_a_list_of_one_and_each_is_there_once() -> None:
     assert first(when={"model": "fast"}).when.model == ("fast",)
     assert first(when={"model": ["a", "b", "a"]}).when.model == ("a", "b")
     assert first(when={"tools": "x"}).when.tools == ("x",)
+    assert first(when={"surface": "converse"}).when.surface == ("converse",)
     assert first(when={"tools": True}).when.tools is True
 
 

@@ -24,6 +24,7 @@ FOLLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "migration.md": ("Not carried over", "azure_deployments", "balanced"),
     "operations.md": ('"breaker"', "UPSTREAM_UNREACHABLE", "lab/emu-fast"),
     "providers.md": ("emu-fast", "HTTP/2"),
+    "rules.md": ("auto becomes accurate, by hard", "openai/gpt-4o"),
     "security.md": ("voice",),
     "admin.md": ("300000000", "key.revoke"),
 }
