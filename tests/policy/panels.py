@@ -37,9 +37,7 @@ async def asked(one: Panel, legs: FakeLegs, **fields: Any) -> Answer:
     return await legs.run(one, request(model="three", **fields))
 
 
-def decided(
-    one: Panel, scripts: Mapping[str, Any], **fields: Any
-) -> tuple[str, FakeLegs, float]:
+def decided(one: Panel, scripts: Mapping[str, Any], **fields: Any) -> tuple[str, FakeLegs, float]:
     """The label of the leg that was given, the legs, and after how many (virtual) seconds."""
 
     async def main() -> tuple[str, FakeLegs, float]:
