@@ -393,6 +393,7 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "policy.experiments",
         "administering",
         "administration",
         "governance",
@@ -444,6 +445,7 @@ OUTSIDE: dict[str, set[str]] = {
     "websockets": {"transport"},
     "botocore": {"credentials"},
     "prometheus_client": {"observability"},
+    "scipy": {"observability"},
     "ssl": {"transport", "commands", "guardrails", "tls", "observability"},
     "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
@@ -596,12 +598,13 @@ MAY_BE_LATE = {
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
     ("cache.open_shelf", "relay.cache.redis_store"),
+    ("commands.experiments_report", "relay.observability.experiments.written"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
 up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
-asked for, alone."""
+asked for, alone; and what needs an extra (scipy)."""
 
 
 def test_imports_stand_at_the_top() -> None:
