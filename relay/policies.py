@@ -23,6 +23,7 @@ from relay.cache.base import Caches
 from relay.cache.caches import ResponseCaches
 from relay.cache.exact import ExactCache
 from relay.cache.open_shelf import open_shelf, resized
+from relay.cache.semantic_shelf import SemanticShelf
 from relay.cache.shelf import Shelf
 from relay.compositions import catalog_of, compositions_of
 from relay.config import Config
@@ -82,6 +83,7 @@ class Policies:
         self._experiments: Experiments | None = None
         self._shadows: Shadows | None = None
         self._shelf: Shelf | None = None
+        self._meanings: SemanticShelf | None = None
         self._record = services.record
         services.on_ended.append(self._ended)
 
@@ -123,14 +125,21 @@ class Policies:
 
     def _caches(self, config: Config, catalog: Catalog) -> Caches | None:
         section = config.cache
-        if section is None or section.exact is None:
+        if section is None or (section.exact is None and section.semantic is None):
             return None
-        if self._shelf is None:
-            self._shelf = open_shelf(section.exact, config.store)
-        else:
-            resized(self._shelf, section.exact)
+        exact = near = None
+        if section.exact is not None:
+            if self._shelf is None:
+                self._shelf = open_shelf(section.exact, config.store)
+            else:
+                resized(self._shelf, section.exact)
+            exact = ExactCache(section.exact, self._shelf)
+        if section.semantic is not None:
+            self._meanings = self._meanings or SemanticShelf(config.store)
+            near = self._meanings.take(section.semantic)
         return ResponseCaches(
-            ExactCache(section.exact, self._shelf),
+            exact,
+            near,
             price_of=_price_of(catalog),
             clock=self._services.clock,
             wall_clock=time.time,
@@ -151,7 +160,18 @@ class Policies:
             found["experiments"] = self._experiments.describe()
         if self._shelf is not None:
             found["cache"] = self._shelf.describe()
+        if self._meanings is not None:
+            found["semantic_cache"] = self._meanings.describe()
         return found
+
+    async def check(self) -> None:
+        """At start: whether what was taken can be had from the servers that it needs.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self._meanings is not None:
+            await self._meanings.check()
 
     def stop(self) -> None:
         """The worker drains: copies of requests are given up."""
@@ -159,10 +179,12 @@ class Policies:
             self._shadows.stop()
 
     async def aclose(self) -> None:
-        """Let go of Redis. Idempotent; bounded in time."""
+        """Let go of stores and models. Idempotent; bounded in time."""
+        meanings, self._meanings = self._meanings, None
         shelf, self._shelf = self._shelf, None
-        if shelf is not None:
-            await shelf.aclose()
+        for one in (meanings, shelf):
+            if one is not None:
+                await one.aclose()
 
 
 def _choose(

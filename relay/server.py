@@ -206,7 +206,8 @@ class Worker:
         """Open everything; returns when requests are served.
 
         Raises:
-            StartError: a port is taken, or a listener is not allowed.
+            StartError: a port is taken, a listener is not allowed, or what a policy needs is not
+                there.
         """
         server = self._config.server
         if exposed := self._config.exposed:
@@ -232,7 +233,11 @@ class Worker:
         transport.on_dial = services.dialled
         self._start_exports(services)
         self._policies = Policies(services, self._arm_stopped)
-        self._catalog = self._policies.take(self._config, self._credentials).use()
+        try:
+            self._catalog = self._policies.take(self._config, self._credentials).use()
+            await self._policies.check()
+        except ConfigError as error:
+            raise StartError(str(error)) from error
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
             self._warm(self._catalog),

@@ -108,9 +108,10 @@ class ResponseCaches:
         if isinstance(given, Leader):
             return await self._lead(exact, key, given, asked)
         if isinstance(given, Landed):
-            age_s = given.answer.stored.age_s(self._wall_clock())
-            if age_s <= exact.ttl_s(asked.request):
-                return self._hit(given.answer, asked)
+            found = given.answer
+            max_age_s = exact.ttl_s(asked.request) if found.similarity is None else _wanted_s(asked)
+            if found.stored.age_s(self._wall_clock()) <= max_age_s:
+                return self._hit(found, asked)
         return self._miss(exact, key, None, None, asked)
 
     async def _lead(
@@ -166,13 +167,12 @@ class ResponseCaches:
         return self._miss(None, None, None, look, asked)
 
     async def _look(self, near: Near, asked: _Asked) -> NearLook | None:
-        ttl_s = asked.request.policy.cache_ttl_s
         return await near.look(
             asked.request,
             asked.scope,
             asked.legs,
             is_refresh=asked.wish == "refresh",
-            max_age_s=math.inf if ttl_s is None else ttl_s,
+            max_age_s=_wanted_s(asked),
         )
 
     def _hit(self, given: Given, asked: _Asked) -> HitTurn:
@@ -225,6 +225,12 @@ class ResponseCaches:
             keep=keep,
             give_up=give_up,
         )
+
+
+def _wanted_s(asked: _Asked) -> float:
+    """How old an answer may be as the client says."""
+    ttl_s = asked.request.policy.cache_ttl_s
+    return math.inf if ttl_s is None else ttl_s
 
 
 def _given_by(look: NearLook | None) -> Given | None:

@@ -19,6 +19,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from relay.answer import TextSource
 from relay.cache.stored import Stored
 from relay.content import Events, ResponseInfo, StreamEvent, Usage
 from relay.deadline import Clock
@@ -120,8 +121,9 @@ class StoredAnswer:
         if len(more) > room:
             self._due.append((at_s, more[room:]))
 
-    def text_source(self) -> None:
+    def text_source(self) -> TextSource | None:
         """None: what there is comes in few pieces."""
+        return None
 
     def spent(self, usage: Usage) -> None:
         """Nothing was."""

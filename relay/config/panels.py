@@ -392,16 +392,20 @@ def panel_faults(
     panels: Mapping[str, PanelConfig],
     aliases: Collection[str],
     providers: Collection[str],
+    cascades: Collection[str],
 ) -> Iterator[str]:
     """What is wrong between panels and the rest of the file, one line each."""
     for name, row in panels.items():
         if name in aliases:
             yield f"policies.panels.{name}: an alias of `models` has this name"
+        if name in cascades:
+            yield f"policies.panels.{name}: a cascade has this name"
         for field, model in _asked(row):
             path = f"policies.panels.{name}.{field}"
             provider, slash, _ = model.partition("/")
-            if model in panels:
-                yield f"{path}: {model!r} is a panel; who is asked is an alias or provider/model"
+            if model in panels or model in cascades:
+                kind = "panel" if model in panels else "cascade"
+                yield f"{path}: {model!r} is a {kind}; who is asked is an alias or provider/model"
             elif slash:
                 if provider not in providers:
                     yield f"{path}: there is no provider {provider!r}{near(provider, providers)}"

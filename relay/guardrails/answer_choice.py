@@ -370,8 +370,9 @@ class AnswerChoice:
             before = self._tails.get((key, name), "")
             joined = before + text
             if before and rules.change(joined, self._notes) is not joined:
-                is_clean = False
-            self._tails[key, name] = joined[-most:]
+                is_clean = False  # it does not go out, so what comes next stands behind `before`
+            else:
+                self._tails[key, name] = joined[-most:]
         return is_clean
 
     def _unread(self, what: str) -> None:

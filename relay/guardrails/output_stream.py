@@ -83,6 +83,11 @@ class GuardedOutput:
         self._adopt = adopt
         self._notes = Notes(decision, "output")
         self._choices: dict[int, AnswerChoice] = {}
+        self._holds_end = any(
+            rail.stops and rail.asking is not None and not rail.asking.is_before
+            for rail in rails.asking
+        )
+        """Whoever is asked behind the release may take the answer back until its end is out."""
         self._usage: Usage | None = None
         self._has_released = False
         self._is_over = False
@@ -115,7 +120,7 @@ class GuardedOutput:
         blocked = await self._ended()
         if blocked is not None:
             return self._blocked(blocked, found)
-        self._collect(found)
+        self._collect(found, is_end=True)
         if self._usage is not None:
             found.append(self._usage)
         self._end()
@@ -145,13 +150,16 @@ class GuardedOutput:
             elif kind is ProviderFailed:
                 blocked = await self._ended()
                 if blocked is None:
-                    self._collect(found)
+                    self._collect(found, is_end=True)
                     found.append(event)
                     self._end()
                     return found
             else:
                 blocked = await self._take(event)
             if blocked is not None:
+                for rest in events:
+                    if type(rest) is Usage:  # what it cost is told whatever becomes of it
+                        self._usage = rest
                 break
         # Also before a block: what was whole by then goes out however the answer came.
         blocked = await self._asked(self._due()) or blocked
@@ -216,12 +224,11 @@ class GuardedOutput:
 
     # --- what goes ----------------------------------------------------------------------------
 
-    def _collect(self, found: list[StreamEvent]) -> int:
+    def _collect(self, found: list[StreamEvent], *, is_end: bool = False) -> int:
         """Everything that may go out now. Returns how many characters may not."""
         held = 0
-        is_waiting = bool(self._beside) and any(rail.stops for rail in self._rails.asking)
         for choice in self._choices.values():
-            held += choice.release(found, may_finish=not is_waiting)
+            held += choice.release(found, may_finish=is_end or not self._holds_end)
         if not self._has_released:
             self._has_released = any(event.is_content for event in found)
         return held

@@ -33,12 +33,11 @@ class Asking:
     every_chars: int
     overlap_chars: int
     is_new_only: bool
-    max_chars: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rail:
-    """Either `rule` or `asking` is set."""
+    """Either `rules` or `asking` is set."""
 
     name: str
     sides: frozenset[Side]
@@ -50,7 +49,8 @@ class Rail:
     looks_at_reasoning: bool
     blocks_unreadable: bool
     is_barrier: bool
-    rule: Rule | None = None
+    rules: tuple[Rule, ...] = ()
+    """Named as this is."""
     asking: Asking | None = None
 
     def looks_at(self, kind: Kind) -> bool:

@@ -23,7 +23,7 @@ class Rails:
         self.all = tuple(rail for rail in rails if side in rail.sides)
         self.texts = tuple(
             TextRules(
-                [rail for rail in self.all if rail.rule is not None and rail.looks_at(kind)],
+                [rail for rail in self.all if rail.rules and rail.looks_at(kind)],
                 side,
                 kind,
                 make_guards,

@@ -23,7 +23,7 @@ Action = Literal["block", "redact", "mask", "flag"]
 by what it is, `[EMAIL]`. `mask`: by stars and its last four characters, `****1234`. `flag`: it is
 only told."""
 
-Fold = Literal["plain", "skeleton"]
+Fold = Literal["raw", "plain", "skeleton"]
 """How a text is normalised for a scanner; see `relay.guardrails.normalise`."""
 
 
@@ -49,7 +49,10 @@ class Shape:
     there is one; what stands before it may have been released already. Assertions hold at its
     beginning and end; elsewhere they are ignored."""
     words: tuple[str, ...] = ()
-    """Or many literal texts, as the scanner's fold leaves them."""
+    """Or many literal texts, as the scanner's fold leaves them; a space stands for some of white
+    space, dashes and underscores."""
+    is_whole_words: bool = False
+    """They count where no letter or digit stands beside them."""
     ignore_case: bool = False
     """Of the pattern."""
     reach_chars: int = 0

@@ -33,7 +33,7 @@ class TextRules:
     """Those of some guardrails; stateless but for what is known to be clean.
 
     Args:
-        rails: those with a rule that look at this kind of text, in their order.
+        rails: those with rules that look at this kind of text, in their order.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TextRules:
         self._rails = {rail.name: rail for rail in rails}
         self._side: Side = side
         self._kind = kind
-        rules = [rail.rule for rail in rails if rail.rule is not None]
+        rules = [rule for rail in rails for rule in rail.rules]
         self._whole = make_guards.whole(rules) if rules else None
         is_streamed = side == "output" and kind in (TEXT, REASONING)
         self.stream = make_guards.stream(rules) if rules and is_streamed else None

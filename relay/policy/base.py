@@ -96,7 +96,7 @@ class Leg(Protocol):
         `RelayError`. Idempotent: the first outcome stands.
 
         Args:
-            outcome: for the decision's list of legs; also of one that was read to its end.
+            outcome: for the decision's list of legs; one that is over keeps its own.
         """
         ...
 

@@ -136,7 +136,7 @@ class _Run:
             What is said of those who were not waited for.
         """
         poll, config = self._poll, self._config
-        until_s: float | None = self._wait_end_s()
+        until_s, is_late = self._wait_end_s(), False
         while poll.awaited:
             answers = len(poll.answered)
             has_enough = answers >= config.min_answers
@@ -144,15 +144,17 @@ class _Run:
                 return "not_needed"
             if config.first_n is not None and answers >= config.first_n:
                 return "not_needed"
+            if is_late and answers:
+                return "late"
             is_lost = answers + poll.awaited < config.min_answers
             if is_lost and (config.on_too_few == "fail" or answers):
                 return "not_needed"
             left_s = None if until_s is None else max(0.0, until_s - self._legs.clock())
             news = await poll.news(left_s)
             if not news:
-                if has_enough or answers or config.on_too_few == "fail":
+                if answers or is_late or config.on_too_few == "fail":
                     return "late"
-                until_s = None  # the first that comes; the request's own budget ends it
+                until_s, is_late = self._end_s, True  # the first that comes is it
             for one in news:
                 if isinstance(one, Failed):
                     decider.drop(one.member)

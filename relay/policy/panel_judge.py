@@ -53,13 +53,11 @@ class Judge:
             for group in groups
             for order in ((group, group[::-1]) if self._config.swap else (group,))
         ]
-        replies: list[int | NoChoice | None] = await all_within(
-            [
-                self._reply(request, legs, [answers[index] for index in order], f"judge.{number}")
-                for number, order in enumerate(shown, 1)
-            ],
-            timeout_s,
-        )
+        asked: list[Coroutine[Any, Any, int | NoChoice | None]] = [
+            self._reply(request, legs, [answers[index] for index in order], f"judge.{number}")
+            for number, order in enumerate(shown, 1)
+        ]
+        replies = await all_within(asked, timeout_s)
         per_group = len(shown) // len(groups)
         verdicts = []
         for number, group in enumerate(groups):
@@ -163,9 +161,7 @@ async def _asked_twice(
     return None
 
 
-async def all_within(
-    work: Sequence[Coroutine[Any, Any, T | None]], timeout_s: float
-) -> list[T | None]:
+async def all_within(work: Sequence[Coroutine[Any, Any, T]], timeout_s: float) -> list[T | None]:
     """Run beside each other; None for what is not done when the time is over, which is cancelled.
 
     Raises:

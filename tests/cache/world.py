@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -235,7 +235,7 @@ class FakeShared:
     def put(self, key: bytes, written: bytes, ttl_s: float) -> None:
         self.held[key] = (written, now_s() + ttl_s)
 
-    def describe(self) -> Mapping[str, object]:
+    def describe(self) -> dict[str, object]:
         return {}
 
     async def aclose(self) -> None:

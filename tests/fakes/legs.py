@@ -116,8 +116,6 @@ class FakeLeg:
         self.ended_s: float | None = None
         """When it came to its end by itself."""
         self.is_given = False
-        self.was_cancelled = False
-        """Also after its end."""
         loop = asyncio.get_running_loop()
         self._first: asyncio.Future[None] = loop.create_future()
         self._whole: asyncio.Future[Whole] = loop.create_future()
@@ -164,7 +162,7 @@ class FakeLeg:
             self._bring(self._batches[-1][1])
         self._news.set()
         self._whole.set_result(_whole(self.script, self.ended_s - self.started_s))
-        self._note("answered", self.script.cost)
+        self._note("ok", self.script.cost)
 
     def _fail(self) -> None:
         assert isinstance(self.script, Fails)
@@ -175,11 +173,10 @@ class FakeLeg:
         if not self._first.done():
             self._first.set_exception(self.script.error)
         self._news.set()
-        self._note("failed", self.script.cost)
+        self._note(_reason(self.script.error), self.script.cost)
 
     def _note(self, outcome: str, cost: float | None) -> None:
-        if not self.is_given:
-            self.entry["outcome"] = outcome
+        self.entry["outcome"] = outcome
         if cost is not None:
             self.entry["cost_micro"] = round(cost)
 
@@ -222,20 +219,14 @@ class FakeLeg:
         assert self._first.done(), f"{self.label} was given away before it was ready"
         assert self.cancelled_s is None, f"{self.label} was cancelled and then given away"
         self.is_given = True
-        self.entry["outcome"] = "used"
         return FakeAnswer(self)
 
     def vectors_json(self) -> bytes:
         return b""
 
     def cancel(self, outcome: str = "cancelled") -> None:
-        if self.is_given or self.was_cancelled:
-            return
-        self.was_cancelled = True
-        if not self.is_over:
+        if not self.is_given and not self.is_over:
             self.stop()
-            self._note(outcome, None)
-        elif self.entry["outcome"] == "answered":
             self._note(outcome, None)
 
     def stop(self) -> None:
@@ -302,13 +293,13 @@ class FakeLegs:
 
     def __init__(
         self,
-        scripts: Mapping[str, Script | Sequence[Script]],
+        scripts: Mapping[str, Any],
         *,
         received_s: float = START_S,
     ) -> None:
         """
         Args:
-            scripts: by alias.
+            scripts: by alias, a `Script` or a list of them.
         """
         self.clock: Clock = now_s
         self.received_s = received_s
@@ -326,7 +317,7 @@ class FakeLegs:
         given = self._scripts[model]
         nth = self._starts.get(model, 0)
         self._starts[model] = nth + 1
-        script = given[min(nth, len(given) - 1)] if isinstance(given, Sequence) else given
+        script: Script = given[min(nth, len(given) - 1)] if isinstance(given, list) else given
         if isinstance(script, Refuses):
             raise script.error
         request = replace(request, model=model)
@@ -389,6 +380,10 @@ async def events_of(answer: Answer) -> list[StreamEvent]:
 def given_leg(answer: Answer) -> FakeLeg:
     """Whose answer it is."""
     return cast(FakeAnswer, answer).leg
+
+
+def _reason(error: BaseException) -> str:
+    return error.reason.name.lower() if isinstance(error, RelayError) else "internal"
 
 
 def _seen(future: asyncio.Future[Any]) -> None:
