@@ -218,7 +218,7 @@ class PickConfig(Model):
         None, ge=0, allow_inf_nan=False, description="per million tokens"
     )
     explore: float = Field(
-        0.05,
+        0.02,
         ge=0,
         le=0.5,
         allow_inf_nan=False,
