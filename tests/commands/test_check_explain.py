@@ -131,6 +131,8 @@ def test_what_no_rule_is_for(tmp_path: Path) -> None:
     assert "tag:cheap becomes fast, by its tag" in text
     text = explained(tmp_path, {**ASKED, "model": "fats"}, rule)
     assert "unknown model 'fats'; nearest: fast" in text
+    text = explained(tmp_path, {**ASKED, "model": "tag:cheep"}, rule)
+    assert "unknown model 'tag:cheep'; nearest: tag:cheap (404)" in text
 
 
 def test_what_the_name_stands_for(tmp_path: Path) -> None:
