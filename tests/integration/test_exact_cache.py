@@ -138,6 +138,20 @@ async def test_what_a_client_wants_of_it(relay: RelayUnderTest, emulator: Emulat
     assert wrong.json()["error"]["param"] == "x-relay-cache"
 
 
+async def test_only_where_nothing_is_kept_is_refused(emulator: EmulatorProcess) -> None:
+    """Without a cache, and with one that is not for this name: no provider is asked."""
+    model = model_of(513)
+    asked = chat_body(f"emu/{model}", stream=False)
+    without = document(emulator)
+    del without["cache"]
+    other = document(emulator, {"not_models": [f"emu/{model}"]})
+    for config in (without, other):
+        async with relay_under_test(config) as relay:
+            assert (await relay.chat(asked, x_relay_cache="only")).status_code == 504
+            assert (await relay.chat(asked, x_relay_cache="off")).status_code == 200
+    assert len(emulator.streams(model=model)) == 2
+
+
 async def test_tenants_do_not_share(relay: RelayUnderTest, emulator: EmulatorProcess) -> None:
     model = model_of(505)
     asked = chat_body(f"emu/{model}", stream=False)
