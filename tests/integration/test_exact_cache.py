@@ -251,6 +251,28 @@ async def test_workers_share_it_in_redis_and_do_without(
         assert [r.headers["x-relay-cache"] for r in told] == ["miss", "miss", "hit", "hit"]
 
 
+async def test_a_cascade_is_kept_under_its_own_name(emulator: EmulatorProcess) -> None:
+    small, large = model_of(514), model_of(515)
+    config = document(
+        emulator,
+        {"models": ["smart"]},
+        models={
+            name: {"candidates": [{"provider": "emu", "model": model}]}
+            for name, model in (("small", small), ("large", large))
+        },
+        policies={"cascades": {"smart": {"small": "small", "large": "large"}}},
+    )
+    async with relay_under_test(config) as relay:
+        asked = chat_body("smart")
+        told = [await relay.chat(asked) for _ in range(3)]
+        assert [r.headers["x-relay-cache"] for r in told] == ["miss", "hit", "hit"]
+        assert len({text_of(sse_payloads(answer.text)) for answer in told}) == 1
+        alone = await relay.chat(chat_body("small"))
+        assert alone.headers["x-relay-cache"] == "bypass"
+        await relay.settled()
+    assert len(emulator.streams(model=small)) == 2
+
+
 async def test_a_reload_that_changes_the_model_forgets(
     relay: RelayUnderTest, emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
