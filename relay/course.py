@@ -21,7 +21,13 @@ from relay.cache.base import Caches, CacheScope
 from relay.content import GenerateRequest
 from relay.decision import Decision
 from relay.dispatch import Progress, Services, admit, race
-from relay.errors import GuardrailBlocked, LocalProtocolError, RelayError, UnsupportedFeature
+from relay.errors import (
+    CacheMiss,
+    GuardrailBlocked,
+    LocalProtocolError,
+    RelayError,
+    UnsupportedFeature,
+)
 from relay.governance.ledger import Refused
 from relay.guarded import guarded
 from relay.guardrails.base import Guards, GuardScope
@@ -137,6 +143,8 @@ class PolicyCourse:
             if turn.answer is not None:
                 timeline.adopt(turn.answer.marks)
                 return turn.answer
+        elif request.policy.cache == "only":
+            raise CacheMiss("the relay keeps no answers to such requests")
         composition = self._compositions.get(request.model)
         answer: Answer
         if composition is None:

@@ -16,7 +16,7 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.decision import Decision
-from relay.errors import Draining, LocalProtocolError, RelayError
+from relay.errors import CacheMiss, Draining, LocalProtocolError, RelayError
 from relay.generation_log import log_end
 from relay.governance.feedback import FeedbackDesk
 from relay.governance.gate import Gate, OpenGate
@@ -255,6 +255,8 @@ async def commit(
             services, generation_id, request, timeline, progress, surface=surface
         )
     route = await admit(services, generation_id, request, timeline, progress, surface=surface)
+    if request.policy.cache == "only" and progress.of is None:
+        raise CacheMiss("the relay keeps no answers")
     return await race(services, generation_id, route, timeline, progress)
 
 
