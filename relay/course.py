@@ -17,21 +17,24 @@ import time
 from collections.abc import Callable, Mapping
 
 from relay.answer import Answer
-from relay.cache.base import Caches, CacheScope, Turn
+from relay.cache.base import Caches, CacheScope
 from relay.content import GenerateRequest
 from relay.decision import Decision
 from relay.dispatch import Progress, Services, admit, race
-from relay.errors import UnsupportedFeature
+from relay.errors import GuardrailBlocked, LocalProtocolError, RelayError, UnsupportedFeature
+from relay.governance.ledger import Refused
 from relay.guarded import guarded
 from relay.guardrails.base import Guards, GuardScope
 from relay.leg import RunningLegs
 from relay.policy.base import Composition
+from relay.routing.route import Route
 from relay.timeline import Timeline
 from relay.tokens import estimate_prompt_tokens
 
-Choose = Callable[[GenerateRequest, str, int, Decision], GenerateRequest]
+Choose = Callable[[GenerateRequest, str, int, Decision | None], GenerateRequest]
 """Of a request, the surface it came by and its prompt's tokens: the request under another name, if
-rules or experiments have one for it; fills the decision."""
+rules or experiments have one for it; fills the decision. Without one nothing is counted, and no
+experiment asked: it is only looked at."""
 
 
 class PolicyCourse:
@@ -61,7 +64,16 @@ class PolicyCourse:
     def choose(self, request: GenerateRequest, surface: str, prompt_tokens: int) -> GenerateRequest:
         if self._choose is None or request.asked_as:
             return request
-        return self._choose(request, surface, prompt_tokens, Decision())
+        return self._choose(request, surface, prompt_tokens, None)
+
+    async def checked(self, request: GenerateRequest, surface: str) -> GenerateRequest:
+        if self._guards is None:
+            return request
+        return await self._guards.check(request, _scope(request, surface), Decision(), None)
+
+    def check_passthrough(self, provider: str, tenant: str, key_id: str, surface: str) -> None:
+        if self._guards is not None:
+            self._guards.check_passthrough(GuardScope(tenant, key_id, provider, (), surface))
 
     async def commit(
         self,
@@ -73,56 +85,69 @@ class PolicyCourse:
         *,
         surface: str,
     ) -> Answer:
-        progress.decision = decision = Decision()
-        asked = request.asked_as or request.model
-        if self._choose is not None and not request.asked_as:
-            tokens = estimate_prompt_tokens(request)
-            request = self._choose(request, surface, tokens, decision)
+        progress.decision = decision = progress.decision or Decision()
+        scope = _scope(request, surface)
+        try:
+            if self._choose is not None and not request.asked_as:
+                tokens = estimate_prompt_tokens(request)
+                request = self._choose(request, surface, tokens, decision)
+        except RelayError as error:
+            services.ledger.refused(error, Refused.of(request, generation_id, surface))
+            raise
         route = await admit(services, generation_id, request, timeline, progress, surface=surface)
         request = progress.request or request
         legs = RunningLegs(
             services, progress, generation_id, decision, timeline.received_s, surface
         )
-        policy = request.policy
-        scope = GuardScope(policy.tenant, policy.key_id, asked, policy.tags, surface)
-        if self._guards is not None:
+        if self._guards is None:
+            return await self._answer(services, generation_id, route, timeline, progress, legs)
+        scope = scope._replace(tags=request.policy.tags)
+        try:
             began_s = time.perf_counter()
-            request = await self._guards.check(request, scope, decision, legs)
-            progress.request = request
+            progress.request = await self._guards.check(request, scope, decision, legs)
             decision.guard_us += round((time.perf_counter() - began_s) * 1e6)
+            answer = await self._answer(services, generation_id, route, timeline, progress, legs)
+            guard = self._guards.over(progress.request, scope, decision, legs)
+            if guard is None:
+                return answer
+            progress.on_closed.append(guard.close)
+            return await guarded(answer, guard, decision)
+        except GuardrailBlocked as error:
+            services.ledger.refused(error, Refused.of(request, generation_id, surface))
+            raise
+
+    async def _answer(
+        self,
+        services: Services,
+        generation_id: str,
+        route: Route,
+        timeline: Timeline,
+        progress: Progress,
+        legs: RunningLegs,
+    ) -> Answer:
+        """Of the caches, else of a provider: then it is kept, if it may be."""
+        request = progress.request
+        if request is None:
+            raise LocalProtocolError("a request is admitted before it is answered")
         turn = None
         if self._caches is not None and not request.is_prefix:
-            turn = await self._caches.turn(request, self._scope_of(request), decision, legs)
+            turn = await self._caches.turn(request, self._scope_of(request), legs.decision, legs)
         if turn is not None:
             progress.on_closed.append(turn.close)
-        answer = None if turn is None else turn.answer
-        if answer is None:
-            composition = self._compositions.get(request.model)
-            if composition is None:
-                answer = await race(services, generation_id, route, timeline, progress)
-            else:
-                answer = await self._composed(composition, request, legs, progress)
-            answer = _kept(answer, turn)
-        guard = None
-        if self._guards is not None:
-            guard = self._guards.over(request, scope, decision, legs)
-        if guard is not None:
-            progress.on_closed.append(guard.close)
-            answer = await guarded(answer, guard)
-        return answer
-
-    async def _composed(
-        self,
-        composition: Composition,
-        request: GenerateRequest,
-        legs: RunningLegs,
-        progress: Progress,
-    ) -> Answer:
-        if request.embedding is not None:
-            raise UnsupportedFeature("embeddings", f"the policy {request.model!r}")
-        answer = await composition.compose(request, legs)
-        legs.keep_given()
-        return answer
+            if turn.answer is not None:
+                timeline.adopt(turn.answer.marks)
+                return turn.answer
+        composition = self._compositions.get(request.model)
+        answer: Answer
+        if composition is None:
+            answer = await race(services, generation_id, route, timeline, progress)
+        else:
+            if request.embedding is not None:
+                raise UnsupportedFeature("embeddings", f"the policy {request.model!r}")
+            answer = await composition.compose(request, legs)
+            legs.keep_given()
+            timeline.adopt(answer.marks)
+        return answer if turn is None else turn.recording(answer)
 
     def _scope_of(self, request: GenerateRequest) -> CacheScope:
         policy = request.policy
@@ -130,5 +155,6 @@ class PolicyCourse:
         return CacheScope(policy.tenant, policy.key_id, request.model, zones, self._version)
 
 
-def _kept(answer: Answer, turn: Turn | None) -> Answer:
-    return answer if turn is None else turn.recording(answer)
+def _scope(request: GenerateRequest, surface: str) -> GuardScope:
+    policy, asked = request.policy, request.asked_as or request.model
+    return GuardScope(policy.tenant, policy.key_id, asked, policy.tags, surface)

@@ -18,6 +18,7 @@ from relay.deadline import Clock
 from relay.decision import Decision
 from relay.errors import Draining, LocalProtocolError, RelayError
 from relay.generation_log import log_end
+from relay.governance.feedback import FeedbackDesk
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import Grant, granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry, Refused
@@ -95,6 +96,8 @@ class Services:
     course: Course | None = None
     """None where the configuration has no policies, caches or guardrails. Of the same configuration
     as `catalog`."""
+    feedback: FeedbackDesk = field(default_factory=FeedbackDesk)
+    """Takes what users think of answers."""
     on_ended: list[Listener] = field(default_factory=lambda: [log_end])
     """Told of each end, once, in this order; they neither raise nor block."""
     planner: Planner = field(init=False)
@@ -176,6 +179,22 @@ class Course(Protocol):
 
         Raises:
             RelayError: they refuse it.
+        """
+        ...
+
+    async def checked(self, request: GenerateRequest, surface: str) -> GenerateRequest:
+        """What may be sent of a request that is no generation: a prompt that is counted.
+
+        Raises:
+            GuardrailBlocked: nothing.
+        """
+        ...
+
+    def check_passthrough(self, provider: str, tenant: str, key_id: str, surface: str) -> None:
+        """Whether something may be handed through to a provider unread.
+
+        Raises:
+            GuardrailBlocked: it may not.
         """
         ...
 

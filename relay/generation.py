@@ -110,6 +110,7 @@ class Generation:
         total_s: float | None = None,
         of: Progress | None = None,
         leg: str = "",
+        decision: Decision | None = None,
     ) -> None:
         """
         Args:
@@ -122,6 +123,7 @@ class Generation:
             of: of the generation that this is a leg of: its account pays, no policy looks at it
                 again, and nobody is told of its end; the other one tells of both.
             leg: what it is called there.
+            decision: what was decided before it began; policies add to it.
         """
         self._services = services
         self.request = request
@@ -136,7 +138,7 @@ class Generation:
         self._watchdog: Watchdog | None = None
         self._attempt_timer: Timer | None = None
         self._attempt: Answer | None = None
-        self._progress = Progress(of=of, leg=leg)
+        self._progress = Progress(of=of, leg=leg, decision=decision)
         self._text_sink: TextSink | None = None
         self._is_prelude_taken = False
         self._is_released = False

@@ -11,6 +11,7 @@ from relay.content import (
     ToolArgumentsDelta,
     Usage,
 )
+from relay.decision import Decision
 from relay.errors import UpstreamError
 from relay.guardrails.base import OutputGuard
 from relay.routing.route import Timeouts
@@ -21,7 +22,8 @@ from relay.tokens import count_bytes
 class GuardedAnswer:
     """See the module and `relay.answer.Answer`. Made by `guarded`."""
 
-    def __init__(self, answer: Answer, guard: OutputGuard) -> None:
+    def __init__(self, answer: Answer, guard: OutputGuard, decision: Decision) -> None:
+        self._decision = decision
         self._answer = answer
         self._guard = guard
         self._is_over = False
@@ -61,7 +63,9 @@ class GuardedAnswer:
             events = await self._answer.read()
             if not events:
                 self._is_over = True
-                return await self._guard.finish()
+                rest = await self._guard.finish()
+                self._retract()
+                return rest
             if passed := await self._passed(events):
                 return passed
         return ()
@@ -76,7 +80,14 @@ class GuardedAnswer:
         if self._guard.is_blocked:
             self._is_over = True
             self._answer.abort()
+            self._retract()
         return passed
+
+    def _retract(self) -> None:
+        """Say what ought not to have been released."""
+        if self._guard.retract_from is not None:
+            self._decision.retract_from = self._guard.retract_from
+            self._decision.retract_choice = self._guard.retract_choice
 
     def text_source(self) -> TextSource | None:
         return None
@@ -93,7 +104,7 @@ class GuardedAnswer:
         self._answer.fail(error)
 
 
-async def guarded(answer: Answer, guard: OutputGuard) -> GuardedAnswer:
+async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> GuardedAnswer:
     """The answer with the guard over it, from the first that may be released on.
 
     Raises:
@@ -102,7 +113,7 @@ async def guarded(answer: Answer, guard: OutputGuard) -> GuardedAnswer:
 
     Cancelled: the answer is given up.
     """
-    found = GuardedAnswer(answer, guard)
+    found = GuardedAnswer(answer, guard, decision)
     try:
         await found.begin()
     except BaseException:

@@ -10,7 +10,6 @@ on no further than `lane_bytes` ahead of whoever reads.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -33,7 +32,14 @@ from relay.content import (
 )
 from relay.decision import Decision
 from relay.dispatch import Progress, Services
-from relay.errors import ClientCancelled, EventTooLarge, InternalError, RelayError, UpstreamError
+from relay.errors import (
+    ClientCancelled,
+    EventTooLarge,
+    InternalError,
+    RelayError,
+    UnknownModel,
+    UpstreamError,
+)
 from relay.event_size import held_bytes
 from relay.generation import Generation
 from relay.outcome import AttemptRecord, HedgeRecord
@@ -41,6 +47,7 @@ from relay.policy.base import Whole
 from relay.prelude import MAX_PRELUDE_BYTES
 from relay.routing.route import Timeouts
 from relay.timeline import AttemptMarks
+from relay.tokens import estimate_prompt_tokens
 
 _log = structlog.get_logger("relay.leg")
 
@@ -55,14 +62,15 @@ class RunningLeg:
     def __init__(self, services: Services, generation: Generation, label: str, model: str) -> None:
         self.label = label
         self.model = model
-        self.row: dict[str, Any] = {"label": label, "model": model}
-        """Its entry in the decision."""
+        self.entry: dict[str, Any] = {"label": label, "model": model}
         self.generation = generation
         self._lane_bytes = services.lane_bytes
         self._clock = services.clock
         self._began_s = services.clock()
-        self._events: deque[StreamEvent] = deque()
+        self._events: list[StreamEvent] = []
         """What has come and nobody has taken: all of it, until `answer` gives it away."""
+        self._read = 0
+        """So many of them `read` has returned."""
         self._held_bytes = 0
         self._news: list[asyncio.Future[None]] = []
         self._room: asyncio.Future[None] | None = None
@@ -131,6 +139,19 @@ class RunningLeg:
         if not self._events and (error := self.error) is not None:
             raise error
 
+    @property
+    def cost(self) -> float | None:
+        return _cost(self.generation.attempts)
+
+    async def read(self) -> Events:
+        while self._read == len(self._events) and not self._is_over:
+            await self._next()
+        if self._read == len(self._events) and (error := self.error) is not None:
+            raise error
+        events = tuple(self._events[self._read :])
+        self._read = len(self._events)
+        return events
+
     async def whole(self) -> Whole:
         while not self._is_over:
             await self._next()
@@ -150,10 +171,12 @@ class RunningLeg:
     # --- for whoever owns it ----------------------------------------------------------------
 
     def stop(self, cause: RelayError, outcome: str) -> None:
-        """End it with this cause; nothing where it is over."""
+        """End it with this cause; of one that has come to its end it is said what became of it."""
+        self._cancelled_as = self._cancelled_as or outcome
         if not self._is_over:
-            self._cancelled_as = self._cancelled_as or outcome
             self.generation.cancel(cause)
+        elif self.entry.get("outcome") == "ok" and not self._is_given:
+            self.entry["outcome"] = self._cancelled_as
 
     def take(self) -> Events:
         """Everything that has come; the leg then goes on if it had waited for room."""
@@ -164,8 +187,9 @@ class RunningLeg:
             self._room.set_result(None)
         return events
 
-    async def read(self) -> Events:
-        """
+    async def read_on(self) -> Events:
+        """As `Answer.read`.
+
         Raises:
             RelayError: it broke.
         """
@@ -227,7 +251,7 @@ class RunningLeg:
 
     def _tell(self) -> None:
         """Fill its entry in the decision."""
-        end, row = self.generation.end, self.row
+        end, row = self.generation.end, self.entry
         if end is None:
             return
         if end.error is None:
@@ -283,7 +307,7 @@ class LegAnswer:
         return None
 
     async def read(self) -> Events:
-        return await self._leg.read()
+        return await self._leg.read_on()
 
     def text_source(self) -> TextSource | None:
         return None
@@ -320,15 +344,22 @@ class RunningLegs:
         self._services = services
         self._progress = progress
         self._generation_id = generation_id
-        self._received_s = received_s
+        self.received_s = received_s
         self._surface = surface
         self._legs: list[RunningLeg] = []
         progress.crew = self
 
+    def estimate(self, model: str, request: GenerateRequest) -> float | None:
+        try:
+            route = self._services.catalog.resolve(model)
+        except UnknownModel:
+            return None
+        return self._services.planner.estimate(route, request, estimate_prompt_tokens(request))
+
     def start(
         self, label: str, model: str, request: GenerateRequest, *, is_hedged: bool = True
     ) -> RunningLeg:
-        asked_as = request.asked_as or request.model
+        own = self._progress.request or request
         policy = request.policy
         hedge = policy.hedge
         if not is_hedged or policy.speculative:
@@ -338,18 +369,18 @@ class RunningLegs:
             replace(
                 request,
                 model=model,
-                asked_as=asked_as,
+                asked_as=own.asked_as or own.model,  # whatever it asks, it was asked for by that
                 policy=replace(policy, speculative=False, hold_until_commit=False, hedge=hedge),
             ),
             generation_id=f"{self._generation_id}.{len(self._legs)}",
             frontend=self._surface,
-            received_s=self._received_s,
+            received_s=self.received_s,
             of=self._progress,
             leg=label,
         )
         leg = RunningLeg(self._services, generation, label, model)
         self._legs.append(leg)
-        self.decision.legs.append(leg.row)
+        self.decision.legs.append(leg.entry)
         return leg
 
     def keep_given(self) -> None:

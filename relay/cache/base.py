@@ -58,7 +58,10 @@ class Caches(Protocol):
         Returns:
             None where nothing is to be kept or found.
 
-        Never raises but for bugs: a store that fails is a miss.
+        Raises:
+            CacheMiss: nothing but a kept answer was wanted, and there is none.
+
+        Nothing else but for bugs: a store that fails is a miss.
         Cancelled: nothing is held.
         """
         ...

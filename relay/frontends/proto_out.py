@@ -32,6 +32,7 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
+from relay.decision import Decision
 from relay.errors import ClientCancelled, RelayError
 from relay.frontends.grpc_status import to_status
 from relay.frontends.segment_frames import SegmentFrames
@@ -212,10 +213,23 @@ class FrameEncoder:
 
     def rest(self, end: GenerationEnd) -> Sequence[bytes]:
         """What comes before the end: text that broke off inside a sentence, unless it is not wanted
-        any more."""
-        if self._segments is None or isinstance(end.error, ClientCancelled):
-            return ()
-        return self._segments.rest()
+        any more; and word of what a guardrail withdraws."""
+        frames: list[bytes] = []
+        if self._segments is not None and not isinstance(end.error, ClientCancelled):
+            frames += self._segments.rest()
+        if end.decision is not None and end.decision.retract_from is not None:
+            frames.append(self._retract(end.decision))
+        return frames
+
+    def _retract(self, decision: Decision) -> bytes:
+        notice = relay_pb.Notice(
+            kind=relay_pb.NOTICE_KIND_RETRACT,
+            generation_id=self._id,
+            message="a guardrail withdraws text that was sent",
+            choice=decision.retract_choice,
+            retract_from_chars=decision.retract_from or 0,
+        )
+        return _Response(notice=notice).SerializeToString()
 
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes:
         """The generation is over; its last frame."""

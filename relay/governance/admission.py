@@ -31,7 +31,7 @@ from relay.governance.bounds import Bound, bound, output_bound
 from relay.governance.budget_scopes import HoldMemo, TagBudgets, has_hard, holds
 from relay.governance.charges import Grant, rate_state
 from relay.governance.entry import Entry
-from relay.governance.gate import Gate
+from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import (
     MAY_NOT_HEDGE,
     at_once,
@@ -146,6 +146,20 @@ class Admission:
         self._on_changed = on_changed
         self._on_settled = on_settled
         self._hold_memo = HoldMemo()
+
+    def for_operator(self) -> Admission:
+        """The same books, for what is nobody's: no key, no limits, no budgets; as they are now."""
+        ledger = Admission(
+            store=self._store,
+            instance_id=self._instance_id,
+            prices=self.prices,
+            settings=self.settings,
+            gate=OpenGate(),
+            now_us=self._now_us,
+            on_settled=self._on_settled,
+        )
+        ledger.is_open = self.is_open
+        return ledger
 
     def refused(self, error: RelayError, what: Refused) -> None:
         if self._on_refused is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from relay.answer import Answer
 from relay.content import Events, FinishReason, GenerateRequest, ToolCallDone, Usage
@@ -41,6 +41,9 @@ class Leg(Protocol):
     label: str
     model: str
     """The alias that was asked."""
+    entry: dict[str, Any]
+    """Its own in `Decision.legs`, there from its start on: a composition may add what it made of
+    the leg (`vote`, `score`, ...) at any time before it returns or raises."""
 
     async def ready(self) -> None:
         """Return when its first content has come.
@@ -89,10 +92,12 @@ class Leg(Protocol):
         ...
 
     def cancel(self, outcome: str = "cancelled") -> None:
-        """Nobody wants it: stop it upstream at once. Idempotent.
+        """Nobody wants it: stop it upstream at once; whoever still waits for it is told by a
+        `RelayError`. Idempotent: the first outcome stands.
 
         Args:
-            outcome: for the decision's list of legs.
+            outcome: for the decision's list of legs; also of one that was read to its end and
+                whose answer was not taken: what it was good for.
         """
         ...
 
@@ -128,10 +133,15 @@ class Legs(Protocol):
 class Composition(Protocol):
     """A cascade or a panel, made once a configuration; no state of a request is kept in it."""
 
-    models: tuple[str, ...]
-    """Every alias that a leg may ask, the ones that are always asked first."""
-    legs_at_once: int
-    """The most that run beside each other."""
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every alias that a leg may ask, the ones that are always asked first."""
+        ...
+
+    @property
+    def legs_at_once(self) -> int:
+        """The most that run beside each other."""
+        ...
 
     async def compose(self, request: GenerateRequest, legs: Legs) -> Answer:
         """Find the answer; fills `legs.decision`.

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -269,6 +270,19 @@ attempts = Table(
 )
 """One row an attempt. `state` says what `cost_micro` is: by the provider's count, by an estimate,
 nothing, or unknown since there is no price; `upper_micro` is the most that it can have been."""
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("generation_id", String(64), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("team_id", String(32), nullable=False),
+    Column("key_id", String(32), nullable=False),
+    Column("score", Float(53)),  # 0 to 1
+    Column("label", String(64), nullable=False),
+    Column("comment", Text, nullable=False),
+)
+"""What clients have said of answers: the last word on each. It goes with its generation."""
 
 outbox = Table(
     "outbox",
