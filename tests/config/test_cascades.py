@@ -66,7 +66,7 @@ def test_the_least_of_it() -> None:
     ],
 )
 def test_faults_name_the_field(more: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match="policies.cascades") as caught:
+    with pytest.raises(ConfigError, match=r"policies\.cascades") as caught:
         parse(document(**more))
     assert said in str(caught.value)
 

@@ -98,7 +98,7 @@ def test_an_apology_may_become_one_until_the_opening_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["so ", "i'm ", "sorry ", "es tut mir ", "hi ", "…", " ", "désolé "]
+    "piece", ["so ", "i'm ", "sorry ", "es tut mir ", "hi ", "…", " "]
 )
 def test_hostile_openings_are_read_in_no_time(piece: str) -> None:
     text = piece * 100_000
