@@ -113,6 +113,7 @@ class Wanted:
     usage_out: int | None = None
     usage_cached: int = 0
     wrong: float = 0.0
+    wrong_hard: float | None = None
     nll: Distribution | None = None
     wrong_nll: Distribution | None = None
 
@@ -138,7 +139,10 @@ def make_answer(asked: Asked, wanted: Wanted, rng: random.Random, number: int) -
     is_wrong = False
     says = tasks.SAYS.get(wanted.text or "")
     if says is not None:
-        said, is_wrong = says(asked.prompt, rng, wanted.wrong)
+        task, share = tasks.find(asked.prompt), wanted.wrong
+        if task is not None and task.is_hard and wanted.wrong_hard is not None:
+            share = wanted.wrong_hard
+        said, is_wrong = says(asked.prompt, rng, share)
         tokens = prose.to_tokens(said)
     else:
         tokens = [] if calls and wanted.tokens is None else _tokens(asked, wanted, rng)

@@ -401,6 +401,7 @@ def _wanted(behaviour: Behaviour) -> Wanted:
         usage_out=behaviour.usage_out,
         usage_cached=behaviour.usage_cached,
         wrong=behaviour.wrong,
+        wrong_hard=behaviour.wrong_hard,
         nll=behaviour.nll,
         wrong_nll=behaviour.wrong_nll,
     )

@@ -1,9 +1,9 @@
-"""Small tasks whose truth can be computed: arithmetic, dates, units, letters, facts of a given text.
+"""Small tasks whose truth can be computed: arithmetic, dates, units, letters, facts of a text.
 
 A model that is told `text=solve` answers them, wrong in a stated share of cases, so that what a
 policy does to quality can be counted. `text=judge` says whether a text holds the truth of the task
-in it (`yes` or `no`), `text=rate` whether the task is an easy one (`small`) or a hard one (`large`);
-both err in the same share.
+in it (`yes` or `no`), `text=rate` whether the task is an easy one (`small`) or a hard one
+(`large`); both err in the same share.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def _make_unit(rng: random.Random) -> str:
 def _make_order(rng: random.Random) -> str:
     name, number, day = rng.choice(_NAMES), rng.randrange(10_000, 99_999), rng.choice(_DAYS)
     return (
-        f"The order of Ms {name} has the number {number}, weighs {rng.randrange(2, 40)} kg and is due"
-        f" on {day}. What is the number of the order?"
+        f"The order of Ms {name} has the number {number}, weighs {rng.randrange(2, 40)} kg and is"
+        f" due on {day}. What is the number of the order?"
     )
 
 
