@@ -119,6 +119,7 @@ class Policies:
         """See `Taken.use`."""
         services, shadows = self._services, taken.shadows
         self._experiments, self._shadows = taken.experiments, shadows
+        services.feedback.felt = taken.experiments.felt
         services.record = shadows.recording(self._record) if shadows else self._record
         services.catalog, services.course = taken.catalog, taken.course
 
