@@ -268,8 +268,12 @@ async def admit(
     progress: Progress,
     *,
     surface: str,
+    prompt_tokens: int | None = None,
 ) -> Route:
     """Who asks may ask for it, and can pay; a leg is paid for by the generation it belongs to.
+
+    Args:
+        prompt_tokens: if they were estimated already.
 
     Returns:
         Where it may go; request and account are in `progress`.
@@ -277,7 +281,8 @@ async def admit(
     Raises:
         RelayError: it may not begin.
     """
-    prompt_tokens = estimate_prompt_tokens(request)
+    if prompt_tokens is None:
+        prompt_tokens = estimate_prompt_tokens(request)
     asked = Asked(generation_id, request, services.catalog, surface, prompt_tokens)
     parent = progress.of
     if parent is None:

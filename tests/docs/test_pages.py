@@ -36,6 +36,7 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "hedging.md": ("yaml", "tests/docs/test_hedging.py"),
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
+    "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
 }
 """Page -> languages, and the test that takes them."""
 
