@@ -78,7 +78,9 @@ def assign(
         str, typer.Argument(help="a session, user, key or tenant: what it is sticky to")
     ],
     config: ConfigPath,
-    tenant: Annotated[str, typer.Option(help="whose session or user it is: a team's id")] = "",
+    tenant: Annotated[
+        str, typer.Option(help="with keys: whose session or user it is, a team's id")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Tell which arm somebody is in by the file, whether or not it runs now; guard rails aside."""
@@ -94,7 +96,7 @@ def assign(
     running = row.model_copy(update={"enabled": True, "starts_at": None, "ends_at": None})
     policy = Policy(
         tenant=unit if row.sticky == "tenant" else tenant,
-        key_id=unit if row.sticky == "key" else "",
+        key_id=unit if row.sticky == "key" else tenant,  # any: with keys, tenants are teams
         session_id=unit if row.sticky == "session" else "",
     )
     request = GenerateRequest(

@@ -259,5 +259,8 @@ def unit_of(request: GenerateRequest, one: Running) -> str:
     if sticky == "tenant":
         return policy.tenant
     name = policy.session_id if sticky == "session" else request.user if sticky == "user" else ""
-    # Its name is its own within the tenant: two tenants may both have a user `42`.
-    return f"{policy.tenant}\x00{name}" if name else ""
+    if not name:
+        return ""
+    # It is a name of the team's own: two of them may both have a user `42`. Without keys tenants are
+    # called otherwise after each restart, which must move nobody.
+    return f"{policy.tenant}\x00{name}" if policy.key_id else f"\x00{name}"

@@ -65,7 +65,13 @@ def test_it_runs_between_its_moments_alone() -> None:
         ("user", asked(user="u"), asked("s", user="u"), asked(user="u2")),
         ("key", asked(key="k"), asked("s", key="k"), asked(key="k2")),
         ("tenant", asked(tenant="a"), asked("s", tenant="a"), asked(tenant="b")),
-        ("user", asked(user="u"), asked(user="u", key="k"), asked(user="u", tenant="b")),
+        ("user", asked(user="u"), asked(user="u", tenant="b"), asked(user="u", key="k")),
+        (
+            "user",
+            asked(user="u", key="k"),
+            asked(user="u", key="k2"),
+            asked(user="u", key="k", tenant="b"),
+        ),
     ],
 )
 def test_what_it_is_sticky_to(sticky: str, given: object, alike: object, other: object) -> None:
