@@ -116,6 +116,8 @@ class FakeLeg:
         self.ended_s: float | None = None
         """When it came to its end by itself."""
         self.is_given = False
+        self.was_cancelled = False
+        """Also after its end."""
         loop = asyncio.get_running_loop()
         self._first: asyncio.Future[None] = loop.create_future()
         self._whole: asyncio.Future[Whole] = loop.create_future()
@@ -225,8 +227,13 @@ class FakeLeg:
         return b""
 
     def cancel(self, outcome: str = "cancelled") -> None:
-        if not self.is_given and not self.is_over:
+        if self.is_given or self.was_cancelled:
+            return
+        self.was_cancelled = True
+        if not self.is_over:
             self.stop()
+            self._note(outcome, None)
+        elif self.entry["outcome"] == "ok":
             self._note(outcome, None)
 
     def stop(self) -> None:

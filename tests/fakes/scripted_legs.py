@@ -30,6 +30,7 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
+from relay.deadline import Clock
 from relay.decision import Decision
 from relay.errors import ClientCancelled, RelayError, StreamReset, UpstreamError
 from relay.policy.base import Whole
@@ -299,12 +300,9 @@ class ScriptedLegs:
     received_s: float = 0.0
 
     def __post_init__(self) -> None:
+        self.clock: Clock = now_s
         self.received_s = now_s()
         self._used: dict[str, int] = {}
-
-    @property
-    def clock(self) -> Any:
-        return now_s
 
     def estimate(self, model: str, request: GenerateRequest) -> float | None:
         return self.price

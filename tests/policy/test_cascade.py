@@ -198,7 +198,8 @@ def test_tool_calls(script: Sequence[Step], reason: str) -> None:
 async def test_text_beside_tools_is_released_early() -> None:
     legs = legs_of(words(*LONG, first_s=0.2, gap_s=0.1))
     found = await outcome(legs, request(tools=(TOOL,)))
-    assert (found[0], found[4]) == ("small", pytest.approx(0.6))
+    assert found[0] == "small"
+    assert found[4] == pytest.approx(0.6)
 
 
 # --- log probabilities ----------------------------------------------------------------------

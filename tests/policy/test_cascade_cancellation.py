@@ -20,7 +20,7 @@ LARGE = words("large", first_s=0.4)
 LOGPROBS = {"logprobs": {"tokens": 4, "mean_below": -0.5}}
 CLASSIFIER = {"classifier": {"model": "c"}}
 BEFORE = {"classifier": {"model": "c", "beside_small": False}}
-CHECK = {"self_check": {}}
+CHECK: dict[str, Any] = {"self_check": {}}
 SPECULATE = {"after_ms": 100, "max_share": 1.0}
 
 WAYS: dict[str, tuple[dict[str, list[Script]], dict[str, Any]]] = {
