@@ -151,6 +151,11 @@ class Policies:
         if self._shadows is not None:
             self._shadows.ended(ended)
 
+    @property
+    def experiments(self) -> Experiments | None:
+        """Those that hold now; None before any do."""
+        return self._experiments
+
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
         found: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 `Experiments.assign` is pure but for counters: in memory, some microseconds, no clock of its own.
 What guard rails have found (`relay.policy.guard_rail`) is taken over from the experiments of the
-configuration before, as long as an experiment's `edition`, control and arm stay what they were.
+configuration before, as long as an experiment's `edition` and the arm stay what they were.
 """
 
 from __future__ import annotations
@@ -179,6 +179,16 @@ class Experiments:
             one.rails.forget(arm)
         return True
 
+    def stops(self) -> list[tuple[str, Stop]]:
+        """Of all arms that are stopped, with the experiment's name."""
+        return [(one.name, stop) for one in self.running.values() for stop in one.stopped.values()]
+
+    def facts(self, experiment: str, arm: str) -> tuple[int, str] | None:
+        """What a stop of an arm holds for: the edition, and what the arm uses. None where there is
+        no such arm."""
+        one = self.running.get(experiment)
+        return None if one is None or arm not in one.uses else (one.config.edition, one.uses[arm])
+
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
         return {
@@ -222,12 +232,13 @@ def _take_over(one: Running, old: Running) -> None:
     if one.config.edition != old.config.edition:
         return
     same = {arm for arm, use in one.uses.items() if old.uses.get(arm) == use}
-    if one.control != old.control or one.control not in same:
-        return
-    one.stopped = {arm: stop for arm, stop in old.stopped.items() if arm in same}
+    one.stopped = {
+        arm: stop for arm, stop in old.stopped.items() if arm in same and arm != one.control
+    }
     if one.rails is None:
         return
-    if old.rails is not None and one.config.guard_rails == old.config.guard_rails:
+    is_comparable = one.control == old.control and one.control in same
+    if old.rails is not None and is_comparable and one.config.guard_rails == old.config.guard_rails:
         one.rails.take_over(old.rails, same)
     for arm in one.stopped:
         one.rails.redirect(arm)

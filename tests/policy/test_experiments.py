@@ -190,6 +190,14 @@ def test_a_stop_holds_when_rails_are_changed_or_taken_away() -> None:
         assert arm_of(again, "s1") == arm_of(again, "s2") == "now"
 
 
+def test_a_stop_holds_when_the_control_is_another() -> None:
+    arms = [{"name": name, "use": name} for name in ("now", "new", "third")]
+    world = experiments(arms=arms)
+    world.stop("ab", Stop("new", "told", 0, 0, 0.0))
+    assert stopped(experiments(world, arms=arms, control="third")) == ["new"]
+    assert stopped(experiments(world, arms=arms, control="new")) == []
+
+
 def test_feedback_stops_an_arm() -> None:
     world = experiments()
     for number in range(100):
