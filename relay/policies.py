@@ -219,7 +219,8 @@ def _choose(
             if decision is not None:
                 decision.rule = choice.rule
         if decision is None:
-            return request
+            seen = experiments.peek(request.model, request, time.time()) if experiments else None
+            return request if seen is None else seen.of(request)
         if experiments:
             assigned = experiments.assign(request.model, request, time.time(), random.random)
             if assigned is not None:

@@ -127,6 +127,18 @@ class Experiments:
                 return _assigned(one, request, draw)
         return None
 
+    def peek(self, name: str, request: GenerateRequest, now_s: float) -> Assigned | None:
+        """As `assign` will say of requests of the same unit, without counting: for what is asked
+        about a request before it is made. None also where the request does not say whose it is."""
+        for one in self._by_model.get(name, ()):
+            if one.starts_s <= now_s < one.ends_s:
+                unit = unit_of(request, one)
+                place = one.division.place_of(unit)
+                if not unit or not one.division.takes_part(place):
+                    return None
+                return _in_arm(one, unit, place)[0]
+        return None
+
     # --- guard rails --------------------------------------------------------------------------
 
     def heard(self, ended: Ended) -> None:
@@ -251,14 +263,22 @@ def _assigned(one: Running, request: GenerateRequest, draw: Callable[[], float])
     if not division.takes_part(place):
         one.counts.outside += 1
         return None
-    arm = division.arm_of(place)
     one.counts.assigned += 1
     if not unit:
         one.counts.without_unit += one.config.sticky != "none"
-    if arm in one.stopped:
+    found, is_redirected = _in_arm(one, unit, place)
+    one.counts.redirected += is_redirected
+    return found
+
+
+def _in_arm(one: Running, unit: str, place: int) -> tuple[Assigned, bool]:
+    """And whether it would have been in another, which was stopped."""
+    arm = one.division.arm_of(place)
+    is_redirected = arm in one.stopped
+    if is_redirected:
         arm = one.control
-        one.counts.redirected += 1
-    return Assigned(one.uses[arm], one.name, arm, f"{place >> 24:010x}" if unit else "")
+    found = Assigned(one.uses[arm], one.name, arm, f"{place >> 24:010x}" if unit else "")
+    return found, is_redirected
 
 
 def unit_of(request: GenerateRequest, one: Running) -> str:

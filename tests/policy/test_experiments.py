@@ -36,6 +36,18 @@ def test_a_session_stays_in_its_arm_and_is_told() -> None:
     assert "s1" not in first.unit
 
 
+def test_who_only_looks_sees_the_same_and_is_not_counted() -> None:
+    world = experiments(share=0.5)
+    for number in range(30):
+        request = asked(f"s{number}")
+        seen = world.peek("voice", request, NOON_S)
+        counts = world.describe()["ab"]["assigned"]
+        assert seen == world.assign("voice", request, NOON_S, never)
+        assert world.describe()["ab"]["assigned"] == counts + (seen is not None)
+    assert world.peek("voice", asked(), NOON_S) is None
+    assert world.peek("fast", asked("s1"), NOON_S) is None
+
+
 def test_other_names_are_let_be() -> None:
     assert experiments().assign("fast", asked("s1"), NOON_S, never) is None
     assert not Experiments({})
