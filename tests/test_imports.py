@@ -232,6 +232,12 @@ MAY_USE: dict[str, set[str]] = {
         "transport.base",
     },
     # copies of requests, sent off the way of the ones that they are of
+    "stopped_arms": {
+        "policy.experiments",
+        "policy.guard_rail",
+        "store.arm_rows",
+        "store.base",
+    },
     "shadow": LEAVES
     | {
         "config.experiments",
@@ -314,6 +320,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "server": LEAVES
     | {
+        "stopped_arms",
         "accounts",
         "admin_office",
         "auditing",

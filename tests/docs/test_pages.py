@@ -37,6 +37,7 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
     "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
+    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py, tests/cookbook"),
 }
 """Page -> languages, and the test that takes them."""
 
