@@ -43,6 +43,7 @@ from relay.governance.webhook import Webhook
 from relay.instance import instance_id, place
 from relay.store.base import LedgerStore, StoreUnavailable
 from relay.store.engine import engine_for, make_ready
+from relay.store.feedback_store import FeedbackStore
 from relay.store.limit_store import LimitStore
 from relay.store.open_store import open_ledger, open_limits
 from relay.store.outbox_store import OutboxStore
@@ -114,6 +115,11 @@ class Accounts:
         self._lease_s = float(config.budgets.lease_s if config.budgets else DEFAULT_LEASE_S)
         self.gate: Gate = OpenGate(tenants)
         self.ledger: Ledger = NullLedger(self.gate)
+
+    @property
+    def feedback(self) -> FeedbackStore | None:
+        """Where it is kept what users think of answers; None without a store."""
+        return None if self._engine is None else FeedbackStore(self._engine)
 
     @property
     def trail(self) -> Trail:

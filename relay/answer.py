@@ -63,6 +63,13 @@ class Answer(Protocol):
         """Nothing more will come from upstream."""
         ...
 
+    @property
+    def output_bytes(self) -> int | None:
+        """Of output that came from upstream so far, where that is not what `read` gave (guardrails
+        keep some, or change it); None where it is. To estimate what was used when no provider said.
+        """
+        ...
+
     async def read(self) -> Events:
         """The next batch, after the prelude; empty at the clean end, and only there.
 

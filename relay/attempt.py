@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
 from relay import __version__
+from relay.answer import TextSource
 from relay.attempt_cost import ANY_OUTPUT, AttemptCost, is_free_to_retry
 from relay.codecs.base import Codec, EndsInSteps
 from relay.codecs.rate_limit_headers import read_rate_windows
@@ -29,7 +29,6 @@ from relay.content import (
     GenerateRequest,
     ProviderFailed,
     ReasoningDelta,
-    TextDelta,
     Usage,
 )
 from relay.credentials.refusals import is_credential_refused
@@ -87,14 +86,6 @@ _CHUNK_BYTES = 64
 """What a chunk that completes no event counts with beside its bytes."""
 
 _OVERLOADED = frozenset({Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_OVERLOADED})
-
-
-class TextSource(NamedTuple):
-    """See `Attempt.text_source`, `ReadsAhead` and `ReadsText`."""
-
-    read_next: Callable[[], Awaitable[Any]]
-    text_of: Callable[[memoryview], TextDelta | None]
-    put_back: Callable[[Any], None]
 
 
 class Attempt:
@@ -174,6 +165,26 @@ class Attempt:
         self.prelude = self._held.events
         """What came up to and with the first content; the owner takes it first. Reasoning that is
         not wanted is one event in it, for the count of tokens; of usage it holds the last word."""
+
+    @property
+    def provider(self) -> str:
+        """The row that it asks."""
+        return self.target.endpoint.provider
+
+    @property
+    def model(self) -> str:
+        """As the provider calls it."""
+        return self.target.model
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return self.target.name
+
+    @property
+    def output_bytes(self) -> None:
+        """What `read` gives is all there is."""
+        return None
 
     # --- before the commit ------------------------------------------------------------------
 

@@ -252,6 +252,7 @@ class Budgets:
 
 
 PromptCache = Literal["", "auto", "off"]
+CacheWish = Literal["", "off", "refresh", "only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,8 @@ class Policy:
     budgets: Budgets = Budgets()  # frozen, so one is enough for all who ask for nothing
     turn_id: str = ""
     tags: tuple[str, ...] = ()
+    tags_of_rules: frozenset[str] = frozenset()
+    """Of `tags`, those that the operator's rules have added: no key needs leave for them."""
     timeline: bool = False
     """Whether the whole timeline is wanted in the final usage (`x_relay`)."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -302,6 +305,12 @@ class Policy:
     Breakpoints that a client set itself are honoured in any case, and `auto` adds none to them."""
     idempotency_key: str = ""
     """The client's name for this very request, so that a repeat of it is not answered twice."""
+    cache: CacheWish = ""
+    """Where the operator keeps answers: `off` wants none and leaves none, `refresh` wants a new one
+    that is kept in the old one's place, `only` wants a kept one or an error; empty: as it comes."""
+    cache_ttl_s: float | None = None
+    """How old a kept answer may be, and how long a new one is kept, within what the operator
+    allows; None: as the operator says."""
     session_id: str = ""
     """Of the session that the generation is a turn of, if it is: its turns stay at one provider
     while that is well, where their prompt cache is warm, and with `prompt_cache: auto` a key of
@@ -341,6 +350,8 @@ class GenerateRequest:
     asked_as: str = ""
     """The client's name of the model where the relay itself has put another in its place, else
     empty: permissions and limits go by it."""
+    is_prefix: bool = False
+    """No turn of its session, but the prefix that its turns have in common, sent ahead."""
 
     def extra_on(self, wire: str) -> Mapping[str, Any]:
         """The further fields as far as a wire may look into them: a chat body may hold fields of
@@ -363,8 +374,9 @@ class FinishReason(enum.IntEnum):
     OTHER = 5
 
 
-class StreamEvent(msgspec.Struct, frozen=True, gc=False):
-    """Base of the events an attempt yields, in the order of the wire."""
+class StreamEvent(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """Base of the events an attempt yields, in the order of the wire. Where one is written down, it
+    is an array of its name and its fields: new ones belong behind the old."""
 
     is_content: ClassVar[bool] = False
     """Whether this event commits a race: something the client asked for has come."""

@@ -40,6 +40,9 @@ class Decision:
     """The name of the first rule that matched."""
     experiment: str = ""
     arm: str = ""
+    unit: str = ""
+    """Whose requests stay in one arm, under a name that is this experiment's own and tells nothing
+    of who it is; empty where the request did not say."""
     composition: Literal["", "cascade", "panel"] = ""
     name: str = ""
     """Of the cascade or panel."""
@@ -58,8 +61,14 @@ class Decision:
     guards: list[GuardVerdict] = field(default_factory=list)
     guard_us: int = 0
     """That guardrails took before the first release."""
+    retract_from: int | None = None
+    """From which character on text that was released ought not to have been; None for none."""
+    retract_choice: int = 0
     held_chars: int = 0
     """The most that guardrails held back at once."""
+    shadow: dict[str, Any] = field(default_factory=dict)
+    """Of a copy that nobody waits for: `name` of the shadow, `of` which generation, and how the two
+    compare."""
 
     @property
     def is_plain(self) -> bool:
@@ -69,6 +78,8 @@ class Decision:
             or self.rule
             or self.experiment
             or self.composition
+            or self.legs
+            or self.shadow
             or self.guards
             or self.cache != "off"
         )
@@ -77,15 +88,17 @@ class Decision:
         """For JSON: only what was decided."""
         found: dict[str, Any] = {
             name: value
-            for name in ("asked", "rule", "experiment", "arm", "composition", "name")
+            for name in ("asked", "rule", "experiment", "arm", "unit", "composition", "name")
             if (value := getattr(self, name))
         }
         for name in ("outcome", "reason", "legs", "saved_micro", "guard_us", "held_chars"):
             if value := getattr(self, name):
                 found[name] = value
+        if self.shadow:
+            found["shadow"] = self.shadow
         if self.cache != "off":
             found["cache"] = self.cache
-        for name in ("cache_age_s", "similarity"):
+        for name in ("cache_age_s", "similarity", "retract_from"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
         if self.guards:

@@ -7,24 +7,29 @@ reads it. A reload replaces `catalog`; a generation keeps the one it started wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from relay.answer import Answer
 from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
-from relay.errors import Draining, RelayError
+from relay.decision import Decision
+from relay.errors import Draining, LocalProtocolError, RelayError
 from relay.generation_log import log_end
+from relay.governance.feedback import FeedbackDesk
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import Grant, granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry, Refused
-from relay.outcome import AttemptRecord, AttemptRole, Listener, Recorder
+from relay.outcome import AttemptRecord, AttemptRole, HedgeRecord, Listener, Recorder
 from relay.planner import Planner
 from relay.race import run_race
 from relay.race_plan import RacePlan
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.plan import PlannedAttempt
+from relay.routing.route import Route
 from relay.target_state import TargetStates
 from relay.timeline import AttemptMarks, Timeline
 from relay.tokens import estimate_prompt_tokens
@@ -88,6 +93,11 @@ class Services:
     record: Callable[[GenerateRequest, str], Recorder | None] | None = None
     """Of a request and the generation's id: what keeps the answer for those who want to see it.
     None where nobody does."""
+    course: Course | None = None
+    """None where the configuration has no policies, caches or guardrails. Of the same configuration
+    as `catalog`."""
+    feedback: FeedbackDesk = field(default_factory=FeedbackDesk)
+    """Takes what users think of answers."""
     on_ended: list[Listener] = field(default_factory=lambda: [log_end])
     """Told of each end, once, in this order; they neither raise nor block."""
     planner: Planner = field(init=False)
@@ -128,6 +138,78 @@ class Progress:
     """The account, from its admission on; whoever ends the generation settles it."""
     request: GenerateRequest | None = None
     """As it was admitted, which may be less than was asked for."""
+    prompt_tokens: int | None = None
+    """Of it, estimated; None if it was not admitted."""
+    decision: Decision | None = None
+    """What policies made of it; None where there are none."""
+    crew: Crew | None = None
+    """The legs that it has; None for none."""
+    on_closed: list[Callable[[], object]] = field(default_factory=list)
+    """Called once, when the end is fixed; they neither raise nor wait."""
+    of: Progress | None = None
+    """Of the generation that this is a leg of: whose account pays."""
+    leg: str = ""
+    """What it is called there."""
+
+
+class Crew(Protocol):
+    """The legs of one generation."""
+
+    @property
+    def records(self) -> Sequence[AttemptRecord]:
+        """Of all their attempts, in the order of their legs."""
+        ...
+
+    @property
+    def hedges(self) -> Sequence[HedgeRecord]:
+        """Of those that are over."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop those that run and wait for their ends, for a bounded time. Idempotent."""
+        ...
+
+
+class Course(Protocol):
+    """What a request becomes between its admission and its stream, by the operator's policies."""
+
+    def choose(self, request: GenerateRequest, surface: str, prompt_tokens: int) -> GenerateRequest:
+        """The request under the name that policies have for it. It is not decided again where that
+        was done (`asked_as`).
+
+        Raises:
+            RelayError: they refuse it.
+        """
+        ...
+
+    async def checked(self, request: GenerateRequest, surface: str) -> GenerateRequest:
+        """What may be sent of a request that is no generation: a prompt that is counted.
+
+        Raises:
+            GuardrailBlocked: nothing.
+        """
+        ...
+
+    def check_passthrough(self, provider: str, tenant: str, key_id: str, surface: str) -> None:
+        """Whether something may be handed through to a provider unread.
+
+        Raises:
+            GuardrailBlocked: it may not.
+        """
+        ...
+
+    async def commit(
+        self,
+        services: Services,
+        generation_id: str,
+        request: GenerateRequest,
+        timeline: Timeline,
+        progress: Progress,
+        *,
+        surface: str,
+    ) -> Answer:
+        """As the function of this name, with everything that policies, caches and guardrails do."""
+        ...
 
 
 def look(services: Services, request: GenerateRequest, request_id: str, surface: str) -> Grant:
@@ -138,6 +220,8 @@ def look(services: Services, request: GenerateRequest, request_id: str, surface:
         RelayError: as `relay.governance.grants.granted`.
     """
     try:
+        if services.course is not None:
+            request = services.course.choose(request, surface, estimate_prompt_tokens(request))
         return granted(services.gate, services.catalog, request)
     except RelayError as error:
         services.ledger.refused(error, Refused.of(request, request_id, surface))
@@ -152,7 +236,7 @@ async def commit(
     progress: Progress,
     *,
     surface: str,
-) -> Attempt:
+) -> Answer:
     """Bring a request to its first content event.
 
     Args:
@@ -162,21 +246,70 @@ async def commit(
     Raises:
         RelayError: refused, unknown, or every attempt failed; nothing was released.
 
+    Cancelled: whatever ran is aborted. The caller owns the answer returned.
+    """
+    if services.is_draining and progress.of is None:
+        raise Draining("this relay is shutting down; connect again")
+    if services.course is not None and progress.of is None:
+        return await services.course.commit(
+            services, generation_id, request, timeline, progress, surface=surface
+        )
+    route = await admit(services, generation_id, request, timeline, progress, surface=surface)
+    return await race(services, generation_id, route, timeline, progress)
+
+
+async def admit(
+    services: Services,
+    generation_id: str,
+    request: GenerateRequest,
+    timeline: Timeline,
+    progress: Progress,
+    *,
+    surface: str,
+) -> Route:
+    """Who asks may ask for it, and can pay; a leg is paid for by the generation it belongs to.
+
+    Returns:
+        Where it may go; request and account are in `progress`.
+
+    Raises:
+        RelayError: it may not begin.
+    """
+    prompt_tokens = estimate_prompt_tokens(request)
+    asked = Asked(generation_id, request, services.catalog, surface, prompt_tokens)
+    parent = progress.of
+    if parent is None:
+        request, route, entry = await services.ledger.admit(asked)
+    else:
+        request, route, entry = services.ledger.leg(asked, parent.entry)
+    progress.request, progress.entry = request, entry
+    progress.prompt_tokens = prompt_tokens
+    timeline.close("admission")
+    return route
+
+
+async def race(
+    services: Services,
+    generation_id: str,
+    route: Route,
+    timeline: Timeline,
+    progress: Progress,
+) -> Attempt:
+    """Race the targets of a route for the request that was admitted.
+
+    Raises:
+        RelayError: every attempt failed; nothing was released.
+
     Cancelled: whatever ran is aborted. The caller owns the attempt returned.
     """
-    if services.is_draining:
-        raise Draining("this relay is shutting down; connect again")
-    prompt_tokens = estimate_prompt_tokens(request)
-    request, route, entry = await services.ledger.admit(
-        Asked(generation_id, request, services.catalog, surface, prompt_tokens)
-    )
-    progress.request, progress.entry = request, entry
-    timeline.close("admission")
+    request, entry = progress.request, progress.entry
+    if request is None or progress.prompt_tokens is None:
+        raise LocalProtocolError("a request is admitted before it is raced")
     now_s = services.clock()
     progress.plan = plan = services.planner.plan(
         route,
         request,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=progress.prompt_tokens,
         elapsed_s=now_s - timeline.received_s,
     )
     if progress.is_wanted:
@@ -219,6 +352,7 @@ async def commit(
             if tells_trace
             else (),
         )
+        attempt.record.leg = progress.leg
         progress.records.append(attempt.record)
         progress.last = attempt.marks
         return attempt

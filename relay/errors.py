@@ -3,7 +3,7 @@
     RelayError                  code, reason, source, retry, public_message
     |- DownstreamError          the client's request is at fault
     |  |- InvalidRequest, UnknownModel, UnsupportedFeature, RequestTooLarge, NotImplementedYet
-    |  |- Unauthenticated, PermissionDenied, SlowConsumer
+    |  |- Unauthenticated, PermissionDenied, SlowConsumer, GuardrailBlocked, CacheMiss
     |  '- ClientCancelled       not a fault: the client asked us to stop
     |- AdmissionError           we declined; nothing was sent upstream
     |  '- PoolExhausted, Draining, NoCandidates
@@ -83,6 +83,8 @@ class Reason(enum.IntEnum):
     LIMIT_EXCEEDED = 24
     BUDGET_EXCEEDED = 25
     LEDGER_UNAVAILABLE = 26
+    GUARDRAIL_BLOCKED = 27
+    CACHE_MISS = 28
     # time
     DEADLINE_EXCEEDED = 40
     CONNECT_TIMEOUT = 41
@@ -270,6 +272,32 @@ class PermissionDenied(DownstreamError):
 
     code = Code.PERMISSION_DENIED
     reason = Reason.PERMISSION_DENIED
+
+
+class GuardrailBlocked(DownstreamError):
+    """A guardrail of the operator refuses what is asked, or the answer before any of it was sent.
+
+    Args:
+        message: for the caller; the operator's words, or what the guardrail is called, and never
+            what was found.
+        guardrail: its name.
+        side: `input` or `output`.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    reason = Reason.GUARDRAIL_BLOCKED
+
+    def __init__(self, message: str, *, guardrail: str, side: str) -> None:
+        super().__init__(message, metadata={"guardrail": guardrail, "side": side})
+        self.guardrail = guardrail
+        self.side = side
+
+
+class CacheMiss(DownstreamError):
+    """The request wants nothing but a kept answer, and there is none."""
+
+    code = Code.NOT_FOUND
+    reason = Reason.CACHE_MISS
 
 
 class DuplicateGeneration(DownstreamError):

@@ -23,7 +23,7 @@ from typing import Self
 
 import structlog
 
-from relay.attempt import Attempt, TextSource
+from relay.answer import Answer, TextSource
 from relay.content import (
     AudioDelta,
     ChoiceFinished,
@@ -40,6 +40,7 @@ from relay.content import (
     Usage,
 )
 from relay.deadline import Scope, Timer, Watchdog
+from relay.decision import Decision
 from relay.dispatch import Progress, Services, commit
 from relay.errors import (
     AttemptTimeout,
@@ -58,7 +59,7 @@ from relay.errors import (
 from relay.event_size import held_bytes
 from relay.first_segment import FirstSegment
 from relay.governance.ledger import RateState
-from relay.outcome import AttemptOutcome, AttemptRecord, Ended, GenerationEnd
+from relay.outcome import AttemptOutcome, AttemptRecord, Ended, GenerationEnd, HedgeRecord, merged
 from relay.race_plan import RacePlan
 from relay.speculation import LONGEST_S, Speculation
 from relay.timeline import Timeline
@@ -107,6 +108,9 @@ class Generation:
         client_id: str = "",
         received_s: float | None = None,
         total_s: float | None = None,
+        of: Progress | None = None,
+        leg: str = "",
+        decision: Decision | None = None,
     ) -> None:
         """
         Args:
@@ -116,6 +120,10 @@ class Generation:
             received_s: when the request arrived, on `services.clock`; now if None.
             total_s: a limit of the transport itself (gRPC deadline, header), beside the
                 request's own budgets.
+            of: of the generation that this is a leg of: its account pays, no policy looks at it
+                again, and nobody is told of its end; the other one tells of both.
+            leg: what it is called there.
+            decision: what was decided before it began; policies add to it.
         """
         self._services = services
         self.request = request
@@ -129,8 +137,8 @@ class Generation:
         self._timers: list[Timer] = []
         self._watchdog: Watchdog | None = None
         self._attempt_timer: Timer | None = None
-        self._attempt: Attempt | None = None
-        self._progress = Progress()
+        self._attempt: Answer | None = None
+        self._progress = Progress(of=of, leg=leg, decision=decision)
         self._text_sink: TextSink | None = None
         self._is_prelude_taken = False
         self._is_released = False
@@ -138,7 +146,7 @@ class Generation:
         self._output_bytes = 0
         self._usage: Usage | None = None
         self._begun: set[int] = set()
-        self._finish: dict[int, ChoiceFinished] = {}
+        self._finish_of: dict[int, ChoiceFinished] = {}
         self.info: ResponseInfo | None = None
         """What the provider said of the response; None before it did."""
         policy = request.policy
@@ -152,7 +160,9 @@ class Generation:
             )
         self._first_segment = FirstSegment() if policy.budgets.first_segment_s is not None else None
         self._recorder = (
-            services.record(request, generation_id) if services.record is not None else None
+            services.record(request, generation_id)
+            if services.record is not None and of is None
+            else None
         )
         self._looks_at_events = self._first_segment is not None or self._recorder is not None
         self._segment_timer: Timer | None = None
@@ -174,7 +184,8 @@ class Generation:
             else:  # before the scope is entered: nothing is interrupted, and nothing sent
                 self._scope.cancel(_over(limit_s))
         self._scope.enter()
-        self._services.live.add(self, self.cancel)
+        if self._progress.of is None:
+            self._services.live.add(self, self.cancel)
         return self
 
     async def __aexit__(
@@ -184,7 +195,7 @@ class Generation:
         trace: TracebackType | None,
     ) -> bool:
         try:
-            is_ours = self._left(error)
+            is_ours = await self._left(error)
             if is_ours:
                 await self._booked()
             return is_ours
@@ -197,16 +208,16 @@ class Generation:
             self._scope.leave()
             self._services.live.discard(self)
 
-    def _left(self, error: BaseException | None) -> bool:
+    async def _left(self, error: BaseException | None) -> bool:
         """See that there is an end. Returns whether `error` is a cancellation of our own."""
         is_ours = False
         if self.end is None:
             if isinstance(error, asyncio.CancelledError):
-                is_ours = self._close_cancelled()
+                is_ours = await self._close_cancelled()
             elif error is not None:  # a RelayError: the frontend refuses what came, by its bounds
-                self._close(error if isinstance(error, RelayError) else self._bug(error))
+                await self._finish(error if isinstance(error, RelayError) else self._bug(error))
             else:
-                self._close(ClientCancelled("the frontend left the generation early"))
+                await self._finish(ClientCancelled("the frontend left the generation early"))
         elif isinstance(error, asyncio.CancelledError):
             is_ours = self._scope.caught() is not None
         return is_ours
@@ -265,16 +276,16 @@ class Generation:
                 surface=self._frontend,
             )
         except asyncio.CancelledError:
-            if not self._close_cancelled():
+            if not await self._close_cancelled():
                 raise
             await self._booked()
             return False
         except RelayError as error:
-            self._close(error)
+            await self._finish(error)
             await self._booked()
             return False
         except Exception as error:  # noqa: BLE001 - a bug must still give its one end
-            self._close(self._bug(error))
+            await self._finish(self._bug(error))
             await self._booked()
             return False
         finally:
@@ -286,7 +297,7 @@ class Generation:
         self._account(attempt.prelude)
         return True
 
-    def _watch(self, attempt: Attempt) -> None:
+    def _watch(self, attempt: Answer) -> None:
         """The limits that hold after the commit: silence, a slow client, the attempt's total."""
         limits = attempt.timeouts
         budget_s = self.request.policy.budgets.inter_token_s
@@ -295,9 +306,9 @@ class Generation:
 
         def overdue(state: int) -> RelayError:
             if state == _TAIL:
-                return StreamStalled(f"{attempt.target.name} did not end its answer")
+                return StreamStalled(f"{attempt.name} did not end its answer")
             if state == _UPSTREAM:
-                return StreamStalled(f"{attempt.target.name} sent nothing for {inter_token_s:g} s")
+                return StreamStalled(f"{attempt.name} sent nothing for {inter_token_s:g} s")
             return self._slow_consumer()
 
         tail_s = min(TAIL_S, inter_token_s)
@@ -308,7 +319,7 @@ class Generation:
         self._attempt_timer = Timer(
             self._scope,
             max(0.0, left_s),
-            lambda: AttemptTimeout(f"{attempt.target.name} took longer than {limits.total_s:g} s"),
+            lambda: AttemptTimeout(f"{attempt.name} took longer than {limits.total_s:g} s"),
         )
         self._timers.append(self._attempt_timer)
 
@@ -345,16 +356,16 @@ class Generation:
                 if watchdog.state != _DOWNSTREAM:  # nor was it one for a client that is poured to
                     self.timeline.gap(now_s - watchdog.since_s, now_s)
         except asyncio.CancelledError:
-            if not self._close_cancelled():
+            if not await self._close_cancelled():
                 raise
             await self._booked()
             raise StopAsyncIteration from None
         except RelayError as error:
-            self._close(error)
+            await self._finish(error)
             await self._booked()
             raise StopAsyncIteration from None
         except Exception as error:  # noqa: BLE001 - a bug must still give its one end
-            self._close(self._bug(error))
+            await self._finish(self._bug(error))
             await self._booked()
             raise StopAsyncIteration from None
         watchdog.enter(_DOWNSTREAM, now_s)
@@ -365,7 +376,7 @@ class Generation:
                 and not await self.until_committed()
             ):
                 raise StopAsyncIteration
-            self._close(None)
+            await self._finish(None)
             await self._booked()
             raise StopAsyncIteration
         self._account(events)
@@ -421,7 +432,7 @@ class Generation:
         try:
             await speculation.until_committed()
         except asyncio.CancelledError:
-            if not self._close_cancelled():
+            if not await self._close_cancelled():
                 raise
             return False
         finally:
@@ -449,7 +460,7 @@ class Generation:
     @property
     def _is_whole(self) -> bool:
         """Whether every choice that began is finished, and at least as many as were asked for."""
-        finished = self._finish.keys()
+        finished = self._finish_of.keys()
         return len(finished) >= (self.request.sampling.choices or 1) and self._begun <= finished
 
     def _account(self, events: Events) -> None:
@@ -472,7 +483,7 @@ class Generation:
             elif isinstance(event, Usage):
                 self._usage = event
             elif isinstance(event, ChoiceFinished):
-                self._finish[event.choice] = event
+                self._finish_of[event.choice] = event
             elif isinstance(event, ResponseInfo):
                 self.info = event
 
@@ -504,11 +515,35 @@ class Generation:
         if entry is not None:
             await entry.booked()
 
-    def _close_cancelled(self) -> bool:
+    async def _close_cancelled(self) -> bool:
         """After `CancelledError`: close with our own cause (True), or as torn down (False)."""
         cause = self._scope.caught()
-        self._close(cause or ClientCancelled("the client went away"))
+        await self._finish(cause or ClientCancelled("the client went away"))
         return cause is not None
+
+    async def _finish(self, error: RelayError | None) -> None:
+        """Close it, once nothing of it runs any more: what its legs have cost is in its end.
+
+        Cancelled: it is closed all the same.
+        """
+        crew = self._progress.crew
+        if crew is None:
+            self._close(error)
+            return
+        try:
+            self._let_go(error)
+            await crew.aclose()
+        finally:
+            self._close(error)
+
+    def _let_go(self, error: RelayError | None) -> None:
+        """Stop what is read, at once."""
+        attempt = self._attempt
+        if attempt is not None:
+            if isinstance(error, UpstreamError):
+                attempt.fail(error)
+            else:
+                attempt.abort()
 
     def _bug(self, error: BaseException) -> InternalError:
         _log.error(
@@ -524,18 +559,14 @@ class Generation:
         spent."""
         return any(
             record.outcome is AttemptOutcome.IGNORED and "request_sent" in record.phases_us
-            for record in self._progress.records
+            for record in self.attempts
         )
 
     def _close(self, error: RelayError | None) -> None:
         """Release the upstream, fix the end, book and log it. Once."""
-        attempt = self._attempt
-        if attempt is not None:
-            if isinstance(error, UpstreamError):
-                attempt.fail(error)
-            else:
-                attempt.abort()
-        elif (last := self._progress.last) is not None:
+        attempt, progress = self._attempt, self._progress
+        self._let_go(error)
+        if attempt is None and (last := self._progress.last) is not None:
             # Nobody won: where the time went is what the last one to try was waiting for.
             self.timeline.adopt(last)
         heard_s, cancel_us = self._cancel_heard_s, None
@@ -545,33 +576,40 @@ class Generation:
             error = None
         usage = self._usage
         is_final = usage is not None and error is None
+        output_bytes = self._output_bytes
+        if attempt is not None and attempt.output_bytes is not None:
+            output_bytes = attempt.output_bytes
         if usage is None and (attempt is not None or self._was_left_asking()):
-            usage = estimate_usage(self.request, self._output_bytes)
+            usage = estimate_usage(self.request, output_bytes)
         elif usage is not None and (usage.is_estimated or not is_final):
-            usage = mended(usage, self.request, self._output_bytes)
+            usage = mended(usage, self.request, output_bytes)
         if usage is not None and attempt is not None:
             attempt.spent(usage)
-        finish, plan = self._finish, self._progress.plan
+        finish, plan = self._finish_of, progress.plan
+        decision = progress.decision
         self.end = end = GenerationEnd(
             error=error,
             finish_reasons={choice: event.reason for choice, event in finish.items()},
             raw_finish_reasons={choice: event.raw_reason for choice, event in finish.items()},
             usage=usage,
             is_usage_final=is_final,
-            attempts=tuple(self._progress.records),
+            attempts=tuple(self.attempts),
             phases_us=self.timeline.finish(),
             stall_count=self.timeline.stall_count,
             longest_gap_us=round(self.timeline.longest_gap_s * 1e6),
-            provider=attempt.target.endpoint.provider if attempt else "",
-            model=attempt.target.model if attempt else "",
+            provider=attempt.provider if attempt else "",
+            model=attempt.model if attempt else "",
             response_id=self.info.response_id if self.info else "",
             has_output=self._has_output,
-            hedge=plan.hedge if plan is not None else None,
+            hedge=plan.hedge if plan is not None else self._hedge_of_legs(),
             service_tier=(usage.service_tier if usage else "")
             or (self.info.service_tier if self.info else ""),
             cancel_us=cancel_us,
+            decision=None if decision is None or decision.is_plain else decision,
         )
         try:
+            for closed in progress.on_closed:
+                closed()
             if plan is not None:
                 plan.ended(end)
         finally:  # a bug in one of them must not keep the next from hearing of it
@@ -581,16 +619,24 @@ class Generation:
             finally:
                 self._tell(end, plan)
 
+    def _hedge_of_legs(self) -> HedgeRecord | None:
+        crew = self._progress.crew
+        return None if crew is None else merged(crew.hedges)
+
     def _tell(self, end: GenerationEnd, plan: RacePlan | None) -> None:
         """Those who only watch, each whatever becomes of the others."""
+        progress = self._progress
+        if progress.of is not None:
+            self._close_leg(end)
+            return
         ended = Ended(
             end,
-            self._progress.request or self.request,
+            progress.request or self.request,
             self.generation_id,
             self._frontend,
-            plan is not None,
+            plan is not None or progress.prompt_tokens is not None,
             self.client_id,
-            plan.prompt_tokens if plan is not None else None,
+            plan.prompt_tokens if plan is not None else progress.prompt_tokens,
             self.committed_s,
             self.info.model if self.info is not None else "",
             self._recorder,
@@ -606,14 +652,21 @@ class Generation:
                     exc_info=error,
                 )
 
+    @staticmethod
+    def _close_leg(end: GenerationEnd) -> None:
+        """What is told of it is in the records of its attempts."""
+        for record in end.attempts:
+            if record.is_winner:
+                record.usage, record.is_usage_final = end.usage, end.is_usage_final
+
     @property
     def plan(self) -> RacePlan | None:
         """What the race might do; None before it was planned."""
         return self._progress.plan
 
     @property
-    def winner(self) -> Attempt | None:
-        """The attempt that won the race; None before the commit."""
+    def winner(self) -> Answer | None:
+        """What answers: the attempt that won the race, as a rule; None before the commit."""
         return self._attempt
 
     @property
@@ -624,12 +677,18 @@ class Generation:
     @property
     def attempts_started(self) -> int:
         """How many attempts have started so far."""
-        return len(self._progress.records)
+        return len(self.attempts)
 
     @property
     def attempts(self) -> Sequence[AttemptRecord]:
-        """Those that have started so far, each filled while it runs."""
-        return self._progress.records
+        """Those that have started so far, each filled while it runs; those of its legs too."""
+        progress = self._progress
+        return progress.records if progress.crew is None else progress.crew.records
+
+    @property
+    def decision(self) -> Decision | None:
+        """What policies made of it so far; None where there are none."""
+        return self._progress.decision
 
 
 def _over(limit_s: float) -> DeadlineExceeded:

@@ -13,6 +13,7 @@ from dataclasses import fields
 import structlog
 
 from relay.content import FinishReason, GenerateRequest
+from relay.decision import Decision
 from relay.errors import MAX_SHOWN_CHARS
 from relay.logs import hidden
 from relay.outcome import Ended, HedgeRecord
@@ -101,6 +102,7 @@ def log_end(ended: Ended, *, trace: str = "", share: float | None = None) -> Non
         attempts=[
             {
                 "target": hidden(f"{record.provider}/{record.model}"),
+                "leg": record.leg or None,
                 "role": record.role.value,
                 "outcome": "lost" if record.is_loser else record.outcome.value,
                 "reason": record.error.reason.name if record.error else None,
@@ -128,8 +130,18 @@ def log_end(ended: Ended, *, trace: str = "", share: float | None = None) -> Non
         stalls=end.stall_count,
         longest_gap_us=end.longest_gap_us,
         cancel_us=end.cancel_us,
+        decision=_decision(end.decision),
         share=share,
     )
+
+
+def _decision(decision: Decision | None) -> dict[str, object] | None:
+    if decision is None:
+        return None
+    found = decision.as_dict()
+    if decision.asked:  # the client's own word
+        found["asked"] = hidden(decision.asked)[:MAX_SHOWN_CHARS]
+    return found
 
 
 def _hidden(labels: Mapping[str, str]) -> dict[str, str] | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple, Protocol
 
 from relay.content import Events, FinishReason, GenerateRequest, Usage
+from relay.decision import Decision
 from relay.errors import Reason, RelayError
 from relay.timeline import PHASES
 
@@ -36,6 +37,8 @@ REFUSED: Final = frozenset(
         Reason.NOT_IMPLEMENTED,
         Reason.UPSTREAM_REJECTED,
         Reason.UPSTREAM_CONTENT_BLOCKED,
+        Reason.GUARDRAIL_BLOCKED,
+        Reason.CACHE_MISS,
     }
 )
 """It says something of the request, or of what its caller may, whether the relay or a provider
@@ -114,6 +117,13 @@ class AttemptRecord:
     """Of its answer, before it ended: as the provider counted, else estimated."""
     cached_tokens: int = 0
     """Of the prompt, in the provider's cache: as it counted, else as was believed."""
+    leg: str = ""
+    """Of a cascade or panel, or a question of the relay's own: which; empty for the answer of one
+    model."""
+    usage: Usage | None = None
+    """Of a leg that had an answer: what it used, as far as it is known."""
+    is_usage_final: bool = False
+    """`usage` is the provider's last word."""
     phases_us: dict[str, int] = field(default_factory=dict)
     """pool_wait, request_sent, response_headers, first_content, each from the one before; those
     that it came to."""
@@ -156,6 +166,23 @@ class HedgeRecord:
     """The same as if no provider stopped when it is cancelled."""
 
 
+def merged(hedges: Sequence[HedgeRecord]) -> HedgeRecord | None:
+    """Of several legs as of one; None for none. Why and when is the first one's that fired, or else
+    the first one's."""
+    if not hedges:
+        return None
+    shown = next((one for one in hedges if one.fired), hedges[0])
+    added = [one.added_cost for one in hedges if one.added_cost is not None]
+    added_upper = [one.added_cost_upper for one in hedges if one.added_cost_upper is not None]
+    return replace(
+        shown,
+        fired=sum(one.fired for one in hedges),
+        won=any(one.won for one in hedges),
+        added_cost=sum(added) if added else None,
+        added_cost_upper=sum(added_upper) if added_upper else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationEnd:
     """The single end of a generation. `error` is None for a clean end."""
@@ -187,6 +214,8 @@ class GenerationEnd:
     cancel_us: int | None = None
     """Of one that a frame of the client cancelled: from reading the frame to the upstream being
     given up; None for other ends."""
+    decision: Decision | None = None
+    """What policies, caches and guardrails made of it; None where they had nothing to say."""
 
     @property
     def wall_us(self) -> int:

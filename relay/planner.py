@@ -260,6 +260,15 @@ class Planner:
             raise
         return plan
 
+    def estimate(self, route: Route, request: GenerateRequest, prompt_tokens: int) -> float | None:
+        """Micro-dollars that an answer of the usual length costs at the first candidate, estimated;
+        None where it has no price. Decides nothing."""
+        target, now_s = route.candidates[0], self.clock()
+        if target.price is None:
+            return None
+        prompt = self.states.of(target, now_s).prompt_tokens(prompt_tokens)
+        return target.price.of(prompt, 0, self._state_of(route).output(request).expected)
+
     def _rate(
         self,
         target: Target,

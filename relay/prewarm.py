@@ -71,7 +71,8 @@ class Prewarm:
             replace(
                 request,
                 model=target.name,  # no other one, and none after it
-                asked_as=request.model,
+                asked_as=request.asked_as or request.model,
+                is_prefix=True,
                 sampling=replace(request.sampling, max_output_tokens=OUTPUT_TOKENS, choices=None),
             ),
             generation_id=request_id,

@@ -39,6 +39,7 @@ MOST_S: Final = 5.0
 
 _MAX_BODY_BYTES: Final = 64 * 1024
 
+_SURFACE: Final = "count_tokens"
 _HEARD: Final = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED})
 
 
@@ -65,6 +66,7 @@ async def count_prompt(
         PermissionDenied, Unauthenticated, StoreDown: as `relay.governance.grants.granted`.
         LimitReached: the caller's requests of this minute are used up.
         Draining: this worker is shutting down.
+        GuardrailBlocked: a guardrail refuses it.
         UnsupportedFeature, InvalidRequest: the target's wire cannot say something of it.
         UpstreamStatus: the provider refuses the prompt.
 
@@ -72,8 +74,13 @@ async def count_prompt(
     """
     if services.is_draining:
         raise Draining("this relay is shutting down; connect again")
-    asked = Asked(request_id, request, services.catalog, "count_tokens", 0)
+    course = services.course
+    if course is not None:
+        request = course.choose(request, _SURFACE, estimate_prompt_tokens(request))
+    asked = Asked(request_id, request, services.catalog, _SURFACE, 0)
     allowed, route, rate_state = await services.ledger.count(asked)
+    if course is not None:
+        request = await course.checked(request, _SURFACE)
     target = route.candidates[0]
     zones = allowed.policy.zones
     try:

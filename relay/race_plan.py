@@ -333,7 +333,7 @@ class RacePlan:
             first = first_of(end.attempts)
             sticky, session = self._shared.sticky, request.policy.session_id
             prompt_tokens = end.usage.prompt_tokens if end.usage else self._prompt_tokens
-            if request.asked_as:  # no turn, but its prefix
+            if request.is_prefix:  # no turn
                 sticky.warmed(session, place, now_s, prompt_tokens=prompt_tokens)
             elif not (self.is_tentative and winner is first):
                 sticky.won(

@@ -29,6 +29,7 @@ from relay import logs
 from relay.accounts import Accounts
 from relay.admin_office import AdminOffice, mounts_of
 from relay.auditing import described, secrets_of
+from relay.compositions import catalog_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.credentials.base import Credential
 from relay.credentials.desk import CredentialDesk
@@ -46,6 +47,7 @@ from relay.frontends.kept_answers import AnswerLimits
 from relay.frontends.response_store import StoreLimits
 from relay.generation_log import GenerationLog
 from relay.governance import audit_actions as actions
+from relay.governance.feedback import FeedbackDesk
 from relay.governance.tenant import SALT_VARIABLE, Tenants
 from relay.hints.desk import HintDesk
 from relay.hints.hint import where
@@ -60,6 +62,8 @@ from relay.observability.metrics import serve
 from relay.observability.metrics.sampler import Sources
 from relay.observability.metrics.worker import WorkerMetrics
 from relay.observability.pages.app import Dashboard
+from relay.policies import Policies, Taken
+from relay.policy.guard_rail import Stop
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
@@ -168,7 +172,7 @@ class Worker:
         self._number = worker or 0
         self._link = link
         self._credentials = CredentialDesk(self._secrets.learn_passing)
-        self._catalog = Catalog(config, self._credentials)
+        self._catalog = catalog_of(config, self._credentials)
         self._exports = Exports(config, self._secrets.hide, instance_id())
         self._stop_requested = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -179,6 +183,7 @@ class Worker:
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
+        self._policies: Policies | None = None
         self._log: GenerationLog | None = None
         self._office: AdminOffice | None = None
         self._plays: PlayDesk | None = None
@@ -201,7 +206,8 @@ class Worker:
         """Open everything; returns when requests are served.
 
         Raises:
-            StartError: a port is taken, or a listener is not allowed.
+            StartError: a port is taken, a listener is not allowed, or what a policy needs is not
+                there.
         """
         server = self._config.server
         if exposed := self._config.exposed:
@@ -222,9 +228,16 @@ class Worker:
             slow_consumer_s=server.slow_consumer_ms / 1000,
             lane_bytes=server.lane_bytes,
             gate=accounts.gate,
+            feedback=FeedbackDesk(accounts.feedback),
         )
         transport.on_dial = services.dialled
         self._start_exports(services)
+        self._policies = Policies(services, self._arm_stopped)
+        try:
+            self._catalog = self._policies.take(self._config, self._credentials).use()
+            await self._policies.check()
+        except ConfigError as error:
+            raise StartError(str(error)) from error
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
             self._warm(self._catalog),
@@ -318,7 +331,7 @@ class Worker:
             section.logs.slow_ms * 1000,
             makes_traces=section.tracing is not None,
         )
-        services.on_ended[:] = [self._log]
+        services.on_ended[:] = [self._log, services.feedback.heard]
         self._exports.start(services)
 
     def _start_hints(self, services: Services) -> None:
@@ -491,7 +504,7 @@ class Worker:
             return
         try:
             config = self._reload_config()
-            catalog = Catalog(config, self._credentials)
+            taken = self._require_policies().take(config, self._credentials)
         except ConfigError as error:
             _log.error("reload_refused", fault=str(error))
             self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
@@ -499,26 +512,26 @@ class Worker:
         self._secrets.learn(secrets_in(config))
         self.accounts.trail.learn(secrets_in(config))
         self._reloads += 1
-        if self._credentials.lacks(credentials_of(catalog)):
-            fetching = self._use_when_fetched(config, catalog, self._reloads)
+        if self._credentials.lacks(credentials_of(taken.catalog)):
+            fetching = self._use_when_fetched(config, taken, self._reloads)
             self._require_services().reaper.take(fetching)
         else:
-            self._use(config, catalog)
+            self._use(config, taken)
 
-    async def _use_when_fetched(self, config: Config, catalog: Catalog, number: int) -> None:
+    async def _use_when_fetched(self, config: Config, taken: Taken, number: int) -> None:
         """Until credentials that are new have been fetched, requests go on with those before. A
         reload that came meanwhile has overtaken this one."""
-        await self._credentials.fetch(credentials_of(catalog))
+        await self._credentials.fetch(credentials_of(taken.catalog))
         if number == self._reloads:
-            self._use(config, catalog)
+            self._use(config, taken)
 
-    def _use(self, config: Config, catalog: Catalog) -> None:
+    def _use(self, config: Config, taken: Taken) -> None:
         services = self._require_services()
         if waiting := self._started_config.needing_restart(config):
             _log.warning("reload_partly", needs_restart=waiting)
         said = described(config, self._config) | {"needs_restart": waiting}
         self._audit(actions.CONFIG_LOADED, said)
-        self._catalog = services.catalog = catalog
+        self._catalog = catalog = taken.use()
         if self._metrics is not None:
             self._metrics.configured(catalog)
         self._credentials.retain(credentials_of(catalog))
@@ -561,6 +574,8 @@ class Worker:
         sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
+        if self._policies is not None:
+            self._policies.stop()
         if self._link is not None:
             self._link.status("draining")
         grace_s = self._config.server.drain_grace_ms / 1000
@@ -606,6 +621,8 @@ class Worker:
             await self._hints.aclose()
         if self._upkeep is not None:
             await self._upkeep.aclose()
+        if self._policies is not None:
+            await self._policies.aclose()
         await self._credentials.aclose()
         if self._services is not None:
             await self._services.reaper.aclose()
@@ -615,6 +632,16 @@ class Worker:
             await self._accounts.aclose()
 
     # --- state ------------------------------------------------------------------------------
+
+    def _require_policies(self) -> Policies:
+        if self._policies is None:
+            raise RuntimeError("the worker was not started")
+        return self._policies
+
+    def _arm_stopped(self, experiment: str, stop: Stop) -> None:
+        said = {"experiment": experiment, **stop.as_dict()}
+        _log.warning("arm_stopped", **said)
+        self._audit(actions.ARM_STOPPED, said)
 
     def _require_services(self) -> Services:
         if self._services is None:
@@ -653,6 +680,7 @@ class Worker:
                 "dropped_lines": logs.dropped_lines(),
             },
             "exports": self._exports.describe(),
+            "policies": self._require_policies().describe(),
             "tasks": len(asyncio.all_tasks()),
             "hedging": services.planner.describe(services.catalog.routes),
             "hints": None if self._hints is None else self._hints.describe(),

@@ -85,6 +85,9 @@ def test_schema_describes_the_file() -> None:
         "observability",
         "providers",
         "models",
+        "policies",
+        "cache",
+        "guardrails",
         "objectives",
     }
     assert "class" in schema["$defs"]["TimeoutsConfig"]["properties"]

@@ -41,11 +41,11 @@ LEFT_OUT = {
         "system_instruction",
         "tools",
     },
-    "Start": {"base_revision", "prefix_hash", "context_delta", "cache", "priority"},
+    "Start": {"base_revision", "prefix_hash", "context_delta", "priority"},
     "Cancel": {"heard_chars"},
     "Ready": {"resume_token"},
     "ToolCallDone": {"result"},
-    "End": {"cache", "cost"},
+    "End": {"cost"},
 }
 
 needs_compiler = pytest.mark.skipif(

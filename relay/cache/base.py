@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from relay.answer import Answer
 from relay.content import GenerateRequest
 from relay.decision import Decision
+from relay.policy.base import Legs
 
 
 class CacheScope(NamedTuple):
@@ -45,18 +46,22 @@ class Caches(Protocol):
     """Of one worker; made once a configuration, over stores that outlive it."""
 
     async def turn(
-        self, request: GenerateRequest, scope: CacheScope, decision: Decision
+        self, request: GenerateRequest, scope: CacheScope, decision: Decision, legs: Legs
     ) -> Turn | None:
         """Look a request up; an equal one that runs is waited for, for a bounded time.
 
         Args:
             request: as input guardrails left it.
             decision: `cache` and what belongs to it is filled.
+            legs: to ask for embeddings, under the generation's account.
 
         Returns:
             None where nothing is to be kept or found.
 
-        Never raises but for bugs: a store that fails is a miss.
+        Raises:
+            CacheMiss: nothing but a kept answer was wanted, and there is none.
+
+        Nothing else but for bugs: a store that fails is a miss.
         Cancelled: nothing is held.
         """
         ...

@@ -35,14 +35,7 @@ class AlertsConfig(Model):
     @field_validator("url")
     @classmethod
     def _url(cls, value: SecretStr) -> SecretStr:
-        parts = split_url(value.get_secret_value(), ("https", "http"))
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            raise ValueError("an https:// address is expected; http:// for this machine alone")
-        if "@" in parts.netloc:
-            raise ValueError("no user or password belongs here: the signature tells who sends")
-        if parts.fragment:
-            raise ValueError("no #fragment belongs here")
-        return value
+        return signed_address(value)
 
     @field_validator("secret", mode="before")
     @classmethod
@@ -72,6 +65,22 @@ class BudgetsConfig(Model):
         " settled at the most that it can have cost",
     )
     alerts: AlertsConfig | None = None
+
+
+def signed_address(value: SecretStr) -> SecretStr:
+    """An address to which signed messages go.
+
+    Raises:
+        ValueError: it is neither https nor http of this machine, or has more than an address.
+    """
+    parts = split_url(value.get_secret_value(), ("https", "http"))
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("an https:// address is expected; http:// for this machine alone")
+    if "@" in parts.netloc:
+        raise ValueError("no user or password belongs here: the signature tells who sends")
+    if parts.fragment:
+        raise ValueError("no #fragment belongs here")
+    return value
 
 
 def _is_loopback(host: str) -> bool:

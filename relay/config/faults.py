@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from relay.config.credentials import KINDS
+from relay.config import credentials, guardrail_scans
 from relay.config.providers import RETENTION_PATTERN, ZONE_PATTERN
 from relay.config.whole import Config
 
@@ -40,7 +40,8 @@ def _of_kind(fault: Any) -> str:
     """Of a section whose fields depend on its `kind`."""
     path = ".".join(str(part) for part in fault["loc"])
     words = "is required" if fault["type"] == "union_tag_not_found" else "is not known"
-    return f"{path}.kind: {words}: {' or '.join(', '.join(KINDS).rsplit(', ', 1))}"
+    kinds = _KINDS.get(str(fault["loc"][-1]), {})
+    return f"{path}.kind: {words}: {' or '.join(', '.join(kinds).rsplit(', ', 1))}"
 
 
 def _without_tags(path: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -48,8 +49,15 @@ def _without_tags(path: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(
         part
         for index, part in enumerate(path)
-        if not (part in KINDS and index > 0 and path[index - 1] == "credential")
+        if not (index > 0 and part in _KINDS.get(str(path[index - 1]), {}))
     )
+
+
+_KINDS: Mapping[str, Mapping[str, type[BaseModel]]] = {
+    "credential": credentials.KINDS,
+    "scan": guardrail_scans.KINDS,
+}
+"""Of sections whose fields depend on their `kind`, by the section's key."""
 
 
 _PLAIN_WORDS: Mapping[str, str] = {
@@ -76,8 +84,12 @@ def _known_keys(path: tuple[Any, ...]) -> list[str]:
     """The keys of the model at a path of the file."""
     model: Any = Config
     for part in path:
-        if part in KINDS and "credential" in model.model_fields:
-            model = KINDS[part]
+        by_kind = next(
+            (kinds for key, kinds in _KINDS.items() if key in model.model_fields and part in kinds),
+            None,
+        )
+        if by_kind is not None:
+            model = by_kind[part]
             continue
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         if annotation is None:

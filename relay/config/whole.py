@@ -11,15 +11,20 @@ from relay.config.aliases import AliasConfig
 from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import BudgetsConfig
-from relay.config.cache import CacheConfig
+from relay.config.cache import CacheConfig, ExactCacheConfig
+from relay.config.cascades import cascade_faults
+from relay.config.experiments import checked as checked_experiments
 from relay.config.guardrails import GuardrailsConfig
 from relay.config.limits import LimitsConfig
 from relay.config.listeners import ServerConfig
 from relay.config.model import Model, near
 from relay.config.objectives import ObjectiveConfig
 from relay.config.observability import ObservabilityConfig
+from relay.config.panels import panel_faults
 from relay.config.policies import PoliciesConfig
 from relay.config.providers import ProviderConfig
+from relay.config.rule_names import check_rules
+from relay.config.semantic_cache import SemanticCacheConfig
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
@@ -97,6 +102,30 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _rules_name_what_is_there(self) -> Config:
+        check_rules(
+            self.policies.rules,
+            aliases={alias: row.tags for alias, row in self.models.items()},
+            compositions={*self.policies.cascades, *self.policies.panels},
+            listed={model for row in self.providers.values() for model in row.models},
+            providers=self.providers,
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _panels_ask_what_is_there(self) -> Config:
+        policies = self.policies
+        for fault in panel_faults(policies.panels, self.models, self.providers, policies.cascades):
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _cascades_ask_what_is_there(self) -> Config:
+        for fault in cascade_faults(self.policies.cascades, self.models, self.providers):
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
     def _objectives_are_of_aliases(self) -> Config:
         for name, row in self.objectives.items():
             for alias in row.aliases:
@@ -105,6 +134,19 @@ class Config(Model):
                     raise ValueError(
                         f"objectives.{name}.aliases: there is no alias {alias!r}{hint}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _experiments_are_of_names(self) -> Config:
+        policies = self.policies
+        checked_experiments(
+            policies.experiments,
+            policies.shadows,
+            self.models,
+            {*policies.cascades, *policies.panels},
+            self.providers,
+            {model for row in self.providers.values() for model in row.models},
+        )
         return self
 
     @model_validator(mode="after")
@@ -139,6 +181,43 @@ class Config(Model):
             raise ValueError(
                 f"limits.models: nobody can ask for {name!r}{near(name, {*self.models, *listed})}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cached(self) -> Config:
+        """What is not to be kept is there: a misspelt name would be kept."""
+        exact = self.cache.exact if self.cache is not None else None
+        if exact is None:
+            return self
+        policies = self.policies
+        known = {*self.models, *policies.cascades, *policies.panels}
+        for kind in ("models", "not_models"):
+            for name in getattr(exact, kind):
+                provider, slash, _ = name.partition("/")
+                if name not in known and not (slash and provider in self.providers):
+                    raise ValueError(
+                        f"cache.exact.{kind}: nobody can ask for {name!r}{near(name, known)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _semantic_cache_knows_names(self) -> Config:
+        semantic = self.cache.semantic if self.cache is not None else None
+        if semantic is not None:
+            policies = self.policies
+            names = {*self.models, *policies.cascades, *policies.panels}
+            for fault in semantic.faults(names, self.models, self.providers):
+                raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _guardrails_know_whom(self) -> Config:
+        if self.guardrails is not None:
+            policies = self.policies
+            names = {*self.models, *policies.cascades, *policies.panels}
+            listed = {model for row in self.providers.values() for model in row.models}
+            for fault in self.guardrails.faults(self.providers, names, listed):
+                raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
@@ -182,6 +261,7 @@ class Config(Model):
             )
             if path.partition(".")[2] in LimitsConfig.UNTIL_RESTART
         ]
+        found += _changed_of_redis(self.cache, other.cache)
         mine, theirs = self.budgets or BudgetsConfig(), other.budgets or BudgetsConfig()
         found += ["budgets.lease_s"] if mine.lease_s != theirs.lease_s else []
         return found + [
@@ -189,6 +269,26 @@ class Config(Model):
             for name in self.server.listeners
             if not is_like(self.tls_of(name), other.tls_of(name))
         ]
+
+
+def _changed_of_redis(mine: CacheConfig | None, theirs: CacheConfig | None) -> list[str]:
+    """Of both caches; one that was not there is opened."""
+    if mine is None or theirs is None:
+        return []
+    found: list[str] = []
+    if mine.exact is not None and theirs.exact is not None:
+        found += [
+            path
+            for path in _changed(mine.exact, theirs.exact, "cache.exact")
+            if path.split(".")[2] in ExactCacheConfig.UNTIL_RESTART
+        ]
+    if mine.semantic is not None and theirs.semantic is not None:
+        found += [
+            f"cache.semantic.{name}"
+            for name in SemanticCacheConfig.UNTIL_RESTART
+            if getattr(mine.semantic, name) != getattr(theirs.semantic, name)
+        ]
+    return found
 
 
 def _changed(mine: object, theirs: object, path: str) -> list[str]:

@@ -58,6 +58,7 @@ from relay.frontends.proto_in import (
 )
 from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.rate_headers import grpc_metadata
+from relay.frontends.surfaces.feedback import feedback_message
 from relay.generation import Generation
 from relay.outbox import Outbox
 from relay.outcome import refused
@@ -85,6 +86,8 @@ LONG_REQUEST_BYTES = 64 * 1024
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Asked = TypeVar("Asked")
 """What a handler is given beside its context: a message, or an iterator of them."""
+Told = TypeVar("Told")
+"""What it returns: a message, or nothing where it writes them itself."""
 
 
 def hard_limit_bytes(settings: GrpcListener) -> int:
@@ -108,20 +111,21 @@ class RelayService:
             {
                 "Converse": grpc.stream_stream_rpc_method_handler(self._let_in(self.converse)),
                 "Generate": grpc.unary_stream_rpc_method_handler(self._let_in(self.generate)),
+                "Feedback": grpc.unary_unary_rpc_method_handler(self._let_in(self.feedback)),
             },
         )
 
     def _let_in(
-        self, serve: Callable[[Asked, Context, Caller], Awaitable[None]]
-    ) -> Callable[[Asked, Context], Awaitable[None]]:
+        self, serve: Callable[[Asked, Context, Caller], Awaitable[Told]]
+    ) -> Callable[[Asked, Context], Awaitable[Told]]:
         """The handler of an RPC whose caller is known before anything is read of it."""
 
-        async def handler(asked: Asked, context: Context) -> None:
+        async def handler(asked: Asked, context: Context) -> Told:
             try:
                 caller = caller_of_rpc(self._services.gate, context)
             except RelayError as error:
                 await abort(context, error)
-            await serve(asked, context, caller)
+            return await serve(asked, context, caller)
 
         return handler
 
@@ -234,6 +238,13 @@ class RelayService:
             await abort(context, failure, standing)
         if standing:
             context.set_trailing_metadata(tuple(standing))
+
+    async def feedback(self, request: bytes, context: Context, caller: Caller) -> bytes:
+        """A word on an answer."""
+        try:
+            return await feedback_message(self._services, request, caller)
+        except RelayError as error:
+            await abort(context, error)
 
 
 def _refuse_session_features(start: relay_pb.Start) -> None:

@@ -61,6 +61,8 @@ from relay.frontends.surfaces.chat_completions import ChatCompletions
 from relay.frontends.surfaces.completions import Completions
 from relay.frontends.surfaces.count_tokens import count_tokens
 from relay.frontends.surfaces.embeddings import EmbeddingsApi
+from relay.frontends.surfaces.feedback import PATH as _FEEDBACK
+from relay.frontends.surfaces.feedback import feedback
 from relay.frontends.surfaces.messages import Messages
 from relay.frontends.surfaces.responses import Responses
 from relay.governance.grants import check_handed_through, route_of, routes_for, scopes_of
@@ -95,6 +97,7 @@ class HttpApp:
         self._routes: dict[str, dict[str, Handler]] = {
             _MODELS: {"GET": self._models},
             "/openapi.json": {"GET": self._openapi},
+            _FEEDBACK: {"POST": self._feedback},
         }
         self._open: dict[str, Handler] = {"/healthz": self._healthz, "/readyz": self._readyz}
         """What is served to those without a key: reads alone."""
@@ -277,6 +280,9 @@ class HttpApp:
         self, scope: Scope, receive: Receive, send: Send, request_id: str
     ) -> None:
         await count_tokens(self._services, self._settings, scope, receive, send, request_id)
+
+    async def _feedback(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        await feedback(self._services, self._settings, scope, receive, send, request_id)
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The process lives and its loop turns."""

@@ -176,14 +176,15 @@ def _gone() -> ClientCancelled:
 def _relay_headers(surface: Surface, generation: Generation, request_id: str) -> RawHeaders:
     """Who answered, how long each phase up to the first content took, and where the caller stands
     with his limits."""
+    decision = generation.decision
     headers = [
         *request_id_headers(request_id),
         (b"x-relay-attempts", b"%d" % generation.attempts_started),
-        (b"x-relay-cache", b"off"),
+        (b"x-relay-cache", b"off" if decision is None else decision.cache.encode()),
     ]
     if (winner := generation.winner) is not None:
-        headers.append((b"x-relay-provider", header_text(winner.target.endpoint.provider)))
-        headers.append((b"x-relay-model", header_text(winner.target.model)))
+        headers.append((b"x-relay-provider", header_text(winner.provider)))
+        headers.append((b"x-relay-model", header_text(winner.model)))
     phases = generation.timeline.until_first_content()
     if phases:
         timing = ", ".join([f"{name};dur={us / 1000:.3f}" for name, us in phases.items()])

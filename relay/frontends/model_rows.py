@@ -25,11 +25,12 @@ def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
     name = route.alias
     first = route.candidates[0]
     targets = (*route.candidates, *route.fallbacks)
+    is_ours = name in catalog.routes or name in catalog.composed
     return {
         "id": name,
         "object": "model",
         "created": created_s,
-        "owned_by": "rtrelay" if name in catalog.routes else first.endpoint.provider,
+        "owned_by": "rtrelay" if is_ours else first.endpoint.provider,
         "x_relay": {
             "tags": list(route.tags),
             "embeddings": any(target.endpoint.has_embeddings for target in targets),

@@ -19,6 +19,7 @@ from relay.frontends.openapi_answers import (
     ANTHROPIC_ERROR,
     DELETED,
     ERROR,
+    FEEDBACK,
     HEADERS,
     MODEL,
     MODELS,
@@ -26,12 +27,14 @@ from relay.frontends.openapi_answers import (
     STATUS,
     STATUSES,
 )
+from relay.frontends.openapi_requests import FEEDBACK as FEEDBACK_BODY
 from relay.frontends.openapi_requests import POLICY_HEADERS, POSTS
 
 Schema = dict[str, Any]
 
 _KEPT: Final = "/v1/responses/{id}"
 """Served where responses are kept."""
+_FEEDBACK: Final = "/v1/feedback"
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -39,6 +42,7 @@ _SCHEMES: Final = {
 }
 _KEYS: Final[list[Schema]] = [{name: []} for name in _SCHEMES]
 _WITHOUT_STREAM: Final = ("/v1/embeddings", "/v1/messages/count_tokens")
+_FEEDBACK_STATUSES: Final = ("400", "405", "408", "413", "429", "499", "500", "503")
 _ANTHROPIC_PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
 
 
@@ -68,6 +72,8 @@ def openapi_json(paths: Container[str], model: str, *, needs_keys: bool = False)
             "get": _get("A response that is kept", RESPONSE, *refusals, "404", "405", "500"),
             "delete": _get("Forget it", DELETED, *refusals, "404", "405", "500"),
         }
+    if _FEEDBACK in paths:
+        found[_FEEDBACK] = {"post": _feedback(*refusals)}
     found["/healthz"] = {"get": _get("The process lives", STATUS, "405")}
     found["/readyz"] = {"get": _get("New work is welcome", STATUS, "405", "503")}
     return orjson.dumps(
@@ -120,6 +126,13 @@ def _post(path: str, summary: str, body: Schema, example: Schema) -> Schema:
             **{status: _failure(words, error) for status, words in STATUSES.items()},
         },
     }
+
+
+def _feedback(*refusals: str) -> Schema:
+    told = _get("What a user thinks of an answer", FEEDBACK, *_FEEDBACK_STATUSES, *refusals)
+    example = {"request_id": "req_1", "score": 1.0, "label": "thumbs_up"}
+    content = {"application/json": {"schema": FEEDBACK_BODY, "example": example}}
+    return {**told, "requestBody": {"required": True, "content": content}}
 
 
 def _get(summary: str, answer: Schema, *statuses: str) -> Schema:

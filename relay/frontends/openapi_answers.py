@@ -127,6 +127,9 @@ ANSWERS: Final[dict[str, Schema]] = {
 }
 """By path, of a 200 that is no stream."""
 
+FEEDBACK: Final = _object(
+    object={"const": "feedback"}, request_id=_STRING, counts_for_experiment={"type": "boolean"}
+)
 MODEL: Final = _object(id=_STRING)
 MODELS: Final = _object(data=_list(MODEL))
 STATUS: Final = _object(status=_STRING)

@@ -67,7 +67,7 @@ from relay.frontends.passthrough_rules import (
 )
 from relay.frontends.passthrough_socket import SocketExchange
 from relay.frontends.request_policy import read_policy
-from relay.governance.ledger import Visit, VisitEntry
+from relay.governance.ledger import Refused, Visit, VisitEntry
 from relay.redaction import forms_of, without
 from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
@@ -142,6 +142,7 @@ class Passthrough:
             provider = endpoint.provider
             return Visit(request_id, caller.tenant, caller.key_id, provider, surface, path)
 
+        self._check_unread(visit("passthrough" if WEBSOCKET not in scope else "websocket"))
         if (offer := scope.get(WEBSOCKET)) is not None:
             check_page(scope, self._origins)
             socket = SocketExchange(services, endpoint, limits, budgets, scope, send, request_id)
@@ -165,6 +166,22 @@ class Passthrough:
         await send({"type": STREAMS})  # a client that ends its sending side has gone
         exchange.entry = await services.ledger.hand_through(visit("passthrough"))
         await exchange.run(path, body, receive)
+
+    def _check_unread(self, visit: Visit) -> None:
+        """
+        Raises:
+            GuardrailBlocked: guardrails hold for the caller, and nothing is read of this.
+        """
+        services = self._services
+        if services.course is None:
+            return
+        try:
+            services.course.check_passthrough(
+                visit.provider, visit.tenant, visit.key_id, visit.surface
+            )
+        except RelayError as error:
+            services.ledger.refused(error, Refused.of_visit(visit))
+            raise
 
 
 class _Exchange:

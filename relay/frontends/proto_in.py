@@ -23,6 +23,7 @@ from rtrelay.v1 import relay_pb2 as relay_pb
 from relay.content import (
     AudioPart,
     Budgets,
+    CacheWish,
     FilePart,
     GenerateRequest,
     HedgeWish,
@@ -273,6 +274,11 @@ _HEDGE_MODES: Mapping[int, Literal["auto", "off", "race"]] = {
     relay_pb.HEDGE_MODE_RACE: "race",
 }
 
+_CACHE: Mapping[int, CacheWish] = {
+    relay_pb.CACHE_MODE_OFF: "off",
+    relay_pb.CACHE_MODE_REFRESH: "refresh",
+    relay_pb.CACHE_MODE_ONLY: "only",
+}
 _PROMPT_CACHE: Mapping[int, PromptCache] = {
     relay_pb.PROMPT_CACHE_OFF: "off",
     relay_pb.PROMPT_CACHE_AUTO: "auto",
@@ -333,6 +339,7 @@ def _policy(
         else caller.traceparent,
         tracestate="" if start.traceparent else caller.tracestate,
         prompt_cache=_PROMPT_CACHE.get(start.prompt_cache) or _session_cache(setup),
+        cache=_CACHE.get(start.cache, ""),
         session_id=session_id,
         tenant=caller.tenant,
         key_id=caller.key_id,

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 
+import orjson
 from rtrelay.v1 import content_pb2 as content_pb
 from rtrelay.v1 import relay_pb2 as relay_pb
 
@@ -31,6 +32,7 @@ from relay.content import (
     ToolCallStart,
     Usage,
 )
+from relay.decision import Decision
 from relay.errors import ClientCancelled, RelayError
 from relay.frontends.grpc_status import to_status
 from relay.frontends.segment_frames import SegmentFrames
@@ -211,10 +213,23 @@ class FrameEncoder:
 
     def rest(self, end: GenerationEnd) -> Sequence[bytes]:
         """What comes before the end: text that broke off inside a sentence, unless it is not wanted
-        any more."""
-        if self._segments is None or isinstance(end.error, ClientCancelled):
-            return ()
-        return self._segments.rest()
+        any more; and word of what a guardrail withdraws."""
+        frames: list[bytes] = []
+        if self._segments is not None and not isinstance(end.error, ClientCancelled):
+            frames += self._segments.rest()
+        if end.decision is not None and end.decision.retract_from is not None:
+            frames.append(self._retract(end.decision))
+        return frames
+
+    def _retract(self, decision: Decision) -> bytes:
+        notice = relay_pb.Notice(
+            kind=relay_pb.NOTICE_KIND_RETRACT,
+            generation_id=self._id,
+            message="a guardrail withdraws text that was sent",
+            choice=decision.retract_choice,
+            retract_from_chars=decision.retract_from or 0,
+        )
+        return _Response(notice=notice).SerializeToString()
 
     def end(self, end: GenerationEnd, generation: Generation | None) -> bytes:
         """The generation is over; its last frame."""
@@ -246,6 +261,10 @@ class FrameEncoder:
             frame.error.CopyFrom(to_status(error))
         if end.usage is not None:
             frame.usage.CopyFrom(_usage(end.usage))
+        if (decision := end.decision) is not None:
+            frame.decision_json = orjson.dumps(decision.as_dict())
+            if decision.cache != "off":
+                frame.cache = decision.cache
         info = generation.info if generation is not None else None
         if info is not None:
             frame.created_s = info.created_s
@@ -382,8 +401,11 @@ def _attempt(end: GenerationEnd, index: int, *, wants_phases: bool) -> relay_pb.
         duration_us=max(0, record.ended_us - record.started_us),
         cost_micro_usd=_micro(record.cost),
         cost_upper_micro_usd=_micro(record.cost_upper),
+        leg=record.leg,
     )
-    if record.is_winner and end.usage is not None:
+    if record.usage is not None and not record.is_winner:
+        attempt.usage.CopyFrom(_usage(record.usage))
+    elif record.is_winner and end.usage is not None:
         attempt.usage.CopyFrom(_usage(end.usage))
     elif record.tokens_seen:
         attempt.usage.completion_tokens = record.tokens_seen

@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from relay.content import Budgets, HedgeWish, Policy, PromptCache
+from relay.content import Budgets, CacheWish, HedgeWish, Policy, PromptCache
 from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
 from relay.frontends.caller import NOBODY, Caller
@@ -38,12 +38,15 @@ _NAMES = (
     "hedge",
     "commit-on",
     "prompt-cache",
+    "cache",
+    "cache-ttl-s",
     "timeline",
 )
 POLICY_KEYS = ("relay", "x_relay")
 """Fields of the body that are the relay's own and go no further."""
 _NOTHING_ASKED = Policy()
 _MAX_MS = 86_400_000
+_MAX_CACHE_TTL_S = 7 * 86_400
 _MAX_ENTRIES = 64
 """Of the body's `relay`: far more than there are names."""
 
@@ -91,6 +94,8 @@ def read_policy(
     model, turn_id, session_id, timeline = "", "", "", False
     idempotency_key = ""
     prompt_cache: PromptCache = ""
+    cache: CacheWish = ""
+    cache_ttl_s: int | None = None
     tags: tuple[str, ...] = ()
     hedge, on_segment = HedgeWish(), False
     for name, (field, value) in entries.items():
@@ -112,6 +117,10 @@ def read_policy(
             timeline = _yes_or_no(field, value)
         elif name == "prompt-cache":
             prompt_cache = _prompt_cache(field, value)
+        elif name == "cache":
+            cache = _cache(field, value)
+        elif name == "cache-ttl-s":
+            cache_ttl_s = _whole_number(field, value, _MAX_CACHE_TTL_S, "seconds")
         elif name == "session-id":
             session_id = _text(field, value)
         elif name == "idempotency-key":
@@ -131,6 +140,8 @@ def read_policy(
             traceparent=caller.traceparent,
             tracestate=caller.tracestate,
             prompt_cache=prompt_cache,
+            cache=cache,
+            cache_ttl_s=cache_ttl_s,
             idempotency_key=idempotency_key,
             session_id=session_id,
         ),
@@ -151,10 +162,14 @@ def _unknown(name: str, field: str) -> InvalidRequest:
 
 
 def _milliseconds(field: str, value: object) -> int:
+    return _whole_number(field, value, _MAX_MS, "milliseconds")
+
+
+def _whole_number(field: str, value: object, most: int, unit: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_MS:
-        raise InvalidRequest(f"{field} must be 1 to {_MAX_MS} milliseconds", field=field)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidRequest(f"{field} must be 1 to {most} {unit}", field=field)
     return value
 
 
@@ -188,6 +203,16 @@ def _prompt_cache(field: str, value: object) -> PromptCache:
     if value == "off":
         return "off"
     raise InvalidRequest(f"{field} must be auto or off", field=field)
+
+
+def _cache(field: str, value: object) -> CacheWish:
+    if value == "off":
+        return "off"
+    if value == "refresh":
+        return "refresh"
+    if value == "only":
+        return "only"
+    raise InvalidRequest(f"{field} must be off, refresh or only", field=field)
 
 
 def _text(field: str, value: object) -> str:

@@ -31,7 +31,7 @@ from relay.governance.bounds import Bound, bound, output_bound
 from relay.governance.budget_scopes import HoldMemo, TagBudgets, has_hard, holds
 from relay.governance.charges import Grant, rate_state
 from relay.governance.entry import Entry
-from relay.governance.gate import Gate
+from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import (
     MAY_NOT_HEDGE,
     at_once,
@@ -45,6 +45,7 @@ from relay.governance.ledger import (
     Asked,
     Counted,
     Leave,
+    LedgerEntry,
     OnChanged,
     OnRefused,
     OnSettled,
@@ -146,6 +147,20 @@ class Admission:
         self._on_settled = on_settled
         self._hold_memo = HoldMemo()
 
+    def for_operator(self) -> Admission:
+        """The same books, for what is nobody's: no key, no limits, no budgets; as they are now."""
+        ledger = Admission(
+            store=self._store,
+            instance_id=self._instance_id,
+            prices=self.prices,
+            settings=self.settings,
+            gate=OpenGate(),
+            now_us=self._now_us,
+            on_settled=self._on_settled,
+        )
+        ledger.is_open = self.is_open
+        return ledger
+
     def refused(self, error: RelayError, what: Refused) -> None:
         if self._on_refused is not None:
             self._on_refused(error, what)
@@ -178,6 +193,19 @@ class Admission:
             raise
         return Counted(request, route, None if grant is None else rate_state(grant.taken))
 
+    def leg(self, asked: Asked, parent: LedgerEntry | None) -> Admitted:
+        request, route, _ = granted(self._gate, asked.catalog, asked.request)
+        if not isinstance(parent, Entry):
+            return Admitted(request, route, None)
+        if parent.is_bounded:
+            check_other_models(request)
+            request = self._with_limit(request)
+        tier_of = partial(_tier, request)
+        most = self._most(asked, request, route if parent.is_bounded else None)
+        bound_of = partial(_bound_micro, self.prices, most, tier_of)
+        entry = parent.leg(bound_of, tier_of, _expected_output(request))
+        return Admitted(request, route, entry)
+
     async def admit(self, asked: Asked) -> Admitted:
         try:
             return await self._admit(asked, self._now_us())
@@ -203,18 +231,7 @@ class Admission:
         if max_cost_micro is not None or has_hard(found):
             check_other_models(request)  # once more for budgets of tags
             request = self._with_limit(request)
-        if is_bounded:
-            most = bound(
-                request,
-                self.settings.default_max_tokens,
-                models=[target.model for target in (*route.candidates, *route.fallbacks)],
-            )
-        else:  # nothing is put aside: what a crash would be charged is estimated
-            most = Bound(
-                asked.prompt_tokens * BYTES_PER_TOKEN,
-                output_bound(request, self.settings.default_max_tokens),
-                frozenset(),
-            )
+        most = self._most(asked, request, route if is_bounded else None)
         tier_of = partial(_tier, request)
         bound_of = partial(_bound_micro, self.prices, most, tier_of)
         if is_bounded:
@@ -311,6 +328,19 @@ class Admission:
         most = self.settings.default_max_tokens
         return replace(request, sampling=replace(request.sampling, max_output_tokens=most))
 
+    def _most(self, asked: Asked, request: GenerateRequest, route: Route | None) -> Bound:
+        """Tokens that an attempt may use at most.
+
+        Args:
+            route: None where nothing is put aside: what a crash would be charged is estimated.
+        """
+        most_tokens = self.settings.default_max_tokens
+        if route is None:
+            prompt_bytes = asked.prompt_tokens * BYTES_PER_TOKEN
+            return Bound(prompt_bytes, output_bound(request, most_tokens), frozenset())
+        models = [target.model for target in (*route.candidates, *route.fallbacks)]
+        return bound(request, most_tokens, models=models)
+
     def _amounts(
         self, route: Route, request: GenerateRequest, bound_of: Callable[[Target], int | None]
     ) -> list[int]:
@@ -329,7 +359,7 @@ class Admission:
                     field="model",
                 )
             one_micro = max(one_micro, bound_micro)
-        most = at_once(route, request)
+        most = at_once(route, request) * route.legs_at_once
         if most < 2:
             return [one_micro]
         beside_micro = one_micro

@@ -41,6 +41,13 @@ UNKEPT_REFUSED: Final = "unkept.refused"
 TOKENS_CAPPED: Final = "tokens.capped"
 """The request goes on with a limit for its answer, which a budget or its key needs."""
 
+GUARDRAIL_BLOCKED: Final = "guardrail.blocked"
+"""A guardrail refused what was asked, or the whole of an answer."""
+RULE_REFUSED: Final = "rule.refused"
+"""A rule of the operator's refuses such requests."""
+ARM_STOPPED: Final = "arm.stopped"
+"""A guard rail of an experiment has stopped one of its arms, and says why."""
+
 USAGE_PURGED: Final = "usage.purged"
 """Old accounts were deleted; by the relay itself, or by an administrator."""
 USAGE_EXPORTED: Final = "usage.exported"
@@ -80,6 +87,8 @@ FOLDED: Final = frozenset(
         UNPRICED_REFUSED,
         UNKEPT_REFUSED,
         TOKENS_CAPPED,
+        GUARDRAIL_BLOCKED,
+        RULE_REFUSED,
     }
 )
 """Actions that callers can make happen as often as they like: repeats within a second are told by

@@ -16,10 +16,18 @@ from typing import Final, NamedTuple
 import orjson
 import structlog
 
-from relay.content import Usage
+from relay.content import FinishReason, Usage
+from relay.decision import Decision
 from relay.errors import BudgetExceeded, RelayError, StoreDown
 from relay.governance.charges import Grant, rate_state
-from relay.governance.ledger import Asked, OnRefused, OnSettled, RateState, Refused
+from relay.governance.ledger import (
+    Asked,
+    LedgerEntry,
+    OnRefused,
+    OnSettled,
+    RateState,
+    Refused,
+)
 from relay.governance.limit_desk import LimitDesk
 from relay.governance.price_sheet import FAST, STANDARD, PriceSheet
 from relay.governance.sheet_price import SheetPrice
@@ -147,11 +155,35 @@ class Entry:
         self._is_settled = False
         self.rate_state: RateState | None = None if grant is None else rate_state(grant.taken)
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether money is put aside for it, or its key says what it may cost at most."""
+        return bool(self._holds) or self._most_micro is not None
+
+    def leg(
+        self, bound_of: BoundOf, tier_of: Callable[[Target], str], output_tokens: int
+    ) -> LedgerEntry:
+        """For a further request of the same generation, which is paid for by this account; the
+        arguments as of the constructor, of that request."""
+        return _LegEntry(self, bound_of, tier_of, output_tokens)
+
     def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
-        bound_micro = self._bound_of(target)
+        return self.started_for(
+            record, target, self._bound_of(target), self._tier_of(target), self._output_tokens
+        )
+
+    def started_for(
+        self,
+        record: AttemptRecord,
+        target: Target,
+        bound_micro: int | None,
+        tier: str,
+        output_tokens: int,
+    ) -> Awaitable[None] | None:
+        """As `started`, of an attempt whose request may be another than the generation's own."""
         try:
             missing_micro = self._missing_micro(bound_micro, target)
-            waiting = self._take_limits(record)
+            waiting = self._take_limits(record, output_tokens)
         except RelayError as error:
             self._refused(error, target)
             raise
@@ -159,8 +191,8 @@ class Entry:
             # Counted at once: of two that ask together neither may take the other's part.
             self._asking_micro += bound_micro or 0
             self._reserved_micro += missing_micro
-            return self._cover(record, target, bound_micro, missing_micro, waiting)
-        self._note(record, target, bound_micro)
+            return self._cover(record, target, bound_micro, tier, missing_micro, waiting)
+        self._note(record, bound_micro, tier)
         return None
 
     def _missing_micro(self, bound_micro: int | None, target: Target) -> int:
@@ -178,7 +210,7 @@ class Entry:
             raise BudgetExceeded(f"{target.name} has no price, and a budget applies")
         return max(0, needed_micro - self._reserved_micro)
 
-    def _take_limits(self, record: AttemptRecord) -> Awaitable[Grant] | None:
+    def _take_limits(self, record: AttemptRecord, output_tokens: int) -> Awaitable[Grant] | None:
         """Of the provider, at once or when what is returned is awaited.
 
         Raises:
@@ -186,7 +218,7 @@ class Entry:
         """
         if self._desk is None:
             return None
-        found = self._desk.attempt(record.provider, record.prompt_tokens, self._output_tokens)
+        found = self._desk.attempt(record.provider, record.prompt_tokens, output_tokens)
         if isinstance(found, Grant):
             self._grants.append((record, found))
             return None
@@ -210,6 +242,7 @@ class Entry:
         record: AttemptRecord,
         target: Target,
         bound_micro: int | None,
+        tier: str,
         missing_micro: int,
         waiting: Awaitable[Grant] | None,
     ) -> None:
@@ -222,7 +255,7 @@ class Entry:
         except RelayError as error:
             self._refused(error, target)
             raise
-        self._note(record, target, bound_micro)
+        self._note(record, bound_micro, tier)
 
     async def _covered(
         self,
@@ -248,10 +281,9 @@ class Entry:
             if not is_covered:  # also when cancelled: nobody knows whether it is put aside
                 self._reserved_micro -= missing_micro
 
-    def _note(self, record: AttemptRecord, target: Target, bound_micro: int | None) -> None:
+    def _note(self, record: AttemptRecord, bound_micro: int | None, tier: str) -> None:
         ordinal = len(self._attempts)
         now_s = self._now_us() / 1e6
-        tier = self._tier_of(target)
         price = self._prices.price_of(record.provider, record.model, tier, now_s)
         self._attempts.append(_Attempt(record, bound_micro, price, tier, now_s))
         first = self._first
@@ -289,6 +321,7 @@ class Entry:
             state = "estimated"
         else:
             state = "settled"
+        decision = end.decision
         settled = SettledGeneration(
             id=self._id,
             state=state,
@@ -302,6 +335,8 @@ class Entry:
             wall_us=end.wall_us,
             phases=orjson.dumps(end.phases_us).decode(),
             attempts=tuple(closed),
+            decision="" if decision is None else _told(decision, end),
+            saved_micro=0 if decision is None else decision.saved_micro,
         )
         if self._on_settled is not None:
             self._on_settled(self._asked.request.policy.tenant, settled.settled_micro)
@@ -317,16 +352,18 @@ class Entry:
             return
         now_us, usage = self._now_us(), end.usage
         if self._grant is not None:
-            if usage is None:
-                self._grant.settle(0, 0, now_us)
-            else:
-                self._grant.settle(usage.prompt_tokens, usage.completion_tokens, now_us)
+            prompt_tokens, output_tokens = 0, 0
+            if usage is not None and self._attempts:  # a kept answer has cost no provider anything
+                prompt_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
+            for record in end.attempts:
+                if record.usage is not None and not record.is_winner:  # legs beside the answer's
+                    prompt_tokens += record.usage.prompt_tokens
+                    output_tokens += record.usage.completion_tokens
+            self._grant.settle(prompt_tokens, output_tokens, now_us)
         for record, grant in self._grants:
-            if record.is_winner and usage is not None:
-                grant.settle(usage.prompt_tokens, usage.completion_tokens, now_us)
-            else:
-                seen = _seen(record)
-                grant.settle(seen.prompt_tokens, seen.completion_tokens, now_us)
+            used = usage if record.is_winner and usage is not None else record.usage
+            used = used or _seen(record)
+            grant.settle(used.prompt_tokens, used.completion_tokens, now_us)
 
     def _closed(self, ordinal: int, attempt: _Attempt, end: GenerationEnd) -> ClosedAttempt:
         record, price = attempt.record, attempt.price
@@ -335,8 +372,10 @@ class Entry:
             # Which tier it was is the provider's to say: it was asked for any, or had no room.
             price = self._prices.price_of(record.provider, record.model, told, attempt.began_s)
             attempt = attempt._replace(price=price)
-        usage = end.usage if record.is_winner else None
-        state, cost_micro, upper_micro = _cost(attempt, usage, end)
+        usage, is_final = record.usage, record.is_usage_final
+        if record.is_winner and end.usage is not None:
+            usage, is_final = end.usage, end.is_usage_final
+        state, cost_micro, upper_micro = _cost(attempt, usage, is_final=is_final)
         if usage is None:
             usage = _seen(record)
         return ClosedAttempt(
@@ -360,6 +399,7 @@ class Entry:
             cost_micro=cost_micro,
             upper_micro=upper_micro,
             phases=orjson.dumps(record.phases_us).decode(),
+            leg=record.leg,
         )
 
     async def booked(self) -> None:
@@ -372,8 +412,44 @@ class Entry:
             _log.warning("end_not_booked_yet", id=self._id, why=str(error))
 
 
+class _LegEntry:
+    """The same account, for another request of the generation."""
+
+    __slots__ = ("_bound_of", "_entry", "_output_tokens", "_tier_of")
+
+    def __init__(
+        self,
+        entry: Entry,
+        bound_of: BoundOf,
+        tier_of: Callable[[Target], str],
+        output_tokens: int,
+    ) -> None:
+        self._entry = entry
+        self._bound_of = bound_of
+        self._tier_of = tier_of
+        self._output_tokens = output_tokens
+
+    @property
+    def rate_state(self) -> RateState | None:
+        return self._entry.rate_state
+
+    def started(self, record: AttemptRecord, target: Target) -> Awaitable[None] | None:
+        return self._entry.started_for(
+            record, target, self._bound_of(target), self._tier_of(target), self._output_tokens
+        )
+
+    async def durable(self) -> None:
+        await self._entry.durable()
+
+    def settle(self, end: GenerationEnd) -> None:
+        """The generation's own end books it."""
+
+    async def booked(self) -> None:
+        """Nothing of its own."""
+
+
 def _cost(
-    attempt: _Attempt, usage: Usage | None, end: GenerationEnd
+    attempt: _Attempt, usage: Usage | None, *, is_final: bool
 ) -> tuple[str, int | None, int | None]:
     """State, likely cost and the most it can be."""
     record, bound_micro, price, _, _ = attempt
@@ -384,7 +460,7 @@ def _cost(
     if usage is not None:
         cost_micro = usage_cost_micro(price, usage)
         is_whole = record.outcome is AttemptOutcome.SUCCESS and not usage.is_estimated
-        if is_whole and end.is_usage_final:
+        if is_whole and is_final:
             return "actual", cost_micro, cost_micro
         return "estimated", cost_micro, max(cost_micro, bound_micro or 0)
     likely_micro = math.ceil(record.cost or 0.0)
@@ -419,3 +495,11 @@ def _ttft_us(end: GenerationEnd) -> int | None:
     if not end.has_output:
         return None
     return sum(end.phases_us.get(phase, 0) for phase in _UNTIL_CONTENT)
+
+
+def _told(decision: Decision, end: GenerationEnd) -> str:
+    """As JSON; of an experiment with how the answer finished, which nothing else keeps."""
+    told = decision.as_dict()
+    if decision.experiment and 0 in end.finish_reasons:
+        told["finish"] = FinishReason(end.finish_reasons[0]).name
+    return orjson.dumps(told).decode()

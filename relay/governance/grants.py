@@ -55,6 +55,8 @@ def allows(scopes: Scopes, catalog: Catalog, name: str) -> bool:
         return scopes.allows_model(name, alias.tags)
     if scopes.allows_model(name):
         return True
+    if name in catalog.composed:  # it comes to models that the key may not ask for by themselves
+        return False
     try:
         return scopes.allows_model(catalog.resolve(name).candidates[0].name)
     except UnknownModel:
@@ -107,6 +109,19 @@ def route_of(scopes: Scopes, catalog: Catalog, name: str) -> Route:
         raise UnknownModel(name, nearest) from None
 
 
+def _zones_of(scopes: Scopes, catalog: Catalog, name: str) -> frozenset[str] | None:
+    """Of a name in whose place another is asked. It may be one that nothing has: rules can be for
+    all names of a kind (`gpt-4-*`).
+
+    Raises:
+        PermissionDenied: as `route_of`.
+    """
+    try:
+        return route_of(scopes, catalog, name).zones
+    except UnknownModel:
+        return scopes.data_zones
+
+
 def _narrowed(route: Route, zones: frozenset[str] | None, asked: str) -> Route:
     """
     Raises:
@@ -151,7 +166,7 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
     scopes = EVERYTHING if view is None else view.scopes
     if request.asked_as:  # the relay put another name in place of the one that was asked for
         # Of `provider/model`, which has no zones of its own, those of the alias hold.
-        zones = route_of(scopes, catalog, request.asked_as).zones
+        zones = _zones_of(scopes, catalog, request.asked_as)
         route = _narrowed(catalog.resolve(request.model), zones, request.asked_as)
     else:
         route = route_of(scopes, catalog, request.model)
@@ -236,7 +251,8 @@ def _named(request: GenerateRequest, names: tuple[str, ...]) -> str:
 def _as_granted(view: KeyView, request: GenerateRequest) -> GenerateRequest:
     policy, scopes = request.policy, view.scopes
     if scopes.request_tags is not None:
-        scopes.check_tags([tag for tag in policy.tags if tag not in view.tags])
+        given = policy.tags_of_rules.union(view.tags)
+        scopes.check_tags([tag for tag in policy.tags if tag not in given])
     must_not_hedge = not scopes.may_hedge and policy.hedge.mode != "off"
     if not view.tags and not must_not_hedge:
         return request

@@ -228,6 +228,22 @@ class Ledger(Protocol):
         """
         ...
 
+    def leg(self, asked: Asked, parent: LedgerEntry | None) -> Admitted:
+        """A generation that was admitted asks a further model, or a further question.
+
+        Args:
+            asked: the leg; its `asked_as` is what permissions go by.
+            parent: the generation's account, which pays attempt by attempt; None where nothing is
+                booked.
+
+        Returns:
+            An entry whose `settle` does nothing: the generation's own books everything.
+
+        Raises:
+            RelayError: it may not be asked for.
+        """
+        ...
+
     async def admit(self, asked: Asked) -> Admitted:
         """Decide, and reserve what the generation may cost.
 
@@ -279,6 +295,10 @@ class NullLedger:
     async def count(self, asked: Asked) -> Counted:
         grant = self._granted(asked)
         return Counted(grant.request, grant.route, None)
+
+    def leg(self, asked: Asked, parent: LedgerEntry | None) -> Admitted:
+        grant = granted(self._gate, asked.catalog, asked.request)
+        return Admitted(grant.request, grant.route, None)
 
     async def admit(self, asked: Asked) -> Admitted:
         grant = self._granted(asked)

@@ -21,10 +21,16 @@ _ACTIONS: Final = {
     Reason.LIMIT_EXCEEDED: actions.LIMIT_REACHED,
     Reason.BUDGET_EXCEEDED: actions.BUDGET_REFUSED,
     Reason.LEDGER_UNAVAILABLE: actions.STORE_DOWN,
+    Reason.GUARDRAIL_BLOCKED: actions.GUARDRAIL_BLOCKED,
 }
 """A model that is not there, and a field that is wrong, are the caller's business alone."""
-_FIELDS: Final = {"max_tokens": actions.COST_DENIED, "tags": actions.TAG_DENIED}
-"""Of what a key's scopes do not allow, by the field of the request that it is about."""
+_FIELDS: Final = {
+    "max_tokens": actions.COST_DENIED,
+    "tags": actions.TAG_DENIED,
+    "rule": actions.RULE_REFUSED,
+}
+"""Of what is not allowed, by the field of the request that it is about; `rule`: by the operator's
+own, whatever the key's scopes are."""
 _UNREAD: Final = ("passthrough", "websocket")
 """Surfaces of what is handed through."""
 

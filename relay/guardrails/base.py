@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from relay.content import Events, GenerateRequest
 from relay.decision import Decision
+from relay.policy.base import Legs
 
 
 class GuardScope(NamedTuple):
@@ -42,6 +43,16 @@ class OutputGuard(Protocol):
     @property
     def is_blocked(self) -> bool: ...
 
+    @property
+    def retract_from(self) -> int | None:
+        """Of an answer that was blocked after some of it was released and ought not to have been:
+        from which character of what the choice `retract_choice` says it is to be forgotten, counted
+        from 0 as it was released. None where all that was released may stand."""
+        ...
+
+    @property
+    def retract_choice(self) -> int: ...
+
     def close(self) -> None:
         """It is over, however it ended; idempotent, never waits."""
         ...
@@ -51,9 +62,13 @@ class Guards(Protocol):
     """The guardrails of one configuration."""
 
     async def check(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs | None
     ) -> GenerateRequest:
-        """Look at what is asked: prompts, tool results, texts to embed.
+        """Look at what is asked: prompts, tool results, texts to embed. To be called for everything
+        that goes to a provider, prompts that are only counted too.
+
+        Args:
+            legs: to ask models, under the generation's account; None where there is no generation.
 
         Returns:
             The request, with what must not leave taken out of it; the same object where nothing is.
@@ -64,7 +79,22 @@ class Guards(Protocol):
         ...
 
     def over(
-        self, request: GenerateRequest, scope: GuardScope, decision: Decision
+        self, request: GenerateRequest, scope: GuardScope, decision: Decision, legs: Legs | None
     ) -> OutputGuard | None:
         """For the answer; None where nothing looks at it: then it costs nothing."""
+        ...
+
+    def check_passthrough(self, scope: GuardScope) -> None:
+        """Whether something may be handed through to a provider unread.
+
+        Args:
+            scope: `route` is the provider's row.
+
+        Raises:
+            GuardrailBlocked: it may not.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of whoever is asked. Bounded in time; idempotent."""
         ...

@@ -26,6 +26,7 @@ from relay.content import (
     TextPart,
     ToolCallDone,
 )
+from relay.outcome import Recorder
 
 Clean = Callable[[str], str]
 """Takes secrets out of a text."""
@@ -199,3 +200,10 @@ def _parts_of(message: Message) -> list[_Part]:
 
 def _decoded_bytes(data_base64: str) -> int:
     return len(data_base64) * 3 // 4
+
+
+def recording_of(recorder: Recorder | None) -> Recording | None:
+    """What was kept for those who want to see an answer; also where another recorder kept
+    something else beside it."""
+    found = getattr(recorder, "beside", recorder)
+    return found if isinstance(found, Recording) else None

@@ -3,7 +3,7 @@
 Built once per configuration and immutable: a generation keeps the catalog it started with, a
 reload makes a new one. Resolution of a client's `model`, in this order:
 
-1. an alias of the configuration;
+1. an alias of the configuration, or a name that its policies make one of several aliases;
 2. `provider/model`, split at the first `/`, of a configured provider;
 3. a bare model name that exactly one provider row lists;
 4. else UnknownModel with the nearest names, or with how a model is named.
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from relay.config import AliasConfig, Config, ConfigError, TimeoutsConfig
+from relay.config import AliasConfig, Config, ConfigError, HedgeConfig, TimeoutsConfig
 from relay.credentials.base import Desk
 from relay.errors import MAX_SHOWN_CHARS, UnknownModel
 from relay.routing.build_endpoint import endpoint_of
@@ -31,6 +32,15 @@ MAX_DIRECT = 4096
 """How many names a client is told that asked for an unknown one."""
 
 
+class Composed(NamedTuple):
+    """A name behind which policies ask more than one alias."""
+
+    aliases: tuple[str, ...]
+    """That it may come to, those that are always asked first."""
+    legs_at_once: int = 1
+    """Of them, so many beside each other."""
+
+
 class Catalog:
     """Every endpoint and alias of one configuration.
 
@@ -39,9 +49,15 @@ class Catalog:
             that cannot be used, an alias whose zones leave no candidate.
     """
 
-    def __init__(self, config: Config, desk: Desk | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        desk: Desk | None = None,
+        composed: Mapping[str, Composed] | None = None,
+    ) -> None:
         """
         Args:
+            composed: names of cascades, panels and rules, none of which is an alias.
             desk: who keeps credentials that must be fetched. None: nobody does, so that only keys
                 of the configuration serve, and all others wait.
         """
@@ -51,6 +67,9 @@ class Catalog:
         self._routes: dict[str, Route] = {
             alias: self._route(alias, row) for alias, row in config.models.items()
         }
+        self.composed: dict[str, Route] = {}
+        """Of each such name everything that it may come to, for whoever must know of all of it:
+        what it may cost, which zones it may go to. Nobody races them."""
         listed: dict[str, list[str]] = {}
         for name, endpoint in self.endpoints.items():
             for model in endpoint.models:
@@ -61,6 +80,7 @@ class Catalog:
         self._ambiguous = {model: names for model, names in listed.items() if len(names) > 1}
         self._direct: dict[str, Route] = {}
         """Routes of models that no alias stands for, by the name that was asked for."""
+        self._compose(composed or {})
         self._near: dict[str, list[str]] = {}
         """In lower case what people may have meant -> what to ask for."""
         for name in self.names():
@@ -93,6 +113,30 @@ class Catalog:
             zones=zones,
         )
 
+    def _compose(self, composed: Mapping[str, Composed]) -> None:
+        """Cascades may be members of a panel and rules name both: those that need none first."""
+        waiting = dict(composed)
+        while waiting:
+            ready = {
+                name: one for name, one in waiting.items() if not waiting.keys() & {*one.aliases}
+            }
+            if not ready:
+                raise ConfigError(f"policies: {', '.join(sorted(waiting))} ask for each other")
+            for name, one in ready.items():
+                routes = [self.resolve(alias) for alias in one.aliases]
+                candidates = {t.name: t for each in routes for t in each.candidates}
+                fallbacks = {t.name: t for each in routes for t in each.fallbacks}
+                hedged = max(routes, key=lambda each: _hedged(each.hedge))
+                self.composed[name] = Route(
+                    alias=name,
+                    candidates=tuple(candidates.values()),
+                    fallbacks=tuple(t for name, t in fallbacks.items() if name not in candidates),
+                    timeouts=_DEFAULT_TIMEOUTS,
+                    hedge=hedged.hedge,
+                    legs_at_once=one.legs_at_once * max(each.legs_at_once for each in routes),
+                )
+                del waiting[name]
+
     def _target(self, provider: str, model: str) -> Target:
         return Target(self.endpoints[provider], model)
 
@@ -102,7 +146,7 @@ class Catalog:
         Raises:
             UnknownModel: nothing has this name.
         """
-        route = self._routes.get(model) or self._direct.get(model)
+        route = self._routes.get(model) or self._direct.get(model) or self.composed.get(model)
         if route is not None:
             return route
         provider, separator, name = model.partition("/")
@@ -133,8 +177,9 @@ class Catalog:
         return list(names)[:MAX_NEAREST]
 
     def names(self) -> list[str]:
-        """Everything that `resolve` knows by name: aliases first, then `provider/model`."""
-        return [*self._routes] + [
+        """Everything that `resolve` knows by name: aliases first, then what policies name, then
+        `provider/model`."""
+        return [*self._routes, *self.composed] + [
             f"{name}/{model}" for name, e in self.endpoints.items() for model in e.models
         ]
 
@@ -142,6 +187,10 @@ class Catalog:
     def routes(self) -> Mapping[str, Route]:
         """The aliases."""
         return self._routes
+
+
+def _hedged(hedge: HedgeConfig) -> int:
+    return hedge.max_attempts if hedge.mode == "active" else 1
 
 
 def _inside(

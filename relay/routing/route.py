@@ -86,6 +86,8 @@ class Route:
     """The operator wrote it; else `provider/model`, or a model's own name, as a caller did."""
     zones: frozenset[str] | None = None
     """All that its targets are in; None for anywhere."""
+    legs_at_once: int = 1
+    """Of a cascade or panel: so many of its aliases may be asked beside each other."""
     escalated: Mapping[str, Target] = field(init=False, compare=False, repr=False)
     """By name of a candidate: the same at the dearer tier of `hedge.escalate`, where its price is
     known and not too high."""

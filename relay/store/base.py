@@ -71,6 +71,8 @@ class ClosedAttempt:
     cost_micro: int | None
     upper_micro: int | None
     phases: str
+    leg: str = ""
+    """Of a cascade or panel: which part of it asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,10 @@ class SettledGeneration:
     wall_us: int
     phases: str
     attempts: tuple[ClosedAttempt, ...]
+    decision: str = ""
+    """What policies made of it, a JSON object; empty where they had nothing to say."""
+    saved_micro: int = 0
+    """Micro-dollars that a kept answer had cost, which this one did not."""
 
 
 Ticket = int

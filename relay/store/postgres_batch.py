@@ -210,6 +210,7 @@ def _settled_texts(settled: SettledGeneration) -> tuple[str, ...]:
         settled.provider,
         storable(settled.model),
         settled.phases,
+        storable(settled.decision, None),
     )
 
 
@@ -223,6 +224,7 @@ def _closed_texts(closed: ClosedAttempt) -> tuple[str, ...]:
         closed.reason,
         closed.price_version,
         closed.phases,
+        storable(closed.leg),
     )
 
 

@@ -50,6 +50,8 @@ SETTLED: Final[Columns] = (
     ("ttft_us", int),
     ("wall_us", int),
     ("phases", str),
+    ("decision", str),
+    ("saved_micro", int),
 )
 """Of `generations` when one is settled."""
 
@@ -86,6 +88,7 @@ CLOSED: Final[Columns] = (
     ("cost_micro", int),
     ("upper_micro", int),
     ("phases", str),
+    ("leg", str),
 )
 """Of `attempts` when its generation is settled."""
 

@@ -1,13 +1,14 @@
 """Accounts that are deleted when they are old, and what says who somebody was taken out of them.
 
-`Retention` deletes generations with their attempts, a few hundred at a time, each batch a short
-transaction of its own, so that whoever books is never kept waiting. What is open stays. What
-budgets were charged stays too, as sums in `deleted_sums`, written by the transaction that deletes:
-counters can still be checked and rebuilt (`relay.store.rebuild`).
+`Retention` deletes generations with their attempts and what was said of them, a few hundred at a
+time, each batch a short transaction of its own, so that whoever books is never kept waiting. What
+is open stays. What budgets were charged stays too, as sums in `deleted_sums`, written by the
+transaction that deletes: counters can still be checked and rebuilt (`relay.store.rebuild`).
 
 `forget` is for a person's request: labels, session, turn and trace of the generations that are
-selected are blanked, in what is open too; who paid how much for what stays. Backups, exports and
-the audit log are not touched.
+selected are blanked, in what is open too, with the comments on them and the name by which an
+experiment knows whose they are; who paid how much for what stays. Backups, exports and the audit
+log are not touched.
 
 Blocking: called in a thread. Several may run at once.
 """
@@ -26,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from relay.store.engine import writing
-from relay.store.schema import attempts, deleted_sums, generations
+from relay.store.schema import attempts, deleted_sums, feedback, generations
 from relay.store.usage_fields import Selection, UsageError, generation_conditions
 
 BATCH_ROWS: Final = 200
@@ -35,6 +36,8 @@ PAUSE_S: Final = 0.02
 """After a batch, for others who wait for the lock."""
 DAY_US: Final = 86_400_000_000
 _BLANK: Final = {"labels": "{}", "session_id": "", "turn_id": "", "trace_id": ""}
+_UNIT: Final = '"unit":'
+"""In a decision: whose requests are in one arm of an experiment."""
 FORGOTTEN_BY: Final = ("organisation", "team", "key", "session")
 """What may be forgotten by, and `label:NAME`."""
 
@@ -108,6 +111,7 @@ def _purge_batch(connection: Connection, before_us: int, batch_rows: int) -> int
         _keep(connection, budget_id, period_start_s, amounts)
     ids = [row.id for row in rows]
     connection.execute(delete(attempts).where(attempts.c.generation_id.in_(ids)))
+    connection.execute(delete(feedback).where(feedback.c.generation_id.in_(ids)))
     connection.execute(delete(generations).where(of.id.in_(ids)))
     return len(ids)
 
@@ -154,24 +158,46 @@ def forget(
         StoreUnavailable: the batches before stay done.
     """
     checked_forget(selection)
-    of = generations.c
+    of, said = generations.c, feedback.c
     forgotten = 0
     after = ""
     while True:
         with _erasing(engine) as connection:
-            ids = connection.scalars(
-                select(of.id)
+            rows = connection.execute(
+                select(of.id, of.decision)
                 .where(of.id > after, *generation_conditions(connection, selection))
-                .where(or_(*(of[name] != blank for name, blank in _BLANK.items())))
+                .where(
+                    or_(
+                        *(of[name] != blank for name, blank in _BLANK.items()),
+                        of.decision.contains(_UNIT, autoescape=True),
+                        of.id.in_(select(said.generation_id).where(said.comment != "")),
+                    )
+                )
                 .order_by(of.id)
                 .limit(batch_rows)
             ).all()
+            ids = [row.id for row in rows]
             connection.execute(update(generations).where(of.id.in_(ids)).values(**_BLANK))
+            connection.execute(
+                update(feedback).where(said.generation_id.in_(ids)).values(comment="")
+            )
+            for id_, decision in rows:
+                if decision and _UNIT in decision:
+                    blanked = _without_unit(decision)
+                    connection.execute(
+                        update(generations).where(of.id == id_).values(decision=blanked)
+                    )
         forgotten += len(ids)
         if len(ids) < batch_rows:
             return forgotten
         after = ids[-1]
         pause(PAUSE_S)
+
+
+def _without_unit(decision: str) -> str:
+    told = orjson.loads(decision)
+    told.pop("unit", None)
+    return orjson.dumps(told).decode()
 
 
 def checked_forget(selection: Selection) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -227,6 +228,8 @@ generations = Table(
     Column("ttft_us", BigInteger),
     Column("wall_us", BigInteger),
     Column("phases", Text),  # the timeline
+    Column("decision", Text),  # of policies, JSON; empty where there was none
+    Column("saved_micro", BigInteger),  # by caches
     Index("ix_generations_admitted_at_us", "admitted_at_us"),
     Index("ix_generations_key_id_admitted_at_us", "key_id", "admitted_at_us"),
 )
@@ -263,9 +266,23 @@ attempts = Table(
     Column("cost_micro", BigInteger),
     Column("upper_micro", BigInteger),
     Column("phases", Text),
+    Column("leg", String(64)),  # of a cascade or panel
 )
 """One row an attempt. `state` says what `cost_micro` is: by the provider's count, by an estimate,
 nothing, or unknown since there is no price; `upper_micro` is the most that it can have been."""
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("generation_id", String(64), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("team_id", String(32), nullable=False),
+    Column("key_id", String(32), nullable=False),
+    Column("score", Float(53)),  # 0 to 1
+    Column("label", String(64), nullable=False),
+    Column("comment", Text, nullable=False),
+)
+"""What clients have said of answers: the last word on each. It goes with its generation."""
 
 outbox = Table(
     "outbox",

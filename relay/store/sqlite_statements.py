@@ -32,7 +32,7 @@ UPDATE generations SET reserved_micro = reserved_micro + ? WHERE id = ? AND stat
 SETTLE_GENERATION: Final = """
 UPDATE generations SET
     state = ?, settled_micro = ?, ended_at_us = ?, reason = ?, provider = ?, model = ?,
-    is_usage_final = ?, ttft_us = ?, wall_us = ?, phases = ?
+    is_usage_final = ?, ttft_us = ?, wall_us = ?, phases = ?, decision = ?, saved_micro = ?
 WHERE id = ? AND state = 'open'
 RETURNING reserved_micro, holds
 """
@@ -60,8 +60,8 @@ CLOSE_ATTEMPT: Final = """
 INSERT INTO attempts (
     generation_id, ordinal, state, provider, model, role, outcome, reason, http_status, is_winner,
     started_us, ended_us, prompt_tokens, cached_tokens, cache_write_tokens, output_tokens,
-    reasoning_tokens, price_version, cost_micro, upper_micro, phases
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    reasoning_tokens, price_version, cost_micro, upper_micro, phases, leg
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (generation_id, ordinal) DO UPDATE SET
     state = excluded.state, provider = excluded.provider, model = excluded.model,
     role = excluded.role, outcome = excluded.outcome, reason = excluded.reason,
@@ -70,7 +70,8 @@ ON CONFLICT (generation_id, ordinal) DO UPDATE SET
     prompt_tokens = excluded.prompt_tokens, cached_tokens = excluded.cached_tokens,
     cache_write_tokens = excluded.cache_write_tokens, output_tokens = excluded.output_tokens,
     reasoning_tokens = excluded.reasoning_tokens, price_version = excluded.price_version,
-    cost_micro = excluded.cost_micro, upper_micro = excluded.upper_micro, phases = excluded.phases
+    cost_micro = excluded.cost_micro, upper_micro = excluded.upper_micro, phases = excluded.phases,
+    leg = excluded.leg
 """
 
 DATA_VERSION: Final = "PRAGMA data_version"
@@ -182,6 +183,8 @@ def settled_row(settled: SettledGeneration) -> Row:
         settled.ttft_us,
         settled.wall_us,
         settled.phases,
+        settled.decision,
+        settled.saved_micro,
         settled.id,
     )
 
@@ -223,4 +226,5 @@ def closed_row(generation_id: str, closed: ClosedAttempt) -> Row:
         closed.cost_micro,
         closed.upper_micro,
         closed.phases,
+        closed.leg,
     )

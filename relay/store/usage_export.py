@@ -59,6 +59,8 @@ _GENERATION: Final[dict[str, Kind]] = {
     "reserved_micro": _INTEGER,
     "settled_micro": _INTEGER,
     "settled_usd": _DECIMAL,
+    "saved_micro": _INTEGER,
+    "decision": _TEXT,
 }
 _ATTEMPT: Final[dict[str, Kind]] = {
     "ordinal": _INTEGER,
@@ -82,6 +84,7 @@ _ATTEMPT: Final[dict[str, Kind]] = {
     "cost_usd": _DECIMAL,
     "upper_micro": _INTEGER,
     "phases": _TEXT,
+    "leg": _TEXT,
 }
 GENERATION_COLUMNS: Final[Mapping[str, Kind]] = {
     **{("generation_id" if name == "id" else name): kind for name, kind in _GENERATION.items()},
@@ -236,6 +239,8 @@ _JSON: Final = (
     "generation_tags",
     "generation_labels",
     "generation_phases",
+    "decision",
+    "generation_decision",
 )
 
 

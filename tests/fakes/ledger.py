@@ -6,7 +6,16 @@ import asyncio
 from dataclasses import dataclass, field
 
 from relay.errors import RelayError
-from relay.governance.ledger import Admitted, Asked, Counted, Leave, Refused, Visit, nothing
+from relay.governance.ledger import (
+    Admitted,
+    Asked,
+    Counted,
+    Leave,
+    LedgerEntry,
+    Refused,
+    Visit,
+    nothing,
+)
 from relay.outcome import AttemptRecord, GenerationEnd
 from relay.routing.target import Target
 from tests.fakes.virtual_time import since_start_s
@@ -23,6 +32,15 @@ class FakeLedger:
     loses: RelayError | None = None
     books_nothing: bool = False
     entries: list[FakeEntry] = field(default_factory=list)
+    legs: list[str] = field(default_factory=list)
+    """Models that legs asked."""
+
+    def leg(self, asked: Asked, parent: LedgerEntry | None) -> Admitted:
+        self.legs.append(asked.request.model)
+        route = asked.catalog.resolve(asked.request.model)
+        if not isinstance(parent, FakeEntry):
+            return Admitted(asked.request, route, None)
+        return Admitted(asked.request, route, FakeLeg(parent))
 
     async def admit(self, asked: Asked) -> Admitted:
         await asyncio.sleep(self.admit_s)
@@ -77,3 +95,23 @@ class FakeEntry:
     async def booked(self) -> None:
         await asyncio.sleep(self.ledger.booked_s)
         self.booked_at_s = since_start_s()
+
+
+@dataclass
+class FakeLeg:
+    """The same account, for a leg."""
+
+    entry: FakeEntry
+    rate_state: None = None
+
+    def started(self, record: AttemptRecord, target: Target) -> None:
+        self.entry.started(record, target)
+
+    async def durable(self) -> None:
+        await self.entry.durable()
+
+    def settle(self, end: GenerationEnd) -> None:
+        pass
+
+    async def booked(self) -> None:
+        pass

@@ -15,6 +15,8 @@ from sqlalchemy import Engine, delete, func, insert, select
 from relay.store import schema
 from relay.store.counters import sums
 from relay.store.engine import _upgrade, engine_for, migrate, reading, writing
+from relay.store.feedback_rows import FeedbackRow
+from relay.store.feedback_store import FeedbackStore
 from relay.store.rebuild import drifts, repair
 from relay.store.retention import DAY_US, Retention, counted_before, forget, purge
 from relay.store.usage_fields import Selection, UsageError
@@ -58,6 +60,16 @@ def test_old_ones_go_with_their_attempts(engine: Engine) -> None:
     assert Retention(engine, 5, nothing).step(NOW_US) == 4
     assert (count(engine), count(engine, schema.attempts)) == (6, 6)
     assert Retention(engine, 5, nothing).step(NOW_US) == 0
+
+
+def test_what_was_said_of_them_goes_with_them(engine: Engine) -> None:
+    write(engine, old(1, days=9), old(2, days=1))
+    said = FeedbackStore(engine)
+    for number in (1, 2):
+        said.write(FeedbackRow(f"gen_{number}", NOW_US, "team_1", "", 1.0, "", "thanks"))
+    assert Retention(engine, 5, nothing).step(NOW_US) == 1
+    with reading(engine) as connection:
+        assert connection.scalars(select(schema.feedback.c.generation_id)).all() == ["gen_2"]
 
 
 def test_what_is_open_stays(engine: Engine) -> None:
@@ -188,6 +200,39 @@ def test_forget_by_label_session_and_key(engine: Engine) -> None:
     with reading(engine) as connection:
         assert connection.scalar(select(func.sum(schema.attempts.c.cost_micro))) == 4 * 70
     assert forget(engine, Selection(where={"key": ("k3",)}), pause=nothing) == 0
+
+
+def test_forgotten_are_comments_and_whose_arm_it_was(engine: Engine) -> None:
+    decision = '{"experiment":"ab","arm":"new","unit":"00f1"}'
+    write(
+        engine,
+        generation(1, decision=decision),
+        generation(2, decision='{"rule":"unit"}'),
+        generation(3, key_id="k3", decision=decision),
+        generation(4, decision=None),
+    )
+    opinions = FeedbackStore(engine)
+    for number in (3, 4):
+        opinions.write(FeedbackRow(f"gen_{number}", 1, "team_1", "k", 0.5, "so-so", "I am Anna"))
+    mine = Selection(where={"key": ("key_1",)})
+    assert forget(engine, mine, pause=nothing) == 2
+    assert forget(engine, mine, pause=nothing) == 0
+    with reading(engine) as connection:
+        of = schema.generations.c
+        decisions = {row[0]: row[1] for row in connection.execute(select(of.id, of.decision))}
+        words = schema.feedback.c
+        comments = {
+            row[0]: row[1] for row in connection.execute(select(words.generation_id, words.comment))
+        }
+        scores = connection.scalars(select(words.score)).all()
+    assert decisions == {
+        "gen_1": '{"experiment":"ab","arm":"new"}',
+        "gen_2": '{"rule":"unit"}',
+        "gen_3": decision,
+        "gen_4": None,
+    }
+    assert comments == {"gen_3": "I am Anna", "gen_4": ""}
+    assert scores == [0.5, 0.5]
 
 
 def test_forget_in_batches(engine: Engine) -> None:

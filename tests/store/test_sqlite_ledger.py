@@ -289,7 +289,7 @@ async def test_ready_at_once_over_many_open_rows(file: Path) -> None:
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
             " INSERT INTO generations SELECT 'old_' || i, 'open', 'inst_0', 'o', 't', 'k', 'a',"
             " 's', '[]', '{}', '', '', '', i, i, '[[\"bud_1\",0]]', 2, NULL, NULL, NULL, NULL,"
-            " NULL, NULL, NULL, NULL, NULL FROM n",
+            " NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM n",
             (many,),
         )
     began_s = time.monotonic()

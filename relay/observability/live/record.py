@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relay.content import GenerateRequest
+from relay.decision import Decision
 from relay.errors import MAX_SHOWN_CHARS, AdmissionError
 from relay.logs import hidden
 from relay.outcome import AttemptOutcome, AttemptRecord, GenerationEnd, HedgeRecord, fate_of
@@ -41,6 +42,7 @@ def attempt_of(record: AttemptRecord) -> Record:
     content_us = record.started_us + sum(phases.values()) if "first_content" in phases else None
     return {
         "target": shown(f"{record.provider}/{record.model}"),
+        "leg": record.leg or None,
         "role": record.role.value,
         "outcome": outcome_of(record),
         "reason": record.error.reason.name if record.error else None,
@@ -100,6 +102,15 @@ def cost_micro(end: GenerationEnd) -> float | None:
     return sum(known) if known else None
 
 
+def _decision(decision: Decision | None) -> Record | None:
+    if decision is None:
+        return None
+    found = decision.as_dict()
+    if decision.asked:  # the client's own word
+        found["asked"] = shown(decision.asked)
+    return found
+
+
 def record_of(
     end: GenerationEnd,
     request: GenerateRequest,
@@ -137,4 +148,5 @@ def record_of(
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else None,
         "cost_micro": cost_micro(end),
+        "decision": _decision(end.decision),
     }

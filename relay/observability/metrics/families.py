@@ -82,7 +82,7 @@ GENERATION_ERRORS = _counter(
     "generation_errors",
     "Generations that ended with an error, a client's cancel among them.",
     ("alias", "source", "reason"),
-    f"({_ALIASES}) x reasons (45)",
+    f"({_ALIASES}) x reasons (47)",
 )
 TTFT = _histogram(
     "ttft_seconds",
@@ -149,6 +149,37 @@ DEAD_AIR_JUDGED = _counter(
     _ALIASES,
 )
 
+# --- policies ---------------------------------------------------------------------------------
+
+_POLICIES: Final = "names of the configuration (at most 500)"
+
+CACHE_LOOKUPS = _counter(
+    "cache_lookups",
+    "Generations that the relay's own caches had to do with: hit, semantic, shared, miss, bypass,"
+    " refresh.",
+    ("alias", "verdict"),
+    f"({_ALIASES}) x 6",
+)
+CACHE_SAVED = _counter(
+    "cache_saved_usd",
+    "What kept answers had cost when a provider made them, of generations that they answered.",
+    ("alias",),
+    _ALIASES,
+)
+POLICY_CHOICES = _counter(
+    "policy_choices",
+    "Generations that a policy decided about, by its kind (rule, experiment, cascade, panel), its"
+    " name, and what came of it: of an experiment the arm.",
+    ("kind", "name", "outcome"),
+    f"{_POLICIES} x outcomes (12)",
+)
+GUARDRAIL_VERDICTS = _counter(
+    "guardrail_verdicts",
+    "What guardrails found, by what was done about it; error: one could not tell.",
+    ("guardrail", "side", "action"),
+    f"{_POLICIES} x 2 x 5",
+)
+
 # --- attempts -----------------------------------------------------------------------------------
 
 ATTEMPTS = _counter(
@@ -168,7 +199,7 @@ ATTEMPT_ERRORS = _counter(
     "attempt_errors",
     "Attempts that failed, by why.",
     (*_TARGET, "reason"),
-    f"{_TARGETS} x reasons (45)",
+    f"{_TARGETS} x reasons (47)",
 )
 ATTEMPT_TTFT = _histogram(
     "attempt_ttft_seconds",
@@ -302,7 +333,7 @@ REFUSALS = _counter(
     "What keys, limits, budgets or the accounts refused, by what was asked for; stage is attempt"
     " for a further attempt of a generation that goes on.",
     ("surface", "stage", "reason"),
-    "surfaces (16) x 2 x reasons (45)",
+    "surfaces (16) x 2 x reasons (47)",
 )
 KEYS_DENIED = _counter(
     "keys_denied", "Callers that are nobody, by what they showed.", ("shown",), "2"

@@ -13,6 +13,7 @@ from relay.errors import RelayError
 from relay.observability.metrics import families as of
 from relay.observability.metrics.families import DIRECT, NONE, OTHER, UNKNOWN, Family, key_of
 from relay.observability.metrics.names import Names
+from relay.observability.metrics.policy_counts import PolicyCounts
 from relay.observability.metrics.rows import AliasRow, Bounds, FrontendRow, PhaseRow, TargetRow
 from relay.observability.metrics.snapshot import Rows, Series
 from relay.outcome import (
@@ -74,6 +75,7 @@ class Recorder:
         """Rows of targets as they were last shown."""
         self._surfaces = Names(_TEXTS)
         self._teams = Names(max_teams)
+        self._policies = PolicyCounts()
         self._direct = AliasRow(bounds)
         self._unnamed = AliasRow(bounds)
 
@@ -147,7 +149,11 @@ class Recorder:
                 )
                 * 1e-6
             )
-        gap_s = self._winner(end, request.embedding is None) if has_content else 0.0
+        gap_s = 0.0
+        if has_content and end.attempts:  # a kept answer says nothing of who made it
+            gap_s = self._winner(end, request.embedding is None)
+        if end.decision is not None:
+            self._policies.ended(end.decision, self._label(request.model, ended))
         if end.attempts:
             for record in end.attempts:
                 self._attempt(record)
@@ -162,6 +168,11 @@ class Recorder:
         if not self._is_booked and end.attempts:
             cost = sum(record.cost or 0.0 for record in end.attempts)
             self._spend_micro[""] = self._spend_micro.get("", 0.0) + cost
+
+    def _label(self, model: str, ended: Ended) -> str:
+        if model in self._aliases:
+            return model
+        return DIRECT if ended.was_planned else UNKNOWN
 
     def _winner(self, end: GenerationEnd, is_text: bool) -> float:
         """What the answer was like; the mean time between its tokens, seconds."""
@@ -256,6 +267,7 @@ class Recorder:
         """Write all of it into a snapshot's series. There may be a thousand targets: rows of those
         that nothing happened to are the ones of before, and stay ours."""
         put = _Put(series)
+        self._policies.fill(series)
         for alias, row in (
             *self._aliases.items(),
             (DIRECT, self._direct),

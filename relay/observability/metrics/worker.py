@@ -63,7 +63,7 @@ class WorkerMetrics:
         targets += [
             (name, model) for name, row in catalog.endpoints.items() for model in row.models
         ]
-        self._recorder.configured(catalog.routes, targets)
+        self._recorder.configured([*catalog.routes, *catalog.composed], targets)
 
     def aclose(self) -> None:
         """Measure no more. Idempotent."""

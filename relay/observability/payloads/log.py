@@ -19,7 +19,7 @@ import structlog
 from relay.config import PayloadsConfig
 from relay.content import GenerateRequest
 from relay.observability.payloads.files import PayloadFiles
-from relay.observability.recording import Prompt, Recording
+from relay.observability.recording import Prompt, Recording, recording_of
 from relay.observability.redactor import Redactor
 from relay.observability.side_thread import SideThread
 from relay.outcome import Ended
@@ -101,7 +101,7 @@ class PayloadLog:
         if not self.chars_of(request, trace.trace_id):
             return
         prompt = Prompt(request, self._config.max_chars)
-        answer = ended.recorded if isinstance(ended.recorded, Recording) else None
+        answer = recording_of(ended.recorded)
         size_bytes = _LINE_BYTES + prompt.size_chars + (answer.size_chars if answer else 0)
         if self._waiting_bytes - self._taken_bytes + size_bytes > self._config.max_waiting_bytes:
             self.dropped += 1

@@ -22,6 +22,8 @@ CALLERS: Final = frozenset(
         "BUDGET_EXCEEDED",
         "UPSTREAM_REJECTED",
         "UPSTREAM_CONTENT_BLOCKED",
+        "GUARDRAIL_BLOCKED",
+        "CACHE_MISS",
     }
 )
 """Ends that say something of the request, or of what its caller may, and nothing of the service:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from relay.content import Policy, ReasoningOptions, Sampling, Usage
 from relay.errors import Reason, RelayError
-from relay.observability.recording import Prompt, Recording
+from relay.observability.recording import Prompt, Recording, recording_of
 from relay.outcome import Ended, HedgeRecord
 from relay.trace_context import GenerationTrace
 
@@ -135,7 +135,7 @@ def take(ended: Ended, trace: GenerationTrace, ended_ns: int, max_chars: int) ->
             for record in end.attempts
         ),
         prompt=Prompt(request, max_chars) if max_chars else None,
-        answer=recorded if max_chars and isinstance(recorded, Recording) else None,
+        answer=recording_of(recorded) if max_chars else None,
     )
 
 

@@ -14,6 +14,8 @@ from rtrelay.errors import STREAM_LOST, RelayError
 _BY_REASON = {
     # The prompt is at fault, and the next one will be another.
     "UPSTREAM_CONTENT_BLOCKED": ErrorCategory.APPLICATION,
+    "GUARDRAIL_BLOCKED": ErrorCategory.APPLICATION,
+    "CACHE_MISS": ErrorCategory.APPLICATION,
     "REQUEST_TOO_LARGE": ErrorCategory.APPLICATION,
     "SLOW_CONSUMER": ErrorCategory.APPLICATION,
     # The relay's own key at the provider: others may take over, and the operator mends it.

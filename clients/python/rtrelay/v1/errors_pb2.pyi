@@ -121,6 +121,14 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The relay cannot write its accounts, and must before it spends.
     gRPC UNAVAILABLE, HTTP 503.
     """
+    ERROR_REASON_GUARDRAIL_BLOCKED: _ErrorReason.ValueType  # 27
+    """A guardrail of the operator refuses the request, or the answer before any of it was sent.
+    gRPC FAILED_PRECONDITION, HTTP 400.
+    """
+    ERROR_REASON_CACHE_MISS: _ErrorReason.ValueType  # 28
+    """The request wants nothing but a kept answer, and there is none.
+    gRPC NOT_FOUND, HTTP 504.
+    """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 40
     """`Budgets.total_ms` or the deadline of the RPC ran out.
     gRPC DEADLINE_EXCEEDED, HTTP 504.
@@ -311,6 +319,14 @@ gRPC RESOURCE_EXHAUSTED, HTTP 429.
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 26
 """The relay cannot write its accounts, and must before it spends.
 gRPC UNAVAILABLE, HTTP 503.
+"""
+ERROR_REASON_GUARDRAIL_BLOCKED: ErrorReason.ValueType  # 27
+"""A guardrail of the operator refuses the request, or the answer before any of it was sent.
+gRPC FAILED_PRECONDITION, HTTP 400.
+"""
+ERROR_REASON_CACHE_MISS: ErrorReason.ValueType  # 28
+"""The request wants nothing but a kept answer, and there is none.
+gRPC NOT_FOUND, HTTP 504.
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 40
 """`Budgets.total_ms` or the deadline of the RPC ran out.

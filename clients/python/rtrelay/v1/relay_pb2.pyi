@@ -67,6 +67,34 @@ has a key of its own (`Prompt.prompt_cache_key`).
 """
 Global___PromptCache: typing_extensions.TypeAlias = PromptCache
 
+class _CacheMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CacheModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CacheMode.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CACHE_MODE_UNSPECIFIED: _CacheMode.ValueType  # 0
+    """As the operator says."""
+    CACHE_MODE_OFF: _CacheMode.ValueType  # 1
+    """Ask a provider, and keep nothing."""
+    CACHE_MODE_REFRESH: _CacheMode.ValueType  # 2
+    """Ask a provider, and keep the answer in place of one that was there."""
+    CACHE_MODE_ONLY: _CacheMode.ValueType  # 3
+    """A kept answer, or none: ERROR_REASON_CACHE_MISS."""
+
+class CacheMode(_CacheMode, metaclass=_CacheModeEnumTypeWrapper):
+    """What a client asks of the relay's own caches, where the operator has set any up."""
+
+CACHE_MODE_UNSPECIFIED: CacheMode.ValueType  # 0
+"""As the operator says."""
+CACHE_MODE_OFF: CacheMode.ValueType  # 1
+"""Ask a provider, and keep nothing."""
+CACHE_MODE_REFRESH: CacheMode.ValueType  # 2
+"""Ask a provider, and keep the answer in place of one that was there."""
+CACHE_MODE_ONLY: CacheMode.ValueType  # 3
+"""A kept answer, or none: ERROR_REASON_CACHE_MISS."""
+Global___CacheMode: typing_extensions.TypeAlias = CacheMode
+
 class _HedgeMode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -200,6 +228,11 @@ class _NoticeKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """
     NOTICE_KIND_FRAME_REJECTED: _NoticeKind.ValueType  # 2
     """A frame of the client was refused and changed nothing."""
+    NOTICE_KIND_RETRACT: _NoticeKind.ValueType  # 3
+    """A guardrail that looks at text after it was sent finds it wanting: do not speak what was not spoken
+    yet, and take back what can be taken back, from `retract_from_chars` of `choice` on. Before the
+    `end` of its generation, which goes on unless that says otherwise.
+    """
 
 class NoticeKind(_NoticeKind, metaclass=_NoticeKindEnumTypeWrapper):
     """What a notice is about. Unknown kinds should be ignored."""
@@ -213,6 +246,11 @@ runs any more, or the time is over, the session ends with UNAVAILABLE (ERROR_REA
 """
 NOTICE_KIND_FRAME_REJECTED: NoticeKind.ValueType  # 2
 """A frame of the client was refused and changed nothing."""
+NOTICE_KIND_RETRACT: NoticeKind.ValueType  # 3
+"""A guardrail that looks at text after it was sent finds it wanting: do not speak what was not spoken
+yet, and take back what can be taken back, from `retract_from_chars` of `choice` on. Before the
+`end` of its generation, which goes on unless that says otherwise.
+"""
 Global___NoticeKind: typing_extensions.TypeAlias = NoticeKind
 
 class _Outcome:
@@ -471,6 +509,7 @@ class Start(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
     PROMPT_CACHE_FIELD_NUMBER: builtins.int
+    CACHE_FIELD_NUMBER: builtins.int
     HEDGE_FIELD_NUMBER: builtins.int
     generation_id: builtins.str
     """Made by the client, unique in the session, 1 to 128 bytes; short ids cost less, since each
@@ -498,6 +537,8 @@ class Start(google.protobuf.message.Message):
     """W3C trace context of this generation; empty: that of the RPC's metadata."""
     prompt_cache: Global___PromptCache.ValueType
     """Prompt caching; unspecified: as the setup says."""
+    cache: Global___CacheMode.ValueType
+    """Whether an answer that the relay has kept will do; unspecified: as the operator says."""
     @property
     def prompt(self) -> rtrelay.v1.content_pb2.Prompt:
         """The full context in this contract's own terms."""
@@ -545,10 +586,11 @@ class Start(google.protobuf.message.Message):
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         traceparent: builtins.str = ...,
         prompt_cache: Global___PromptCache.ValueType = ...,
+        cache: Global___CacheMode.ValueType = ...,
         hedge: Global___HedgePolicy | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["budgets", b"budgets", "hedge", b"hedge", "input", b"input", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "generation_id", b"generation_id", "hedge", b"hedge", "hold_until_commit", b"hold_until_commit", "input", b"input", "labels", b"labels", "model", b"model", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt", "prompt_cache", b"prompt_cache", "speculative", b"speculative", "supersedes", b"supersedes", "tags", b"tags", "traceparent", b"traceparent", "turn_id", b"turn_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budgets", b"budgets", "cache", b"cache", "generation_id", b"generation_id", "hedge", b"hedge", "hold_until_commit", b"hold_until_commit", "input", b"input", "labels", b"labels", "model", b"model", "openai_chat_body", b"openai_chat_body", "output", b"output", "prompt", b"prompt", "prompt_cache", b"prompt_cache", "speculative", b"speculative", "supersedes", b"supersedes", "tags", b"tags", "traceparent", b"traceparent", "turn_id", b"turn_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["prompt", "openai_chat_body"] | None: ...
 
 Global___Start: typing_extensions.TypeAlias = Start
@@ -1140,6 +1182,8 @@ class Notice(google.protobuf.message.Message):
     ERROR_FIELD_NUMBER: builtins.int
     GENERATION_ID_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    CHOICE_FIELD_NUMBER: builtins.int
+    RETRACT_FROM_CHARS_FIELD_NUMBER: builtins.int
     kind: Global___NoticeKind.ValueType
     """What it is about."""
     time_left_ms: builtins.int
@@ -1148,6 +1192,10 @@ class Notice(google.protobuf.message.Message):
     """The generation it is about, empty if none or not known."""
     message: builtins.str
     """For people and logs."""
+    choice: builtins.int
+    """With NOTICE_KIND_RETRACT: which alternative answer, from 0."""
+    retract_from_chars: builtins.int
+    """With NOTICE_KIND_RETRACT: from where its text is withdrawn, in code points."""
     @property
     def error(self) -> google.rpc.status_pb2.Status:
         """With NOTICE_KIND_FRAME_REJECTED: why."""
@@ -1160,9 +1208,11 @@ class Notice(google.protobuf.message.Message):
         error: google.rpc.status_pb2.Status | None = ...,
         generation_id: builtins.str = ...,
         message: builtins.str = ...,
+        choice: builtins.int = ...,
+        retract_from_chars: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "generation_id", b"generation_id", "kind", b"kind", "message", b"message", "time_left_ms", b"time_left_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["choice", b"choice", "error", b"error", "generation_id", b"generation_id", "kind", b"kind", "message", b"message", "retract_from_chars", b"retract_from_chars", "time_left_ms", b"time_left_ms"]) -> None: ...
 
 Global___Notice: typing_extensions.TypeAlias = Notice
 
@@ -1208,6 +1258,8 @@ class End(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TURN_ID_FIELD_NUMBER: builtins.int
     HEDGE_FIELD_NUMBER: builtins.int
+    DECISION_JSON_FIELD_NUMBER: builtins.int
+    CACHE_FIELD_NUMBER: builtins.int
     generation_id: builtins.str
     """Which."""
     outcome: Global___Outcome.ValueType
@@ -1234,6 +1286,14 @@ class End(google.protobuf.message.Message):
     """The same as in `Started`; set also when there was none."""
     turn_id: builtins.str
     """That of the start."""
+    decision_json: builtins.bytes
+    """What the operator's policies decided (rule, experiment, cascade, panel, guardrails), as a JSON
+    object; empty where there was nothing to decide.
+    """
+    cache: builtins.str
+    """What became of the relay's caches: `miss`, `hit`, `semantic`, `shared`, `bypass`, `refresh`; empty
+    where none applies.
+    """
     @property
     def choices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChoiceEnd]:
         """Each alternative answer; without those that never began."""
@@ -1279,9 +1339,11 @@ class End(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         turn_id: builtins.str = ...,
         hedge: Global___Hedge | None = ...,
+        decision_json: builtins.bytes = ...,
+        cache: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["error", b"error", "hedge", b"hedge", "timeline", b"timeline", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "cancel_reason", b"cancel_reason", "choices", b"choices", "created_s", b"created_s", "error", b"error", "generation_id", b"generation_id", "hedge", b"hedge", "model", b"model", "outcome", b"outcome", "provider", b"provider", "request_id", b"request_id", "response_id", b"response_id", "service_tier", b"service_tier", "system_fingerprint", b"system_fingerprint", "timeline", b"timeline", "turn_id", b"turn_id", "usage", b"usage", "usage_final", b"usage_final"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "cache", b"cache", "cancel_reason", b"cancel_reason", "choices", b"choices", "created_s", b"created_s", "decision_json", b"decision_json", "error", b"error", "generation_id", b"generation_id", "hedge", b"hedge", "model", b"model", "outcome", b"outcome", "provider", b"provider", "request_id", b"request_id", "response_id", b"response_id", "service_tier", b"service_tier", "system_fingerprint", b"system_fingerprint", "timeline", b"timeline", "turn_id", b"turn_id", "usage", b"usage", "usage_final", b"usage_final"]) -> None: ...
 
 Global___End: typing_extensions.TypeAlias = End
 
@@ -1407,6 +1469,7 @@ class Attempt(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     COST_MICRO_USD_FIELD_NUMBER: builtins.int
     COST_UPPER_MICRO_USD_FIELD_NUMBER: builtins.int
+    LEG_FIELD_NUMBER: builtins.int
     provider: builtins.str
     """Provider as the operator calls it."""
     model: builtins.str
@@ -1431,6 +1494,10 @@ class Attempt(google.protobuf.message.Message):
     """Estimated cost in micro-dollars (1e-6 USD), rounded up; unset where no price is known."""
     cost_upper_micro_usd: builtins.int
     """The most it can have cost: as if the provider had gone on when it was stopped."""
+    leg: builtins.str
+    """Which part of a cascade or panel it belongs to, as `decision_json` calls it; empty for an answer
+    that is one model's.
+    """
     @property
     def phases(self) -> Global___AttemptPhases:
         """Its phases, with `OutputOptions.attempt_phases`."""
@@ -1456,9 +1523,10 @@ class Attempt(google.protobuf.message.Message):
         usage: rtrelay.v1.content_pb2.Usage | None = ...,
         cost_micro_usd: builtins.int | None = ...,
         cost_upper_micro_usd: builtins.int | None = ...,
+        leg: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_cost_upper_micro_usd", b"_cost_upper_micro_usd", "cost_micro_usd", b"cost_micro_usd", "cost_upper_micro_usd", b"cost_upper_micro_usd", "phases", b"phases", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_cost_upper_micro_usd", b"_cost_upper_micro_usd", "cost_micro_usd", b"cost_micro_usd", "cost_upper_micro_usd", b"cost_upper_micro_usd", "duration_us", b"duration_us", "http_version", b"http_version", "is_winner", b"is_winner", "kind", b"kind", "model", b"model", "outcome", b"outcome", "phases", b"phases", "provider", b"provider", "reason", b"reason", "start_us", b"start_us", "upstream_status", b"upstream_status", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_cost_upper_micro_usd", b"_cost_upper_micro_usd", "cost_micro_usd", b"cost_micro_usd", "cost_upper_micro_usd", b"cost_upper_micro_usd", "duration_us", b"duration_us", "http_version", b"http_version", "is_winner", b"is_winner", "kind", b"kind", "leg", b"leg", "model", b"model", "outcome", b"outcome", "phases", b"phases", "provider", b"provider", "reason", b"reason", "start_us", b"start_us", "upstream_status", b"upstream_status", "usage", b"usage"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cost_micro_usd", b"_cost_micro_usd"]) -> typing.Literal["cost_micro_usd"] | None: ...
     @typing.overload
@@ -1650,3 +1718,56 @@ class GenerateResponse(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["started", "delta", "tool_call", "segment", "notice", "end"] | None: ...
 
 Global___GenerateResponse: typing_extensions.TypeAlias = GenerateResponse
+
+@typing.final
+class FeedbackRequest(google.protobuf.message.Message):
+    """--- what answers were worth ----------------------------------------------------------------
+
+    Word about one answer.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    COMMENT_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Of the answer: `End.request_id`. Required."""
+    score: builtins.float
+    """How good it was, from 0 to 1. This or `label` is required."""
+    label: builtins.str
+    """A word of the client's own, such as `thumbs_up` or `escalated`; at most 64 characters."""
+    comment: builtins.str
+    """For people; at most 2,000 characters. Kept as it is: no secrets."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        score: builtins.float | None = ...,
+        label: builtins.str = ...,
+        comment: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score", b"_score", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score", b"_score", "comment", b"comment", "label", b"label", "request_id", b"request_id", "score", b"score"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_score", b"_score"]) -> typing.Literal["score"] | None: ...
+
+Global___FeedbackRequest: typing_extensions.TypeAlias = FeedbackRequest
+
+@typing.final
+class FeedbackResponse(google.protobuf.message.Message):
+    """It is written down."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNTS_FOR_EXPERIMENT_FIELD_NUMBER: builtins.int
+    counts_for_experiment: builtins.bool
+    """What it was added to had an experiment's arm."""
+    def __init__(
+        self,
+        *,
+        counts_for_experiment: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts_for_experiment", b"counts_for_experiment"]) -> None: ...
+
+Global___FeedbackResponse: typing_extensions.TypeAlias = FeedbackResponse

@@ -45,6 +45,11 @@ class RelayServiceStub(object):
                 request_serializer=rtrelay_dot_v1_dot_relay__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=rtrelay_dot_v1_dot_relay__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/rtrelay.v1.RelayService/Feedback',
+                request_serializer=rtrelay_dot_v1_dot_relay__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=rtrelay_dot_v1_dot_relay__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServiceServicer(object):
@@ -131,6 +136,13 @@ class RelayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Feedback(self, request, context):
+        """How good an answer was, for the operator's experiments. With the key of the same team.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RelayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=rtrelay_dot_v1_dot_relay__pb2.GenerateRequest.FromString,
                     response_serializer=rtrelay_dot_v1_dot_relay__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=rtrelay_dot_v1_dot_relay__pb2.FeedbackRequest.FromString,
+                    response_serializer=rtrelay_dot_v1_dot_relay__pb2.FeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -200,6 +217,33 @@ class RelayService(object):
             '/rtrelay.v1.RelayService/Generate',
             rtrelay_dot_v1_dot_relay__pb2.GenerateRequest.SerializeToString,
             rtrelay_dot_v1_dot_relay__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rtrelay.v1.RelayService/Feedback',
+            rtrelay_dot_v1_dot_relay__pb2.FeedbackRequest.SerializeToString,
+            rtrelay_dot_v1_dot_relay__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

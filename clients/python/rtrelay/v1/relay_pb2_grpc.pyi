@@ -70,7 +70,23 @@ _RelayServiceGenerateType = typing_extensions.TypeVar(
     ],
 )
 
-class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGenerateType]):
+_RelayServiceFeedbackType = typing_extensions.TypeVar(
+    '_RelayServiceFeedbackType',
+    grpc.UnaryUnaryMultiCallable[
+        rtrelay.v1.relay_pb2.FeedbackRequest,
+        rtrelay.v1.relay_pb2.FeedbackResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rtrelay.v1.relay_pb2.FeedbackRequest,
+        rtrelay.v1.relay_pb2.FeedbackResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        rtrelay.v1.relay_pb2.FeedbackRequest,
+        rtrelay.v1.relay_pb2.FeedbackResponse,
+    ],
+)
+
+class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGenerateType, _RelayServiceFeedbackType]):
     """A low-latency relay in front of LLM providers."""
 
     @typing.overload
@@ -83,6 +99,10 @@ class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGe
             rtrelay.v1.relay_pb2.GenerateRequest,
             rtrelay.v1.relay_pb2.GenerateResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            rtrelay.v1.relay_pb2.FeedbackRequest,
+            rtrelay.v1.relay_pb2.FeedbackResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -94,6 +114,10 @@ class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGe
         grpc.aio.UnaryStreamMultiCallable[
             rtrelay.v1.relay_pb2.GenerateRequest,
             rtrelay.v1.relay_pb2.GenerateResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            rtrelay.v1.relay_pb2.FeedbackRequest,
+            rtrelay.v1.relay_pb2.FeedbackResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -171,6 +195,9 @@ class RelayServiceStub(typing.Generic[_RelayServiceConverseType, _RelayServiceGe
     (ERROR_REASON_NOT_IMPLEMENTED), like all that a relay does not serve.
     """
 
+    Feedback: _RelayServiceFeedbackType
+    """How good an answer was, for the operator's experiments. With the key of the same team."""
+
 RelayServiceAsyncStub: typing_extensions.TypeAlias = RelayServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         rtrelay.v1.relay_pb2.ConverseRequest,
@@ -179,6 +206,10 @@ RelayServiceAsyncStub: typing_extensions.TypeAlias = RelayServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         rtrelay.v1.relay_pb2.GenerateRequest,
         rtrelay.v1.relay_pb2.GenerateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        rtrelay.v1.relay_pb2.FeedbackRequest,
+        rtrelay.v1.relay_pb2.FeedbackResponse,
     ],
 ]
 
@@ -268,5 +299,13 @@ class RelayServiceServicer(metaclass=abc.ABCMeta):
         `supersedes` need a session: such a start ends with UNIMPLEMENTED
         (ERROR_REASON_NOT_IMPLEMENTED), like all that a relay does not serve.
         """
+
+    @abc.abstractmethod
+    def Feedback(
+        self,
+        request: rtrelay.v1.relay_pb2.FeedbackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rtrelay.v1.relay_pb2.FeedbackResponse, collections.abc.Awaitable[rtrelay.v1.relay_pb2.FeedbackResponse]]:
+        """How good an answer was, for the operator's experiments. With the key of the same team."""
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,4 +1,5 @@
 // One generation drawn along its time: a lane for each attempt, one for the phases of the answer.
+import { decisionWords } from "./decision.js";
 import { el, name } from "./dom.js";
 import { us } from "./format.js";
 
@@ -53,7 +54,7 @@ export function waterfall(record) {
     if (attempt.content_us !== null) said.push(`first content at ${us(attempt.content_us)}`);
     if (attempt.outcome === "lost" && attempt.ended_us) said.push(`reset at ${us(attempt.ended_us)}`);
     return el("div", { class: "lane", data: { outcome: attempt.outcome } },
-      el("p", { class: "lane-name" }, el("span", { class: "role", text: attempt.role }), name(attempt.target)),
+      el("p", { class: "lane-name" }, el("span", { class: "role", text: attempt.leg ? `${attempt.leg}, ${attempt.role}` : attempt.role }), name(attempt.target)),
       track, el("p", { class: "aside", text: said.join(", ") }));
   });
   const root = el("div", { class: "waterfall" }, scale, ...lanes);
@@ -68,6 +69,8 @@ export function waterfall(record) {
     else if (isOver && hedge.delay_us !== null) words.push(hedge.shadow && hedge.would_fire ? "would have been sent" : "not needed");
     root.append(el("p", { class: "aside", text: words.join(", ") }));
   }
+  const decided = decisionWords(record.decision);
+  if (decided.length) root.append(el("p", { class: "aside", text: decided.join(". ") }));
   const phases = record.phases_us ?? {};
   const told = PHASES.filter((phase) => phases[phase]);
   if (told.length) {

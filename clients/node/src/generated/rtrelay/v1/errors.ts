@@ -118,6 +118,16 @@ export const ErrorReason = {
    */
   LEDGER_UNAVAILABLE: 26,
   /**
+   * GUARDRAIL_BLOCKED - A guardrail of the operator refuses the request, or the answer before any of it was sent.
+   * gRPC FAILED_PRECONDITION, HTTP 400.
+   */
+  GUARDRAIL_BLOCKED: 27,
+  /**
+   * CACHE_MISS - The request wants nothing but a kept answer, and there is none.
+   * gRPC NOT_FOUND, HTTP 504.
+   */
+  CACHE_MISS: 28,
+  /**
    * DEADLINE_EXCEEDED - `Budgets.total_ms` or the deadline of the RPC ran out.
    * gRPC DEADLINE_EXCEEDED, HTTP 504.
    */
@@ -269,6 +279,8 @@ export namespace ErrorReason {
   export type LIMIT_EXCEEDED = typeof ErrorReason.LIMIT_EXCEEDED;
   export type BUDGET_EXCEEDED = typeof ErrorReason.BUDGET_EXCEEDED;
   export type LEDGER_UNAVAILABLE = typeof ErrorReason.LEDGER_UNAVAILABLE;
+  export type GUARDRAIL_BLOCKED = typeof ErrorReason.GUARDRAIL_BLOCKED;
+  export type CACHE_MISS = typeof ErrorReason.CACHE_MISS;
   export type DEADLINE_EXCEEDED = typeof ErrorReason.DEADLINE_EXCEEDED;
   export type CONNECT_TIMEOUT = typeof ErrorReason.CONNECT_TIMEOUT;
   export type FIRST_TOKEN_TIMEOUT = typeof ErrorReason.FIRST_TOKEN_TIMEOUT;

@@ -10,10 +10,13 @@ import {
   type ClientDuplexStream,
   type ClientOptions,
   type ClientReadableStream,
+  type ClientUnaryCall,
   type handleBidiStreamingCall,
   type handleServerStreamingCall,
+  type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
+  type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Status } from "../../google/rpc/status.js";
@@ -49,6 +52,29 @@ export namespace PromptCache {
   export type OFF = typeof PromptCache.OFF;
   export type AUTO = typeof PromptCache.AUTO;
   export type UNRECOGNIZED = typeof PromptCache.UNRECOGNIZED;
+}
+
+/** What a client asks of the relay's own caches, where the operator has set any up. */
+export const CacheMode = {
+  /** UNSPECIFIED - As the operator says. */
+  UNSPECIFIED: 0,
+  /** OFF - Ask a provider, and keep nothing. */
+  OFF: 1,
+  /** REFRESH - Ask a provider, and keep the answer in place of one that was there. */
+  REFRESH: 2,
+  /** ONLY - A kept answer, or none: ERROR_REASON_CACHE_MISS. */
+  ONLY: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type CacheMode = typeof CacheMode[keyof typeof CacheMode];
+
+export namespace CacheMode {
+  export type UNSPECIFIED = typeof CacheMode.UNSPECIFIED;
+  export type OFF = typeof CacheMode.OFF;
+  export type REFRESH = typeof CacheMode.REFRESH;
+  export type ONLY = typeof CacheMode.ONLY;
+  export type UNRECOGNIZED = typeof CacheMode.UNRECOGNIZED;
 }
 
 /** How a generation may be hedged. */
@@ -161,6 +187,12 @@ export const NoticeKind = {
   DRAIN: 1,
   /** FRAME_REJECTED - A frame of the client was refused and changed nothing. */
   FRAME_REJECTED: 2,
+  /**
+   * RETRACT - A guardrail that looks at text after it was sent finds it wanting: do not speak what was not spoken
+   * yet, and take back what can be taken back, from `retract_from_chars` of `choice` on. Before the
+   * `end` of its generation, which goes on unless that says otherwise.
+   */
+  RETRACT: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -170,6 +202,7 @@ export namespace NoticeKind {
   export type UNSPECIFIED = typeof NoticeKind.UNSPECIFIED;
   export type DRAIN = typeof NoticeKind.DRAIN;
   export type FRAME_REJECTED = typeof NoticeKind.FRAME_REJECTED;
+  export type RETRACT = typeof NoticeKind.RETRACT;
   export type UNRECOGNIZED = typeof NoticeKind.UNRECOGNIZED;
 }
 
@@ -365,6 +398,8 @@ export interface Start {
   traceparent: string;
   /** Prompt caching; unspecified: as the setup says. */
   promptCache: PromptCache;
+  /** Whether an answer that the relay has kept will do; unspecified: as the operator says. */
+  cache: CacheMode;
   /** How to race for this generation, within what the operator allows; unset: as the alias says. */
   hedge: HedgePolicy | undefined;
 }
@@ -655,6 +690,10 @@ export interface Notice {
   generationId: string;
   /** For people and logs. */
   message: string;
+  /** With NOTICE_KIND_RETRACT: which alternative answer, from 0. */
+  choice: number;
+  /** With NOTICE_KIND_RETRACT: from where its text is withdrawn, in code points. */
+  retractFromChars: number;
 }
 
 /** Answer to `ping`. */
@@ -709,7 +748,19 @@ export interface End {
   /** That of the start. */
   turnId: string;
   /** What was decided about a second attempt; unset where the operator has not set hedging up. */
-  hedge: Hedge | undefined;
+  hedge:
+    | Hedge
+    | undefined;
+  /**
+   * What the operator's policies decided (rule, experiment, cascade, panel, guardrails), as a JSON
+   * object; empty where there was nothing to decide.
+   */
+  decisionJson: Uint8Array;
+  /**
+   * What became of the relay's caches: `miss`, `hit`, `semantic`, `shared`, `bypass`, `refresh`; empty
+   * where none applies.
+   */
+  cache: string;
 }
 
 /** Whether and when a second attempt was started beside a slow first one, and what came of it. */
@@ -799,7 +850,14 @@ export interface Attempt {
     | number
     | undefined;
   /** The most it can have cost: as if the provider had gone on when it was stopped. */
-  costUpperMicroUsd?: number | undefined;
+  costUpperMicroUsd?:
+    | number
+    | undefined;
+  /**
+   * Which part of a cascade or panel it belongs to, as `decision_json` calls it; empty for an answer
+   * that is one model's.
+   */
+  leg: string;
 }
 
 /**
@@ -888,6 +946,26 @@ export interface GenerateResponse {
     /** The generation is over. */
     { $case: "end"; value: End }
     | undefined;
+}
+
+/** Word about one answer. */
+export interface FeedbackRequest {
+  /** Of the answer: `End.request_id`. Required. */
+  requestId: string;
+  /** How good it was, from 0 to 1. This or `label` is required. */
+  score?:
+    | number
+    | undefined;
+  /** A word of the client's own, such as `thumbs_up` or `escalated`; at most 64 characters. */
+  label: string;
+  /** For people; at most 2,000 characters. Kept as it is: no secrets. */
+  comment: string;
+}
+
+/** It is written down. */
+export interface FeedbackResponse {
+  /** What it was added to had an experiment's arm. */
+  countsForExperiment: boolean;
 }
 
 function createBaseConverseRequest(): ConverseRequest {
@@ -1271,6 +1349,7 @@ function createBaseStart(): Start {
     labels: {},
     traceparent: "",
     promptCache: 0,
+    cache: 0,
     hedge: undefined,
   };
 }
@@ -1320,6 +1399,9 @@ export const Start: MessageFns<Start> = {
     }
     if (message.promptCache !== 0) {
       writer.uint32(184).int32(message.promptCache);
+    }
+    if (message.cache !== 0) {
+      writer.uint32(192).int32(message.cache);
     }
     if (message.hedge !== undefined) {
       HedgePolicy.encode(message.hedge, writer.uint32(202).fork()).join();
@@ -1455,6 +1537,14 @@ export const Start: MessageFns<Start> = {
             message.promptCache = reader.int32() as any;
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.cache = reader.int32() as any;
+            continue;
+          }
           case 25: {
             if (tag !== 202) {
               break;
@@ -1518,6 +1608,7 @@ export const Start: MessageFns<Start> = {
     );
     message.traceparent = object.traceparent ?? "";
     message.promptCache = object.promptCache ?? 0;
+    message.cache = object.cache ?? 0;
     message.hedge = (object.hedge !== undefined && object.hedge !== null)
       ? HedgePolicy.fromPartial(object.hedge)
       : undefined;
@@ -3188,7 +3279,7 @@ export const Segment: MessageFns<Segment> = {
 };
 
 function createBaseNotice(): Notice {
-  return { kind: 0, timeLeftMs: 0, error: undefined, generationId: "", message: "" };
+  return { kind: 0, timeLeftMs: 0, error: undefined, generationId: "", message: "", choice: 0, retractFromChars: 0 };
 }
 
 export const Notice: MessageFns<Notice> = {
@@ -3207,6 +3298,12 @@ export const Notice: MessageFns<Notice> = {
     }
     if (message.message !== "") {
       writer.uint32(42).string(message.message);
+    }
+    if (message.choice !== 0) {
+      writer.uint32(48).uint32(message.choice);
+    }
+    if (message.retractFromChars !== 0) {
+      writer.uint32(56).uint32(message.retractFromChars);
     }
     return writer;
   },
@@ -3264,6 +3361,22 @@ export const Notice: MessageFns<Notice> = {
             message.message = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.retractFromChars = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3288,6 +3401,8 @@ export const Notice: MessageFns<Notice> = {
       : undefined;
     message.generationId = object.generationId ?? "";
     message.message = object.message ?? "";
+    message.choice = object.choice ?? 0;
+    message.retractFromChars = object.retractFromChars ?? 0;
     return message;
   },
 };
@@ -3367,6 +3482,8 @@ function createBaseEnd(): End {
     requestId: "",
     turnId: "",
     hedge: undefined,
+    decisionJson: new Uint8Array(0),
+    cache: "",
   };
 }
 
@@ -3425,6 +3542,12 @@ export const End: MessageFns<End> = {
     }
     if (message.hedge !== undefined) {
       Hedge.encode(message.hedge, writer.uint32(146).fork()).join();
+    }
+    if (message.decisionJson.length !== 0) {
+      writer.uint32(154).bytes(message.decisionJson);
+    }
+    if (message.cache !== "") {
+      writer.uint32(162).string(message.cache);
     }
     return writer;
   },
@@ -3586,6 +3709,22 @@ export const End: MessageFns<End> = {
             message.hedge = Hedge.decode(reader, reader.uint32());
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.decisionJson = reader.bytes();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.cache = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3625,6 +3764,8 @@ export const End: MessageFns<End> = {
     message.requestId = object.requestId ?? "";
     message.turnId = object.turnId ?? "";
     message.hedge = (object.hedge !== undefined && object.hedge !== null) ? Hedge.fromPartial(object.hedge) : undefined;
+    message.decisionJson = object.decisionJson ?? new Uint8Array(0);
+    message.cache = object.cache ?? "";
     return message;
   },
 };
@@ -3923,6 +4064,7 @@ function createBaseAttempt(): Attempt {
     usage: undefined,
     costMicroUsd: undefined,
     costUpperMicroUsd: undefined,
+    leg: "",
   };
 }
 
@@ -3969,6 +4111,9 @@ export const Attempt: MessageFns<Attempt> = {
     }
     if (message.costUpperMicroUsd !== undefined) {
       writer.uint32(112).uint64(message.costUpperMicroUsd);
+    }
+    if (message.leg !== "") {
+      writer.uint32(122).string(message.leg);
     }
     return writer;
   },
@@ -4098,6 +4243,14 @@ export const Attempt: MessageFns<Attempt> = {
             message.costUpperMicroUsd = longToNumber(reader.uint64());
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.leg = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4131,6 +4284,7 @@ export const Attempt: MessageFns<Attempt> = {
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
     message.costMicroUsd = object.costMicroUsd ?? undefined;
     message.costUpperMicroUsd = object.costUpperMicroUsd ?? undefined;
+    message.leg = object.leg ?? "";
     return message;
   },
 };
@@ -4656,6 +4810,152 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
   },
 };
 
+function createBaseFeedbackRequest(): FeedbackRequest {
+  return { requestId: "", score: undefined, label: "", comment: "" };
+}
+
+export const FeedbackRequest: MessageFns<FeedbackRequest> = {
+  encode(message: FeedbackRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.score !== undefined) {
+      writer.uint32(17).double(message.score);
+    }
+    if (message.label !== "") {
+      writer.uint32(26).string(message.label);
+    }
+    if (message.comment !== "") {
+      writer.uint32(34).string(message.comment);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedbackRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedbackRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.score = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.label = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.comment = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedbackRequest>): FeedbackRequest {
+    return FeedbackRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedbackRequest>): FeedbackRequest {
+    const message = createBaseFeedbackRequest();
+    message.requestId = object.requestId ?? "";
+    message.score = object.score ?? undefined;
+    message.label = object.label ?? "";
+    message.comment = object.comment ?? "";
+    return message;
+  },
+};
+
+function createBaseFeedbackResponse(): FeedbackResponse {
+  return { countsForExperiment: false };
+}
+
+export const FeedbackResponse: MessageFns<FeedbackResponse> = {
+  encode(message: FeedbackResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.countsForExperiment !== false) {
+      writer.uint32(8).bool(message.countsForExperiment);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedbackResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedbackResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.countsForExperiment = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedbackResponse>): FeedbackResponse {
+    return FeedbackResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedbackResponse>): FeedbackResponse {
+    const message = createBaseFeedbackResponse();
+    message.countsForExperiment = object.countsForExperiment ?? false;
+    return message;
+  },
+};
+
 /** A low-latency relay in front of LLM providers. */
 export type RelayServiceService = typeof RelayServiceService;
 export const RelayServiceService = {
@@ -4749,6 +5049,16 @@ export const RelayServiceService = {
     responseSerialize: (value: GenerateResponse): Buffer => Buffer.from(GenerateResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GenerateResponse => GenerateResponse.decode(value),
   },
+  /** How good an answer was, for the operator's experiments. With the key of the same team. */
+  feedback: {
+    path: "/rtrelay.v1.RelayService/Feedback" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: FeedbackRequest): Buffer => Buffer.from(FeedbackRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): FeedbackRequest => FeedbackRequest.decode(value),
+    responseSerialize: (value: FeedbackResponse): Buffer => Buffer.from(FeedbackResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): FeedbackResponse => FeedbackResponse.decode(value),
+  },
 } as const;
 
 export interface RelayServiceServer extends UntypedServiceImplementation {
@@ -4826,6 +5136,8 @@ export interface RelayServiceServer extends UntypedServiceImplementation {
    * (ERROR_REASON_NOT_IMPLEMENTED), like all that a relay does not serve.
    */
   generate: handleServerStreamingCall<GenerateRequest, GenerateResponse>;
+  /** How good an answer was, for the operator's experiments. With the key of the same team. */
+  feedback: handleUnaryCall<FeedbackRequest, FeedbackResponse>;
 }
 
 export interface RelayServiceClient extends Client {
@@ -4910,6 +5222,22 @@ export interface RelayServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<GenerateResponse>;
+  /** How good an answer was, for the operator's experiments. With the key of the same team. */
+  feedback(
+    request: FeedbackRequest,
+    callback: (error: ServiceError | null, response: FeedbackResponse) => void,
+  ): ClientUnaryCall;
+  feedback(
+    request: FeedbackRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: FeedbackResponse) => void,
+  ): ClientUnaryCall;
+  feedback(
+    request: FeedbackRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: FeedbackResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const RelayServiceClient = makeGenericClientConstructor(

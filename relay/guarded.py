@@ -1,0 +1,122 @@
+"""An answer with guardrails over it: what they hold back is not read, what they refuse never is."""
+
+from __future__ import annotations
+
+from relay.answer import Answer, TextSource
+from relay.content import (
+    Events,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    Usage,
+)
+from relay.decision import Decision
+from relay.errors import UpstreamError
+from relay.guardrails.base import OutputGuard
+from relay.routing.route import Timeouts
+from relay.timeline import AttemptMarks
+from relay.tokens import count_bytes
+
+
+class GuardedAnswer:
+    """See the module and `relay.answer.Answer`. Made by `guarded`."""
+
+    def __init__(self, answer: Answer, guard: OutputGuard, decision: Decision) -> None:
+        self._decision = decision
+        self._answer = answer
+        self._guard = guard
+        self._is_over = False
+        self._output_bytes = 0
+        self.provider = answer.provider
+        self.model = answer.model
+        self.name = answer.name
+        self.prelude: Events = ()
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return self._answer.timeouts
+
+    @property
+    def marks(self) -> AttemptMarks:
+        return self._answer.marks
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over or self._answer.is_over
+
+    @property
+    def output_bytes(self) -> int:
+        inner = self._answer.output_bytes
+        return self._output_bytes if inner is None else inner
+
+    async def begin(self) -> None:
+        """Read until there is something that may be released, or the end.
+
+        Raises:
+            GuardrailBlocked, RelayError
+        """
+        self.prelude = await self._passed(self._answer.prelude) or await self.read()
+
+    async def read(self) -> Events:
+        while not self._is_over:
+            events = await self._answer.read()
+            if not events:
+                self._is_over = True
+                rest = await self._guard.finish()
+                self._retract()
+                return rest
+            if passed := await self._passed(events):
+                return passed
+        return ()
+
+    async def _passed(self, events: Events) -> Events:
+        for event in events:
+            if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
+                self._output_bytes += count_bytes(event.text)
+            elif isinstance(event, ToolArgumentsDelta):
+                self._output_bytes += count_bytes(event.fragment)
+        passed = await self._guard.feed(events) if events else ()
+        if self._guard.is_blocked:
+            self._is_over = True
+            self._answer.abort()
+            self._retract()
+        return passed
+
+    def _retract(self) -> None:
+        """Say what ought not to have been released."""
+        if self._guard.retract_from is not None:
+            self._decision.retract_from = self._guard.retract_from
+            self._decision.retract_choice = self._guard.retract_choice
+
+    def text_source(self) -> TextSource | None:
+        return None
+
+    def spent(self, usage: Usage) -> None:
+        self._answer.spent(usage)
+
+    def abort(self) -> None:
+        self._is_over = True
+        self._answer.abort()
+
+    def fail(self, error: UpstreamError) -> None:
+        self._is_over = True
+        self._answer.fail(error)
+
+
+async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> GuardedAnswer:
+    """The answer with the guard over it, from the first that may be released on.
+
+    Raises:
+        GuardrailBlocked: nothing may be; the answer is given up.
+        RelayError: it broke before.
+
+    Cancelled: the answer is given up.
+    """
+    found = GuardedAnswer(answer, guard, decision)
+    try:
+        await found.begin()
+    except BaseException:
+        answer.abort()
+        raise
+    return found

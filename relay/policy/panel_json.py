@@ -1,0 +1,110 @@
+"""A value inside a JSON answer, made comparable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+
+from relay.policy.panel_text import normalised
+
+MAX_JSON_CHARS: Final = 1_000_000
+MAX_DEPTH: Final = 64
+MAX_VALUES: Final = 20_000
+"""Of one compared value, all levels together."""
+
+_FENCE: Final = re.compile(r"\s*```[A-Za-z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_STEPS: Final = re.compile(r"[^.\[\]]+")
+
+
+class NotComparable(Exception):
+    """It is no JSON, the field is missing, or there is too much of it."""
+
+
+def pointer_steps(path: str) -> tuple[str, ...]:
+    """A pointer (RFC 6901), or names and indices with points between them, as its steps."""
+    if not path:
+        return ()
+    if path.startswith("/"):
+        return tuple(step.replace("~1", "/").replace("~0", "~") for step in path[1:].split("/"))
+    return tuple(_STEPS.findall(path))
+
+
+def parsed(text: str) -> Any:
+    """The JSON of an answer, which may stand in a fence of Markdown.
+
+    Raises:
+        NotComparable: see there.
+    """
+    if len(text) > MAX_JSON_CHARS:
+        raise NotComparable
+    if fenced := _FENCE.fullmatch(text):
+        text = fenced[1]
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        raise NotComparable from None
+
+
+def field_of(value: Any, steps: tuple[str, ...]) -> Any:
+    """
+    Raises:
+        NotComparable: it is missing.
+    """
+    for step in steps:
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif (
+            isinstance(value, list)
+            and step.isascii()
+            and step.isdecimal()
+            and (step == "0" or step[0] != "0")
+            and len(step) < 10
+            and int(step) < len(value)
+        ):
+            value = value[int(step)]
+        else:
+            raise NotComparable
+    return value
+
+
+def comparable(value: Any, *, folds_text: bool) -> Hashable:
+    """Equal for values that say the same: the order of an object's fields does not count, 1 is 1.0,
+    true is not 1.
+
+    Args:
+        folds_text: strings as `panel_text` folds them.
+
+    Raises:
+        NotComparable: it is too deep or too large.
+    """
+    left = [MAX_VALUES]
+    return _comparable(value, folds_text, 0, left)
+
+
+def _comparable(value: Any, folds_text: bool, depth: int, left: list[int]) -> Hashable:
+    left[0] -= 1
+    if depth > MAX_DEPTH or left[0] < 0:
+        raise NotComparable
+    if isinstance(value, bool) or value is None:
+        return ("const", value)
+    if isinstance(value, str):
+        return ("text", (normalised(value) or value.strip()) if folds_text else value)
+    if isinstance(value, int):
+        return ("number", Decimal(value))
+    if isinstance(value, float):
+        try:
+            return ("number", Decimal(repr(value)))
+        except InvalidOperation:  # pragma: no cover - JSON has no such numbers
+            raise NotComparable from None
+    if isinstance(value, list):
+        return ("list", tuple(_comparable(one, folds_text, depth + 1, left) for one in value))
+    return (
+        "object",
+        frozenset(
+            (name, _comparable(one, folds_text, depth + 1, left)) for name, one in value.items()
+        ),
+    )
