@@ -127,7 +127,8 @@ class Rule:
         return self.action
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finding:
     """What was found of one class, and what was done."""
 
     rule: str

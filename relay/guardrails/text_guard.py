@@ -253,7 +253,9 @@ class TextGuard:
         text, origins = view
         limit = len(text)
         if is_open and scanner.window_chars is not None:
-            limit = max(self._folded_at(view, self._decided), limit - scanner.window_chars - 1)
+            # Others may still run where this one has come to its end, so each has its own bound.
+            decided = self._decided if self._plan.flagging >> rule & 1 else self._free
+            limit = max(self._folded_at(view, decided), limit - scanner.window_chars - 1)
         start = self._folded_at(view, since)
         is_again = start < limit
         while is_again:
