@@ -168,7 +168,7 @@ class StreamGuard(Protocol):
 
     @property
     def held_chars(self) -> int:
-        """Held back now."""
+        """Held back now; what stands behind a known block is not, as it will not be released."""
         ...
 
     @property
