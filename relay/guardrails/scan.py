@@ -55,6 +55,8 @@ class Shape:
     """They count where no letter or digit stands beside them."""
     ignore_case: bool = False
     """Of the pattern."""
+    is_ascii: bool = False
+    """Of the pattern: `\\w`, `\\d`, `\\s` and `\\b` know ASCII alone, as RE2 has it."""
     reach_chars: int = 0
     """The longest match of this shape; 0: the scanner's window."""
 

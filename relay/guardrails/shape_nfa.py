@@ -26,6 +26,10 @@ _MAX_NODES: Final = 600
 Test = Callable[[str], bool]
 
 
+class _TooLarge(Exception):
+    """Its repeats must not be counted."""
+
+
 class UnreadablePattern(ValueError):
     """The parser knows no such syntax, or means something else by it."""
 
@@ -81,13 +85,13 @@ class ShapeNfa:
         if shape.words:
             _Words(self, scanner, fold, reach, is_whole=shape.is_whole_words).add(shape.words)
         if shape.pattern:
-            parsed = parse(shape.pattern, ignore_case=shape.ignore_case)
+            parsed = parse(shape.pattern, ignore_case=shape.ignore_case, ascii_only=shape.is_ascii)
             before = len(self.nodes), len(self.starts)
-            for exact in (_EXACT, 1):
+            try:
+                _Pattern(self, parsed, scanner, fold, reach, _EXACT).build()
+            except _TooLarge:
                 del self.nodes[before[0] :], self.starts[before[1] :]
-                _Pattern(self, parsed, scanner, fold, reach, exact).build()
-                if len(self.nodes) - before[0] <= _MAX_NODES:
-                    break
+                _Pattern(self, parsed, scanner, fold, reach, 1).build()
 
     def condition(self, key: str, test: Test) -> int:
         """The place of a test of the character before a start."""
@@ -219,6 +223,7 @@ class _Pattern:
         self._exact = exact
         self._held_group = parsed.state.groupdict.get("held")
         self._is_held = self._held_group is None
+        self._most_nodes = len(nfa.nodes) + _MAX_NODES if exact > 1 else None
         self._ignore_case = bool(parsed.state.flags & re.IGNORECASE)
 
     def build(self) -> None:
@@ -264,6 +269,8 @@ class _Pattern:
     def _sequence(self, items: Iterable[Any], at: int) -> int:
         for item in items:
             at = self._item(item, at)
+            if self._most_nodes is not None and len(self._nfa.nodes) > self._most_nodes:
+                raise _TooLarge
         return at
 
     def _item(self, item: Any, at: int) -> int:
@@ -308,19 +315,32 @@ class _Pattern:
     def _repeat(self, value: Any, at: int) -> int:
         least, most, items = value
         counted = min(int(least), self._exact)
-        for _ in range(counted):
+        is_spread = self._exact > 1 and most != op.MAXREPEAT and most - least <= _MAX_SPREAD
+        if counted == least and is_spread:
+            return self._counted(items, at, counted, int(most) - counted)
+        if counted == 0:
+            return self._loop(items, at, is_needed=False)
+        for _ in range(counted - 1):
             at = self._sequence(items, at)
-        if counted == least and most != op.MAXREPEAT and most - least <= _MAX_SPREAD:
-            end = self._joint()
+        return self._loop(items, at, is_needed=True)
+
+    def _counted(self, items: Any, at: int, needed: int, more: int) -> int:
+        for _ in range(needed):
+            at = self._sequence(items, at)
+        end = self._joint()
+        self._nfa.nodes[at].empty.append(end)
+        for _ in range(more):
+            at = self._sequence(items, at)
             self._nfa.nodes[at].empty.append(end)
-            for _ in range(int(most - least)):
-                at = self._sequence(items, at)
-                self._nfa.nodes[at].empty.append(end)
-            return end
+        return end
+
+    def _loop(self, items: Any, at: int, *, is_needed: bool) -> int:
+        """Any number of rounds, at least one where it is needed."""
         loop = self._joint()
         self._nfa.nodes[at].empty.append(loop)
-        self._nfa.nodes[self._sequence(items, loop)].empty.append(loop)
-        return loop
+        end = self._sequence(items, loop)
+        self._nfa.nodes[end].empty.append(loop)
+        return end if is_needed else loop
 
 
 def _looks_around(items: Iterable[Any]) -> bool:
