@@ -1,8 +1,7 @@
 """The policies, caches and guardrails of one worker, put together for each configuration.
 
     policies = Policies(services, store=config.store)
-    await policies.prepare(config)
-    policies.take(config, desk).use()         # both again at each reload
+    policies.take(config, desk).use()         # again at each reload
     ...
     await policies.aclose()
 
@@ -16,7 +15,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -24,13 +23,10 @@ from relay.cache.base import Caches
 from relay.cache.caches import ResponseCaches
 from relay.cache.exact import ExactCache
 from relay.cache.open_shelf import open_shelf, resized
-from relay.cache.semantic_open import open_semantic, open_vectors
-from relay.cache.semantic_open import resized as resize_vectors
-from relay.cache.semantic_store import SemanticStore
+from relay.cache.semantic_shelf import SemanticShelf
 from relay.cache.shelf import Shelf
 from relay.compositions import catalog_of, compositions_of
 from relay.config import Config
-from relay.config.semantic_cache import SemanticCacheConfig
 from relay.content import GenerateRequest, Usage
 from relay.course import Choose, PolicyCourse
 from relay.credentials.base import Desk
@@ -49,9 +45,6 @@ from relay.routing.catalog import Catalog
 from relay.routing.target import Target
 from relay.shadow import Shadows
 from relay.surroundings import WorkerSurroundings
-
-if TYPE_CHECKING:
-    from relay.cache.semantic import SemanticCache
 
 _log = structlog.get_logger("relay.policies")
 
@@ -94,36 +87,12 @@ class Policies:
         self._experiments: Experiments | None = None
         self._shadows: Shadows | None = None
         self._shelf: Shelf | None = None
-        self._vectors: SemanticStore | None = None
-        self._near: SemanticCache | None = None
-        self._near_config: SemanticCacheConfig | None = None
+        self._meanings: SemanticShelf | None = None
         self._guards: GuardChain | None = None
         self._retired: list[GuardChain] = []
         """Answers that began under them may still be guarded by them."""
         self._record = services.record
         services.on_ended.append(self._ended)
-
-    def lacks(self, config: Config) -> bool:
-        """Whether `prepare` has something to wait for."""
-        wanted = None if config.cache is None else config.cache.semantic
-        return wanted is not None and wanted != self._near_config
-
-    async def prepare(self, config: Config) -> None:
-        """Open what takes time: models and stores of vectors.
-
-        Raises:
-            SemanticCacheError: they cannot be had; everything is as before.
-        """
-        wanted = None if config.cache is None else config.cache.semantic
-        if wanted is None or wanted == self._near_config:
-            return
-        if self._vectors is None:
-            self._vectors = await open_vectors(wanted, config.store)
-        near = await open_semantic(wanted, self._vectors)
-        resize_vectors(self._vectors, wanted)
-        before, self._near, self._near_config = self._near, near, wanted
-        if before is not None:
-            self._services.reaper.take(before.aclose())
 
     def take(self, config: Config, desk: Desk | None = None) -> Taken:
         """Make what a configuration says; nothing of it holds before `Taken.use`.
@@ -162,23 +131,24 @@ class Policies:
         if self._guards is not None and not self._guards.asks_as(taken.guards):
             self._retired.append(self._guards)
         self._guards = taken.guards
+        services.feedback.felt = taken.experiments.felt
         services.record = shadows.recording(self._record) if shadows else self._record
         services.catalog, services.course = taken.catalog, taken.course
 
     def _caches(self, config: Config, catalog: Catalog) -> Caches | None:
         section = config.cache
-        if section is None:
+        if section is None or (section.exact is None and section.semantic is None):
             return None
-        exact: ExactCache | None = None
+        exact = near = None
         if section.exact is not None:
             if self._shelf is None:
                 self._shelf = open_shelf(section.exact, config.store)
             else:
                 resized(self._shelf, section.exact)
             exact = ExactCache(section.exact, self._shelf)
-        near = None if section.semantic is None else self._near
-        if exact is None and near is None:
-            return None
+        if section.semantic is not None:
+            self._meanings = self._meanings or SemanticShelf(config.store)
+            near = self._meanings.take(section.semantic)
         return ResponseCaches(
             exact,
             near,
@@ -213,7 +183,18 @@ class Policies:
             found["experiments"] = self._experiments.describe()
         if self._shelf is not None:
             found["cache"] = self._shelf.describe()
+        if self._meanings is not None:
+            found["semantic_cache"] = self._meanings.describe()
         return found
+
+    async def check(self) -> None:
+        """At start: whether what was taken can be had from the servers that it needs.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self._meanings is not None:
+            await self._meanings.check()
 
     def stop(self) -> None:
         """The worker drains: copies of requests are given up."""
@@ -227,10 +208,9 @@ class Policies:
             if chain is not None:
                 await chain.aclose()
         self._retired = []
+        meanings, self._meanings = self._meanings, None
         shelf, self._shelf = self._shelf, None
-        near, self._near = self._near, None
-        vectors, self._vectors = self._vectors, None
-        for one in (shelf, near, vectors):
+        for one in (meanings, shelf):
             if one is not None:
                 await one.aclose()
 

@@ -29,7 +29,6 @@ from relay import logs
 from relay.accounts import Accounts
 from relay.admin_office import AdminOffice, mounts_of
 from relay.auditing import described, secrets_of
-from relay.cache.semantic_error import SemanticCacheError
 from relay.compositions import catalog_of
 from relay.config import Config, ConfigError, HttpListener, Listener, secrets_in
 from relay.credentials.base import Credential
@@ -207,7 +206,8 @@ class Worker:
         """Open everything; returns when requests are served.
 
         Raises:
-            StartError: a port is taken, or a listener is not allowed.
+            StartError: a port is taken, a listener is not allowed, or what a policy needs is not
+                there.
         """
         server = self._config.server
         if exposed := self._config.exposed:
@@ -234,10 +234,10 @@ class Worker:
         self._start_exports(services)
         self._policies = Policies(services, self._arm_stopped)
         try:
-            await self._policies.prepare(self._config)
-        except SemanticCacheError as error:
+            self._catalog = self._policies.take(self._config, self._credentials).use()
+            await self._policies.check()
+        except ConfigError as error:
             raise StartError(str(error)) from error
-        self._catalog = self._policies.take(self._config, self._credentials).use()
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
             self._warm(self._catalog),
@@ -512,8 +512,7 @@ class Worker:
         self._secrets.learn(secrets_in(config))
         self.accounts.trail.learn(secrets_in(config))
         self._reloads += 1
-        policies = self._require_policies()
-        if self._credentials.lacks(credentials_of(taken.catalog)) or policies.lacks(config):
+        if self._credentials.lacks(credentials_of(taken.catalog)):
             fetching = self._use_when_fetched(config, taken, self._reloads)
             self._require_services().reaper.take(fetching)
         else:
@@ -523,15 +522,6 @@ class Worker:
         """Until credentials that are new have been fetched, requests go on with those before. A
         reload that came meanwhile has overtaken this one."""
         await self._credentials.fetch(credentials_of(taken.catalog))
-        policies = self._require_policies()
-        if policies.lacks(config):
-            try:
-                await policies.prepare(config)
-            except SemanticCacheError as error:
-                _log.error("reload_refused", fault=str(error))
-                self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
-                return
-            taken = policies.take(config, self._credentials)
         if number == self._reloads:
             self._use(config, taken)
 
@@ -649,7 +639,9 @@ class Worker:
         return self._policies
 
     def _arm_stopped(self, experiment: str, stop: Stop) -> None:
-        self._audit(actions.ARM_STOPPED, {"experiment": experiment, **stop.as_dict()})
+        said = {"experiment": experiment, **stop.as_dict()}
+        _log.warning("arm_stopped", **said)
+        self._audit(actions.ARM_STOPPED, said)
 
     def _require_services(self) -> Services:
         if self._services is None:

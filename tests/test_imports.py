@@ -183,6 +183,7 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "answer",
         "config.cache",
+        "config.model",
         "config.semantic_cache",
         "config.store",
         "policy.base",
@@ -336,7 +337,6 @@ MAY_USE: dict[str, set[str]] = {
         "accounts",
         "admin_office",
         "auditing",
-        "cache.semantic_error",
         "compositions",
         "credentials.base",
         "credentials.desk",
@@ -422,6 +422,7 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "policy.experiments",
         "administering",
         "administration",
         "governance",
@@ -433,13 +434,18 @@ MAY_USE: dict[str, set[str]] = {
         "emulated",
         "config",
         "config_warnings",
+        "frontends.caller",
+        "frontends.chat_body",
+        "frontends.request_policy",
         "importing",
         "measuring",
         "observability",
         "routing",
         "transport",
         "planner",
+        "policy",
         "resilience",
+        "surroundings",
         "target_state",
         "tls",
         "whatif",
@@ -473,6 +479,7 @@ OUTSIDE: dict[str, set[str]] = {
     "websockets": {"transport"},
     "botocore": {"credentials"},
     "prometheus_client": {"observability"},
+    "scipy": {"observability"},
     "ssl": {"transport", "commands", "guardrails", "tls", "observability"},
     "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
@@ -630,18 +637,19 @@ MAY_BE_LATE = {
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
     ("cache.open_shelf", "relay.cache.redis_store"),
+    ("commands.experiments_report", "relay.observability.experiments.written"),
+    # Of extras, where they are asked for.
+    ("cache.semantic_shelf", "relay.cache.embed_onnx"),
+    ("cache.semantic_shelf", "relay.cache.embed_provider"),
+    ("cache.semantic_shelf", "relay.cache.embed_wordllama"),
+    ("cache.semantic_shelf", "relay.cache.semantic_memory"),
+    ("cache.semantic_shelf", "relay.cache.semantic_redis"),
     ("server", "relay.hints.redis_bus"),
     ("observability.exports", "relay.observability.tracing.tracer"),
-    # Of extras, where they are asked for.
-    ("cache.semantic_open", "relay.cache.embed_onnx"),
-    ("cache.semantic_open", "relay.cache.embed_provider"),
-    ("cache.semantic_open", "relay.cache.embed_wordllama"),
-    ("cache.semantic_open", "relay.cache.semantic_memory"),
-    ("cache.semantic_open", "relay.cache.semantic_redis"),
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
 up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
-asked for, alone."""
+asked for, alone; and what needs an extra (scipy)."""
 
 
 def test_imports_stand_at_the_top() -> None:

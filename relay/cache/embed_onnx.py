@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
 
 from relay.cache.embed_base import EmbeddingFailed, Vector
 from relay.cache.semantic_error import SemanticCacheError
@@ -20,7 +23,6 @@ from relay.content import GenerateRequest
 from relay.policy.base import Legs
 
 _MOST_TOKENS: Final = 256
-_NEEDED: Final = ("onnxruntime", "tokenizers", "numpy")
 
 
 class OnnxEmbedder:
@@ -40,21 +42,12 @@ class OnnxEmbedder:
         """Read a model: some tenths of a second, of a thread.
 
         Raises:
-            SemanticCacheError: a package or a file is missing or cannot be read, by its name.
+            SemanticCacheError: a file is missing or cannot be read, by its name.
         """
-        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
-            raise SemanticCacheError(
-                f"cache.semantic.embeddings: onnx needs {', '.join(missing)}; pip install"
-                " 'rtrelay[semantic-onnx]'"
-            )
         model, words = directory / "model.onnx", directory / "tokenizer.json"
         for path in (model, words):
             if not path.is_file():
                 raise SemanticCacheError(f"cache.semantic.directory: there is no {path}")
-        import onnxruntime
-        from tokenizers import Tokenizer
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -82,8 +75,6 @@ class OnnxEmbedder:
         Raises:
             EmbeddingFailed: the model gives none.
         """
-        import numpy as np
-
         encoded = self._tokenizer.encode(text)
         ids = np.array([encoded.ids], dtype=np.int64)
         mask = np.array([encoded.attention_mask], dtype=np.int64)

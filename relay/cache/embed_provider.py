@@ -7,6 +7,7 @@ import binascii
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import orjson
 
 from relay.cache.embed_base import EmbeddingFailed, Vector
@@ -61,8 +62,6 @@ def vector_of(data_json: bytes) -> Vector:
     Raises:
         EmbeddingFailed: it is something else, without a word of what it holds.
     """
-    import numpy as np  # of the extra; there since the cache was opened
-
     try:
         (row,) = orjson.loads(data_json)
         value: Any = row["embedding"]

@@ -7,9 +7,10 @@ guard's to see.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from pathlib import Path
 from typing import Any, Final, cast
+
+import wordllama
 
 from relay.cache.embed_base import EmbeddingFailed, Vector
 from relay.cache.semantic_error import SemanticCacheError
@@ -34,18 +35,11 @@ class WordllamaEmbedder:
         """Read the table out of the installed package: a quarter of a second, of a thread.
 
         Raises:
-            SemanticCacheError: it is not installed, or not whole.
+            SemanticCacheError: the package is not whole.
         """
-        spec = importlib.util.find_spec("wordllama")
-        if spec is None or spec.origin is None:
-            raise SemanticCacheError(
-                "cache.semantic.embeddings: wordllama is not installed; pip install"
-                " 'rtrelay[semantic]'"
-            )
-        from wordllama import WordLlama  # a quarter of a second that only its users pay
-
         try:
-            table = WordLlama.load(cache_dir=Path(spec.origin).parent, disable_download=True)
+            folder = Path(wordllama.__file__).parent
+            table = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
         except (OSError, ValueError) as error:
             raise SemanticCacheError(
                 f"cache.semantic.embeddings: wordllama's package has no usable weights: {error}"

@@ -42,8 +42,7 @@ class SemanticCache:
     """A `Near`, of one configuration.
 
     Args:
-        store: not owned; outlives this.
-        embedder: owned.
+        store, embedder: not owned; they outlive this.
         wall_clock: seconds since 1970.
     """
 
@@ -143,8 +142,7 @@ class SemanticCache:
         return {**self.counts, **self._store.describe()}
 
     async def aclose(self) -> None:
-        """See `Near.aclose`."""
-        await self._embedder.aclose()
+        """See `Near.aclose`: what is under way belongs to the store."""
 
     def _no_vector(self, error: Exception) -> None:
         self.counts["no_vector"] += 1

@@ -70,6 +70,9 @@ class MemoryVectors:
     def __len__(self) -> int:
         return len(self._entries)
 
+    async def check(self) -> None:
+        """See `SemanticStore`: memory can."""
+
     def resize(self, max_entries: int, max_bytes: int) -> None:
         """From now on; what is too much goes at once."""
         self._max_entries, self._max_bytes = max_entries, max_bytes

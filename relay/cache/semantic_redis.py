@@ -162,6 +162,10 @@ class RedisVectors:
             element, _packed(vector), value, ttl_ms, self._max_entries, _SWEPT, prefix,
         )  # fmt: skip
 
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """A partition that has more shrinks as it is added to no further; bytes are Redis's own."""
+        self._max_entries = max_entries
+
     def used(self, partition: bytes, text: str) -> None:
         """Redis keeps no order of use here."""
 

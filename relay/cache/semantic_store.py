@@ -38,6 +38,18 @@ class SemanticStore(Protocol):
         """Keep an answer, in place of what the same text had. Never waits or raises."""
         ...
 
+    async def check(self) -> None:
+        """At start.
+
+        Raises:
+            SemanticCacheError: it cannot do what is needed; says what is missing.
+        """
+        ...
+
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """From now on."""
+        ...
+
     def used(self, partition: bytes, text: str) -> None:
         """The answer to this text was given."""
         ...

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from relay.config.model import Model
+from relay.config.model import Model, near
 
 _A_WEEK_S = 7 * 86_400
 _GUARD = (
@@ -104,6 +105,28 @@ class SemanticCacheConfig(Model):
         50, ge=1, le=5000, description="the longest that each of two look-ups waits for Redis"
     )
     epoch: int = Field(0, ge=0, description="another one forgets all that was kept before")
+
+    def faults(
+        self, names: Collection[str], aliases: Collection[str], providers: Collection[str]
+    ) -> Iterator[str]:
+        """What is wrong beside the rest of the file, each beginning with its field.
+
+        Args:
+            names: that clients may ask for.
+            aliases: those among them that are one.
+        """
+        for name in self.routes:
+            provider, slash, _ = name.partition("/")
+            if name not in names and not (slash and provider in providers):
+                yield f"cache.semantic.routes: nobody can ask for {name!r}{near(name, names)}"
+        if self.embeddings == "provider" and self.model not in aliases:
+            provider, slash, model = self.model.partition("/")
+            if not slash or not model or provider not in providers:
+                known = [*aliases, *(f"{one}/{model}" for one in providers)]
+                yield (
+                    f"cache.semantic.model: {self.model!r} is no alias and no PROVIDER/MODEL"
+                    f"{near(self.model, known)}"
+                )
 
     @model_validator(mode="after")
     def _embedder_has_what_it_needs(self) -> SemanticCacheConfig:

@@ -24,6 +24,7 @@ from relay.config.panels import panel_faults
 from relay.config.policies import PoliciesConfig
 from relay.config.providers import ProviderConfig
 from relay.config.rule_names import check_rules
+from relay.config.semantic_cache import SemanticCacheConfig
 from relay.config.store import StoreConfig
 from relay.config.tls import TlsConfig, is_like
 from relay.config.transport import TransportConfig
@@ -200,6 +201,16 @@ class Config(Model):
         return self
 
     @model_validator(mode="after")
+    def _semantic_cache_knows_names(self) -> Config:
+        semantic = self.cache.semantic if self.cache is not None else None
+        if semantic is not None:
+            policies = self.policies
+            names = {*self.models, *policies.cascades, *policies.panels}
+            for fault in semantic.faults(names, self.models, self.providers):
+                raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
     def _guardrails_know_whom(self) -> Config:
         if self.guardrails is not None:
             policies = self.policies
@@ -261,14 +272,23 @@ class Config(Model):
 
 
 def _changed_of_redis(mine: CacheConfig | None, theirs: CacheConfig | None) -> list[str]:
-    """Of the exact cache; one that was not there is opened."""
-    if mine is None or theirs is None or mine.exact is None or theirs.exact is None:
+    """Of both caches; one that was not there is opened."""
+    if mine is None or theirs is None:
         return []
-    return [
-        path
-        for path in _changed(mine.exact, theirs.exact, "cache.exact")
-        if path.split(".")[2] in ExactCacheConfig.UNTIL_RESTART
-    ]
+    found: list[str] = []
+    if mine.exact is not None and theirs.exact is not None:
+        found += [
+            path
+            for path in _changed(mine.exact, theirs.exact, "cache.exact")
+            if path.split(".")[2] in ExactCacheConfig.UNTIL_RESTART
+        ]
+    if mine.semantic is not None and theirs.semantic is not None:
+        found += [
+            f"cache.semantic.{name}"
+            for name in SemanticCacheConfig.UNTIL_RESTART
+            if getattr(mine.semantic, name) != getattr(theirs.semantic, name)
+        ]
+    return found
 
 
 def _changed(mine: object, theirs: object, path: str) -> list[str]:

@@ -155,6 +155,7 @@ async def _asked_twice(
         except asyncio.CancelledError:
             leg.cancel("late")
             raise
+        leg.cancel("ok")  # it is over: what it was good for is done
         reply = read(leg, whole)
         if reply is not None:
             return reply
