@@ -1,5 +1,5 @@
-"""The recipes of docs/guardrails.md, served by a whole worker in front of the emulator: what gets to
-the provider, what gets to the client by each surface, and what is told of it."""
+"""The recipes of docs/guardrails.md, served by a whole worker in front of the emulator: what gets
+to the provider, what gets to the client by each surface, and what is told of it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from rtrelay.v1 import Start
+from rtrelay.v1 import NoticeKind, Start
 
 from relay.config import parse
 from relay.governance.webhook import SIGNATURE_HEADER, is_signed
 from relay.outcome import GenerationEnd
-from tests.fakes.converse_client import prompt
+from tests.fakes.converse_client import prompt, reason_of
 from tests.fakes.emulator_process import EmulatorProcess
 from tests.fakes.h1_server import Exchange, H1Server
 from tests.fakes.relay_under_test import Document, RelayUnderTest, provider, relay_under_test
@@ -73,9 +73,7 @@ async def kitchen(
     document = {
         "providers": {
             "emulator": row,
-            "openai": provider(hook.url if hook else emulator.base_url_tls, http="h1")
-            if hook
-            else row,
+            "openai": row if hook is None else provider(hook.url, http="h1"),
         },
         "models": {
             name: {"candidates": [{"provider": "emulator", "model": model}]}
@@ -99,7 +97,7 @@ def test_every_recipe_is_tried() -> None:
     assert [title for title in RECIPES if f'"{title}"' not in said] == []
 
 
-# --- what is looked for here ------------------------------------------------------------------------
+# --- what is looked for here ----------------------------------------------------------------------
 
 
 async def test_words(emulator: EmulatorProcess) -> None:
@@ -167,7 +165,7 @@ async def test_for_some_only(emulator: EmulatorProcess) -> None:
         assert (await k.ask("swordfish", model="emulator/guarded"))[0] == 200
 
 
-# --- who is asked -----------------------------------------------------------------------------------
+# --- who is asked ---------------------------------------------------------------------------------
 
 
 async def test_moderation(emulator: EmulatorProcess) -> None:
@@ -220,27 +218,29 @@ async def test_webhook(emulator: EmulatorProcess) -> None:
                 status, text = await k.ask("Hello")
                 assert (status, text) == (400, "the guardrail desk does not allow this")
                 server.routes["/guard"] = decide
-                k.relay.worker.services.clock()
-                if script is endless:
-                    break  # three in a row, then one more: it is left alone now
+                assert k.guards()[-1][3] == "error"
             assert not server.requests("/elsewhere")
 
 
 async def test_judge_takes_back(emulator: EmulatorProcess) -> None:
+    text = "You ask about the weather here, and it will rain the whole day long. Take a coat."
     async with kitchen("A model judges, behind the release", emulator) as k:
-        k.says(
-            "You are asked about the weather here, and it will rain the whole day long. Take a coat."
-        )
+        k.says(text)
         k.says("ALLOW", "judge")
-        assert (await k.ask("Hello"))[0] == 200
+        assert await k.ask("Hello") == (200, text)
+        assert k.guards() == []
         k.says("BLOCK", "judge")
-        found = await k.relay.generate(Start(model="fast", prompt=prompt("Hello")))
-        end = found.answer.end
-        assert end is not None
-        decision = orjson.loads(end.decision_json)
-        assert [one["action"] for one in decision["guards"]] == ["block"]
+        async with k.relay.talk() as talk:
+            await talk.start("g1")
+            answer = await talk.ended("g1")
+            notice = await talk.noticed()
+        assert notice.kind == NoticeKind.NOTICE_KIND_RETRACT
+        assert (notice.generation_id, notice.retract_from_chars) == ("g1", 0)
+        assert answer.end is not None
+        assert answer.end.choices[0].raw_reason == "guardrail:advice"
+        decision = orjson.loads(answer.end.decision_json)
+        assert {one["action"] for one in decision["guards"]} == {"block"}
         assert {leg["label"] for leg in decision["legs"]} == {"judge:advice"}
-        assert end.choices[0].raw_reason == "guardrail:advice"
 
 
 async def answered(exchange: Exchange, document: object) -> None:
@@ -269,7 +269,7 @@ async def endless(exchange: Exchange) -> None:
         await exchange.write(b" " * 1024)
 
 
-# --- every way in, streamed or not ------------------------------------------------------------------
+# --- every way in, streamed or not ----------------------------------------------------------------
 
 BODIES: dict[str, tuple[str, Document]] = {
     "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}),
@@ -320,10 +320,12 @@ async def test_it_holds_on_grpc_and_for_what_is_no_answer(emulator: EmulatorProc
         refused = await k.relay.generate(Start(model="fast", prompt=prompt("swordfish")))
         assert refused.error is not None
         async with k.relay.talk() as talk:
-            found = await talk.generate(Start(model="fast", prompt=prompt("swordfish")))
-            assert found.error is not None
-            found = await talk.generate(Start(model="fast", prompt=prompt("tuna")))
-            assert found.text == "tuna"
+            await talk.start("g1", text="swordfish")
+            end = (await talk.ended("g1")).end
+            assert end is not None
+            assert reason_of(end.error) == "GUARDRAIL_BLOCKED"
+            await talk.start("g2", text="tuna")
+            assert (await talk.ended("g2")).text == "tuna"
         http = k.relay.http
         body = {"model": "fast", "input": ["tuna", "swordfish"]}
         assert (await http.post("/v1/embeddings", json=body)).status_code == 400

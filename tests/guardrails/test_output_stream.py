@@ -156,7 +156,7 @@ async def test_a_block_of_one_choice_ends_those_that_have_begun() -> None:
 @pytest.mark.parametrize("kind", [TextDelta, RefusalDelta, ReasoningDelta])
 async def test_every_kind_of_text_is_read(kind: Any) -> None:
     found = await through(guard(rail()), [kind("a 4111 1111 ")], [kind("1111 1111 b")], [STOP])
-    texts = [event for event in found if type(event) is kind]
+    texts: list[Any] = [event for event in found if type(event) is kind]
     assert "".join(event.text for event in texts) == "a [CARD] b"
 
 
@@ -337,7 +337,8 @@ def letters(text: str) -> list[list[StreamEvent]]:
 async def test_a_whole_answer_is_held_until_somebody_has_said_yes() -> None:
     asker = FakeAsker()
     made = guard(asking(asker))
-    for batch in [*letters(TEXT), [STOP]]:
+    batches: list[list[StreamEvent]] = [*letters(TEXT), [STOP]]
+    for batch in batches:
         assert await made.feed(batch) == []
     assert await made.finish() == [TextDelta(TEXT), STOP]
     assert asker.texts == [TEXT]
@@ -472,7 +473,7 @@ async def test_a_close_gives_up_those_who_are_asked() -> None:
 async def test_a_cancel_gives_up_those_who_are_asked() -> None:
     asker = FakeAsker(took_s=0.5)
     made = guard(asking(asker, every_chars=10))
-    task = asyncio.create_task(made.feed([TextDelta(TEXT)]))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(made.feed([TextDelta(TEXT)]))
     await asyncio.sleep(0.1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -618,9 +619,11 @@ def test_a_card_is_never_out_whole(events: list[StreamEvent], draws: list[int], 
         for choice in (0, 1):
             for kind in (TextDelta, ReasoningDelta):
                 text = "".join(
-                    e.text
-                    for e in found
-                    if type(e) is kind and e.choice == choice  # type: ignore[attr-defined]
+                    event.text
+                    for event in found
+                    if isinstance(event, TextDelta | ReasoningDelta)
+                    and type(event) is kind
+                    and event.choice == choice
                 )
                 assert not cards().find(text), text
         calls = [e.arguments for e in found if isinstance(e, ToolCallDone)]
