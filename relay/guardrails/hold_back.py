@@ -107,9 +107,6 @@ class State(dict[str, "State"]):
     def __missing__(self, character: str) -> State:
         return self.owner.step(self, character)
 
-    def __hash__(self) -> int:
-        return id(self)
-
 
 class Saturated(State):
     """Holds back for every scanner whatever comes: for a text that keeps needing new states."""

@@ -127,7 +127,8 @@ class Rule:
         return self.action
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finding:
     """What was found of one class, and what was done."""
 
     rule: str
@@ -167,7 +168,7 @@ class StreamGuard(Protocol):
 
     @property
     def held_chars(self) -> int:
-        """Held back now."""
+        """Held back now; what stands behind a known block is not, as it will not be released."""
         ...
 
     @property

@@ -140,11 +140,20 @@ _CATEGORIES: Final[dict[Any, Test]] = {
     op.CATEGORY_DIGIT: str.isdecimal,
     op.CATEGORY_NOT_DIGIT: lambda one: not ("0" <= one <= "9"),
     op.CATEGORY_SPACE: str.isspace,
-    op.CATEGORY_NOT_SPACE: lambda one: one not in " \t\n\r\f\v",
+    op.CATEGORY_NOT_SPACE: lambda one: one not in " \t\n\r\f",
     op.CATEGORY_WORD: is_word,
     op.CATEGORY_NOT_WORD: lambda one: not (one.isascii() and is_word(one)),
 }
-"""Of both, Python's meaning and the narrower one of RE2: what either has."""
+"""What either Python or RE2 has in it."""
+_SURE: Final[dict[Any, Test]] = {
+    op.CATEGORY_DIGIT: lambda one: "0" <= one <= "9",
+    op.CATEGORY_NOT_DIGIT: lambda one: not one.isdecimal(),
+    op.CATEGORY_SPACE: lambda one: one in " \t\n\r\f",
+    op.CATEGORY_NOT_SPACE: lambda one: not one.isspace(),
+    op.CATEGORY_WORD: lambda one: one.isascii() and is_word(one),
+    op.CATEGORY_NOT_WORD: lambda one: not is_word(one),
+}
+"""What both have in it."""
 
 
 def _variants(character: str) -> set[str]:
@@ -174,7 +183,7 @@ def test_of(item: tuple[Any, Any], *, ignore_case: bool) -> Test:
 
 def _set_test(items: list[tuple[Any, Any]], *, ignore_case: bool) -> Test:
     is_negated = bool(items) and items[0][0] is op.NEGATE
-    tests: list[Test] = []
+    categories: list[Any] = []
     singles: set[str] = set()
     ranges: list[tuple[str, str]] = []
     for kind, value in items[1 if is_negated else 0 :]:
@@ -183,9 +192,11 @@ def _set_test(items: list[tuple[Any, Any]], *, ignore_case: bool) -> Test:
         elif kind is op.RANGE:
             ranges.append((chr(value[0]), chr(value[1])))
         elif kind is op.CATEGORY:
-            tests.append(_CATEGORIES[value])
+            categories.append(value)
         else:
             raise UnreadablePattern(f"{kind} in a set")
+
+    tests = [(_SURE if is_negated else _CATEGORIES)[category] for category in categories]
 
     def is_in(one: str) -> bool:
         return (
@@ -195,15 +206,9 @@ def _set_test(items: list[tuple[Any, Any]], *, ignore_case: bool) -> Test:
         )
 
     if is_negated:
-        # A category that both dialects mean is too wide to be negated exactly: without it.
-        def is_out(one: str) -> bool:
-            return one not in singles and not any(low <= one <= high for low, high in ranges)
-
-        if ignore_case:
-            return lambda _one: True
-        if tests:
-            return lambda one: is_out(one) and not (one.isascii() and any(t(one) for t in tests))
-        return is_out
+        if ignore_case:  # of what has case, either form may be meant
+            return lambda one: one.lower() != one.upper() or not is_in(one)
+        return lambda one: not is_in(one)
     if ignore_case:
         return lambda one: any(is_in(form) for form in _variants(one) if len(form) == 1)
     return is_in

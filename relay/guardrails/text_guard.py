@@ -114,7 +114,14 @@ class TextGuard:
 
     @property
     def held_chars(self) -> int:
-        return 0 if self.is_blocked else max(0, self._end - self._at)
+        if self.is_blocked:
+            return 0
+        end = self._end
+        for one in self._found:
+            if one.action == "block":  # that it is one is known, and what is behind never goes
+                end = one.start
+                break
+        return max(0, end - self._at)
 
     @property
     def findings(self) -> list[Finding]:
@@ -142,9 +149,8 @@ class TextGuard:
                 self._slice(text[at : at + _SLICE_CHARS])
                 for at in range(0, len(text), _SLICE_CHARS)
             )
-        held = self._end - self._at
-        if held > self.most_held_chars and not self.is_blocked:
-            self.most_held_chars = held
+        if self._end - self._at > self.most_held_chars:
+            self.most_held_chars = max(self.most_held_chars, self.held_chars)
         return released
 
     def finish(self) -> str:
@@ -253,7 +259,9 @@ class TextGuard:
         text, origins = view
         limit = len(text)
         if is_open and scanner.window_chars is not None:
-            limit = max(self._folded_at(view, self._decided), limit - scanner.window_chars - 1)
+            # Others may still run where this one has come to its end, so each has its own bound.
+            decided = self._decided if self._plan.flagging >> rule & 1 else self._free
+            limit = max(self._folded_at(view, decided), limit - scanner.window_chars - 1)
         start = self._folded_at(view, since)
         is_again = start < limit
         while is_again:

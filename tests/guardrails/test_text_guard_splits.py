@@ -15,10 +15,11 @@ from relay.guardrails.guard_plan import GuardPlan
 from relay.guardrails.injection import injection_scanners
 from relay.guardrails.normalise import MAX_INVISIBLE_RUN, PLAIN
 from relay.guardrails.patterns import OwnPattern
-from relay.guardrails.pii import PII_KINDS, pii_scanners
+from relay.guardrails.pii import pii_scanners
 from relay.guardrails.scan import Action, Rule
 from relay.guardrails.secrets import secret_scanners
 from tests.fakes.properties import examples
+from tests.guardrails.all_scanners import PII
 from tests.guardrails.whole_text import cut, expected, streamed
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -27,7 +28,7 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 def _rules(kind: str, seed: int) -> list[Rule]:
     chance = random.Random(f"{kind} {seed}")
     if kind == "known":
-        scanners = [*secret_scanners(), *pii_scanners(PII_KINDS, region="DE")]
+        scanners = [*secret_scanners(), *pii_scanners(PII, region="DE")]
     elif kind == "terms":
         scanners = [
             DeniedTerms(["Project X", "secret", "secrets of state", "naïve", "c++", "№ 5"]),
