@@ -437,6 +437,8 @@ MAY_USE: dict[str, set[str]] = {
         "frontends.caller",
         "frontends.chat_body",
         "frontends.request_policy",
+        "guardrails.build",
+        "guardrails.moderation",
         "importing",
         "measuring",
         "observability",
