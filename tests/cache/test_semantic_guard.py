@@ -141,9 +141,10 @@ def test_any_text_can_be_compared(one: str, other: str) -> None:
     texts = [readable(text, max_chars=200) for text in (one, other)]
     found = [meaning_of(text) for text in texts if text is not None]
     if len(found) == 2:
-        assert difference(*found) == difference(*reversed(found))
-        if not difference(*found, "strict"):
-            assert not difference(*found, "loose")
+        first, second = found
+        assert difference(first, second) == difference(second, first)
+        if not difference(first, second, "strict"):
+            assert not difference(first, second, "loose")
 
 
 @given(TEXTS, st.sampled_from(["not", "never", "without", "7", "-3", "seventy"]))

