@@ -123,6 +123,12 @@ def check(
     schema: Annotated[
         bool, typer.Option("--schema", help="print the file's JSON Schema and do nothing else")
     ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="a request, an OpenAI chat body as JSON: print which rule decides it, and why"
+        ),
+    ] = None,
 ) -> None:
     """Validate a configuration and print what each name resolves to."""
     from relay import logs
@@ -138,6 +144,14 @@ def check(
         raise _fail(str(error)) from None
     if found.note:
         _out.print(found.note, highlight=False, markup=False)
+    if explain is not None:
+        from relay.commands.check_explain import ExplainError, explain_file
+
+        try:
+            explain_file(explain, found.config, found.catalog, _out)
+        except ExplainError as error:
+            raise _fail(str(error)) from None
+        return
     print_routes(_out, found.config, found.catalog)
     if with_probe:
         if found.is_emulated:

@@ -17,6 +17,7 @@ from relay.config import (
     class_of,
     credential_warnings,
     door_warnings,
+    rule_warnings,
     same_models,
     tls_warnings,
     zone_of,
@@ -48,6 +49,8 @@ def warnings(config: Config) -> list[str]:
             found.append(
                 f"providers.{name}.service_tier is {tier}, which it is not known to have: {known}"
             )
+    found += rule_warnings(config)
+    found += _prices_that_rules_need(config)
     found += _addresses_of_nobody(config)
     found += _classes_of_one(config)
     found += _prices_of_nobody(config)
@@ -227,6 +230,23 @@ def _has_price(target: CandidateConfig, config: Config, tier: str = "") -> bool:
     tier = tier or row.service_tier
     names = (target.model, row.same_as.get(target.model))
     return any(name is not None and known_price(door, name, tier) is not None for name in names)
+
+
+def _prices_that_rules_need(config: Config) -> Iterator[str]:
+    """Aliases that a rule picks by price and that have none: never taken, or last."""
+    for index, rule in enumerate(config.policies.rules):
+        pick = rule.pick
+        if pick is None or not (pick.by == "price" or pick.has_price_bounds):
+            continue
+        names = pick.among or [
+            alias for alias, row in config.models.items() if pick.tag in row.tags
+        ]
+        for name in names:
+            alias = config.models.get(name)
+            if alias is None or all(_has_price(each, config) for each in alias.candidates):
+                continue
+            what = "it is never taken" if pick.has_price_bounds else "it is taken last"
+            yield f"policies.rules[{index}].pick: {name} has no known price, so {what}"
 
 
 def _prices_of_nobody(config: Config) -> Iterator[str]:

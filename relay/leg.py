@@ -359,7 +359,7 @@ class RunningLegs:
     def start(
         self, label: str, model: str, request: GenerateRequest, *, is_hedged: bool = True
     ) -> RunningLeg:
-        asked_as = request.asked_as or request.model
+        own = self._progress.request or request
         policy = request.policy
         hedge = policy.hedge
         if not is_hedged or policy.speculative:
@@ -369,7 +369,7 @@ class RunningLegs:
             replace(
                 request,
                 model=model,
-                asked_as=asked_as,
+                asked_as=own.asked_as or own.model,  # whatever it asks, it was asked for by that
                 policy=replace(policy, speculative=False, hold_until_commit=False, hedge=hedge),
             ),
             generation_id=f"{self._generation_id}.{len(self._legs)}",

@@ -119,6 +119,7 @@ class Policies:
         """See `Taken.use`."""
         services, shadows = self._services, taken.shadows
         self._experiments, self._shadows = taken.experiments, shadows
+        services.feedback.felt = taken.experiments.felt
         services.record = shadows.recording(self._record) if shadows else self._record
         services.catalog, services.course = taken.catalog, taken.course
 
@@ -178,13 +179,12 @@ class Policies:
             self._shadows.stop()
 
     async def aclose(self) -> None:
-        """Let go of Redis. Idempotent; bounded in time."""
+        """Let go of stores and models. Idempotent; bounded in time."""
         meanings, self._meanings = self._meanings, None
-        if meanings is not None:
-            await meanings.aclose()
         shelf, self._shelf = self._shelf, None
-        if shelf is not None:
-            await shelf.aclose()
+        for one in (meanings, shelf):
+            if one is not None:
+                await one.aclose()
 
 
 def _choose(

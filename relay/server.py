@@ -639,7 +639,9 @@ class Worker:
         return self._policies
 
     def _arm_stopped(self, experiment: str, stop: Stop) -> None:
-        self._audit(actions.ARM_STOPPED, {"experiment": experiment, **stop.as_dict()})
+        said = {"experiment": experiment, **stop.as_dict()}
+        _log.warning("arm_stopped", **said)
+        self._audit(actions.ARM_STOPPED, said)
 
     def _require_services(self) -> Services:
         if self._services is None:

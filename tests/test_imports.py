@@ -402,6 +402,7 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "policy.experiments",
         "administering",
         "administration",
         "governance",
@@ -413,13 +414,18 @@ MAY_USE: dict[str, set[str]] = {
         "emulated",
         "config",
         "config_warnings",
+        "frontends.caller",
+        "frontends.chat_body",
+        "frontends.request_policy",
         "importing",
         "measuring",
         "observability",
         "routing",
         "transport",
         "planner",
+        "policy",
         "resilience",
+        "surroundings",
         "target_state",
         "tls",
         "whatif",
@@ -453,6 +459,7 @@ OUTSIDE: dict[str, set[str]] = {
     "websockets": {"transport"},
     "botocore": {"credentials"},
     "prometheus_client": {"observability"},
+    "scipy": {"observability"},
     "ssl": {"transport", "commands", "guardrails", "tls", "observability"},
     "genai_prices": {"prices", "governance"},
     "starlette": {"frontends"},
@@ -610,6 +617,7 @@ MAY_BE_LATE = {
     ("store.open_store", "relay.store.redis_limits"),
     ("hints.hub", "relay.hints.redis_bus"),
     ("cache.open_shelf", "relay.cache.redis_store"),
+    ("commands.experiments_report", "relay.observability.experiments.written"),
     # Of extras, where they are asked for.
     ("cache.semantic_shelf", "relay.cache.embed_onnx"),
     ("cache.semantic_shelf", "relay.cache.embed_provider"),
@@ -621,7 +629,7 @@ MAY_BE_LATE = {
 }
 """What takes a tenth or a fifth of a second to import, and is needed where tables must be brought
 up, where there is Redis, where traces are made, or where a cloud's own search for credentials is
-asked for, alone."""
+asked for, alone; and what needs an extra (scipy)."""
 
 
 def test_imports_stand_at_the_top() -> None:

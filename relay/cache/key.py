@@ -112,8 +112,7 @@ def key_of(
         scope.route,
         scope.zones,
         scope.version,
-        request.messages,
-        _kinds(request.messages),
+        [_told(message) for message in request.messages],
         request.tools,
         request.tool_choice,
         request.parallel_tool_calls,
@@ -138,7 +137,7 @@ def key_of(
         return None  # numbers and texts that only JSON can hold; rare, and answered all the same
     if len(written) > max_bytes:
         return None
-    return hashlib.blake2b(written, digest_size=DIGEST_BYTES).digest()
+    return hashlib.sha256(written).digest()
 
 
 def is_deterministic(request: GenerateRequest) -> bool:
@@ -164,8 +163,18 @@ def _is_the_providers(tool: Tool) -> bool:
     return kind not in _CLIENTS_TOOLS if kind is not None else not tool.name
 
 
-def _kinds(messages: tuple[Message, ...]) -> str:
-    return "".join([_KIND[type(part)] for message in messages for part in message.parts])
+def _told(message: Message) -> tuple[object, object]:
+    """Of a message that only talks its role and text, of others all, behind the kinds of parts."""
+    parts = message.parts
+    if (
+        len(parts) == 1
+        and type(part := parts[0]) is TextPart
+        and part.cache_control is None
+        and not (message.name or message.tool_calls or message.tool_call_id)
+        and not (message.reasoning or message.extra or message.native)
+    ):
+        return message.role, part.text
+    return "".join([_KIND[type(part)] for part in parts]), message
 
 
 def _one_spelling(sampling: Sampling) -> Sampling:

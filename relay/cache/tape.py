@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.cache.stored import Batch, Kept
@@ -112,14 +112,18 @@ class Tape:
         finished: dict[int, FinishReason] = {}
         has_content = False
         for event in self._events:
+            if type(event) is TextDelta:
+                begun.add(event.choice)
+                has_content = True
+                continue
             has_content = has_content or event.is_content
-            if isinstance(event, Usage):
+            if type(event) is Usage:
                 usage = event
-            elif isinstance(event, ChoiceFinished):
+            elif type(event) is ChoiceFinished:
                 finished[event.choice] = event.reason
-            elif isinstance(event, ToolCallDone) and event.is_partial:
+            elif type(event) is ToolCallDone and event.is_partial:
                 return None
-            elif not isinstance(event, ResponseInfo | Embeddings):
+            elif type(event) is not ResponseInfo and type(event) is not Embeddings:
                 begun.add(event.choice)  # type: ignore[attr-defined]
         if usage is None or usage.is_estimated or not has_content:
             return None
@@ -153,7 +157,7 @@ class Tape:
         return found
 
 
-def joined(events: list[StreamEvent]) -> list[Kept]:
+def joined(events: Sequence[StreamEvent]) -> list[Kept]:
     """The same, with neighbouring pieces of one text, thought or call as one."""
     found: list[Kept] = []
     pieces: list[str] = []
@@ -161,8 +165,13 @@ def joined(events: list[StreamEvent]) -> list[Kept]:
     first: StreamEvent | None = None
     """Of the pieces that are being joined."""
     for event in events:
-        text = _text(event)
-        if text and first is not None and chars < PIECE_CHARS and _continues(first, event):
+        if type(event) is TextDelta:
+            text = event.text
+            is_more = type(first) is TextDelta and first.choice == event.choice
+        else:
+            text = _text(event)
+            is_more = first is not None and text != "" and _continues(first, event)
+        if is_more and chars < PIECE_CHARS:
             pieces.append(text)
             chars += len(text)
             continue
@@ -179,17 +188,18 @@ def joined(events: list[StreamEvent]) -> list[Kept]:
 
 
 def _text(event: StreamEvent) -> str:
-    if type(event) is TextDelta or type(event) is ReasoningDelta:
+    """Of what comes in pieces beside text."""
+    if type(event) is ReasoningDelta:
         return event.text
     return event.fragment if type(event) is ToolArgumentsDelta else ""
 
 
 def _continues(first: StreamEvent, event: StreamEvent) -> bool:
-    if type(first) is not type(event):
-        return False
     if type(first) is ToolArgumentsDelta and type(event) is ToolArgumentsDelta:
         return first.choice == event.choice and first.index == event.index
-    return bool(first.choice == event.choice)  # type: ignore[attr-defined]
+    if type(first) is ReasoningDelta and type(event) is ReasoningDelta:
+        return first.choice == event.choice
+    return False
 
 
 def _one(first: StreamEvent, pieces: list[str]) -> Kept:

@@ -25,6 +25,7 @@ from rich.table import Table
 from relay.commands.doors_view import places_table, providers_table, same_models_table
 from relay.commands.listeners_view import listeners_table
 from relay.commands.own_credentials import catalog_with_credentials
+from relay.commands.rules_view import rules_table
 from relay.commands.table import table as _table
 from relay.config import Config, ConfigError, HedgeConfig, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
@@ -104,6 +105,8 @@ def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
         console.print(_hedging(catalog))
     else:
         console.print("no aliases: clients ask for PROVIDER/MODEL")
+    if (rules := rules_table(config)) is not None:
+        console.print(rules)
     if (same := same_models_table(config, catalog)) is not None:
         console.print(same)
     listed = [name for name in catalog.names() if name not in catalog.routes]

@@ -12,6 +12,7 @@ _ADMINISTRATION: Final = ("orgs", "teams", "keys", "budgets", "admins")
 _PLACES: Final = {
     "audit": ("relay.commands.audit", "app"),
     **{name: ("relay.commands.administer", f"{name}_app") for name in _ADMINISTRATION},
+    "experiments": ("relay.commands.experiments", "app"),
     "import": ("relay.commands.import_", "app"),
     "store": ("relay.commands.store", "app"),
     "usage": ("relay.commands.usage", "app"),

@@ -64,6 +64,7 @@ from relay.config.providers import (
     RatesConfig,
     WebSocketConfig,
 )
+from relay.config.rule_warnings import rule_warnings
 from relay.config.schema import json_schema
 from relay.config.shape import MAX_FILE_DEPTH, MAX_FILE_EVENTS
 from relay.config.store import StoreConfig
@@ -130,6 +131,7 @@ __all__ = [
     "known_providers",
     "load",
     "parse",
+    "rule_warnings",
     "same_models",
     "secrets_in",
     "tls_warnings",

@@ -26,18 +26,15 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class DeniedConfig(Model):
-    """Words and phrases, whatever their case."""
+    """Words and phrases, whatever their case, width and accents."""
 
     kind: Literal["denied"]
     terms: tuple[Term, ...] = Field((), max_length=MAX_TERMS)
     file: str | None = Field(
         None, description="more of them, one a line, UTF-8; `#` begins a comment; read at a reload"
     )
-    whole_words: bool = Field(True, description="`ass` is not found in `class`")
-    normalise: bool = Field(
-        True,
-        description="find them under full-width letters, zero-width characters and tags as well;"
-        " then their case does not matter either",
+    whole_words: bool = Field(
+        True, description="`ass` is not found in `class`; languages without spaces want false"
     )
 
     @field_validator("file")
@@ -84,12 +81,15 @@ class PatternsConfig(Model):
         Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")],
         Annotated[str, Field(min_length=1, max_length=2000)],
     ] = Field(min_length=1, max_length=100, description="by name, which stands in `[name]`")
-    window_chars: int = Field(
-        256,
-        ge=8,
-        le=4096,
-        description="the longest that a match may be where an expression has no end of its own: so"
-        " much of a stream is held back at most",
+    max_chars: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="how many rounds a repeat without end (`*`, `+`) goes on for; so much of a"
+        " stream is held back at most",
+    )
+    whole_text: bool = Field(
+        False, description="hold back the whole answer, for expressions that need it"
     )
 
 
@@ -97,8 +97,12 @@ class SecretsConfig(Model):
     """Keys and tokens by their forms, and private keys."""
 
     kind: Literal["secrets"]
-    labels: tuple[str, ...] | None = Field(
-        None, min_length=1, description="which; null: all that are known"
+    kinds: tuple[str, ...] | None = Field(
+        None, min_length=1, description="which; unset: all that are known"
+    )
+    detect_secrets: bool = Field(
+        False,
+        description="Yelp's plugins as well (an extra): they hold back whole answers",
     )
 
 
@@ -106,11 +110,13 @@ class PiiConfig(Model):
     """What tells who somebody is: by form and checksum."""
 
     kind: Literal["pii"]
-    labels: tuple[str, ...] | None = Field(
-        None, min_length=1, description="which; null: all that are known"
+    kinds: tuple[str, ...] | None = Field(
+        None, min_length=1, description="which; unset: email, phone, card, iban, us_ssn"
     )
-    regions: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = Field(
-        ("US",), description="whose phone numbers are known without their `+`"
+    region: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{2}$",
+        description="whose telephone numbers are known without their country's code",
     )
 
 
@@ -118,6 +124,24 @@ class InjectionConfig(Model):
     """Words that mean to turn a model round. A signal, and no more than that."""
 
     kind: Literal["injection"]
+    kinds: tuple[str, ...] | None = Field(
+        None, min_length=1, description="which signs; unset: all that are known"
+    )
+    least_score: Share = Field(
+        0.5, description="of all signs of a request, or of a run of an answer, together: to block"
+    )
+
+
+class PresidioConfig(Model):
+    """Names, places and what else needs a language model: Microsoft's Presidio, an extra. Whole
+    answers are held back for it."""
+
+    kind: Literal["presidio"]
+    entities: tuple[str, ...] | None = Field(
+        None, min_length=1, description="as presidio calls them; unset: those of no single country"
+    )
+    language: str = Field("en", pattern=r"^[a-z]{2}$")
+    least_score: Share = 0.5
 
 
 class AskingConfig(Model):
@@ -214,7 +238,9 @@ class JudgeScanConfig(AskingConfig):
     )
 
 
-TextScan = DeniedConfig | PatternsConfig | SecretsConfig | PiiConfig | InjectionConfig
+TextScan = (
+    DeniedConfig | PatternsConfig | SecretsConfig | PiiConfig | InjectionConfig | PresidioConfig
+)
 AskingScan = ModerationConfig | WebhookScanConfig | JudgeScanConfig
 AnyScan = TextScan | AskingScan
 
@@ -224,6 +250,7 @@ KINDS: Mapping[str, type[BaseModel]] = {
     "secrets": SecretsConfig,
     "pii": PiiConfig,
     "injection": InjectionConfig,
+    "presidio": PresidioConfig,
     "moderation": ModerationConfig,
     "webhook": WebhookScanConfig,
     "judge": JudgeScanConfig,

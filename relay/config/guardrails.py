@@ -13,6 +13,7 @@ from relay.config.guardrail_scans import (
     InjectionConfig,
     JudgeScanConfig,
     ModerationConfig,
+    PresidioConfig,
 )
 from relay.config.model import Model, near
 
@@ -145,6 +146,8 @@ class GuardrailConfig(Model):
                 return Meaning("barrier", "nothing goes on without its owner's consent")
             who = "a model" if scan.kind == "judge" else "a classifier"
             return Meaning("signal", f"it is the opinion of {who}, which can be talked over")
+        if isinstance(scan, PresidioConfig):
+            return Meaning("signal", "it is the opinion of a language model")
         if self.fail == "open":
             return Meaning("signal", "a text goes on where it could not be looked at")
         for word, is_read in (("tools", self.tools), ("reasoning", self.reasoning)):

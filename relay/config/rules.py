@@ -124,7 +124,9 @@ class WhenConfig(Model):
     )
     effort: Texts | None = Field(None, description="of reasoning, in the client's word")
     language: Languages | None = Field(
-        None, description="of the last user turn, as far as it can be told"
+        None,
+        description="of the last user turn; where it may be one of two (Danish, Norwegian), both"
+        " must be named",
     )
     prompt_tokens: Range | None = Field(None, description="estimated from bytes")
     messages: Range | None = Field(None, description="how many")

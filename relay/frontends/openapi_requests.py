@@ -60,6 +60,7 @@ def _range(name: str, kind: str = "number") -> Schema:
 # --- headers ----------------------------------------------------------------------------------
 
 _LABEL: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_LABEL_CHARS}
+_SECONDS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 604_800}
 _MS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 86_400_000}
 _TAG: Final = f"[!-+.-~-]{{1,{MAX_LABEL_CHARS}}}"
 """Visible characters but the comma."""
@@ -85,6 +86,14 @@ POLICY_HEADERS: Final[dict[str, tuple[Schema, str]]] = {
     "x-relay-inter-token-ms": (_MS, "The longest silence after that."),
     "x-relay-total-ms": (_MS, "From receipt to the end."),
     "x-relay-prompt-cache": ({"enum": ["auto", "off"]}, "Whether cache breakpoints are placed."),
+    "x-relay-cache": (
+        {"enum": ["off", "refresh", "only"]},
+        "Of kept answers: none, a new one in place of the old, or a kept one or 504.",
+    ),
+    "x-relay-cache-ttl-s": (
+        _SECONDS,
+        "How old a kept answer may be, and how long a new one is kept.",
+    ),
     "x-relay-timeline": (
         {"enum": ["true", "false"]},
         "Adds the whole timeline and the attempts to usage, as x_relay.",

@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 import orjson
 import structlog
 
-from relay.content import Usage
+from relay.content import FinishReason, Usage
+from relay.decision import Decision
 from relay.errors import BudgetExceeded, RelayError, StoreDown
 from relay.governance.charges import Grant, rate_state
 from relay.governance.ledger import (
@@ -334,7 +335,7 @@ class Entry:
             wall_us=end.wall_us,
             phases=orjson.dumps(end.phases_us).decode(),
             attempts=tuple(closed),
-            decision="" if decision is None else orjson.dumps(decision.as_dict()).decode(),
+            decision="" if decision is None else _told(decision, end),
             saved_micro=0 if decision is None else decision.saved_micro,
         )
         if self._on_settled is not None:
@@ -494,3 +495,11 @@ def _ttft_us(end: GenerationEnd) -> int | None:
     if not end.has_output:
         return None
     return sum(end.phases_us.get(phase, 0) for phase in _UNTIL_CONTENT)
+
+
+def _told(decision: Decision, end: GenerationEnd) -> str:
+    """As JSON; of an experiment with how the answer finished, which nothing else keeps."""
+    told = decision.as_dict()
+    if decision.experiment and 0 in end.finish_reasons:
+        told["finish"] = FinishReason(end.finish_reasons[0]).name
+    return orjson.dumps(told).decode()

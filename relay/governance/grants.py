@@ -109,6 +109,19 @@ def route_of(scopes: Scopes, catalog: Catalog, name: str) -> Route:
         raise UnknownModel(name, nearest) from None
 
 
+def _zones_of(scopes: Scopes, catalog: Catalog, name: str) -> frozenset[str] | None:
+    """Of a name in whose place another is asked. It may be one that nothing has: rules can be for
+    all names of a kind (`gpt-4-*`).
+
+    Raises:
+        PermissionDenied: as `route_of`.
+    """
+    try:
+        return route_of(scopes, catalog, name).zones
+    except UnknownModel:
+        return scopes.data_zones
+
+
 def _narrowed(route: Route, zones: frozenset[str] | None, asked: str) -> Route:
     """
     Raises:
@@ -153,7 +166,7 @@ def granted(gate: Gate, catalog: Catalog, request: GenerateRequest) -> Grant:
     scopes = EVERYTHING if view is None else view.scopes
     if request.asked_as:  # the relay put another name in place of the one that was asked for
         # Of `provider/model`, which has no zones of its own, those of the alias hold.
-        zones = route_of(scopes, catalog, request.asked_as).zones
+        zones = _zones_of(scopes, catalog, request.asked_as)
         route = _narrowed(catalog.resolve(request.model), zones, request.asked_as)
     else:
         route = route_of(scopes, catalog, request.model)

@@ -45,9 +45,6 @@ class Applies:
 
     def to_anything_of(self, scope: GuardScope) -> bool:
         """Whether it is for something that this caller might ask by a way on which nobody can tell
-        the model and the API."""
-        return (
-            scope.tenant not in self.spared_tenants
-            and (self.tenants is None or scope.tenant in self.tenants)
-            and (self.tags is None or not self.tags.isdisjoint(scope.tags))
-        )
+        the model, the API and the tags: those words fit anything here."""
+        is_spared = scope.tenant in self.spared_tenants
+        return not is_spared and (self.tenants is None or scope.tenant in self.tenants)

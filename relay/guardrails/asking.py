@@ -12,6 +12,10 @@ class CannotTell(Exception):
     """There is no opinion; the message says why in a few words, and nothing of the text."""
 
 
+class NotAsked(CannotTell):
+    """As `CannotTell`, and it is nobody's fault: it says nothing of who would be asked."""
+
+
 class Shown(NamedTuple):
     """A text that is asked about."""
 
@@ -29,6 +33,8 @@ class Question(NamedTuple):
     scope: GuardScope
     legs: Legs | None = None
     """To ask models, under the generation's account; None where there is no generation."""
+    zones: frozenset[str] | None = None
+    """Data zones that the texts may be sent to; None for anywhere."""
 
     @property
     def chars(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from relay.content import GenerateRequest
@@ -46,6 +46,7 @@ class GuardChain:
         passthrough: as of `relay.config.guardrails.GuardrailsConfig`.
         max_held_chars: of one answer.
         clock: seconds, monotonic.
+        made: by name, of what each was made, for whoever makes the next chain.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class GuardChain:
         passthrough: Literal["auto", "allow", "refuse"] = "auto",
         max_held_chars: int = 1_000_000,
         clock: Callable[[], float] = time.monotonic,
+        made: Mapping[str, tuple[object, Rail]] | None = None,
     ) -> None:
+        self.made = made or {}
         self._rails = tuple(rails)
         self._make_guards = make_guards
         self._passthrough = passthrough
@@ -99,6 +102,7 @@ class GuardChain:
             scope,
             decision,
             legs,
+            request.policy.zones,
             max_held_chars=self._max_held_chars,
             clock=self._clock,
             adopt=self._adopt,
@@ -117,7 +121,6 @@ class GuardChain:
             return
         if self._passthrough == "refuse":
             raise _refused("")
-        # Nobody can tell which model it asks, nor by which API: those words fit anything here.
         for rail, applies in self._rails:
             if rail.is_barrier and applies.to_anything_of(scope):
                 raise _refused(rail.name)
@@ -131,6 +134,14 @@ class GuardChain:
         for rail, _ in self._rails:
             if rail.asking is not None:
                 await rail.asking.timed.aclose()
+
+    def asks_as(self, other: GuardChain | None) -> bool:
+        """Whether the other one has taken over everybody who is asked."""
+        theirs = {} if other is None else other.made
+        return all(
+            rail.asking is None or theirs.get(rail.name, (None, None))[1] is rail
+            for rail, _ in self._rails
+        )
 
     # --- inside -----------------------------------------------------------------------------
 

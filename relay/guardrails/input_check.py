@@ -145,7 +145,7 @@ async def _ask_all(
             one for at, kind, one in shown if (at < 0 or at >= first) and rail.looks_at(kind)
         )
         if texts:
-            questions.append((rail, Question("input", texts, scope, legs)))
+            questions.append((rail, Question("input", texts, scope, legs, request.policy.zones)))
     if len(questions) == 1:
         blocks = [await asked(*questions[0], notes)]
     else:

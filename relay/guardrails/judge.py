@@ -21,7 +21,7 @@ from relay.content import (
     TextPart,
 )
 from relay.errors import RelayError
-from relay.guardrails.asking import CannotTell, Opinion, Question
+from relay.guardrails.asking import CannotTell, NotAsked, Opinion, Question
 
 _LABEL: Final = "judge"
 _MAX_TOKENS: Final = 512
@@ -63,7 +63,7 @@ class JudgeAsker:
     async def ask(self, question: Question) -> Opinion:
         """See `Asker`."""
         if question.legs is None:
-            raise CannotTell("no generation to ask a model for")
+            raise NotAsked("no generation to ask a model for")
         leg = None
         try:
             leg = question.legs.start(self._label, self._model, self._request(question))

@@ -18,8 +18,11 @@ PATH: Final = "/moderations"
 MOST_TEXTS: Final = 32
 """In one question; further ones are joined, the shortest way that loses none."""
 
-Ask = Callable[[bytes], Awaitable[bytes]]
+Ask = Callable[[bytes, frozenset[str] | None], Awaitable[bytes]]
 """Posts a JSON body to the provider's `/moderations`, and returns the body of a 200.
+
+Args:
+    zones: data zones that it may be sent to; None for anywhere.
 
 Raises:
     CannotTell: there was none.
@@ -46,7 +49,7 @@ class ModerationAsker:
         if len(texts) > MOST_TEXTS:
             texts = [*texts[: MOST_TEXTS - 1], "\n".join(texts[MOST_TEXTS - 1 :])]
         body = orjson.dumps({"model": self._model, "input": texts})
-        return opinion_of(await self._ask(body), len(texts), self._categories)
+        return opinion_of(await self._ask(body, question.zones), len(texts), self._categories)
 
     async def aclose(self) -> None:
         """Nothing is held here."""

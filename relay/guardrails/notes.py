@@ -13,12 +13,13 @@ Did = Literal["block", "redact", "mask", "flag", "error"]
 class Notes:
     """Counts of one side, by what was found and what was done; written to a decision."""
 
-    __slots__ = ("_counts", "_decision", "_side")
+    __slots__ = ("_counts", "_decision", "_side", "_signs")
 
     def __init__(self, decision: Decision, side: Side) -> None:
         self._decision = decision
         self._side: Side = side
         self._counts: dict[tuple[str, str, Did, bool], int] = {}
+        self._signs: dict[str, set[str]] = {}
 
     def add(
         self, guardrail: str, label: str, did: Did, count: int = 1, *, is_open: bool = False
@@ -26,6 +27,12 @@ class Notes:
         """Note something."""
         key = (guardrail, label, did, is_open)
         self._counts[key] = self._counts.get(key, 0) + count
+
+    def sign(self, guardrail: str, label: str) -> set[str]:
+        """Note a sign. Returns all labels of this guardrail's by now."""
+        found = self._signs.setdefault(guardrail, set())
+        found.add(label)
+        return found
 
     def write(self) -> None:
         """Put what was noted since the last call into the decision."""

@@ -58,6 +58,7 @@ class GuardedOutput:
     Args:
         rails: of the output side.
         legs: to ask models.
+        zones: data zones that texts may be sent to; None for anywhere.
         max_held_chars: more held back at once is a block.
         clock: seconds, monotonic.
         adopt: takes over tasks.
@@ -69,6 +70,7 @@ class GuardedOutput:
         scope: GuardScope,
         decision: Decision,
         legs: Legs | None,
+        zones: frozenset[str] | None,
         *,
         max_held_chars: int,
         clock: Callable[[], float],
@@ -78,6 +80,7 @@ class GuardedOutput:
         self._scope = scope
         self._decision = decision
         self._legs = legs
+        self._zones = zones
         self._max_held_chars = max_held_chars
         self._clock = clock
         self._adopt = adopt
@@ -341,7 +344,7 @@ class GuardedOutput:
         return await asked(window.rail, question, self._notes) is not None
 
     def _question(self, text: str, role: str = "assistant") -> Question:
-        return Question("output", (Shown(role, text),), self._scope, self._legs)
+        return Question("output", (Shown(role, text),), self._scope, self._legs, self._zones)
 
     def _ask_beside(self, window: Window, choice: int) -> None:
         async def ask() -> None:

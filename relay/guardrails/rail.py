@@ -52,6 +52,8 @@ class Rail:
     rules: tuple[Rule, ...] = ()
     """Named as this is."""
     asking: Asking | None = None
+    least_score: float | None = None
+    """Of signs that are only told: so much of them together, and it blocks after all."""
 
     def looks_at(self, kind: Kind) -> bool:
         """Whether texts of this kind are its business."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from relay.guardrails.asking import Asker, CannotTell, Opinion, Question
+from relay.guardrails.asking import Asker, CannotTell, NotAsked, Opinion, Question
 
 _log = structlog.get_logger("relay.guardrails")
 
@@ -92,6 +92,8 @@ class Timed:
                 raise CannotTell("busy") from None  # most of the time went into waiting for a turn
             self._failed()
             raise CannotTell("no answer in time") from None
+        except NotAsked:
+            raise
         except CannotTell:
             self._failed()
             raise

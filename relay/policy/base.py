@@ -96,7 +96,8 @@ class Leg(Protocol):
         `RelayError`. Idempotent: the first outcome stands.
 
         Args:
-            outcome: for the decision's list of legs; one that is over keeps its own.
+            outcome: for the decision's list of legs; also of one that was read to its end and
+                whose answer was not taken: what it was good for.
         """
         ...
 

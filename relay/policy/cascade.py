@@ -70,7 +70,14 @@ class Cascade:
         decision = legs.decision
         decision.composition, decision.name = "cascade", self.name
         run = CascadeRun(self, request, legs)
+        answer: Answer | None = None
         try:
-            return await run.answer()
+            answer = await run.answer()
         finally:
-            await run.aclose()
+            try:
+                await run.aclose()
+            except BaseException:  # cancelled now, when it has one that nobody will get
+                if answer is not None:
+                    answer.abort()
+                raise
+        return answer

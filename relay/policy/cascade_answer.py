@@ -57,6 +57,10 @@ class TierAnswer:
     def is_over(self) -> bool:
         return self._inner.is_over
 
+    @property
+    def output_bytes(self) -> int | None:
+        return self._inner.output_bytes
+
     async def read(self) -> Events:
         while True:
             events = await self._inner.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _OURS: Final = (BudgetExceeded, Draining, LimitReached, StoreDown)
 """Refusals that the large model would meet too."""
+_TICK_S: Final = 1e-6
+"""A timer that is heard so early is on time: sums of decimals are not exact."""
 _NOT_TO_BE_GIVEN: Final = frozenset({"refusal", "empty", "length", "small_failed"})
 """Reasons against a small model's answer for which it is not given even where the large one fails;
 it is stopped at once."""
@@ -83,7 +86,6 @@ class CascadeRun:
     async def _beside(self, tier: asyncio.Task[Tier] | None) -> Answer | str:
         """The small tier's answer, or the large one's where its time was over and it came first, or
         why the large tier has to answer."""
-        self._small = self._start_small(with_logprobs=True)
         self._verdict = verdict = self._task(self._watched())
         speculate_s = self._speculation_due_s()
         large_s = self._large_due_s
@@ -99,12 +101,13 @@ class CascadeRun:
                     return found.reason
                 if tier is None or tier.done():
                     return self._give_small("small", "accepted")
-            now_s = self._legs.clock()
+            now_s = self._legs.clock() + _TICK_S
             is_late = large_s is not None and now_s >= large_s
             if is_late:
                 self._start_large()
                 if self._is_large_ready():
-                    self._small.cancel("late")
+                    if self._small is not None:
+                        self._small.cancel("late")
                     return self._give_large("deadline")
             elif (speculate_s is not None and now_s >= speculate_s) or (
                 unsure is not None and unsure.done()
@@ -117,14 +120,13 @@ class CascadeRun:
             due = [at for at in (speculate_s, None if is_late else large_s) if at is not None]
             await asyncio.wait(
                 waits,
-                timeout=max(0.0, min(due) - now_s) if due else None,
+                timeout=max(_TICK_S, min(due) - now_s + _TICK_S) if due else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
 
     async def _watched(self) -> Verdict:
         """On the small tier's answer."""
-        small = self._small
-        assert small is not None  # noqa: S101 - started by the caller
+        self._small = small = self._start_small(with_logprobs=True)
         try:
             return await self._watch(is_asked=True).verdict(small)
         except RelayError as error:
@@ -180,8 +182,9 @@ class CascadeRun:
         if self._config.on_large_failure == "fail":
             raise error
         if self._small is None and _may_be_the_tiers(error):  # the large one was asked at once
-            self._small = self._start_small(with_logprobs=False)
-            spare = self._task(self._small.whole())
+            with contextlib.suppress(RelayError):
+                self._small = self._start_small(with_logprobs=False)
+                spare = self._task(self._small.whole())
         if spare is None:
             raise error
         try:

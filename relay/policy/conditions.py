@@ -159,6 +159,17 @@ def _labels(wanted: Mapping[str, tuple[str, ...]]) -> Test:
     return holds
 
 
+def _language(codes: tuple[str, ...]) -> Test:
+    """Each language that it may be in is one of these."""
+    wanted = frozenset(codes)
+
+    def holds(facts: Facts) -> bool:
+        found = facts.languages
+        return bool(found) and found <= wanted
+
+    return holds
+
+
 def _time(config: TimeConfig) -> Test:
     is_within = span(config)
     return lambda facts: is_within(facts.surroundings.now_s)
@@ -247,8 +258,8 @@ _FIELDS: Final[Mapping[str, tuple[Callable[[Any], Test], Callable[[Facts], str]]
     "time": (_time, lambda facts: ""),
     "latency": (_latency, lambda facts: ""),
     "language": (
-        _one_of(lambda facts: facts.language),
-        lambda facts: facts.language or "cannot be told",
+        _language,
+        lambda facts: " or ".join(sorted(facts.languages)) or "cannot be told",
     ),
 }
 """By key of `when`, in the order of their cost."""

@@ -14,7 +14,7 @@ from relay.content import (
     Role,
     TextPart,
 )
-from relay.policy.language import MAX_CHARS, language_of
+from relay.policy.language import MAX_CHARS, languages_of
 from relay.policy.surroundings import Surroundings
 
 IMAGES: Final = 1
@@ -28,13 +28,13 @@ _LITTLE_EFFORT: Final = frozenset({"", "none", "minimal"})
 class Facts:
     """Of one request; see the module."""
 
-    __slots__ = ("_language", "_media", "request", "surroundings")
+    __slots__ = ("_languages", "_media", "request", "surroundings")
 
     def __init__(self, request: GenerateRequest, surroundings: Surroundings) -> None:
         self.request = request
         self.surroundings = surroundings
         self._media = -1
-        self._language: str | None = None
+        self._languages: frozenset[str] | None = None
 
     @property
     def media(self) -> int:
@@ -49,11 +49,11 @@ class Facts:
         return self._media
 
     @property
-    def language(self) -> str:
-        """Of the last user turn; empty where it cannot be told."""
-        if self._language is None:
-            self._language = language_of(_last_said(self.request.messages))
-        return self._language
+    def languages(self) -> frozenset[str]:
+        """That the last user turn may be in, mostly one; empty where it cannot be told."""
+        if self._languages is None:
+            self._languages = frozenset(languages_of(_last_said(self.request.messages)))
+        return self._languages
 
     @property
     def asks_for_reasoning(self) -> bool:

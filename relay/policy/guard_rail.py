@@ -72,6 +72,7 @@ class Stop(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """For logs, the audit and `/admin/state`."""
         return {
+            "arm": self.arm,
             "respect": self.respect,
             "in_arm": self.in_arm,
             "in_control": self.in_control,

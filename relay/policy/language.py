@@ -3,11 +3,12 @@
 The script decides where it is one language's own (Hangul, Thai, Georgian, ...), or together with
 letters that only one of its languages has (`ї`, `پ`, kana). Languages that share the Latin or the
 Cyrillic script are told apart by their commonest words and some letters: the one with the highest
-score, if it is ahead. Words and letters are plain tables, so a rule's outcome can be explained; a
-trained model would be better on single words and could not be.
+score, and those beside it that are as likely (Danish and Norwegian often are). Words and letters
+are plain tables, so that an outcome can be explained; a trained model would be better on single
+words and could not be.
 
 Only the beginning is read: a caller does not change languages within a turn, and the cost is
-bounded, about 10 us for a sentence.
+bounded.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ MAX_WORDS: Final = 48
 MIN_SCORE: Final = 0.5
 """One common word of its own, or two that another language has as well."""
 MIN_LEAD: Final = 1.1
-"""How much better than the second it must be."""
+"""How much better than another it must be to be it alone."""
 _LETTER: Final = 0.7
 """What a letter that is telling counts, once a text, beside words."""
 
-__all__ = ["LANGUAGES", "MAX_CHARS", "language_of"]
+__all__ = ["LANGUAGES", "MAX_CHARS", "language_of", "languages_of"]
 
 _SCRIPTS: Final[tuple[tuple[int, int, str], ...]] = (
     (0x0370, 0x03FF, "el"),
@@ -134,7 +135,9 @@ _FA: Final = frozenset("پچژگ")
 _UR: Final = frozenset("ٹڈڑںےہھ")
 _FA_FORMS: Final = frozenset("یک")
 """Letters that Arabic writes as others."""
-_MR: Final = re.compile(r"(?:^|\s)(?:आहे|आहेत|आणि|मला|नाही|काय|कसे|तुम्ही|माझे|ळ)")
+_MR: Final = re.compile(
+    r"(?:^|\s)(?:आहे|आहेत|आणि|मला|नाही|नाहीत|काय|कसे|तुम्ही|माझे|हे|हा|किंवा|असणे|पाहिजे|करा|साठी|च्या)(?=\s|$|[.,?!।])|ळ"
+)
 
 
 def _weights() -> dict[str, tuple[tuple[str, float], ...]]:
@@ -156,8 +159,15 @@ _LETTER_WEIGHTS: Final = {
 
 
 def language_of(text: str) -> str:
-    """The ISO 639-1 code of one of `LANGUAGES`; empty where it cannot be told: too little text, a
-    language that is not among them, or two that are as likely."""
+    """The ISO 639-1 code of one of `LANGUAGES`; empty where it cannot be told, and where there are
+    two that it may be."""
+    found = languages_of(text)
+    return found[0] if len(found) == 1 else ""
+
+
+def languages_of(text: str) -> tuple[str, ...]:
+    """Each of `LANGUAGES` that it may be in, the likeliest first: mostly one. None for too little
+    text, and for a language that is not among them."""
     text = text[:MAX_CHARS]
     if text.isascii():
         return _by_words(text, None)
@@ -177,12 +187,12 @@ def language_of(text: str) -> str:
     if script == "Cyrl":
         return _by_words(text, _CYRILLIC)
     if script == "Arab":
-        return _of_arabic_script(text)
-    if script == "Deva":
-        return "mr" if _MR.search(text) else "hi"
-    if script == "Hani":
-        return "ja" if "ja" in counts else "zh"
-    return script
+        script = _of_arabic_script(text)
+    elif script == "Deva":
+        script = "mr" if _MR.search(text) else "hi"
+    elif script == "Hani":
+        script = "ja" if "ja" in counts else "zh"
+    return (script,) if script else ()
 
 
 def _script_of(code: int) -> str:
@@ -199,7 +209,7 @@ def _of_arabic_script(text: str) -> str:
     return "fa" if letters & _FA or letters & _FA_FORMS else "ar"
 
 
-def _by_words(text: str, among: tuple[str, ...] | None) -> str:
+def _by_words(text: str, among: tuple[str, ...] | None) -> tuple[str, ...]:
     lower = text.lower().replace("\u2019", "'")
     scores: dict[str, float] = {}
     for word in lower.split(None, MAX_WORDS)[:MAX_WORDS]:
@@ -215,9 +225,8 @@ def _by_words(text: str, among: tuple[str, ...] | None) -> str:
                 scores[language] = scores.get(language, 0.0) + weight
     if among is not None:
         scores = {language: scores[language] for language in among if language in scores}
-    if not scores:
-        return ""
-    best = max(scores, key=scores.__getitem__)
-    score = scores.pop(best)
-    second = max(scores.values(), default=0.0)
-    return best if score >= MIN_SCORE and score >= MIN_LEAD * second else ""
+    best = max(scores.values(), default=0.0)
+    if best < MIN_SCORE:
+        return ()
+    likely = [language for language, score in scores.items() if score * MIN_LEAD > best]
+    return tuple(sorted(likely, key=lambda language: -scores[language]))

@@ -115,7 +115,7 @@ class _Run:
         """
         Cancelled: nobody waits for a leg any more; the legs are their owner's to stop.
         """
-        poll = self._poll
+        poll, choice = self._poll, None
         try:
             poll.start(self._legs, self._panel.asked(self._request))
             case = Case(self._panel.name, self._request, self._legs)
@@ -124,9 +124,12 @@ class _Run:
             stopped = poll.stop(outcome)
             await poll.aclose()
             if len(poll.answered) < self._config.min_answers:
-                return self._too_few(stopped)
-            return await decider.choose(self._judge_s())
+                choice = self._too_few(stopped)
+            else:
+                choice = await decider.choose(self._judge_s())
+            return choice
         finally:
+            poll.part(None if choice is None else choice.answered)
             await poll.aclose()
 
     async def _gather(self, decider: Decider) -> str:

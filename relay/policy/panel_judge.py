@@ -155,15 +155,14 @@ async def _asked_twice(
         except asyncio.CancelledError:
             leg.cancel("late")
             raise
+        leg.cancel("ok")  # it is over: what it was good for is done
         reply = read(leg, whole)
         if reply is not None:
             return reply
     return None
 
 
-async def all_within(
-    work: Sequence[Coroutine[Any, Any, T]], timeout_s: float
-) -> list[T | None]:
+async def all_within(work: Sequence[Coroutine[Any, Any, T]], timeout_s: float) -> list[T | None]:
     """Run beside each other; None for what is not done when the time is over, which is cancelled.
 
     Raises:

@@ -114,6 +114,12 @@ class Poll:
             self._legs[member].cancel(outcome)
         return stopped
 
+    def part(self, chosen: Answered | None) -> None:
+        """It is decided: nobody needs the other answers."""
+        for one in self.answered:
+            if one is not chosen:
+                one.leg.cancel("not_chosen")
+
     async def aclose(self) -> None:
         """Stop waiting; what the legs do is not touched. Idempotent."""
         waiting, self._waiting = self._waiting, {}

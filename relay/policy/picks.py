@@ -24,6 +24,7 @@ HYSTERESIS: Final = 0.9
 """Another must be faster by a tenth to be taken instead."""
 
 _INFINITE: Final = float("inf")
+_NAMES: Final = {share: name for name, share in QUANTILES.items()}
 
 
 class Candidate(NamedTuple):
@@ -32,8 +33,8 @@ class Candidate(NamedTuple):
     name: str
     price_usd: tuple[float, float] | None
     """Of input and output, per million tokens; None also where nobody asked."""
-    latency_ms: float | None
-    """At the quantile of the pick; None also where nobody asked."""
+    latencies_ms: tuple[tuple[str, float | None], ...]
+    """At every quantile that matters (`p50`, `p95`); None where it is not known."""
     why_not: str
     """Empty for those that it may be."""
 
@@ -142,6 +143,9 @@ class Pick:
         """Every name with what was known of it, for people."""
         found: list[Candidate] = []
         around, config = facts.surroundings, self._config
+        asked = dict.fromkeys(quantile for quantile, _ in self._bounds_ms)
+        if config.by == "latency":
+            asked[self._quantile] = None
         for name in self.names:
             why_not = ""
             if is_limited and not around.allowed(name):
@@ -156,7 +160,7 @@ class Pick:
                 Candidate(
                     name,
                     around.price(name) if looks_at_price else None,
-                    around.latency_ms(name, self._quantile) if config.looks_at_latency else None,
+                    tuple((_NAMES[one], around.latency_ms(name, one)) for one in sorted(asked)),
                     why_not,
                 )
             )

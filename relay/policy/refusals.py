@@ -39,7 +39,8 @@ _OTHERS: Final = (
     r"(?:can't|cannot|not able|unable|don't have|do not have)",
     r"(?:that's|this is|that is) (?:not )?something i (?:can't|cannot|can not|am not able)",
     # German
-    r"(?:(?:es )?tut mir (?:sehr |wirklich )?leid[^a-z0-9]{1,3}(?:aber )?|leider |entschuldigung, )"
+    r"(?:(?:es |das )?tut mir (?:sehr |wirklich )?leid[^a-z0-9]{1,3}(?:aber )?|leider "
+    r"|entschuldigung, )"
     r"(?:(?:dabei |damit |hierbei |das |dies |da )?(?:kann|darf) ich (?:(?:dir|ihnen|das|dies|dabei"
     r"|damit|hierbei|diese[rs]?|auf|keine|nicht)\b)|ich (?:kann|darf|bin nicht))",
     r"(?:dabei|damit|hierbei) (?:kann|darf) ich (?:(?:dir|ihnen|euch) )?(?:leider )?nicht",
@@ -89,7 +90,7 @@ _REFUSAL: Final = re.compile(_LEAD + "(?:" + "|".join((_ENGLISH, *_OTHERS)) + ")
 
 _APOLOGY: Final = re.compile(
     r"^[\W_]{0,8}(?:i(?:'m| am)\b.{0,8}(?:sorry|afraid)|sorry|unfortunately|apologies|as an? ai"
-    r"|(?:es )?tut mir|leider|(?:je suis )?désolé|malheureusement|lo siento|lamentablemente"
+    r"|(?:es |das )?tut mir|leider|(?:je suis )?désolé|malheureusement|lo siento|lamentablemente"
     r"|mi dispiace|purtroppo|sinto muito|desculpe|infelizmente|het spijt|helaas|niestety"
     r"|przepraszam|üzgünüm|maalesef|извините|к сожалению|вибачте|на жаль|很?抱歉|对不起|對不起"
     r"|申し訳|すみません|죄송|미안|عذرا|آسف|للأسف|क्षमा|माफ़)"

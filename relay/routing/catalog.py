@@ -124,13 +124,13 @@ class Catalog:
                 raise ConfigError(f"policies: {', '.join(sorted(waiting))} ask for each other")
             for name, one in ready.items():
                 routes = [self.resolve(alias) for alias in one.aliases]
-                candidates = dict.fromkeys(target for each in routes for target in each.candidates)
-                fallbacks = dict.fromkeys(target for each in routes for target in each.fallbacks)
+                candidates = {t.name: t for each in routes for t in each.candidates}
+                fallbacks = {t.name: t for each in routes for t in each.fallbacks}
                 hedged = max(routes, key=lambda each: _hedged(each.hedge))
                 self.composed[name] = Route(
                     alias=name,
-                    candidates=tuple(candidates),
-                    fallbacks=tuple(each for each in fallbacks if each not in candidates),
+                    candidates=tuple(candidates.values()),
+                    fallbacks=tuple(t for name, t in fallbacks.items() if name not in candidates),
                     timeouts=_DEFAULT_TIMEOUTS,
                     hedge=hedged.hedge,
                     legs_at_once=one.legs_at_once * max(each.legs_at_once for each in routes),

@@ -66,6 +66,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "sound": {"messages": (said(TextPart("Hello"), AudioPart("AAAA", "wav")),)},
     "file": {"messages": (said(TextPart("Hello"), FilePart(file_id="f")),)},
+    "marked text": {"messages": (said(TextPart("Hello", cache_control={"type": "e"})),)},
     "opaque part": {"messages": (said(TextPart("Hello"), OpaquePart("w", {"a": 1})),)},
     "split text": {"messages": (said(TextPart("Hel"), TextPart("lo")),)},
     "two messages": {"messages": (said(TextPart("Hel")), said(TextPart("lo")))},
@@ -122,6 +123,20 @@ def test_every_field_of_a_request_is_in_the_key_or_left_out_by_name() -> None:
     changed = {name for change in CHANGES.values() for name in change}
     fields = {field.name for field in dataclasses.fields(GenerateRequest)}
     assert fields == changed | LEFT_OUT
+
+
+def test_every_field_of_a_message_is_looked_at_before_it_is_told_in_short() -> None:
+    assert {field.name for field in dataclasses.fields(Message)} == {
+        "role",
+        "parts",
+        "name",
+        "tool_calls",
+        "tool_call_id",
+        "reasoning",
+        "extra",
+        "native",
+    }
+    assert {field.name for field in dataclasses.fields(TextPart)} == {"text", "cache_control"}
 
 
 @pytest.mark.parametrize(

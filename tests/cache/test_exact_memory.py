@@ -37,6 +37,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.store.put(key, answer, ttl_s, self.now_s)
         self.put_last[key] = (answer, self.now_s + ttl_s)
         self._use(key)
+        self._what_does_not_fit_is_gone()
 
     @rule(key=KEYS)
     def get(self, key: bytes) -> None:
@@ -57,6 +58,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def resize(self, entries: int, more_bytes: int) -> None:
         self.max_entries, self.max_bytes = entries, ENTRY_BYTES + more_bytes
         self.store.resize(self.max_entries, self.max_bytes)
+        self._what_does_not_fit_is_gone()
 
     @rule()
     def last_used_is_there(self) -> None:
@@ -74,6 +76,11 @@ class MemoryMachine(RuleBasedStateMachine):
         assert len(self.store) <= self.max_entries
         assert self.store.held_bytes >= len(self.store) * ENTRY_BYTES
         assert (self.store.held_bytes == 0) == (len(self.store) == 0)
+
+    def _what_does_not_fit_is_gone(self) -> None:
+        for key, (answer, _) in [*self.put_last.items()]:
+            if len(answer) + ENTRY_BYTES > self.max_bytes:
+                del self.put_last[key]
 
     def _use(self, key: bytes) -> None:
         if key in self.used:

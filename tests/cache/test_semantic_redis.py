@@ -12,7 +12,6 @@ import pytest
 
 from tests.cache.semantic_world import World, vector_of
 from tests.cache.world import SCOPE
-from tests.fakes.servers import redis_server, redis_url
 from tests.fakes.vector_redis import Redis8Server, TwinRedis, redis_8
 
 np = pytest.importorskip("numpy", reason="the extra `semantic` is not installed")
@@ -20,7 +19,6 @@ np = pytest.importorskip("numpy", reason="the extra `semantic` is not installed"
 from relay.cache.semantic_error import SemanticCacheError  # noqa: E402
 from relay.cache.semantic_redis import RedisVectors, _scored  # noqa: E402
 
-__all__ = ["redis_server", "redis_url"]
 
 HOME = b"p" * 24
 AWAY = b"q" * 24

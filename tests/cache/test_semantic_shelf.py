@@ -14,9 +14,7 @@ from relay.cache.semantic_shelf import SemanticShelf
 from relay.config.semantic_cache import SemanticCacheConfig
 from relay.config.store import StoreConfig
 from tests.cache.world import NO_LEGS, SCOPE, asked
-from tests.fakes.servers import redis_server, redis_url
 
-__all__ = ["redis_server", "redis_url"]
 
 
 def config(**fields: Any) -> SemanticCacheConfig:

@@ -116,6 +116,8 @@ class FakeLeg:
         self.ended_s: float | None = None
         """When it came to its end by itself."""
         self.is_given = False
+        self.was_cancelled = False
+        """Also after its end."""
         loop = asyncio.get_running_loop()
         self._first: asyncio.Future[None] = loop.create_future()
         self._whole: asyncio.Future[Whole] = loop.create_future()
@@ -225,8 +227,13 @@ class FakeLeg:
         return b""
 
     def cancel(self, outcome: str = "cancelled") -> None:
-        if not self.is_given and not self.is_over:
+        if self.is_given or self.was_cancelled:
+            return
+        self.was_cancelled = True
+        if not self.is_over:
             self.stop()
+            self._note(outcome, None)
+        elif self.entry["outcome"] == "ok":
             self._note(outcome, None)
 
     def stop(self) -> None:
@@ -293,13 +300,13 @@ class FakeLegs:
 
     def __init__(
         self,
-        scripts: Mapping[str, Script | Sequence[Script]],
+        scripts: Mapping[str, Any],
         *,
         received_s: float = START_S,
     ) -> None:
         """
         Args:
-            scripts: by alias.
+            scripts: by alias, a `Script` or a list of them.
         """
         self.clock: Clock = now_s
         self.received_s = received_s
@@ -317,7 +324,7 @@ class FakeLegs:
         given = self._scripts[model]
         nth = self._starts.get(model, 0)
         self._starts[model] = nth + 1
-        script = given[min(nth, len(given) - 1)] if isinstance(given, Sequence) else given
+        script: Script = given[min(nth, len(given) - 1)] if isinstance(given, list) else given
         if isinstance(script, Refuses):
             raise script.error
         request = replace(request, model=model)

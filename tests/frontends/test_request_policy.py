@@ -30,7 +30,7 @@ def test_unknown_name_is_quoted_but_cut(body: dict[str, Any] | None) -> None:
     with pytest.raises(InvalidRequest) as raised:
         policy_of(body, **({} if body else {"hurry" * 1000: "1"}))
     assert "hurryhurry" in raised.value.public_message
-    assert len(raised.value.public_message) < MAX_SHOWN_CHARS + 200
+    assert len(raised.value.public_message) < MAX_SHOWN_CHARS + 300
     assert len(raised.value.field) < MAX_SHOWN_CHARS + 10
 
 
@@ -52,6 +52,8 @@ def test_headers() -> None:
         prompt_cache="auto",
         session_id="call 7",
         idempotency_key="order 7",
+        cache="refresh",
+        cache_ttl_s="60",
     )
     assert policy == Policy(
         Budgets(0.8, 0.5, 9.0, first_segment_s=1.2),
@@ -61,6 +63,8 @@ def test_headers() -> None:
         prompt_cache="auto",
         session_id="call 7",
         idempotency_key="order 7",
+        cache="refresh",
+        cache_ttl_s=60,
     )
     assert model == "slow"
 
@@ -82,6 +86,26 @@ def test_prompt_cache_has_two_words(word: object) -> None:
     with pytest.raises(InvalidRequest) as raised:
         policy_of({"prompt_cache": word})
     assert raised.value.field == "x_relay.prompt_cache"
+
+
+@pytest.mark.parametrize("word", ["", "ONLY", "auto", "on", True, None])
+def test_cache_has_three_words(word: object) -> None:
+    for right in ("off", "refresh", "only"):
+        assert policy_of({"cache": right})[0].cache == right
+        assert policy_of(cache=right)[0].cache == right
+    with pytest.raises(InvalidRequest) as raised:
+        policy_of({"cache": word})
+    assert raised.value.public_message == "x_relay.cache must be off, refresh or only"
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "1.5", 0, 1.5, True, None, 604_801])
+def test_how_old_a_kept_answer_may_be(value: object) -> None:
+    assert policy_of({"cache_ttl_s": 604_800})[0].cache_ttl_s == 604_800
+    assert policy_of(cache_ttl_s="1")[0].cache_ttl_s == 1
+    with pytest.raises(InvalidRequest) as raised:
+        policy_of({"cache_ttl_s": value})
+    message = "x_relay.cache_ttl_s must be 1 to 604800 seconds"
+    assert raised.value.public_message == message
 
 
 @pytest.mark.parametrize("key", ["relay", "x_relay"])

@@ -144,6 +144,25 @@ def test_what_the_relay_asks_on_behalf_of_a_name_is_allowed_by_that_name() -> No
         grant(scopes, model="lab/small", asked_as="best")
 
 
+def test_a_name_that_nothing_has_may_be_asked_for_where_a_rule_answers_for_it() -> None:
+    scopes = Scopes(models=("gpt-*",), zones=None)
+    assert grant(scopes, model="fast", asked_as="gpt-4-old").route.alias == "fast"
+    with pytest.raises(PermissionDenied):
+        grant(scopes, model="fast", asked_as="claude-2")
+    given = placed("eu", model="any", asked_as="gone")
+    assert given.request.policy.zones == frozenset({"eu"})
+    with pytest.raises(PermissionDenied):
+        placed("eu", model="us1/m", asked_as="gone")
+
+
+def test_tags_that_a_rule_has_put_on_need_no_leave_and_others_do() -> None:
+    scopes, ruled = Scopes(request_tags=("x",)), frozenset({"spoken"})
+    given = grant(scopes, tags=("x", "spoken"), tags_of_rules=ruled)
+    assert given.request.policy.tags == ("x", "spoken")
+    with pytest.raises(PermissionDenied, match="'y'"):
+        grant(scopes, tags=("y", "spoken"), tags_of_rules=ruled)
+
+
 def test_tags_of_the_key_are_put_on_and_need_no_leave() -> None:
     given = grant(Scopes(request_tags=("x",)), '["team-a", "x"]', tags=("x",))
     assert given.request.policy.tags == ("x", "team-a")

@@ -14,10 +14,10 @@ import pytest
 import uvloop
 
 from tests.fakes.h2_server import H2Server
-from tests.fakes.servers import redis_server, redis_url
+from tests.fakes.servers import own_redis, redis_server, redis_url
 from tests.fakes.tls import CertAuthority
 
-__all__ = ["redis_server", "redis_url"]
+__all__ = ["own_redis", "redis_server", "redis_url"]
 
 ON_BOTH_LOOPS = frozenset(
     {

@@ -9,7 +9,7 @@ from relay.answer import Answer
 from relay.config.panels import PanelConfig
 from relay.content import GenerateRequest, TextPart
 from relay.policy.panel import Panel
-from tests.fakes.legs import FakeLegs, Says, Script
+from tests.fakes.legs import FakeLegs, Says
 from tests.fakes.scenario import request
 from tests.fakes.virtual_time import run
 
@@ -37,9 +37,7 @@ async def asked(one: Panel, legs: FakeLegs, **fields: Any) -> Answer:
     return await legs.run(one, request(model="three", **fields))
 
 
-def decided(
-    one: Panel, scripts: Mapping[str, Script | Sequence[Script]], **fields: Any
-) -> tuple[str, FakeLegs, float]:
+def decided(one: Panel, scripts: Mapping[str, Any], **fields: Any) -> tuple[str, FakeLegs, float]:
     """The label of the leg that was given, the legs, and after how many (virtual) seconds."""
 
     async def main() -> tuple[str, FakeLegs, float]:

@@ -51,7 +51,7 @@ def test_two_of_three_agree_and_the_third_is_stopped() -> None:
     assert (label, after_s) == ("a", 0.7)
     assert reason_of(legs) == ("agreed", "quorum")
     assert legs.leg("b").cancelled_s == 1000.7
-    assert legs.outcomes() == {"a": "ok", "b": "not_needed", "c": "ok"}
+    assert legs.outcomes() == {"a": "ok", "b": "not_needed", "c": "not_chosen"}
     assert votes_of(legs) == {"a": 0, "c": 0}
     assert [row.get("is_chosen") for row in legs.decision.legs] == [True, None, None]
 

@@ -115,6 +115,13 @@ METADATA = request(extra={"metadata": {"room": "blue-7", "n": 3}})
             request(messages=(said("Hola, ¿dónde está?"), said("Where is it?"))),
         ),
         (
+            {"language": ["da", "nb"]},
+            request(TextPart("jeg vil ikke")),  # Danish as well as Norwegian
+            request(TextPart("yes please, I will")),
+        ),
+        ({"language": ["da", "nb"]}, request(TextPart("jeg vil ikke ha meget")), request()),
+        ({"language": "da"}, request(TextPart("hvad er det")), request(TextPart("jeg vil ikke"))),
+        (
             {"embeddings": True},
             request(messages=(), embedding=EmbeddingOptions(("a",))),
             request(),
@@ -286,11 +293,11 @@ def test_a_request_that_is_as_the_rule_wants_it_stays_the_same() -> None:
 def test_a_fact_is_looked_for_when_it_is_needed_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
 
-    def spy(text: str) -> str:
+    def spy(text: str) -> tuple[str, ...]:
         texts.append(text)
-        return "xx"
+        return ("xx",)
 
-    monkeypatch.setattr("relay.policy.facts.language_of", spy)
+    monkeypatch.setattr("relay.policy.facts.languages_of", spy)
     rules = [{"when": {"language": code, "model": "fast"}, "use": "other"} for code in ("de", "fr")]
     chosen = chooser(*rules)
     chosen.choose(request(), AROUND)

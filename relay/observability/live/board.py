@@ -120,6 +120,7 @@ class Board:
                 for name, row in sorted(aliases.items())
             },
             "total": {"minute": recent.total(), "quarter": usual.total()},
+            "policies": usual.policy_rows(),
             "origins": state_view.origins(states),
             "credentials": state_view.credentials(states),
             "common_mode": state_view.common_mode(states),

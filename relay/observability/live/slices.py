@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from relay.errors import AdmissionError
+from relay.observability.live.policy_rows import PolicyName, PolicyRow, names_of, take_row
 from relay.observability.live.quantiles import Counts, bucket_of
 from relay.observability.live.record import outcome_of, shown, ttft_us
 from relay.outcome import AttemptOutcome, AttemptRole, GenerationEnd, fate_of
@@ -106,13 +107,14 @@ ALIAS_FIELDS: Final = (
 class Slice:
     """Ten seconds."""
 
-    __slots__ = ("aliases", "index", "pairs")
+    __slots__ = ("aliases", "index", "pairs", "policies")
 
     def __init__(self, index: int) -> None:
         self.index = index
         """Of ten seconds since 1970."""
         self.aliases: dict[str, AliasCounts] = {}
         self.pairs: dict[tuple[str, str], PairCounts] = {}
+        self.policies: dict[PolicyName, PolicyRow] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -120,6 +122,7 @@ class Slice:
             "index": self.index,
             "aliases": {name: counts.to_list() for name, counts in self.aliases.items()},
             "pairs": [[*names, *counts.to_list()] for names, counts in self.pairs.items()],
+            "policies": [[*names, *row.to_list()] for names, row in self.policies.items()],
         }
 
     def _alias(self, name: str) -> AliasCounts:
@@ -149,6 +152,9 @@ class Slice:
         if first_us is not None:
             bucket = bucket_of(first_us)
             counts.ttft[bucket] = counts.ttft.get(bucket, 0) + 1
+        if end.decision is not None:
+            for name in names_of(end.decision, alias):
+                take_row(self.policies, name, end)
         hedge = end.hedge
         if hedge is not None:
             counts.fired += hedge.fired

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from relay.observability.live.policy_rows import POLICY_FIELDS, PolicyName
 from relay.observability.live.quantiles import Counts, quantile
 from relay.observability.live.slices import ALIAS_FIELDS, PAIR_FIELDS
 
@@ -25,6 +26,7 @@ class Slice:
     index: int
     pairs: tuple[Pair, ...]
     aliases: Mapping[str, dict[str, Any]]
+    policies: tuple[tuple[PolicyName, dict[str, Any]], ...] = ()
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Self:
@@ -46,7 +48,12 @@ class Slice:
         for name, row in told["aliases"].items():
             aliases[name] = fields = dict(zip(ALIAS_FIELDS, row, strict=True))
             fields["ttft"] = _numbered(fields["ttft"])
-        return cls(told["index"], pairs, aliases)
+        policies: list[tuple[PolicyName, dict[str, Any]]] = []
+        for kind, name, outcome, *row in told.get("policies", ()):
+            fields = dict(zip(POLICY_FIELDS, row, strict=True))
+            fields["ttft"] = _numbered(fields["ttft"])
+            policies.append(((kind, name, outcome), fields))
+        return cls(told["index"], pairs, aliases, tuple(policies))
 
 
 class Sums:
@@ -59,6 +66,7 @@ class Sums:
         """By alias, then by target."""
         self.aliases: dict[str, dict[str, Any]] = {}
         self.ttft: dict[str, Counts] = {}
+        self.policies: dict[PolicyName, dict[str, Any]] = {}
 
     def add(self, one: Slice, sign: int = 1) -> None:
         """Put a slice in, or take it out again (-1); what is left of nothing is gone."""
@@ -89,6 +97,16 @@ class Sums:
                 del self.aliases[name]
                 del self.ttft[name]
                 self.pairs.pop(name, None)
+        for policy, row in one.policies:
+            self._add_policy(policy, row, sign)
+
+    def _add_policy(self, policy: PolicyName, row: Mapping[str, Any], sign: int = 1) -> None:
+        sums = self.policies.setdefault(policy, no_policy())
+        for field in POLICY_FIELDS[:-1]:
+            sums[field] += sign * row[field]
+        _count(sums["ttft"], row["ttft"], sign)
+        if not sums["n"]:
+            del self.policies[policy]
 
     def plus(self, other: Sums) -> Sums:
         """Both together."""
@@ -108,6 +126,8 @@ class Sums:
                     _count(sums[word], row[word])
                 for number in _NUMBERS:
                     sums[number] += row[number]
+            for policy, counted in one.policies.items():
+                made._add_policy(policy, counted)
         return made
 
     # --- reading ----------------------------------------------------------------------------
@@ -130,6 +150,19 @@ class Sums:
             "ttft": latency_of(self.ttft.get(name, {}), {}),
             "race": {target: _told(row) for target, row in self.pairs.get(name, {}).items()},
         }
+
+    def policy_rows(self) -> list[dict[str, Any]]:
+        """What policies did, by kind, name and outcome."""
+        return [
+            {
+                "kind": kind,
+                "name": name,
+                "outcome": outcome,
+                **{field: round(row[field]) for field in POLICY_FIELDS[:-1]},
+                "ttft": latency_of(row["ttft"], {}),
+            }
+            for (kind, name, outcome), row in sorted(self.policies.items())
+        ]
 
     def total(self) -> dict[str, Any]:
         """Of all aliases together."""
@@ -176,6 +209,11 @@ def quantile_ms(finished: Counts, censored: Counts, share: float) -> float | Non
 def no_alias() -> dict[str, Any]:
     """Of one that nobody asked for."""
     return {**{word: {} for word in _WORDS}, **dict.fromkeys(_NUMBERS, 0)}
+
+
+def no_policy() -> dict[str, Any]:
+    """Of one that decided nothing."""
+    return {**dict.fromkeys(POLICY_FIELDS[:-1], 0), "ttft": {}}
 
 
 def _told(fields: Mapping[str, float]) -> dict[str, Any]:

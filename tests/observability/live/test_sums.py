@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.decision import Decision, GuardVerdict
 from relay.observability.live import slices
 from relay.observability.live.board import Board
 from relay.observability.live.slices import SLICE_S, SLICES
@@ -21,6 +23,16 @@ END = st.sampled_from(
         won(900_000, "south/b"),
         ended(lost(), attempt("south/b", is_winner=True)),
         ended(lost(ended_us=5_000)),
+        replace(won(100_000, cost=2.0), decision=Decision(experiment="e", arm="a")),
+        replace(won(700_000), decision=Decision(experiment="e", arm="b", rule="r")),
+        replace(
+            won(1_000),
+            decision=Decision(
+                cache="hit",
+                saved_micro=7,
+                guards=[GuardVerdict("g", "pii.email", "input", "redact")] * 2,
+            ),
+        ),
     ]
 )
 TOLD = st.lists(st.tuples(st.sampled_from(["voice", "chat"]), END), min_size=1, max_size=6)
@@ -40,6 +52,7 @@ def read(sums: Sums) -> Any:
         {name: sums.target(name) for name in sorted(sums.targets)},
         {name: sums.alias(name) for name in sorted(sums.aliases)},
         sums.total(),
+        sums.policy_rows(),
     )
 
 
@@ -76,3 +89,24 @@ def test_a_board_that_slid_shows_what_a_new_one_would(steps: list[tuple[int, Any
         if index > now - SLICES:
             fresh.take("0", one)
     assert slid.picture([], now * SLICE_S) == fresh.picture([], now * SLICE_S)
+
+
+def test_what_policies_did_is_told_by_name_and_outcome() -> None:
+    redacted = GuardVerdict("g", "pii.email", "input", "redact")
+    told = [
+        ("voice", replace(won(100_000, cost=3.0), decision=Decision(experiment="e", arm="a"))),
+        ("voice", replace(won(300_000, cost=5.0), decision=Decision(experiment="e", arm="a"))),
+        ("chat", replace(won(1_000), decision=Decision(cache="hit", saved_micro=7))),
+        ("chat", replace(won(1_000), decision=Decision(guards=[redacted, redacted]))),
+    ]
+    sums = Sums()
+    sums.add(Slice.of(slice_of(0, told)))
+    rows = {(row["kind"], row["name"], row["outcome"]): row for row in sums.policy_rows()}
+    assert {name: row["n"] for name, row in rows.items()} == {
+        ("experiment", "e", "a"): 2,
+        ("cache", "chat", "hit"): 1,
+        ("guardrail", "g", "redact (input)"): 1,
+    }
+    assert rows["experiment", "e", "a"]["cost"] == 8
+    assert rows["experiment", "e", "a"]["ttft"]["n"] == 2
+    assert rows["cache", "chat", "hit"]["saved"] == 7

@@ -4,6 +4,7 @@ import { mark, say } from "./dom.js";
 import { follow } from "./feed.js";
 import { clock } from "./format.js";
 import { showHeadline } from "./headline.js";
+import { showPolicies } from "./policies.js";
 import { showPools } from "./pools.js";
 import { showRaces } from "./race.js";
 import { nameKeys, startRecent, takeRecent } from "./recent.js";
@@ -26,6 +27,7 @@ function show(picture) {
   showTiles(at("tiles"), picture);
   showTargets(at("targets"), picture);
   showRaces(at("race"), picture);
+  showPolicies(at("policies"), picture);
   showBudgets(at("budgets"), picture);
   showPools(at("pools"), picture);
   document.title = `${picture.findings.some((one) => one.level === "bad") ? "(!) " : ""}Dashboard - relay`;

@@ -1,0 +1,1 @@
+"""What the arms of experiments did, and whether the difference is more than chance."""

@@ -1,0 +1,157 @@
+"""`relay experiments` as people type it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from relay.cli import app
+from relay.store.engine import engine_for, migrate
+from tests.fakes.log_lines import attempt, line
+from tests.fakes.usage_rows import NOW_US, generation, write
+
+RANGE = ("--since", "2026-05-25", "--until", "2026-06-08")
+"""Around `NOW_US`, 2026-05-28."""
+
+
+def run(*arguments: str, status: int = 0, typed: bytes | None = None) -> Result:
+    ran = CliRunner().invoke(app, ["experiments", *arguments], input=typed)
+    assert ran.exit_code == status, ran.output
+    return ran
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    url = f"sqlite:///{tmp_path / 'relay.db'}"
+    engine = engine_for(url)
+    migrate(engine)
+    draw = random.Random(2)
+    rows = []
+    for number in range(300):
+        arm = draw.choice(("now", "new"))
+        told = {"experiment": "ab", "arm": arm, "unit": f"{number // 2 * 2 + (arm == 'new'):x}"}
+        ttft_us = round(draw.uniform(200_000, 400_000) * (2 if arm == "new" else 1))
+        rows.append(
+            generation(
+                number,
+                decision=orjson.dumps(told).decode(),
+                admitted_at_us=NOW_US + number,
+                ttft_us=ttft_us,
+                wall_us=ttft_us * 2,
+            )
+        )
+    write(engine, *rows)
+    engine.dispose()
+    made = tmp_path / "relay.yaml"
+    row = {"wire": "openai_chat", "base_url": "https://a.test/v1", "auth": "none"}
+    arms = [{"name": "now", "use": "fast"}, {"name": "new", "use": "a/new"}]
+    document = {
+        "store": {"url": url},
+        "providers": {"a": row},
+        "models": {
+            name: {"candidates": [{"provider": "a", "model": "m"}]} for name in ("voice", "fast")
+        },
+        "policies": {
+            "experiments": {
+                "ab": {"model": "voice", "arms": arms, "sticky": "user", "share": 0.5},
+                "alone": {"model": "fast", "arms": arms, "sticky": "none"},
+            }
+        },
+    }
+    made.write_text(yaml.safe_dump(document))
+    return made
+
+
+def test_out_of_a_store(config: Path, tmp_path: Path) -> None:
+    text = run("report", "-c", str(config), *RANGE).stdout
+    assert text.startswith("# Experiments\n")
+    assert "## ab" in text
+    assert "### new against now" in text
+    assert "Units are divided as the weights say" in text
+    told = json.loads(run("report", "ab", "-c", str(config), *RANGE, "--format", "json").stdout)
+    (one,) = told["experiments"]
+    found = one["arms"][1]["metrics"]["ttft_p50"]["difference"]
+    assert found["low"] > 200
+    assert found["adjusted_p"] < 0.001
+    file = tmp_path / "found.json"
+    run("report", "-c", str(config), *RANGE, "-o", str(file))
+    assert json.loads(file.read_text()) == told
+
+
+def test_out_of_a_copy_without_a_file_nothing_is_said_of_weights(
+    config: Path, tmp_path: Path
+) -> None:
+    text = run("report", "--database", str(tmp_path / "relay.db"), *RANGE).stdout
+    assert "needs the file: -c relay.yaml" in text
+
+
+def test_out_of_a_log() -> None:
+    lines = [
+        line(
+            [attempt("a/m", first_us=200_000, ended_us=900_000)],
+            received_s=number,
+            id=f"gen_{number}",
+            decision={"experiment": "ab", "arm": ("now", "new")[number % 2], "unit": str(number)},
+        )
+        for number in range(40)
+    ]
+    text = run("report", "--from-logs", "-", typed=b"\n".join(lines)).stdout
+    assert "| now (control) | 20 | 20 |" in text or "| new (control) | 20 | 20 |" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "-c relay.yaml, --database FILE or --from-logs FILE is needed"),
+        (["--from-logs", "x", "--database", "y"], "do not go together"),
+        (["--from-logs", "/nowhere/at/all"], "cannot be read"),
+        (["--database", "/nowhere/at/all"], "there is no file"),
+        (["--from-logs", "x", "--confidence", "100"], "--confidence"),
+        (["--from-logs", "x", "--format", "html"], "--format: md, json are expected"),
+        (["--from-logs", "x", "--since", "soon"], "--since"),
+        (["--from-logs", "x", "--since", "1h", "--until", "2h"], "not before --until"),
+    ],
+)
+def test_faults_name_the_option(arguments: list[str], fault: str) -> None:
+    assert fault in run("report", *arguments, status=1).stderr
+
+
+def test_an_experiment_that_is_not_there(config: Path) -> None:
+    told = run("report", "abb", "-c", str(config), *RANGE, status=1).stderr
+    assert "there is no answer of an experiment 'abb'; did you mean 'ab'?" in told
+    assert "No answer" in run("report", "alone", "-c", str(config), *RANGE).stdout
+
+
+def test_who_is_in_which_arm(config: Path) -> None:
+    found = set()
+    for number in range(40):
+        told = run("assign", "ab", f"anna-{number}", "-c", str(config), "--json").stdout
+        found.add((json.loads(told)["arm"], json.loads(told)["use"]))
+    assert found == {("now", "fast"), ("new", "a/new"), (None, "voice")}
+    said = run("assign", "ab", "anna", "-c", str(config)).stdout
+    assert said == run("assign", "ab", "anna", "-c", str(config)).stdout
+    assert said.startswith("anna ")
+
+
+def test_faults_of_assign(config: Path) -> None:
+    assert "did you mean 'ab'?" in run("assign", "abc", "x", "-c", str(config), status=1).stderr
+    assert "sticky to nothing" in run("assign", "alone", "x", "-c", str(config), status=1).stderr
+
+
+def test_without_scipy_it_says_what_is_missing(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    for name in [*sys.modules]:
+        if name.startswith("relay.observability.experiments."):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    told = run("report", "-c", str(config), *RANGE, status=1).stderr
+    assert "pip install 'rtrelay[experiments]'" in told
