@@ -19,7 +19,6 @@ np = pytest.importorskip("numpy", reason="the extra `semantic` is not installed"
 from relay.cache.semantic_error import SemanticCacheError  # noqa: E402
 from relay.cache.semantic_redis import RedisVectors, _scored  # noqa: E402
 
-
 HOME = b"p" * 24
 AWAY = b"q" * 24
 

@@ -16,7 +16,6 @@ from relay.config.store import StoreConfig
 from tests.cache.world import NO_LEGS, SCOPE, asked
 
 
-
 def config(**fields: Any) -> SemanticCacheConfig:
     return SemanticCacheConfig(**{"routes": {"fast": {}}, "embeddings": "wordllama", **fields})
 

@@ -35,6 +35,7 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "hedging.md": ("yaml", "tests/docs/test_hedging.py"),
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
+    "semantic-cache.md": ("yaml", "tests/cookbook/test_semantic_cache.py"),
 }
 """Page -> languages, and the test that takes them."""
 
