@@ -92,7 +92,7 @@ class PolicyCourse:
         surface: str,
     ) -> Answer:
         progress.decision = decision = progress.decision or Decision()
-        scope = _scope(request, surface)
+        scope, tokens = _scope(request, surface), None
         try:
             if self._choose is not None and not request.asked_as:
                 tokens = estimate_prompt_tokens(request)
@@ -100,7 +100,15 @@ class PolicyCourse:
         except RelayError as error:
             services.ledger.refused(error, Refused.of(request, generation_id, surface))
             raise
-        route = await admit(services, generation_id, request, timeline, progress, surface=surface)
+        route = await admit(
+            services,
+            generation_id,
+            request,
+            timeline,
+            progress,
+            surface=surface,
+            prompt_tokens=tokens,
+        )
         request = progress.request or request
         legs = RunningLegs(
             services, progress, generation_id, decision, timeline.received_s, surface
