@@ -36,6 +36,9 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "hedging.md": ("yaml", "tests/docs/test_hedging.py"),
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
+    "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
+    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py, tests/cookbook"),
+    "semantic-cache.md": ("yaml", "tests/cookbook/test_semantic_cache.py"),
 }
 """Page -> languages, and the test that takes them."""
 
