@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from tests.observability.pages.lab import Governed, document, governed_relay
 TEAM: Final = "support"
 UNSURE: Final = "I am not sure what my invoice says"
 """As the cascade's small model repeats what it is asked, the large one is asked then."""
+WITH_ADDRESS: Final = "Write to jo.doe@example.com that I am late"
 CALLS: Final = 24
 FAQ: Final = tuple(f"When do you open on {day}?" for day in ("Monday", "Friday", "Sunday"))
 
@@ -37,20 +39,25 @@ def _priced(made: Document, models: Document) -> Document:
     return {**made, "models": models}
 
 
-def _alias(provider: str, behaviour: str, seed: int) -> Document:
-    return {"candidates": [{"provider": provider, "model": f"emu:{behaviour},seed={seed}"}]}
+def _alias(emulator: EmulatorProcess, seed: int, provider: str, name: str, way: str) -> Document:
+    """One of a model that the emulator has behave like this; with a seed of its own its name is
+    the test's own too."""
+    model = f"{name}-{seed}" if seed else name
+    emulator.script(model, f"emu:{way},seed={seed}")
+    return {"candidates": [{"provider": provider, "model": model}]}
 
 
 def policies_document(emulator: EmulatorProcess, seed: int) -> Document:
-    """An experiment with a slow arm (`voice`), a cascade (`help`), a cache of `faq`, and a rule
-    that sends what has the tag `batch` to a cheap model."""
+    """An experiment with a slow arm on `current`, a cascade (`help`), a cache of `faq`, a rule that
+    sends what has the tag `batch` to a cheap model, and a guardrail that takes out addresses."""
+    at = partial(_alias, emulator, seed)
     models = {
-        "current": _alias("south", "ttft=60,itl=3,tokens=24", seed),
-        "candidate": _alias("north", "ttft=420,itl=3,tokens=40", seed),
-        "small": _alias("south", "ttft=40,itl=2,text=echo", seed),
-        "large": _alias("north", "ttft=160,itl=3,tokens=40", seed),
-        "faq": _alias("south", "ttft=60,itl=3,tokens=20", seed),
-        "cheap": _alias("south", "ttft=30,itl=2,tokens=12", seed),
+        "current": at("south", "swift-2", "ttft=60,itl=3,tokens=24"),
+        "candidate": at("north", "swift-3", "ttft=420,itl=3,tokens=40"),
+        "small": at("south", "mini", "ttft=40,itl=2,text=echo"),
+        "large": at("north", "maxi", "ttft=160,itl=3,tokens=40"),
+        "faq": at("south", "swift-2", "ttft=60,itl=3,tokens=24"),
+        "cheap": at("south", "nano", "ttft=30,itl=2,tokens=12"),
     }
     arms = [{"name": "current", "use": "current"}, {"name": "candidate", "use": "candidate"}]
     escalate = {"phrases": ["I am not sure"]}
@@ -62,6 +69,9 @@ def policies_document(emulator: EmulatorProcess, seed: int) -> Document:
             "cascades": {"help": {"small": "small", "large": "large", "escalate": escalate}},
         },
         "cache": {"exact": {"models": ["faq"]}},
+        "guardrails": {
+            "rails": {"no-addresses": {"scan": {"kind": "pii"}, "action": "redact"}},
+        },
     }
 
 
@@ -74,6 +84,7 @@ async def policies_traffic(relay: RelayUnderTest) -> None:
     tagged = (ask(chat_body("large"), x_relay_tags="batch") for _ in range(5))
     await asyncio.gather(*tagged)
     await asyncio.gather(*(ask(chat_body("help", f"Where is room {n}?")) for n in range(6)))
+    await asyncio.gather(*(ask(chat_body("cheap", WITH_ADDRESS)) for _ in range(3)))
     await asyncio.gather(*(ask(chat_body("help", UNSURE)) for _ in range(2)))
 
 
@@ -83,9 +94,10 @@ async def spent_relay(
 ) -> AsyncIterator[tuple[Governed, str]]:
     """A relay where nothing is slow and nothing fails, with two teams, of which one has used up its
     hard budget: its key."""
+    at = partial(_alias, emulator, seed)
     models = {
-        "chat": _alias("south", "ttft=60,itl=3,tokens=24", seed),
-        "voice": _alias("north", "ttft=80,itl=3,tokens=40", seed),
+        "chat": at("south", "swift-2", "ttft=60,itl=3,tokens=24"),
+        "voice": at("north", "maxi", "ttft=30,itl=1,tokens=40"),
     }
     made = _priced(document(emulator, seed), models)
     async with governed_relay(folder, made) as world:
@@ -101,10 +113,10 @@ async def spent_relay(
                 desk, OPERATOR, "team", team, period="day", limit_micro=micro, is_hard=True, **more
             )
 
-        limited("team_1", 3_000)
+        limited("team_1", 20_000)
         limited("team_2", 1_000_000)
         await keyed.heard()
-        for spender, count in ((other, 6), (key, 16)):
+        for spender, count in ((other, 6), (key, 46)):
             for _ in range(count):
                 await world.relay.chat(
                     chat_body("voice", max_tokens=60), authorization=f"Bearer {spender}"
