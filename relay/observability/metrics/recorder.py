@@ -117,7 +117,8 @@ class Recorder:
     def ended(self, ended: Ended) -> None:
         """A generation is over; see `Services.on_ended`."""
         end, request, frontend = ended.end, ended.request, ended.frontend
-        alias = self._aliases.get(request.model)
+        asked = request.asked_as or request.model
+        alias = self._aliases.get(asked)
         if alias is None:
             alias = self._direct if ended.was_planned else self._unnamed
         error = end.error
@@ -159,7 +160,7 @@ class Recorder:
         if has_content and end.attempts:  # a kept answer says nothing of who made it
             gap_s = self._winner(end, request.embedding is None)
         if end.decision is not None:
-            self._policies.ended(end.decision, self._label(request.model, ended))
+            self._policies.ended(end.decision, self._label(asked, ended))
         if end.attempts:
             for record in end.attempts:
                 self._attempt(record)
