@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -105,13 +106,15 @@ class RedisVectors:
     """
 
     def __init__(self, url: str, *, patience_s: float, clock: Clock, max_entries: int) -> None:
-        self._linked = lambda patience_s: _Link(url, patience_s=patience_s, clock=clock)
+        self._linked: Callable[[float], _Link] = lambda wait_s: _Link(
+            url, patience_s=wait_s, clock=clock
+        )
         self._link = self._linked(patience_s)
         self._max_entries = max_entries
 
     async def check(self) -> None:
-        """Whether that server can search vectors. One that does not answer for `CHECK_S` is taken to
-        be able to.
+        """Whether that server can search vectors. One that does not answer within `CHECK_S` is
+        taken to be able to.
 
         Raises:
             SemanticCacheError: it cannot; says what is missing.
