@@ -18,6 +18,7 @@ from relay.config import (
     class_of,
     credential_warnings,
     door_warnings,
+    panel_warnings,
     rule_warnings,
     same_models,
     tls_warnings,
@@ -52,6 +53,7 @@ def warnings(config: Config) -> list[str]:
             )
     found += rule_warnings(config)
     found += cascade_warnings(config)
+    found += panel_warnings(config)
     found += _prices_that_rules_need(config)
     found += _addresses_of_nobody(config)
     found += _classes_of_one(config)

@@ -56,6 +56,7 @@ from relay.config.observability import ObservabilityConfig
 from relay.config.observability_logs import LogsConfig
 from relay.config.observability_payloads import PayloadsConfig
 from relay.config.observability_tracing import TracingConfig
+from relay.config.panel_warnings import panel_warnings
 from relay.config.providers import (
     CancelBilling,
     PassthroughConfig,
@@ -132,6 +133,7 @@ __all__ = [
     "key_variables",
     "known_providers",
     "load",
+    "panel_warnings",
     "parse",
     "rule_warnings",
     "same_models",

@@ -97,9 +97,7 @@ def test_an_apology_may_become_one_until_the_opening_is_over() -> None:
     assert not NONE.may_become_one("I'm so sorry" + " x" * 200)
 
 
-@pytest.mark.parametrize(
-    "piece", ["so ", "i'm ", "sorry ", "es tut mir ", "hi ", "…", " "]
-)
+@pytest.mark.parametrize("piece", ["so ", "i'm ", "sorry ", "es tut mir ", "hi ", "…", " "])
 def test_hostile_openings_are_read_in_no_time(piece: str) -> None:
     text = piece * 100_000
     began_s = time.perf_counter()
