@@ -14,6 +14,7 @@ from relay.config import (
     Config,
     EscalateConfig,
     ProviderConfig,
+    cascade_warnings,
     class_of,
     credential_warnings,
     door_warnings,
@@ -51,6 +52,7 @@ def warnings(config: Config) -> list[str]:
                 f"providers.{name}.service_tier is {tier}, which it is not known to have: {known}"
             )
     found += rule_warnings(config)
+    found += cascade_warnings(config)
     found += panel_warnings(config)
     found += _prices_that_rules_need(config)
     found += _addresses_of_nobody(config)
