@@ -67,10 +67,10 @@ from relay.policy.guard_rail import Stop
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
+from relay.stopped_arms import StoppedArms
 from relay.store.learned import sqlite_path
 from relay.store.revisions import SchemaError
 from relay.store.sqlite_file import DamagedFile
-from relay.stopped_arms import StoppedArms
 from relay.tls.door import Door
 from relay.tls.doors import Doors
 from relay.tls.grpc_door import credentials, looks_at_calls, refusal

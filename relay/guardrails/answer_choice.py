@@ -71,7 +71,6 @@ class AnswerChoice:
         self._queue: deque[_Run | _Call | StreamEvent] = deque()
         self._last: _Run | None = None
         """The run that the latest text belongs to."""
-        self._runs_over: set[int] = set()
         self._calls: dict[int, _Call] = {}
         self._call_chars = 0
         self._tails: dict[tuple[str, str], str] = {}
@@ -289,9 +288,7 @@ class AnswerChoice:
         found: list[Window] = []
         for lane in self._lanes.values():
             if lane.windows is not None:
-                is_over = id(lane) in self._runs_over
-                found += lane.windows.due(is_run_over=is_over, is_end=is_end)
-        self._runs_over.clear()
+                found += lane.windows.due(is_end=is_end)
         return found
 
     # --- inside -------------------------------------------------------------------------------
@@ -329,7 +326,8 @@ class AnswerChoice:
         if run.lane.blocked_by is not None:
             return run.lane.blocked_by
         run.end = run.lane.length
-        self._runs_over.add(id(run.lane))
+        if run.lane.windows is not None:
+            run.lane.windows.run_over()
         for kind, other in list(self._open.items()):
             if other is run:
                 del self._open[kind]

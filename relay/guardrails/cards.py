@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from relay.guardrails.regex_scanner import RegexScanner, Span
@@ -33,18 +34,21 @@ _DOUBLED: Final = {ord("0") + digit: str(digit * 2 // 10 + digit * 2 % 10) for d
 
 def luhn(digits: str) -> bool:
     """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    return (
-        sum(map(int, digits[-1::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))
-    ) % 10 == 0
+    odd, even = digits[-1::-2], digits[-2::-2].translate(_DOUBLED)
+    return sum(map(int, odd + even)) % 10 == 0
+
+
+def brands_of(digits: str) -> Iterator[tuple[str, frozenset[int]]]:
+    """Whose card it may be by its first four digits, and how many digits such cards have."""
+    prefix = int(digits[:4])
+    for name, low, high, lengths in _BRANDS:
+        if low <= prefix <= high:
+            yield name, lengths
 
 
 def brand_of(digits: str) -> str:
     """Whose card it may be by prefix and length; empty: nobody's."""
-    prefix = int(digits[:4])
-    for name, low, high, lengths in _BRANDS:
-        if low <= prefix <= high and len(digits) in lengths:
-            return name
-    return ""
+    return next((name for name, lengths in brands_of(digits) if len(digits) in lengths), "")
 
 
 def _check(match: re.Match[str]) -> Span | None:
@@ -53,18 +57,15 @@ def _check(match: re.Match[str]) -> Span | None:
     found = _NUMBER.match(text, start)
     if found is None:
         return None
-    end = found.end()
-    while end > start:
-        is_group_end = end == len(text) or not text[end].isdecimal()
-        if is_group_end:
-            digits = text[start:end].replace(" ", "").replace("-", "")
-            if len(digits) < _LEAST_DIGITS:
-                return None
-            if luhn(digits) and brand_of(digits):
+    places = [at for at in range(start, found.end()) if text[at].isdecimal()]
+    digits = "".join([text[at] for at in places])
+    lengths = frozenset[int]().union(*(lengths for _, lengths in brands_of(digits)))
+    for length in range(len(digits), _LEAST_DIGITS - 1, -1):
+        if length in lengths:
+            end = places[length - 1] + 1
+            is_group_end = end == len(text) or not text[end].isdecimal()
+            if is_group_end and luhn(digits[:length]):
                 return start, end
-        end -= 1
-        while end > start and text[end - 1] in " -":
-            end -= 1
     return None
 
 

@@ -16,6 +16,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from relay.guardrails.scan import Fold, Shape
+from relay.guardrails.term_tree import END, Place, onward
 
 _EXACT: Final = 16
 _MAX_SPREAD: Final = 4
@@ -24,6 +25,10 @@ _MAX_NODES: Final = 600
 """Of one pattern; beyond, repeats are not counted at all."""
 
 Test = Callable[[str], bool]
+
+
+class _TooLarge(Exception):
+    """Its repeats must not be counted."""
 
 
 class UnreadablePattern(ValueError):
@@ -43,6 +48,10 @@ class Node:
     empty: list[int] = field(default_factory=list)
     """Reached from here by no character."""
     is_final: bool = False
+    place: Place | None = None
+    """In a tree of words: it has no edges of its own."""
+    is_whole_words: bool = False
+    """Of that tree."""
 
 
 @dataclass(slots=True)
@@ -70,6 +79,8 @@ class ShapeNfa:
         self.conditions: list[Test] = []
         """Of one character; a start names those that it needs by their places here."""
         self._condition_keys: dict[str, int] = {}
+        self._places: dict[tuple[int, int, int], int] = {}
+        """(scanner, its tree's identity, characters of a gap) -> node."""
 
     def add(self, shape: Shape, scanner: int, fold: Fold, window_chars: int) -> None:
         """One more shape of this scanner.
@@ -79,15 +90,18 @@ class ShapeNfa:
         """
         reach = (shape.reach_chars or window_chars) + 1
         if shape.words:
-            _Words(self, scanner, fold, reach, is_whole=shape.is_whole_words).add(shape.words)
+            root = self.node(scanner, False, reach)
+            self.nodes[root].place = Place(shape.words)
+            self.nodes[root].is_whole_words = shape.is_whole_words
+            self.starts.append(Start(root, fold, is_word_start=shape.is_whole_words))
         if shape.pattern:
-            parsed = parse(shape.pattern, ignore_case=shape.ignore_case)
+            parsed = parse(shape.pattern, ignore_case=shape.ignore_case, ascii_only=shape.is_ascii)
             before = len(self.nodes), len(self.starts)
-            for exact in (_EXACT, 1):
+            try:
+                _Pattern(self, parsed, scanner, fold, reach, _EXACT).build()
+            except _TooLarge:
                 del self.nodes[before[0] :], self.starts[before[1] :]
-                _Pattern(self, parsed, scanner, fold, reach, exact).build()
-                if len(self.nodes) - before[0] <= _MAX_NODES:
-                    break
+                _Pattern(self, parsed, scanner, fold, reach, 1).build()
 
     def condition(self, key: str, test: Test) -> int:
         """The place of a test of the character before a start."""
@@ -102,15 +116,54 @@ class ShapeNfa:
         self.nodes.append(Node(scanner, is_held, reach))
         return len(self.nodes) - 1
 
+    def onward(self, at: int, character: str) -> Iterable[int]:
+        """The nodes that a character leads to from one, not those reached by none from there."""
+        node = self.nodes[at]
+        if node.place is not None:
+            return self._in_tree(node, character)
+        found = list(node.literal.get(character, ()))
+        found += [after for test, after in node.edges if test(character)]
+        return found
+
+    def can_go_on(self, at: int) -> bool:
+        """Whether any character leads on from a node."""
+        node = self.nodes[at]
+        if node.place is not None:
+            return (node.is_final and node.is_whole_words) or node.place.tree.keys() != {END}
+        return bool(node.edges or node.literal)
+
+    def _in_tree(self, node: Node, character: str) -> Iterable[int]:
+        # Nodes of a tree are made when a text comes to them: there may be a hundred thousand.
+        if node.place is None:
+            return
+        for place in onward(node.place, character):
+            key = node.scanner, id(place.tree), place.gap_chars
+            known = self._places.get(key)
+            if known is None:
+                known = self._places[key] = self.node(node.scanner, True, node.reach_chars)
+                made = self.nodes[known]
+                made.place, made.is_final = place, place.is_end
+                made.is_whole_words = node.is_whole_words
+            yield known
+        if node.is_final and node.is_whole_words:
+            yield self._after(node)
+
+    def _after(self, node: Node) -> int:
+        key = node.scanner, 0, 0
+        known = self._places.get(key)
+        if known is None:
+            known = self._places[key] = self.node(node.scanner, True, node.reach_chars)
+        return known
+
     def closure(self, at: Iterable[int]) -> frozenset[int]:
         """These, and what is reached from them by no character."""
         seen = set(at)
         todo = list(seen)
         while todo:
-            for onward in self.nodes[todo.pop()].empty:
-                if onward not in seen:
-                    seen.add(onward)
-                    todo.append(onward)
+            for after in self.nodes[todo.pop()].empty:
+                if after not in seen:
+                    seen.add(after)
+                    todo.append(after)
         return frozenset(seen)
 
 
@@ -136,11 +189,20 @@ _CATEGORIES: Final[dict[Any, Test]] = {
     op.CATEGORY_DIGIT: str.isdecimal,
     op.CATEGORY_NOT_DIGIT: lambda one: not ("0" <= one <= "9"),
     op.CATEGORY_SPACE: str.isspace,
-    op.CATEGORY_NOT_SPACE: lambda one: one not in " \t\n\r\f\v",
+    op.CATEGORY_NOT_SPACE: lambda one: one not in " \t\n\r\f",
     op.CATEGORY_WORD: is_word,
     op.CATEGORY_NOT_WORD: lambda one: not (one.isascii() and is_word(one)),
 }
-"""Of both, Python's meaning and the narrower one of RE2: what either has."""
+"""What either Python or RE2 has in it."""
+_SURE: Final[dict[Any, Test]] = {
+    op.CATEGORY_DIGIT: lambda one: "0" <= one <= "9",
+    op.CATEGORY_NOT_DIGIT: lambda one: not one.isdecimal(),
+    op.CATEGORY_SPACE: lambda one: one in " \t\n\r\f",
+    op.CATEGORY_NOT_SPACE: lambda one: not one.isspace(),
+    op.CATEGORY_WORD: lambda one: one.isascii() and is_word(one),
+    op.CATEGORY_NOT_WORD: lambda one: not is_word(one),
+}
+"""What both have in it."""
 
 
 def _variants(character: str) -> set[str]:
@@ -170,7 +232,7 @@ def test_of(item: tuple[Any, Any], *, ignore_case: bool) -> Test:
 
 def _set_test(items: list[tuple[Any, Any]], *, ignore_case: bool) -> Test:
     is_negated = bool(items) and items[0][0] is op.NEGATE
-    tests: list[Test] = []
+    categories: list[Any] = []
     singles: set[str] = set()
     ranges: list[tuple[str, str]] = []
     for kind, value in items[1 if is_negated else 0 :]:
@@ -179,9 +241,11 @@ def _set_test(items: list[tuple[Any, Any]], *, ignore_case: bool) -> Test:
         elif kind is op.RANGE:
             ranges.append((chr(value[0]), chr(value[1])))
         elif kind is op.CATEGORY:
-            tests.append(_CATEGORIES[value])
+            categories.append(value)
         else:
             raise UnreadablePattern(f"{kind} in a set")
+
+    tests = [(_SURE if is_negated else _CATEGORIES)[category] for category in categories]
 
     def is_in(one: str) -> bool:
         return (
@@ -191,15 +255,9 @@ def _set_test(items: list[tuple[Any, Any]], *, ignore_case: bool) -> Test:
         )
 
     if is_negated:
-        # A category that both dialects mean is too wide to be negated exactly: without it.
-        def is_out(one: str) -> bool:
-            return one not in singles and not any(low <= one <= high for low, high in ranges)
-
-        if ignore_case:
-            return lambda _one: True
-        if tests:
-            return lambda one: is_out(one) and not (one.isascii() and any(t(one) for t in tests))
-        return is_out
+        if ignore_case:  # of what has case, either form may be meant
+            return lambda one: one.lower() != one.upper() or not is_in(one)
+        return lambda one: not is_in(one)
     if ignore_case:
         return lambda one: any(is_in(form) for form in _variants(one) if len(form) == 1)
     return is_in
@@ -219,6 +277,7 @@ class _Pattern:
         self._exact = exact
         self._held_group = parsed.state.groupdict.get("held")
         self._is_held = self._held_group is None
+        self._most_nodes = len(nfa.nodes) + _MAX_NODES if exact > 1 else None
         self._ignore_case = bool(parsed.state.flags & re.IGNORECASE)
 
     def build(self) -> None:
@@ -264,6 +323,8 @@ class _Pattern:
     def _sequence(self, items: Iterable[Any], at: int) -> int:
         for item in items:
             at = self._item(item, at)
+            if self._most_nodes is not None and len(self._nfa.nodes) > self._most_nodes:
+                raise _TooLarge
         return at
 
     def _item(self, item: Any, at: int) -> int:
@@ -308,19 +369,32 @@ class _Pattern:
     def _repeat(self, value: Any, at: int) -> int:
         least, most, items = value
         counted = min(int(least), self._exact)
-        for _ in range(counted):
+        is_spread = self._exact > 1 and most != op.MAXREPEAT and most - least <= _MAX_SPREAD
+        if counted == least and is_spread:
+            return self._counted(items, at, counted, int(most) - counted)
+        if counted == 0:
+            return self._loop(items, at, is_needed=False)
+        for _ in range(counted - 1):
             at = self._sequence(items, at)
-        if counted == least and most != op.MAXREPEAT and most - least <= _MAX_SPREAD:
-            end = self._joint()
+        return self._loop(items, at, is_needed=True)
+
+    def _counted(self, items: Any, at: int, needed: int, more: int) -> int:
+        for _ in range(needed):
+            at = self._sequence(items, at)
+        end = self._joint()
+        self._nfa.nodes[at].empty.append(end)
+        for _ in range(more):
+            at = self._sequence(items, at)
             self._nfa.nodes[at].empty.append(end)
-            for _ in range(int(most - least)):
-                at = self._sequence(items, at)
-                self._nfa.nodes[at].empty.append(end)
-            return end
+        return end
+
+    def _loop(self, items: Any, at: int, *, is_needed: bool) -> int:
+        """Any number of rounds, at least one where it is needed."""
         loop = self._joint()
         self._nfa.nodes[at].empty.append(loop)
-        self._nfa.nodes[self._sequence(items, loop)].empty.append(loop)
-        return loop
+        end = self._sequence(items, loop)
+        self._nfa.nodes[end].empty.append(loop)
+        return end if is_needed else loop
 
 
 def _looks_around(items: Iterable[Any]) -> bool:
@@ -337,53 +411,3 @@ def _looks_around(items: Iterable[Any]) -> bool:
         if kind in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT) and _looks_around(value[2]):
             return True
     return False
-
-
-_GAP: Final = re.compile(r"[\s_\-]")
-
-
-class _Words:
-    """Builds the tree of many literal texts."""
-
-    def __init__(
-        self, nfa: ShapeNfa, scanner: int, fold: Fold, reach: int, *, is_whole: bool
-    ) -> None:
-        self._nfa = nfa
-        self._scanner = scanner
-        self._reach = reach
-        self._is_whole = is_whole
-        self._root = nfa.node(scanner, False, reach)
-        self._gaps: dict[int, int] = {}
-        nfa.starts.append(Start(self._root, fold, is_word_start=is_whole))
-
-    def add(self, words: Iterable[str]) -> None:
-        ends = {self._path(word) for word in words}
-        for end in ends:
-            self._nfa.nodes[end].is_final = True
-        if self._is_whole and ends:
-            after = self._nfa.node(self._scanner, True, self._reach)
-            for end in ends:
-                self._nfa.nodes[end].edges.append((lambda _one: True, after))
-
-    def _path(self, word: str) -> int:
-        at = self._root
-        for character in word:
-            if character == " ":
-                at = self._gap(at)
-                continue
-            onward = self._nfa.nodes[at].literal.get(character)
-            if onward is None:
-                new = self._nfa.node(self._scanner, True, self._reach)
-                onward = self._nfa.nodes[at].literal[character] = [new]
-            at = onward[0]
-        return at
-
-    def _gap(self, at: int) -> int:
-        """What separates words: some spaces, dashes or underscores."""
-        found = self._gaps.get(at)
-        if found is None:
-            found = self._gaps[at] = self._nfa.node(self._scanner, True, self._reach)
-            is_gap: Test = lambda one: _GAP.match(one) is not None  # noqa: E731
-            self._nfa.nodes[at].edges.append((is_gap, found))
-            self._nfa.nodes[found].edges.append((is_gap, found))
-        return found
