@@ -174,6 +174,11 @@ class Policies:
         if self._shadows is not None:
             self._shadows.ended(ended)
 
+    @property
+    def experiments(self) -> Experiments | None:
+        """Those that hold now; None before any do."""
+        return self._experiments
+
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
         found: dict[str, Any] = {}
@@ -242,7 +247,8 @@ def _choose(
             if decision is not None:
                 decision.rule = choice.rule
         if decision is None:
-            return request
+            seen = experiments.peek(request.model, request, time.time()) if experiments else None
+            return request if seen is None else seen.of(request)
         if experiments:
             assigned = experiments.assign(request.model, request, time.time(), random.random)
             if assigned is not None:

@@ -252,6 +252,12 @@ MAY_USE: dict[str, set[str]] = {
         "transport.base",
     },
     # copies of requests, sent off the way of the ones that they are of
+    "stopped_arms": {
+        "policy.experiments",
+        "policy.guard_rail",
+        "store.arm_rows",
+        "store.base",
+    },
     "shadow": LEAVES
     | {
         "config.experiments",
@@ -334,6 +340,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "server": LEAVES
     | {
+        "stopped_arms",
         "accounts",
         "admin_office",
         "auditing",

@@ -1,135 +1,170 @@
-"""What guardrails take: microseconds of a request, and of a token of its answer.
+"""CPU of guarding streamed text: a token, a first token, a whole prompt, and texts made to cost.
 
-    python -m bench.micro.guardrails
+    python -m bench.micro.guardrails [--hostile]
 
-A voice turn (a system prompt, ten turns, a question) is checked cold and again as the next turn of
-the same conversation; an answer of 300 tokens goes through word by word. Best of several rounds.
-`held` is how many characters were held back at most, `waits` how many tokens a first word waited.
+A token is a word of English prose with the space in front of it, fed by itself, as providers stream
+them. `off` is the same loop with no guard. Held back are the characters that are not released with
+their own token: what that is in time is the provider's time between two tokens. Best of several
+rounds; microseconds, and milliseconds where it says so. `--hostile` needs the tests of this
+repository beside it, and takes a minute.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import re
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from relay.config.guardrails import GuardrailsConfig
-from relay.content import (
-    ChoiceFinished,
-    FinishReason,
-    GenerateRequest,
-    Message,
-    Role,
-    StreamEvent,
-    TextDelta,
-    TextPart,
-    Tool,
-)
-from relay.decision import Decision
-from relay.emulator.prose import to_tokens
-from relay.guardrails.base import GuardScope
-from relay.guardrails.build import chain_of
-from relay.guardrails.chain import GuardChain
-from relay.guardrails.moderation import Ask
+from relay.guardrails.denied import DeniedTerms
+from relay.guardrails.guard_plan import GuardPlan
+from relay.guardrails.injection import injection_scanners
+from relay.guardrails.patterns import OwnPattern
+from relay.guardrails.pii import DEFAULT_KINDS, PII_KINDS, pii_scanners
+from relay.guardrails.scan import Rule, Scanner
+from relay.guardrails.secrets import secret_scanners
+from relay.guardrails.text_guard import TextGuard
 
-ROUNDS: Final = 7
-SCOPE: Final = GuardScope("team", "key", "fast", (), "converse")
-TERMS: Final = [f"project {word}" for word in ("nightfall", "swordfish", "tuna", "halibut")]
-
-CASES: Final[dict[str, dict[str, Any]]] = {
-    "denied: 4 terms": {"kind": "denied", "terms": TERMS},
-    "denied: 2,000 terms": {
-        "kind": "denied",
-        "terms": [*TERMS, *(f"term {at} of many" for at in range(1996))],
-    },
-    "patterns: one number": {"kind": "patterns", "patterns": {"customer": "KD-[0-9]{8}"}},
-    "secrets": {"kind": "secrets"},
-    "pii: email, card, iban": {"kind": "pii", "kinds": ["email", "card", "iban"]},
-}
-ALL: Final = [name for name in CASES if "2,000" not in name]
-
-_WORDS: Final = (
-    "I have looked at your booking for the twelfth of March and everything is in order. "
-    "The train leaves at 9:42 from platform 7, and you change in Hanover. "
-)
-_ANSWER: Final = [TextDelta(token) for token in to_tokens(_WORDS * 12)][:300]
-_SYSTEM: Final = "You are a helpful agent of a railway, and you answer in short sentences. " * 30
+_PROSE: Final = (
+    "Sure, I can help you with that. Your order left our warehouse in Leipzig on Tuesday, and the "
+    "carrier expects to deliver it tomorrow between 10 and 12. If you are not at home, a neighbour "
+    "can take it, or you choose another day. Is there anything else that I can do for you? You may "
+    "also ask me about the return of the shoes: it's free within 30 days, as long as they have not "
+    "been worn outside. "
+) * 5
+_TOKENS: Final = re.findall(r"\s?\w+|[^\w\s]|\s", _PROSE)
+_ROUNDS: Final = 7
 
 
-def _request(turns: int) -> GenerateRequest:
-    messages = [Message(Role.SYSTEM, (TextPart(_SYSTEM),))]
-    for turn in range(turns):
-        role = Role.ASSISTANT if turn % 2 else Role.USER
-        messages.append(Message(role, (TextPart(f"{turn}: {_WORDS}"),)))
-    schema = b'{"type":"object","properties":{"from":{"type":"string","description":"a town"}}}'
-    tools = (Tool("book", "Books a ticket.", schema),)
-    return GenerateRequest(model="fast", messages=tuple(messages), tools=tools)
+def _terms(count: int) -> DeniedTerms:
+    return DeniedTerms([f"codeword{at:x} of project {at % 97}" for at in range(count)])
 
 
-def main() -> None:
-    """Print one line a case."""
-    print(f"{'':28} {'first turn':>11} {'next turn':>11} {'a token':>9} {'first':>8} held waits")
-    print(f"{'':28} {'us':>11} {'us':>11} {'us':>9} {'us':>8} chars tokens")
-    for name in CASES:
-        _case(name, [name])
-    _case("denied, patterns, secrets, pii", ALL)
+def _sets() -> dict[str, list[Scanner]]:
+    kinds = tuple(kind for kind in DEFAULT_KINDS if kind != "email")
+    return {
+        "secrets": list(secret_scanners()),
+        "pii_without_email": pii_scanners(kinds),
+        "pii": pii_scanners(),
+        "pii_email_domain": pii_scanners((*kinds, "email_domain")),
+        "pii_all": pii_scanners(PII_KINDS, region="DE"),
+        "denied_5000": [_terms(5000)],
+        "own_pattern": [OwnPattern("order", r"\bORD-\d{6,8}\b")],
+        "injection": list(injection_scanners()),
+        "literal_and_regex": [
+            *secret_scanners(),
+            *pii_scanners(kinds),
+            _terms(5000),
+            OwnPattern("order", r"\bORD-\d{6,8}\b"),
+            *injection_scanners(),
+        ],
+        "everything": [
+            *secret_scanners(),
+            *pii_scanners(PII_KINDS, region="DE"),
+            _terms(5000),
+            OwnPattern("order", r"\bORD-\d{6,8}\b"),
+            *injection_scanners(),
+        ],
+    }
 
 
-def _case(title: str, names: list[str]) -> None:
-    rails = {f"r{at}": {"scan": CASES[name]} for at, name in enumerate(names)}
-    config = GuardrailsConfig.model_validate({"rails": rails})
-
-    def made() -> GuardChain:
-        found = chain_of(config, _nobody)
-        assert found is not None
-        return found
-
-    chain = made()
-    cold = _best(lambda: _checked(made(), [_request(11)]))
-    warm = _best(lambda: _checked(chain, [_request(11), _request(12)]))
-    _best(lambda: _streamed(chain))  # the automaton works its steps out once
-    token, first, held, waits = min(asyncio.run(_streamed(chain)) for _ in range(ROUNDS))
-    print(
-        f"{title:28} {cold[0]:>11.0f} {warm[-1]:>11.0f} {token:>9.2f} {first:>8.1f}"
-        f" {held:>5} {waits:>5}"
+def _plan(scanners: Sequence[Scanner]) -> GuardPlan:
+    return GuardPlan(
+        [
+            Rule(one, "flag" if one.name.startswith("injection") else "redact", "g")
+            for one in scanners
+        ]
     )
 
 
-def _best(measured: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return min(asyncio.run(measured()) for _ in range(ROUNDS))
+def best_us(run: Callable[[], object]) -> float:
+    """Of some rounds."""
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        begin = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - begin)
+    return best * 1e6
 
 
-async def _checked(chain: GuardChain, requests: list[GenerateRequest]) -> list[float]:
-    took_us = []
-    for request in requests:
-        began_s = time.perf_counter()
-        await chain.check(request, SCOPE, Decision(), None)
-        took_us.append((time.perf_counter() - began_s) * 1e6)
-    return took_us
+def _stream(feed: Callable[[str], str]) -> None:
+    for token in _TOKENS:
+        feed(token)
 
 
-async def _streamed(chain: GuardChain) -> tuple[float, float, int, int]:
-    decision = Decision()
-    guard = chain.over(_request(1), SCOPE, decision, None)
-    assert guard is not None
-    waits = -1
-    first_us = 0.0
-    released: list[StreamEvent] = []
-    began_s = time.perf_counter()
-    for at, delta in enumerate(_ANSWER):
-        released += await guard.feed((delta,))
-        if waits < 0 and released:
-            waits, first_us = at, (time.perf_counter() - began_s) * 1e6
-    released += await guard.feed((ChoiceFinished(FinishReason.STOP, "stop"),))
-    released += await guard.finish()
-    took_us = (time.perf_counter() - began_s) * 1e6
-    guard.close()
-    return took_us / len(_ANSWER), first_us, decision.held_chars, waits
+def _first_us(plan: GuardPlan, token: str) -> float:
+    def run() -> None:
+        for _ in range(100):
+            TextGuard(plan).feed(token)
+
+    return best_us(run) / 100
 
 
-def _nobody(provider: str) -> Ask:
-    raise NotImplementedError(provider)
+def _held(plan: GuardPlan) -> tuple[float, float, int]:
+    """Share of tokens after which something is held, its mean and its most, in characters."""
+    guard = TextGuard(plan)
+    held = []
+    for token in _TOKENS:
+        guard.feed(token)
+        held.append(guard.held_chars)
+    return sum(map(bool, held)) / len(held), sum(held) / len(held), max(held)
+
+
+def measure() -> dict[str, dict[str, float]]:
+    """Every set of scanners by name."""
+    off = best_us(lambda: _stream(str)) / len(_TOKENS)
+    rows: dict[str, dict[str, float]] = {}
+    for name, scanners in _sets().items():
+        begin = time.perf_counter()
+        plan = _plan(scanners)
+        built_ms = (time.perf_counter() - begin) * 1e3
+        begin = time.perf_counter()
+        _stream(TextGuard(plan).feed)
+        cold = (time.perf_counter() - begin) * 1e6 / len(_TOKENS)
+        share, mean, most = _held(plan)
+        rows[name] = {
+            "token_us": best_us(lambda plan=plan: _stream(TextGuard(plan).feed)) / len(_TOKENS),  # type: ignore[misc]
+            "off_us": off,
+            "cold_token_us": cold,
+            "first_token_us": _first_us(plan, "Sure"),
+            "held_share": share,
+            "held_mean_chars": mean,
+            "held_most_chars": float(most),
+            "whole_8k_ms": best_us(lambda plan=plan: TextGuard(plan).feed(_PROSE * 4)) / 1e3,  # type: ignore[misc]
+            "build_ms": built_ms,
+        }
+    return rows
+
+
+def hostile(chars: int = 1 << 20) -> dict[str, float]:
+    """Seconds for a text of so many characters of each kind, with every scanner on."""
+    from tests.guardrails.hostile_texts import HOSTILE
+    from tests.guardrails.hostile_texts import hostile as text_of
+
+    plan = _plan(_sets()["everything"])
+    found = {}
+    for name in HOSTILE:
+        text = text_of(name, chars)
+        guard = TextGuard(plan)
+        begin = time.perf_counter()
+        guard.feed(text)
+        guard.finish()
+        found[name] = time.perf_counter() - begin
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hostile", action="store_true", help="1 MiB of texts made to cost")
+    if parser.parse_args().hostile:
+        for name, took_s in sorted(hostile().items(), key=lambda each: -each[1]):
+            print(f"{name:20} {took_s:8.2f} s for 1 MiB")
+        return
+    for name, row in measure().items():
+        print(name)
+        for key, value in row.items():
+            print(f"    {key:18} {value:10.2f}")
 
 
 if __name__ == "__main__":

@@ -82,9 +82,16 @@ def half_of(first: str) -> Half:
     return "tuning" if hashlib.sha256(first.encode()).digest()[0] % 2 else "held-out"
 
 
-def pairs() -> Iterator[Pair]:
-    """Each first turn with its others, and what means the same with what does not."""
-    for family in families():
+def pairs(text: str | None = None) -> Iterator[Pair]:
+    """Each first turn with its others, and what means the same with what does not.
+
+    Args:
+        text: instead of the file's, for turns of one's own.
+
+    Raises:
+        ValueError: see `families`.
+    """
+    for family in families(text):
         same = [turn for kind, turn in family.others if kind == "same"]
         for kind, turn in family.others:
             yield Pair(family.first, turn, kind, family.half)

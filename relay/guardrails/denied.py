@@ -1,23 +1,20 @@
 """Denied terms: thousands of them in one pass, whatever their case, width, accents and look-alikes.
 
-Terms and text are folded to the same skeleton. One RE2 alternation finds them, the longest at a
-place. A space in a term stands for one to three of white space, dashes and underscores.
+Terms and text are folded to the same skeleton. Of the terms at a place the longest counts. A space
+in a term stands for one to three of white space, dashes and underscores.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
-import re2
-
 from relay.guardrails.normalise import fold_term
-from relay.guardrails.re2_search import Searched, compiled
 from relay.guardrails.scan import Match, Shape
 from relay.guardrails.shape_nfa import is_word
+from relay.guardrails.term_tree import MAX_GAP_CHARS, ends, tree_of
 
-_GAP: Final = r"[\s_\-]{1,3}"
-_MAX_GAP: Final = 3
 MAX_TERM_CHARS: Final = 256
 
 
@@ -48,47 +45,41 @@ class DeniedTerms:
         folded = sorted({_folded(term) for term in terms})
         if not folded:
             raise ValueError("there is no term in the list")
-        self.window_chars = max(len(term) + term.count(" ") * (_MAX_GAP - 1) for term in folded)
-        self.shapes: Sequence[Shape] = (Shape(words=tuple(folded), is_whole_words=is_whole_words),)
-        self._expression = compiled(_alternation(folded, is_whole_words), is_longest=True)
+        self.window_chars = max(
+            len(term) + term.count(" ") * (MAX_GAP_CHARS - 1) for term in folded
+        )
+        self._tree = tree_of(folded)
+        self.shapes: Sequence[Shape] = (Shape(words=self._tree, is_whole_words=is_whole_words),)
+        self._first = re.compile(f"[{re.escape(''.join(self._tree))}]")
 
     def __repr__(self) -> str:
         return f"DeniedTerms({self.name})"
 
     def find(self, text: str, start: int = 0) -> list[Match]:
         found = []
-        searched = Searched(text)
-        at = start
-        while (span := searched.search(self._expression, at, is_grouped=True)) is not None:
-            begin, end = span
-            if self._is_whole_words and _joins(text, begin):
-                at = begin + 1
-                continue
-            found.append(Match(begin, end, self._label))
-            at = end
+        while (first := self._first.search(text, start)) is not None:
+            begin = first.start()
+            end = self._longest(text, begin)
+            if end > begin:
+                found.append(Match(begin, end, self._label))
+            start = max(end, begin + 1)
         return found
+
+    def _longest(self, text: str, begin: int) -> int:
+        """Where the longest term from here ends; `begin`: there is none."""
+        is_whole_words = self._is_whole_words
+        if is_whole_words and _joins(text, begin):
+            return begin
+        longest = begin
+        for end in ends(self._tree, text, begin):
+            if not (is_whole_words and _joins(text, end)):
+                longest = end
+        return longest
 
 
 def _joins(text: str, at: int) -> bool:
-    """Whether a word goes on here, so that none begins."""
-    return at > 0 and is_word(text[at - 1]) and is_word(text[at])
-
-
-def _alternation(terms: Sequence[str], is_whole_words: bool) -> str:
-    """All terms. RE2's own boundary knows ASCII alone, so what may not follow stands in a set: the
-    longest term counts that ends where a word ends."""
-    ends = [term for term in terms if is_whole_words and is_word(term[-1])]
-    free = [term for term in terms if not (is_whole_words and is_word(term[-1]))]
-    pieces = []
-    if ends:
-        pieces.append(rf"({_either(ends)})(?:[^\pL\pN_]|\z)")
-    if free:
-        pieces.append(f"({_either(free)})")
-    return "|".join(pieces)
-
-
-def _either(terms: Sequence[str]) -> str:
-    return "|".join(_GAP.join(re2.escape(word) for word in term.split(" ")) for term in terms)
+    """Whether a word goes on here, so that none begins or ends."""
+    return 0 < at < len(text) and is_word(text[at - 1]) and is_word(text[at])
 
 
 def _folded(term: str) -> str:

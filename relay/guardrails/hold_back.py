@@ -21,13 +21,15 @@ from relay.guardrails.shape_nfa import ShapeNfa, Start, is_word
 _MAX_STEPS: Final = 100_000
 """That are kept, of all states; then they are forgotten, and worked out again."""
 
+_MAX_FIRSTS: Final = 2_000
+"""Characters of which is kept what begins with them, by fold."""
 _FOLDS: Final[tuple[Fold, ...]] = ("raw", "plain", "skeleton")
 
 
 class _Before:
     """What the character before says about which shapes may start; of one fold."""
 
-    __slots__ = ("conditions", "is_ascii_word", "is_begin", "is_word")
+    __slots__ = ("conditions", "is_ascii_word", "is_begin", "is_word", "key")
 
     def __init__(self, character: str | None, nfa: ShapeNfa) -> None:
         self.is_begin = character is None
@@ -36,10 +38,7 @@ class _Before:
         self.conditions = tuple(
             character is not None and test(character) for test in nfa.conditions
         )
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        return self.is_begin, self.is_word, self.is_ascii_word, self.conditions
+        self.key = self.is_begin, self.is_word, self.is_ascii_word, self.conditions
 
     def allows(self, start: Start, character: str) -> bool:
         """Whether a shape may start between that character and this one."""
@@ -83,9 +82,7 @@ class State(dict[str, "State"]):
         self.accepts = accepts
         """Those that may just have had a match."""
         nodes = owner.nfa.nodes
-        running = [
-            nodes[at] for at in live if nodes[at].is_held and (nodes[at].edges or nodes[at].literal)
-        ]
+        running = [nodes[at] for at in live if nodes[at].is_held and owner.nfa.can_go_on(at)]
         self.alive = 0
         """Those that may be within a match."""
         self.holding = 0
@@ -161,6 +158,10 @@ class HoldAutomaton:
             for at, scanner in enumerate(scanners)
             if scanner is not None and every >> at & 1
         }
+        self._known_firsts: tuple[dict[str, list[tuple[Start, frozenset[int]]]], ...] = tuple(
+            {} for _ in self._folds
+        )
+        self._befores: dict[str, _Before] = {}
         self._states: dict[object, State] = {}
         self._steps = 0
         begin = _Before(None, self.nfa)
@@ -186,7 +187,7 @@ class HoldAutomaton:
             mine = {at for at in state.live if self._fold_of[self.nfa.nodes[at].scanner] == fold}
             for one in known[character]:
                 mine = self._consume(mine, one, before[fold], fold)
-                before[fold] = _Before(one, self.nfa)
+                before[fold] = self._before(one)
                 accepts |= self._accepted(mine)
             live |= mine
         if not any(known[character] for known in self._tables):
@@ -201,19 +202,34 @@ class HoldAutomaton:
         return after
 
     def _consume(self, live: set[int], one: str, before: _Before, fold: int) -> set[int]:
-        nodes = self.nfa.nodes
-        reached: set[int] = set()
-        sources = list(live)
-        for start, closure in self._starts[fold]:
+        onward = self.nfa.onward
+        reached = {after for at in live for after in onward(at, one)}
+        for start, first in self._firsts(fold, one):
             if before.allows(start, one):
-                sources.extend(closure)
-        for at in sources:
-            node = nodes[at]
-            reached.update(node.literal.get(one, ()))
-            for test, onward in node.edges:
-                if onward not in reached and test(one):
-                    reached.add(onward)
+                reached |= first
         return set(self.nfa.closure(reached))
+
+    def _firsts(self, fold: int, one: str) -> list[tuple[Start, frozenset[int]]]:
+        """The shapes that may begin with a character, and where it leads in them."""
+        known = self._known_firsts[fold].get(one)
+        if known is None:
+            if len(self._known_firsts[fold]) >= _MAX_FIRSTS:
+                self._known_firsts[fold].clear()
+            onward = self.nfa.onward
+            known = self._known_firsts[fold][one] = [
+                (start, reached)
+                for start, closure in self._starts[fold]
+                if (reached := frozenset(after for at in closure for after in onward(at, one)))
+            ]
+        return known
+
+    def _before(self, one: str) -> _Before:
+        known = self._befores.get(one)
+        if known is None:
+            if len(self._befores) >= _MAX_FIRSTS:
+                self._befores.clear()
+            known = self._befores[one] = _Before(one, self.nfa)
+        return known
 
     def _accepted(self, live: set[int]) -> int:
         accepts = 0

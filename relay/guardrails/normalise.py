@@ -43,6 +43,7 @@ MAX_INVISIBLE_RUN: Final = 32
 flag of a region has six tags), and what must be held back would else have no bound."""
 
 _INVISIBLE_OR_MARK: Final = re.compile(f"[{INVISIBLE}{_MARKS}]")
+_SEEN: Final = re.compile(f"[^{INVISIBLE}{_MARKS}]")
 _UNSEEN: Final = re.compile(f"[{INVISIBLE}{_MARKS}]+")
 _MAX_KNOWN: Final = 20_000
 _DASHES: Final = "\u2212\u2043\u02d7"
@@ -197,9 +198,5 @@ def seen_from_end(text: str, count: int) -> int:
     at = len(text) - count
     if is_simple(text[at:]):
         return at
-    at = len(text)
-    while at > 0 and count > 0:
-        at -= 1
-        if not _INVISIBLE_OR_MARK.match(text[at]):
-            count -= 1
-    return at
+    places = [one.start() for one in _SEEN.finditer(text)]
+    return places[-count] if 0 < count <= len(places) else len(text) if count <= 0 else 0

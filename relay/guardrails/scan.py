@@ -15,8 +15,10 @@ A scanner without a window needs the whole text; then the whole text is held bac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
+
+from relay.guardrails.term_tree import Tree
 
 Action = Literal["block", "redact", "mask", "flag"]
 """`block`: what starts here and all that follows is not released. `redact`: the match is replaced
@@ -48,9 +50,8 @@ class Shape:
     """A regular expression, as Python writes them. A group called `held` is what is held back, if
     there is one; what stands before it may have been released already. Assertions hold at its
     beginning and end; elsewhere they are ignored."""
-    words: tuple[str, ...] = ()
-    """Or many literal texts, as the scanner's fold leaves them; a space stands for some of white
-    space, dashes and underscores."""
+    words: Tree = field(default_factory=dict)
+    """Or many literal texts, as the scanner's fold leaves them."""
     is_whole_words: bool = False
     """They count where no letter or digit stands beside them."""
     ignore_case: bool = False

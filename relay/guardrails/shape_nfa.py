@@ -16,6 +16,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from relay.guardrails.scan import Fold, Shape
+from relay.guardrails.term_tree import END, Place, onward
 
 _EXACT: Final = 16
 _MAX_SPREAD: Final = 4
@@ -47,6 +48,10 @@ class Node:
     empty: list[int] = field(default_factory=list)
     """Reached from here by no character."""
     is_final: bool = False
+    place: Place | None = None
+    """In a tree of words: it has no edges of its own."""
+    is_whole_words: bool = False
+    """Of that tree."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,8 @@ class ShapeNfa:
         self.conditions: list[Test] = []
         """Of one character; a start names those that it needs by their places here."""
         self._condition_keys: dict[str, int] = {}
+        self._places: dict[tuple[int, int, int], int] = {}
+        """(scanner, its tree's identity, characters of a gap) -> node."""
 
     def add(self, shape: Shape, scanner: int, fold: Fold, window_chars: int) -> None:
         """One more shape of this scanner.
@@ -83,7 +90,10 @@ class ShapeNfa:
         """
         reach = (shape.reach_chars or window_chars) + 1
         if shape.words:
-            _Words(self, scanner, fold, reach, is_whole=shape.is_whole_words).add(shape.words)
+            root = self.node(scanner, False, reach)
+            self.nodes[root].place = Place(shape.words)
+            self.nodes[root].is_whole_words = shape.is_whole_words
+            self.starts.append(Start(root, fold, is_word_start=shape.is_whole_words))
         if shape.pattern:
             parsed = parse(shape.pattern, ignore_case=shape.ignore_case, ascii_only=shape.is_ascii)
             before = len(self.nodes), len(self.starts)
@@ -106,15 +116,54 @@ class ShapeNfa:
         self.nodes.append(Node(scanner, is_held, reach))
         return len(self.nodes) - 1
 
+    def onward(self, at: int, character: str) -> Iterable[int]:
+        """The nodes that a character leads to from one, not those reached by none from there."""
+        node = self.nodes[at]
+        if node.place is not None:
+            return self._in_tree(node, character)
+        found = list(node.literal.get(character, ()))
+        found += [after for test, after in node.edges if test(character)]
+        return found
+
+    def can_go_on(self, at: int) -> bool:
+        """Whether any character leads on from a node."""
+        node = self.nodes[at]
+        if node.place is not None:
+            return (node.is_final and node.is_whole_words) or node.place.tree.keys() != {END}
+        return bool(node.edges or node.literal)
+
+    def _in_tree(self, node: Node, character: str) -> Iterable[int]:
+        # Nodes of a tree are made when a text comes to them: there may be a hundred thousand.
+        if node.place is None:
+            return
+        for place in onward(node.place, character):
+            key = node.scanner, id(place.tree), place.gap_chars
+            known = self._places.get(key)
+            if known is None:
+                known = self._places[key] = self.node(node.scanner, True, node.reach_chars)
+                made = self.nodes[known]
+                made.place, made.is_final = place, place.is_end
+                made.is_whole_words = node.is_whole_words
+            yield known
+        if node.is_final and node.is_whole_words:
+            yield self._after(node)
+
+    def _after(self, node: Node) -> int:
+        key = node.scanner, 0, 0
+        known = self._places.get(key)
+        if known is None:
+            known = self._places[key] = self.node(node.scanner, True, node.reach_chars)
+        return known
+
     def closure(self, at: Iterable[int]) -> frozenset[int]:
         """These, and what is reached from them by no character."""
         seen = set(at)
         todo = list(seen)
         while todo:
-            for onward in self.nodes[todo.pop()].empty:
-                if onward not in seen:
-                    seen.add(onward)
-                    todo.append(onward)
+            for after in self.nodes[todo.pop()].empty:
+                if after not in seen:
+                    seen.add(after)
+                    todo.append(after)
         return frozenset(seen)
 
 
@@ -362,53 +411,3 @@ def _looks_around(items: Iterable[Any]) -> bool:
         if kind in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT) and _looks_around(value[2]):
             return True
     return False
-
-
-_GAP: Final = re.compile(r"[\s_\-]")
-
-
-class _Words:
-    """Builds the tree of many literal texts."""
-
-    def __init__(
-        self, nfa: ShapeNfa, scanner: int, fold: Fold, reach: int, *, is_whole: bool
-    ) -> None:
-        self._nfa = nfa
-        self._scanner = scanner
-        self._reach = reach
-        self._is_whole = is_whole
-        self._root = nfa.node(scanner, False, reach)
-        self._gaps: dict[int, int] = {}
-        nfa.starts.append(Start(self._root, fold, is_word_start=is_whole))
-
-    def add(self, words: Iterable[str]) -> None:
-        ends = {self._path(word) for word in words}
-        for end in ends:
-            self._nfa.nodes[end].is_final = True
-        if self._is_whole and ends:
-            after = self._nfa.node(self._scanner, True, self._reach)
-            for end in ends:
-                self._nfa.nodes[end].edges.append((lambda _one: True, after))
-
-    def _path(self, word: str) -> int:
-        at = self._root
-        for character in word:
-            if character == " ":
-                at = self._gap(at)
-                continue
-            onward = self._nfa.nodes[at].literal.get(character)
-            if onward is None:
-                new = self._nfa.node(self._scanner, True, self._reach)
-                onward = self._nfa.nodes[at].literal[character] = [new]
-            at = onward[0]
-        return at
-
-    def _gap(self, at: int) -> int:
-        """What separates words: some spaces, dashes or underscores."""
-        found = self._gaps.get(at)
-        if found is None:
-            found = self._gaps[at] = self._nfa.node(self._scanner, True, self._reach)
-            is_gap: Test = lambda one: _GAP.match(one) is not None  # noqa: E731
-            self._nfa.nodes[at].edges.append((is_gap, found))
-            self._nfa.nodes[found].edges.append((is_gap, found))
-        return found

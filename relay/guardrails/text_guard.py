@@ -241,28 +241,34 @@ class TextGuard:
         """
         views: dict[Fold, Folded] = {}
         hits = self._hits
-        at = 0
-        while hits >> at:
-            if hits >> at & 1:
-                fold = self._plan.scanners[at].fold
+        rule = -1
+        while hits >> (rule := rule + 1):
+            if not hits >> rule & 1:
+                continue
+            is_open = bool(alive >> rule & 1)
+            begin = max(since, self._searched.get(rule, 0))
+            until = self._bound(rule) if is_open else self._end
+            if until > begin:
+                fold = self._plan.scanners[rule].fold
                 view = views.get(fold)
                 if view is None:
                     view = views[fold] = folded(self._text, fold)
-                is_open = bool(alive >> at & 1)
-                self._find(at, view, max(since, self._searched.get(at, 0)), is_open=is_open)
-                if not is_open:
-                    self._hits &= ~(1 << at)
-            at += 1
+                self._find(rule, view, begin, until)
+            if not is_open:
+                self._hits &= ~(1 << rule)
 
-    def _find(self, rule: int, view: Folded, since: int, *, is_open: bool) -> None:
+    def _bound(self, rule: int) -> int:
+        """Where what this scanner may be within has not begun yet."""
+        # Others may still run where this one has come to its end, so each has its own bound.
+        decided = self._decided if self._plan.flagging >> rule & 1 else self._free
+        return max(decided, self._back((self._plan.scanners[rule].window_chars or 0) + 1))
+
+    def _find(self, rule: int, view: Folded, begin: int, until: int) -> None:
+        """Note the matches that start from one position up to another, which the text after it
+        cannot change any more."""
         scanner = self._plan.scanners[rule]
         text, origins = view
-        limit = len(text)
-        if is_open and scanner.window_chars is not None:
-            # Others may still run where this one has come to its end, so each has its own bound.
-            decided = self._decided if self._plan.flagging >> rule & 1 else self._free
-            limit = max(self._folded_at(view, decided), limit - scanner.window_chars - 1)
-        start = self._folded_at(view, since)
+        start, limit = self._folded_at(view, begin), self._folded_at(view, until)
         is_again = start < limit
         while is_again:
             is_again = False
@@ -276,14 +282,12 @@ class TextGuard:
                     start = bisect_left(origins, origins[start] + 1)
                     is_again = True
                     break
-        start = max(start, limit)
-        self._searched[rule] = self._base + (
-            view.origin(start) if start < len(text) else len(self._text)
-        )
+        done = self._base + (view.origin(start) if start < len(text) else len(self._text))
+        self._searched[rule] = max(until, done)
 
     def _folded_at(self, view: Folded, position: int) -> int:
         at = position - self._base
-        return max(0, at) if view.origins is None else bisect_left(view.origins, at)
+        return at if view.origins is None else bisect_left(view.origins, at)
 
     def _note(self, rule: int, match: Match, view: Folded) -> None:
         start = self._base + view.origin(match.start)

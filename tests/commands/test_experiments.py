@@ -144,6 +144,33 @@ def test_faults_of_assign(config: Path) -> None:
     assert "sticky to nothing" in run("assign", "alone", "x", "-c", str(config), status=1).stderr
 
 
+def test_arms_are_stopped_and_resumed(config: Path) -> None:
+    assert "every arm runs" in run("stops", "-c", str(config)).stdout
+    assert "is stopped" in run("stop", "ab", "new", "-c", str(config)).stdout
+    assert run("stops", "-c", str(config)).stdout.startswith("ab  new  ")
+    (row,) = json.loads(run("stops", "-c", str(config), "--json").stdout)
+    assert (row["experiment"], row["arm"], row["use"], row["respect"]) == (
+        "ab",
+        "new",
+        "a/new",
+        "told",
+    )
+    assert "runs again" in run("resume", "ab", "new", "-c", str(config)).stdout
+    assert "is not stopped" in run("resume", "ab", "new", "-c", str(config), status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["abb", "new"], "did you mean 'ab'?"),
+        (["ab", "newer"], "ab has no arm 'newer'; did you mean 'new'?"),
+        (["ab", "now"], "now is the control of ab"),
+    ],
+)
+def test_what_cannot_be_stopped(config: Path, arguments: list[str], fault: str) -> None:
+    assert fault in run("stop", *arguments, "-c", str(config), status=1).stderr
+
+
 def test_without_scipy_it_says_what_is_missing(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

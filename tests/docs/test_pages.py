@@ -24,6 +24,7 @@ FOLLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "migration.md": ("Not carried over", "azure_deployments", "balanced"),
     "operations.md": ('"breaker"', "UPSTREAM_UNREACHABLE", "lab/emu-fast"),
     "providers.md": ("emu-fast", "HTTP/2"),
+    "rules.md": ("auto becomes accurate, by hard", "openai/gpt-4o"),
     "security.md": ("voice",),
     "admin.md": ("300000000", "key.revoke"),
 }
@@ -36,6 +37,9 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
     "guardrails.md": ("yaml", "tests/cookbook/test_guardrails.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
+    "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
+    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py, tests/cookbook"),
+    "semantic-cache.md": ("yaml", "tests/cookbook/test_semantic_cache.py"),
 }
 """Page -> languages, and the test that takes them."""
 

@@ -14,7 +14,7 @@ from tests.fakes.properties import IS_FULL
 from tests.guardrails.all_scanners import plan, scanners
 from tests.guardrails.hostile_texts import HOSTILE, hostile
 
-_CHARS = 16_000 if IS_FULL else 1_500
+_CHARS = 16_000 if IS_FULL else 800
 _NOISE_S = 0.004
 _MOST_GROWTH = 9.0
 """Of time, where the text has grown by four: quadratic would be 16."""
