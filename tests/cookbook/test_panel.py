@@ -17,6 +17,7 @@ from rtrelay.v1 import Start
 from tests.fakes.books import Books
 from tests.fakes.converse_client import prompt
 from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.keyed_relay import keyed_relay
 from tests.fakes.relay_under_test import RelayUnderTest, chat_body, provider, relay_under_test
 
 PAGE = (Path(__file__).parents[2] / "docs" / "panels.md").read_text(encoding="utf-8")
@@ -86,16 +87,11 @@ class Kitchen:
             books.close()
 
 
-@asynccontextmanager
-async def kitchen(
-    name: str, emulator: EmulatorProcess, folder: Path, **panel: Any
-) -> AsyncIterator[Kitchen]:
+def document_of(name: str, emulator: EmulatorProcess, **panel: Any) -> dict[str, Any]:
     """The recipe of that name, with an alias for each model it names."""
     recipe = {**RECIPES[name], **panel}
     aliases = {"gemini", "mini", "haiku", "accurate"}
-    url = f"sqlite:///{folder / 'relay.db'}"
-    document = {
-        "store": {"url": url},
+    return {
         "providers": {
             "emulator": provider(
                 emulator.base_url_tls,
@@ -110,6 +106,15 @@ async def kitchen(
         },
         "policies": {"panels": {name: recipe}},
     }
+
+
+@asynccontextmanager
+async def kitchen(
+    name: str, emulator: EmulatorProcess, folder: Path, **panel: Any
+) -> AsyncIterator[Kitchen]:
+    """A worker with the recipe of that name."""
+    url = f"sqlite:///{folder / 'relay.db'}"
+    document = {"store": {"url": url}, **document_of(name, emulator, **panel)}
     async with relay_under_test(document) as relay:
         yield Kitchen(name, relay, emulator, url)
 
@@ -282,6 +287,34 @@ async def test_a_client_that_leaves_takes_every_leg_with_it(
             at.streams(alias, "abandoned")
         row = await at.booked()
         assert [one["is_winner"] for one in row["attempts"]] == [0, 0, 0]
+
+
+async def test_a_key_pays_for_as_many_members_as_it_may(
+    emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    """It may ask for the panel, and for none of its models by itself."""
+    for alias in ("gemini", "mini", "haiku"):
+        emulator.script(f"agreed-{alias}", says("Paris."))
+    body = chat_body("agreed", max_tokens=20)
+    async with keyed_relay(tmp_path, document_of("agreed", emulator)) as there:
+        seen = []
+        for number, most_micro in enumerate((4000, 2600)):
+            key = await there.key(
+                f"key_{number}", scopes={"models": ["agreed"], "max_cost_micro": most_micro}
+            )
+            bearer = {"authorization": f"Bearer {key}"}
+            answer = await there.relay.chat(body, **bearer)
+            assert answer.status_code == 200, answer.text
+            assert (await there.relay.chat(chat_body("mini"), **bearer)).status_code == 403
+            await there.relay.settled()
+            books = Books(f"sqlite:///{tmp_path / 'relay.db'}")
+            rows = books.rows("SELECT * FROM generations WHERE key_id = :id", id=f"key_{number}")
+            seen += [orjson.loads(row["decision"]) for row in rows if row["decision"]]
+            books.close()
+    (all_three, two), outcomes = seen, [by_label(one, "outcome") for one in seen]
+    assert all_three["outcome"] == two["outcome"] == "agreed"
+    assert "budget_exceeded" not in outcomes[0].values()
+    assert outcomes[1]["c"] == "budget_exceeded"
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
