@@ -3,6 +3,7 @@ client gets, what the decision says, and what every leg cost."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -70,21 +71,35 @@ class Kitchen:
         assert end is not None
         return found.text, orjson.loads(end.decision_json)
 
-    def streams(self, alias: str, outcome: str) -> list[dict[str, Any]]:
-        return self._emulator.wait_for_streams(f"{self.name}-{alias}", outcome)
+    async def abandoned(self, alias: str) -> None:
+        """Return when the provider has seen that its stream was reset."""
+        wait = self._emulator.wait_for_streams
+        await asyncio.to_thread(wait, f"{self.name}-{alias}", "abandoned")
 
     async def booked(self) -> dict[str, Any]:
-        """The last generation's row, and `attempts` with theirs, once it is settled."""
+        """See `booked`."""
         await self.relay.settled()
-        books = Books(self._url)
-        try:
-            (row,) = books.rows("SELECT * FROM generations ORDER BY admitted_at_us DESC LIMIT 1")
-            row["attempts"] = books.rows(
-                "SELECT * FROM attempts WHERE generation_id = :id", id=row["id"]
-            )
-            return row
-        finally:
-            books.close()
+        return await booked(self._url)
+
+
+async def booked(url: str) -> dict[str, Any]:
+    """The last generation's row, once it is settled, and `attempts` with theirs."""
+    books = Books(url)
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                (row,) = books.rows(
+                    "SELECT * FROM generations ORDER BY admitted_at_us DESC LIMIT 1"
+                )
+                if row["state"] != "open":
+                    break
+                await asyncio.sleep(0.005)
+        row["attempts"] = books.rows(
+            "SELECT * FROM attempts WHERE generation_id = :id", id=row["id"]
+        )
+        return row
+    finally:
+        books.close()
 
 
 def document_of(name: str, emulator: EmulatorProcess, **panel: Any) -> dict[str, Any]:
@@ -138,7 +153,7 @@ async def test_agreed(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert by_label(decision, "is_chosen") == {"a": True, "b": None, "c": None}
         costs = by_label(decision, "cost_micro")
         assert (costs["a"], costs["c"]) == (cost(4), cost(2))
-        at.streams("mini", "abandoned")  # upstream, at once
+        await at.abandoned("mini")  # upstream, at once
         row = await at.booked()
         assert len(row["attempts"]) == 3
         assert [one["is_winner"] for one in row["attempts"]].count(1) == 1
@@ -269,8 +284,8 @@ async def test_patient(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert text == "Paris"
         assert (decision["outcome"], decision["reason"]) == ("too_few", "any")
         assert by_label(decision, "outcome") == {"a": "late", "b": "ok", "c": "late"}
-        at.streams("gemini", "abandoned")
-        at.streams("haiku", "abandoned")
+        await at.abandoned("gemini")
+        await at.abandoned("haiku")
 
 
 async def test_a_client_that_leaves_takes_every_leg_with_it(
@@ -284,7 +299,7 @@ async def test_a_client_that_leaves_takes_every_leg_with_it(
         )
         assert found.error is not None
         for alias in ("gemini", "mini", "haiku"):
-            at.streams(alias, "abandoned")
+            await at.abandoned(alias)
         row = await at.booked()
         assert [one["is_winner"] for one in row["attempts"]] == [0, 0, 0]
 
@@ -305,12 +320,12 @@ async def test_a_key_pays_for_as_many_members_as_it_may(
             bearer = {"authorization": f"Bearer {key}"}
             answer = await there.relay.chat(body, **bearer)
             assert answer.status_code == 200, answer.text
-            assert (await there.relay.chat(chat_body("mini"), **bearer)).status_code == 403
             await there.relay.settled()
-            books = Books(f"sqlite:///{tmp_path / 'relay.db'}")
-            rows = books.rows("SELECT * FROM generations WHERE key_id = :id", id=f"key_{number}")
-            seen += [orjson.loads(row["decision"]) for row in rows if row["decision"]]
-            books.close()
+            row = await booked(f"sqlite:///{tmp_path / 'relay.db'}")
+            assert row["key_id"] == f"key_{number}"
+            seen.append(orjson.loads(row["decision"]))
+        answer = await there.relay.chat(chat_body("mini"), **bearer)
+        assert answer.status_code == 403
     (all_three, two), outcomes = seen, [by_label(one, "outcome") for one in seen]
     assert all_three["outcome"] == two["outcome"] == "agreed"
     assert "budget_exceeded" not in outcomes[0].values()
