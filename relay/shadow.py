@@ -187,7 +187,7 @@ class Shadows:
         generation = Generation(
             self._apart(),
             _copied(original.request, plan.config),
-            generation_id=f"{original.generation_id}-{plan.name}"[:64],
+            generation_id=f"{original.generation_id}-{plan.mark}",
             frontend=SURFACE,
             total_s=plan.config.timeout_ms / 1000,
             decision=decision,

@@ -71,7 +71,7 @@ async def test_a_copy_is_told_with_whose_it_is_and_how_they_compare() -> None:
     told = decision.shadow
     assert told["name"] == "new"
     assert told["of"] == "gen_1"
-    assert copied.generation_id == "gen_1-new"
+    assert copied.generation_id == f"gen_1-{world.shadows.plans['new'].mark}"
     assert told["of_first_content_us"] == 200_000
     assert copied.first_content_us == 500_000
     assert (told["of_finish"], told["finish"]) == ("STOP", "STOP")
