@@ -10,7 +10,7 @@ from relay.guardrails.scan import Action, Fold, Rule
 
 class GuardPlan:
     """What streams with the same rules share. Built once, when the configuration is loaded: that
-    takes milliseconds, and tens of them with thousands of denied terms.
+    takes some tens of milliseconds. Any thread may use it.
 
     Args:
         rules: where two of them find something at one place, the earlier one counts.
@@ -47,6 +47,7 @@ class GuardPlan:
                 default=0,
             )
             self.automaton = HoldAutomaton(self.scanners, self.every & ~self.flagging)
+            self.automaton.warm()
 
     def folds(self, bits: int) -> set[Fold]:
         """That these scanners need."""

@@ -325,6 +325,29 @@ async def test_pieces_of_an_opaque_field_are_one_text() -> None:
     assert found[-1] == pieces[-1]
 
 
+async def test_a_field_with_each_piece_of_a_text_ends_no_run() -> None:
+    pieces = ["It is ", "4111 ", "1111 ", "1111 ", "1111", ". So."]
+    batches: list[list[StreamEvent]] = [
+        [ReasoningDelta(piece), opaque("reasoning_details", [{"index": at}])]
+        for at, piece in enumerate(pieces)
+    ]
+    found = await through(guard(rail()), *batches, [TextDelta("Yes."), STOP])
+    reasoning = "".join(event.text for event in found if isinstance(event, ReasoningDelta))
+    assert reasoning == "It is [CARD]. So."
+    order = [type(event) for event in found]
+    assert order.count(OpaqueDelta) == len(pieces)
+    assert order.index(TextDelta) > max(
+        at for at, kind in enumerate(order) if kind in (OpaqueDelta, ReasoningDelta)
+    )
+
+
+async def test_a_flag_is_told_though_something_comes_between() -> None:
+    decision = Decision()
+    made = guard(rail(action="flag"), decision=decision)
+    await through(made, [TextDelta(f"x {CARD[:9]}")], call("{}"), [TextDelta(CARD[9:])], [STOP])
+    assert [one.action for one in decision.guards] == ["flag"]
+
+
 # --- who is asked ---------------------------------------------------------------------------------
 
 TEXT = "This is one. This is two. This is three. This is four."
@@ -524,7 +547,7 @@ def answers(draw: st.DrawFn) -> list[StreamEvent]:
     index = 0
     for _ in range(draw(st.integers(0, 14))):
         choice = draw(st.integers(0, 1))
-        match draw(st.integers(0, 8)):
+        match draw(st.integers(0, 9)):
             case 7:
                 events += [
                     ToolCallStart(index, "c", "f", choice),
@@ -533,6 +556,8 @@ def answers(draw: st.DrawFn) -> list[StreamEvent]:
                     ToolCallDone(index, "c", "f", f'{{"a": "{CARD}"}}', choice),
                 ]
                 index += 1
+            case 9:
+                events.append(OpaqueDelta("annotations", b'[{"a": "b"}]', choice))
             case 8:
                 events.append(ReasoningDelta(draw(PIECES), choice))
             case _:
