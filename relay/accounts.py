@@ -41,6 +41,7 @@ from relay.governance.tenant import Tenants
 from relay.governance.visits import Visits
 from relay.governance.webhook import Webhook
 from relay.instance import instance_id, place
+from relay.store.arm_store import ArmStore
 from relay.store.base import LedgerStore, StoreUnavailable
 from relay.store.engine import engine_for, make_ready
 from relay.store.feedback_store import FeedbackStore
@@ -120,6 +121,11 @@ class Accounts:
     def feedback(self) -> FeedbackStore | None:
         """Where it is kept what users think of answers; None without a store."""
         return None if self._engine is None else FeedbackStore(self._engine)
+
+    @property
+    def stopped_arms(self) -> ArmStore | None:
+        """Where it is kept which arms of experiments do not run; None without a store."""
+        return None if self._engine is None else ArmStore(self._engine)
 
     @property
     def trail(self) -> Trail:

@@ -14,9 +14,11 @@ from relay.config import (
     Config,
     EscalateConfig,
     ProviderConfig,
+    cascade_warnings,
     class_of,
     credential_warnings,
     door_warnings,
+    panel_warnings,
     rule_warnings,
     same_models,
     tls_warnings,
@@ -50,6 +52,8 @@ def warnings(config: Config) -> list[str]:
                 f"providers.{name}.service_tier is {tier}, which it is not known to have: {known}"
             )
     found += rule_warnings(config)
+    found += cascade_warnings(config)
+    found += panel_warnings(config)
     found += _prices_that_rules_need(config)
     found += _addresses_of_nobody(config)
     found += _classes_of_one(config)

@@ -21,7 +21,13 @@ from relay.cache.base import Caches, CacheScope
 from relay.content import GenerateRequest
 from relay.decision import Decision
 from relay.dispatch import Progress, Services, admit, race
-from relay.errors import GuardrailBlocked, LocalProtocolError, RelayError, UnsupportedFeature
+from relay.errors import (
+    CacheMiss,
+    GuardrailBlocked,
+    LocalProtocolError,
+    RelayError,
+    UnsupportedFeature,
+)
 from relay.governance.ledger import Refused
 from relay.guarded import guarded
 from relay.guardrails.base import Guards, GuardScope
@@ -86,7 +92,7 @@ class PolicyCourse:
         surface: str,
     ) -> Answer:
         progress.decision = decision = progress.decision or Decision()
-        scope = _scope(request, surface)
+        scope, tokens = _scope(request, surface), None
         try:
             if self._choose is not None and not request.asked_as:
                 tokens = estimate_prompt_tokens(request)
@@ -94,7 +100,15 @@ class PolicyCourse:
         except RelayError as error:
             services.ledger.refused(error, Refused.of(request, generation_id, surface))
             raise
-        route = await admit(services, generation_id, request, timeline, progress, surface=surface)
+        route = await admit(
+            services,
+            generation_id,
+            request,
+            timeline,
+            progress,
+            surface=surface,
+            prompt_tokens=tokens,
+        )
         request = progress.request or request
         legs = RunningLegs(
             services, progress, generation_id, decision, timeline.received_s, surface
@@ -137,6 +151,8 @@ class PolicyCourse:
             if turn.answer is not None:
                 timeline.adopt(turn.answer.marks)
                 return turn.answer
+        elif request.policy.cache == "only":
+            raise CacheMiss("the relay keeps no answers to such requests")
         composition = self._compositions.get(request.model)
         answer: Answer
         if composition is None:

@@ -16,7 +16,7 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.decision import Decision
-from relay.errors import Draining, LocalProtocolError, RelayError
+from relay.errors import CacheMiss, Draining, LocalProtocolError, RelayError
 from relay.generation_log import log_end
 from relay.governance.feedback import FeedbackDesk
 from relay.governance.gate import Gate, OpenGate
@@ -255,6 +255,8 @@ async def commit(
             services, generation_id, request, timeline, progress, surface=surface
         )
     route = await admit(services, generation_id, request, timeline, progress, surface=surface)
+    if request.policy.cache == "only" and progress.of is None:
+        raise CacheMiss("the relay keeps no answers")
     return await race(services, generation_id, route, timeline, progress)
 
 
@@ -266,8 +268,12 @@ async def admit(
     progress: Progress,
     *,
     surface: str,
+    prompt_tokens: int | None = None,
 ) -> Route:
     """Who asks may ask for it, and can pay; a leg is paid for by the generation it belongs to.
+
+    Args:
+        prompt_tokens: if they were estimated already.
 
     Returns:
         Where it may go; request and account are in `progress`.
@@ -275,7 +281,8 @@ async def admit(
     Raises:
         RelayError: it may not begin.
     """
-    prompt_tokens = estimate_prompt_tokens(request)
+    if prompt_tokens is None:
+        prompt_tokens = estimate_prompt_tokens(request)
     asked = Asked(generation_id, request, services.catalog, surface, prompt_tokens)
     parent = progress.of
     if parent is None:

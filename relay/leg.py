@@ -65,7 +65,7 @@ class RunningLeg:
         self.entry: dict[str, Any] = {"label": label, "model": model}
         self.generation = generation
         self._lane_bytes = services.lane_bytes
-        self._clock = services.clock
+        self.clock = services.clock
         self._began_s = services.clock()
         self._events: list[StreamEvent] = []
         """What has come and nobody has taken: all of it, until `answer` gives it away."""
@@ -242,7 +242,7 @@ class RunningLeg:
             usage=None if end is None else end.usage,
             logprobs_json=tuple(logprobs),
             cost=_cost(self.generation.attempts),
-            took_s=self._clock() - self._began_s,
+            took_s=self.clock() - self._began_s,
         )
 
     def vectors_json(self) -> bytes:
@@ -267,7 +267,7 @@ class RunningLeg:
         if end.usage is not None:
             row["prompt_tokens"] = end.usage.prompt_tokens
             row["output_tokens"] = end.usage.completion_tokens
-        row["took_ms"] = round((self._clock() - self._began_s) * 1000, 1)
+        row["took_ms"] = round((self.clock() - self._began_s) * 1000, 1)
 
 
 def _cost(records: Sequence[AttemptRecord]) -> float | None:
@@ -289,6 +289,9 @@ class LegAnswer:
         self.model = winner.model
         self.name = winner.name
         self.prelude: Events = leg.take()
+        # What was waited for between its first content and now was other legs, and not the relay.
+        self._marks = marks = AttemptMarks(winner.marks.started_s)
+        marks.at_s = {**winner.marks.at_s, "first_content": leg.clock()}
 
     @property
     def timeouts(self) -> Timeouts:
@@ -296,7 +299,7 @@ class LegAnswer:
 
     @property
     def marks(self) -> AttemptMarks:
-        return self._winner.marks
+        return self._marks
 
     @property
     def is_over(self) -> bool:

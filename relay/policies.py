@@ -32,6 +32,9 @@ from relay.course import Choose, PolicyCourse
 from relay.credentials.base import Desk
 from relay.decision import Decision
 from relay.dispatch import Services
+from relay.guardrails.build import chain_of
+from relay.guardrails.chain import GuardChain
+from relay.moderations import moderations_of
 from relay.outcome import Ended
 from relay.policy.cascade_budget import SpeculationBudgets
 from relay.policy.chooser import Chooser
@@ -57,6 +60,7 @@ class Taken(NamedTuple):
     course: PolicyCourse | None
     experiments: Experiments
     shadows: Shadows
+    guards: GuardChain | None
 
     def use(self) -> Catalog:
         """The worker's catalog and course are these from now on; what runs keeps its own."""
@@ -84,6 +88,9 @@ class Policies:
         self._shadows: Shadows | None = None
         self._shelf: Shelf | None = None
         self._meanings: SemanticShelf | None = None
+        self._guards: GuardChain | None = None
+        self._retired: list[GuardChain] = []
+        """Answers that began under them may still be guarded by them."""
         self._record = services.record
         services.on_ended.append(self._ended)
 
@@ -101,24 +108,29 @@ class Policies:
         plain = PolicyCourse(compositions=compositions) if compositions else None
         shadows = Shadows(policies.shadows, services, plain, self._shadows)
         caches = self._caches(config, catalog)
+        guards = self._chain(config)
         chooser = Chooser.of(config)
         choose: Choose | None = None
         if not chooser.is_idle or experiments:
             choose = _choose(services, catalog, chooser, experiments)
         course: PolicyCourse | None = None
-        if compositions or choose is not None or caches is not None:
+        if compositions or choose is not None or caches is not None or guards is not None:
             course = PolicyCourse(
                 choose=choose,
                 compositions=compositions,
                 caches=caches,
+                guards=guards,
                 version=version_of(config),
             )
-        return Taken(self, catalog, course, experiments, shadows)
+        return Taken(self, catalog, course, experiments, shadows, guards)
 
     def use(self, taken: Taken) -> None:
         """See `Taken.use`."""
         services, shadows = self._services, taken.shadows
         self._experiments, self._shadows = taken.experiments, shadows
+        if self._guards is not None and not self._guards.asks_as(taken.guards):
+            self._retired.append(self._guards)
+        self._guards = taken.guards
         services.feedback.felt = taken.experiments.felt
         services.record = shadows.recording(self._record) if shadows else self._record
         services.catalog, services.course = taken.catalog, taken.course
@@ -145,11 +157,27 @@ class Policies:
             wall_clock=time.time,
         )
 
+    def _chain(self, config: Config) -> GuardChain | None:
+        """
+        Raises:
+            ConfigError: a guardrail cannot be made.
+        """
+        if config.guardrails is None:
+            return None
+        services = self._services
+        ask_of = moderations_of(services, lambda name: services.catalog.endpoints.get(name))
+        return chain_of(config.guardrails, ask_of, self._guards, clock=services.clock)
+
     def _ended(self, ended: Ended) -> None:
         if self._experiments is not None:
             self._experiments.heard(ended)
         if self._shadows is not None:
             self._shadows.ended(ended)
+
+    @property
+    def experiments(self) -> Experiments | None:
+        """Those that hold now; None before any do."""
+        return self._experiments
 
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
@@ -179,7 +207,12 @@ class Policies:
             self._shadows.stop()
 
     async def aclose(self) -> None:
-        """Let go of stores and models. Idempotent; bounded in time."""
+        """Let go of stores, models and whoever is asked. Idempotent; bounded in time."""
+        guards, self._guards = self._guards, None
+        for chain in (*self._retired, guards):
+            if chain is not None:
+                await chain.aclose()
+        self._retired = []
         meanings, self._meanings = self._meanings, None
         shelf, self._shelf = self._shelf, None
         for one in (meanings, shelf):
@@ -214,7 +247,8 @@ def _choose(
             if decision is not None:
                 decision.rule = choice.rule
         if decision is None:
-            return request
+            seen = experiments.peek(request.model, request, time.time()) if experiments else None
+            return request if seen is None else seen.of(request)
         if experiments:
             assigned = experiments.assign(request.model, request, time.time(), random.random)
             if assigned is not None:

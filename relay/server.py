@@ -67,6 +67,7 @@ from relay.policy.guard_rail import Stop
 from relay.reaper import Reaper
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
+from relay.stopped_arms import StoppedArms
 from relay.store.learned import sqlite_path
 from relay.store.revisions import SchemaError
 from relay.store.sqlite_file import DamagedFile
@@ -184,6 +185,7 @@ class Worker:
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
         self._policies: Policies | None = None
+        self._stopped_arms: StoppedArms | None = None
         self._log: GenerationLog | None = None
         self._office: AdminOffice | None = None
         self._plays: PlayDesk | None = None
@@ -238,6 +240,9 @@ class Worker:
             await self._policies.check()
         except ConfigError as error:
             raise StartError(str(error)) from error
+        if (kept := accounts.stopped_arms) is not None:
+            self._stopped_arms = StoppedArms(kept, lambda: self._require_policies().experiments)
+            await self._stopped_arms.start()
         await asyncio.gather(
             self._credentials.start(transport, credentials_of(self._catalog)),
             self._warm(self._catalog),
@@ -621,6 +626,8 @@ class Worker:
             await self._hints.aclose()
         if self._upkeep is not None:
             await self._upkeep.aclose()
+        if self._stopped_arms is not None:
+            await self._stopped_arms.aclose()
         if self._policies is not None:
             await self._policies.aclose()
         await self._credentials.aclose()
@@ -642,6 +649,8 @@ class Worker:
         said = {"experiment": experiment, **stop.as_dict()}
         _log.warning("arm_stopped", **said)
         self._audit(actions.ARM_STOPPED, said)
+        if self._stopped_arms is not None:
+            self._stopped_arms.hurry()
 
     def _require_services(self) -> Services:
         if self._services is None:

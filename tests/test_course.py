@@ -276,9 +276,10 @@ async def test_a_chosen_name_is_asked_and_the_client_s_is_remembered() -> None:
     scenario = Scenario({"a": QUICK, "b": SLOW})
 
     def choose(
-        request: GenerateRequest, surface: str, tokens: int, decision: Decision
+        request: GenerateRequest, surface: str, tokens: int, decision: Decision | None
     ) -> GenerateRequest:
         assert (surface, tokens > 0) == ("test", True)
+        assert decision is not None
         decision.asked, decision.rule = request.model, "to-b"
         return replace(request, model="b/m", asked_as=request.model)
 

@@ -189,7 +189,24 @@ MAY_USE: dict[str, set[str]] = {
         "policy.base",
         "routing.route",
     },
-    "guardrails": LEAVES | {"governance.webhook", "policy.base"},
+    "guardrails": LEAVES
+    | {
+        "config.guardrail_scans",
+        "config.guardrails",
+        "config.model",
+        "governance.webhook",
+        "policy.base",
+    },
+    # a provider's `/moderations`, for guardrails that ask it
+    "moderations": LEAVES
+    | {
+        "credentials.refusals",
+        "dispatch",
+        "guardrails.asking",
+        "guardrails.moderation",
+        "routing.endpoint",
+        "transport.base",
+    },
     "guarded": LEAVES | {"answer", "guardrails.base", "routing.route"},
     "leg": LEAVES | {"answer", "dispatch", "generation", "policy.base", "prelude", "routing.route"},
     "course": LEAVES
@@ -213,6 +230,9 @@ MAY_USE: dict[str, set[str]] = {
         "course",
         "credentials.base",
         "dispatch",
+        "guardrails.build",
+        "guardrails.chain",
+        "moderations",
         "policy",
         "routing.catalog",
         "routing.target",
@@ -232,6 +252,12 @@ MAY_USE: dict[str, set[str]] = {
         "transport.base",
     },
     # copies of requests, sent off the way of the ones that they are of
+    "stopped_arms": {
+        "policy.experiments",
+        "policy.guard_rail",
+        "store.arm_rows",
+        "store.base",
+    },
     "shadow": LEAVES
     | {
         "config.experiments",
@@ -314,6 +340,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "server": LEAVES
     | {
+        "stopped_arms",
         "accounts",
         "admin_office",
         "auditing",
@@ -417,6 +444,8 @@ MAY_USE: dict[str, set[str]] = {
         "frontends.caller",
         "frontends.chat_body",
         "frontends.request_policy",
+        "guardrails.build",
+        "guardrails.moderation",
         "importing",
         "measuring",
         "observability",

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from relay.config.experiments import ShadowConfig
-from relay.content import Budgets, HedgeWish, Policy, Sampling
+from relay.content import (
+    Budgets,
+    GenerateRequest,
+    HedgeWish,
+    Message,
+    Policy,
+    Role,
+    Sampling,
+    TextPart,
+)
+from relay.course import PolicyCourse
 from relay.outcome import Ended
 from relay.shadow import Heard, Shadows
 from tests.fakes.memory_transport import FakeEndpoint
@@ -127,6 +138,31 @@ async def test_a_copy_says_nothing_of_whose_it_is() -> None:
     assert copied.policy == Policy(
         budgets=Budgets(total_s=60.0), hedge=HedgeWish(mode="off"), tenant="shadow"
     )
+
+
+class Redacting:
+    """`Guards` that take every prompt for another."""
+
+    async def check(
+        self, request: GenerateRequest, scope: Any, decision: Any, legs: Any
+    ) -> GenerateRequest:
+        return replace(request, messages=(Message(Role.USER, (TextPart("[secret]"),)),))
+
+    def over(self, request: Any, scope: Any, decision: Any, legs: Any) -> None:
+        return None
+
+    def check_passthrough(self, scope: Any) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+@on_virtual_time
+async def test_what_guardrails_took_out_is_not_copied() -> None:
+    world = World()
+    world.scenario.services.course = PolicyCourse(guards=Redacting())
+    await world.ask()
+    copied = (await world.over()).request
+    assert copied.messages[0].parts == (TextPart("[secret]"),)
 
 
 @on_virtual_time

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from relay.compositions import catalog_of
 from relay.config import parse
-from relay.governance.gate import OpenGate
+from relay.errors import PermissionDenied, UnknownModel
+from relay.governance.directory import Directory
+from relay.governance.gate import KeyGate, OpenGate
+from relay.governance.grants import granted
+from relay.governance.scopes import Scopes
+from relay.policy.chooser import Chooser
 from relay.routing.catalog import Catalog
 from relay.surroundings import MIN_SAMPLES, WorkerSurroundings, price_of
 from relay.target_state import TargetStates
+from tests.fakes.keys import NOW_US, PEPPERS, key_row, organisation_row, team_row, whole
+from tests.fakes.properties import examples
+from tests.policy.rule_world import configured, request
 
 ROW = {
     "wire": "openai_chat",
@@ -97,3 +109,69 @@ def test_the_price_of_an_alias_is_that_of_its_dearest_candidate() -> None:
 
 def test_without_keys_everything_is_allowed() -> None:
     assert World().around.allowed("anything")
+
+
+# --- with keys, as a worker puts it together ------------------------------------------------
+
+NAMES = ("fast", "accurate", "other")
+TAGGED = {"cheap": ("fast", "other"), "best": ("accurate",)}
+
+
+def gate_of(scopes: Scopes) -> KeyGate:
+    directory = Directory(PEPPERS, lambda: 1.0)
+    row = key_row(scopes=scopes.to_json())
+    directory.apply(whole(organisation_row(), team_row(), row), 1.0)
+    return KeyGate(directory, lambda: 1.0, lambda: NOW_US)
+
+
+scopes = st.builds(
+    Scopes,
+    models=st.lists(st.sampled_from((*NAMES, "auto")), min_size=1, unique=True).map(tuple),
+    model_tags=st.sampled_from(((), ("best",), ("cheap",))),
+)
+rules = st.lists(
+    st.sampled_from(
+        (
+            {"when": {"model": "auto"}, "use": "accurate"},
+            {"when": {"model": "tag:cheap"}, "pick": {"from": ["accurate", "other"]}},
+            {"when": {"tools": False}, "pick": {"tag": "cheap"}},
+            {"set": {"max_output_tokens": 5, "tags": ["x"]}},
+        )
+    ),
+    max_size=3,
+)
+
+
+@examples(60, full=2_000)
+@given(scopes, rules, st.sampled_from(("tag:cheap", "tag:best", "tag:none", *NAMES, "auto")))
+def test_a_limited_key_gets_what_it_asked_for_by_leave_or_nothing(
+    limits: Scopes, documents: list[dict[str, Any]], asked: str
+) -> None:
+    config = configured(*documents)
+    catalog, gate = catalog_of(config), gate_of(limits)
+    wanted = request(model=asked)
+    wanted = replace(wanted, policy=replace(wanted.policy, tenant="team_1", key_id="key_1"))
+    around = WorkerSurroundings(
+        catalog,
+        TargetStates(),
+        lambda: 0.0,
+        gate,
+        key_id="key_1",
+        surface="generate",
+        prompt_tokens=9,
+    )
+    chosen = Chooser.of(config, lambda: 0.999).choose(wanted, around).request
+    may = {name for name in NAMES if name in limits.models}
+    may |= {name for tag in limits.model_tags for name in TAGGED[tag]}
+    try:
+        route = granted(gate, catalog, chosen).route
+    except (PermissionDenied, UnknownModel):
+        own = set(TAGGED.get(asked.removeprefix("tag:"), ())) & may
+        picks = [rule for rule in documents if "pick" in rule]
+        assert asked not in may, "what it may ask for is answered"
+        assert not own or picks, "only a pick among others leaves a tag without an answer"
+        return
+    if asked.startswith("tag:"):
+        assert route.alias in may
+    else:
+        assert asked in may or (asked == "auto" and "auto" in limits.models)

@@ -2,11 +2,11 @@
 
     python -m bench.micro.exact_cache [--redis redis://127.0.0.1:6379/9]
 
-`off`: no cache in the file. `bypass`: there is one, but not for this name. `miss`: looked for, asked
-and kept. `hit`: found in memory. A request and one more token as in `bench.micro.path`; `first
-content` is the median of what a client waits for it. Then the pieces alone, what a token costs while
-it is taken down on the way without a coroutine, and what an entry holds. With a Redis, which must be
-nobody else's, what is added by a look-up there.
+`off`: no cache in the file. `bypass`: there is one, but not for this name. `miss`: looked for,
+asked and kept. `hit`: found in memory. CPU of a request and of one more token, as in
+`bench.micro.path`; `first content` is the median of what a client waits for it. Then the pieces
+alone, what a token costs while it is taken down on the way without a coroutine, and what an entry
+holds. With a Redis, which must be nobody else's, what is added by a look-up there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import orjson
 import uvloop
 
 from bench.micro import path
@@ -31,7 +30,7 @@ from relay.cache.key import key_of
 from relay.cache.memory import ENTRY_BYTES, MemoryStore
 from relay.cache.redis_store import RedisStore
 from relay.cache.replay import StoredAnswer
-from relay.cache.stored import Batch, Stored
+from relay.cache.stored import Batch, Kept, Stored
 from relay.cache.tape import Tape
 from relay.config import parse
 from relay.content import (
@@ -50,6 +49,7 @@ from relay.generation import Generation
 from relay.governance.ledger import NullLedger
 from relay.policies import Policies
 from relay.reaper import Reaper
+from relay.routing.catalog import Catalog
 
 SHORT: Final = 1
 LONG: Final = 301
@@ -62,7 +62,7 @@ USAGE: Final = (
 ).encode()
 
 
-class Lab(path._Transport):
+class Lab(path._Transport):  # noqa: SLF001 - the same bench in two files
     """The same answer, and what it used."""
 
     def __init__(self, tokens: int) -> None:
@@ -82,9 +82,10 @@ def said(text: str, turns: int = 1) -> GenerateRequest:
 
 def services_of(tokens: int, cache: dict[str, Any] | None) -> tuple[Services, Policies]:
     """A worker's parts; `cache` is the section `exact`."""
-    config = parse({**path._CONFIG, **({"cache": {"exact": cache}} if cache is not None else {})})
+    section = {} if cache is None else {"cache": {"exact": cache}}
+    config = parse({**path._CONFIG, **section})  # noqa: SLF001
     services = Services(
-        catalog=None,  # type: ignore[arg-type] - taken in the next line but one
+        catalog=Catalog(config),
         transport=Lab(tokens),
         ledger=NullLedger(),
         reaper=Reaper(),
@@ -95,67 +96,79 @@ def services_of(tokens: int, cache: dict[str, Any] | None) -> tuple[Services, Po
     return services, policies
 
 
-async def generate(
-    mode: str, tokens: int, count: int, cache: dict[str, Any] | None
-) -> tuple[float, list[float]]:
-    """Seconds for `count` generations one after another, and to each one's first content."""
-    services, policies = services_of(tokens, cache)
-    first_s: list[float] = []
-    wanted = {"off": "off", "bypass": "bypass", "miss": "miss", "hit": "hit"}[mode]
-    requests = [said(f"Good morning, {0 if mode == 'hit' else n}!") for n in range(count + 1)]
+MODES: Final[dict[str, dict[str, Any] | None]] = {
+    "off": None,
+    "bypass": {"not_models": ["lab/m"]},
+    "miss": {},
+    "hit": {},
+}
+
+
+async def generate(mode: str, number: int, services: Services) -> float:
+    """One generation to its end. Returns: seconds to its first content."""
+    request = said("again" if mode == "hit" else f"Good morning, {number}!")
     began_s = time.perf_counter()
-    for number, request in enumerate(requests):
-        if number == 1:  # the first one fills the cache, or is one to warm up
-            began_s = time.perf_counter()
-            first_s.clear()
-        asked_s = time.perf_counter()
-        generation = Generation(services, request, generation_id=f"gen_{number}", frontend="bench")
-        async with generation:
-            if await generation.commit():
-                first_s.append(time.perf_counter() - asked_s)
-                async for _ in generation:
-                    generation.released()
-        end, decision = generation.end, generation.decision
-        if end is None or end.error is not None:
-            raise RuntimeError(f"a generation failed: {end}")
-        found = "off" if decision is None else decision.cache
-        if number and found != wanted:
-            raise RuntimeError(f"{found} where {wanted} was wanted")
-    elapsed_s = time.perf_counter() - began_s
+    generation = Generation(services, request, generation_id=f"gen_{number}", frontend="bench")
+    async with generation:
+        if not await generation.commit():
+            raise RuntimeError(f"a generation failed: {generation.end}")
+        first_s = time.perf_counter() - began_s
+        async for _ in generation:
+            generation.released()
+    decision = generation.decision
+    found = "off" if decision is None else decision.cache
+    if found != mode and number:  # the first one fills the cache, or is one to warm up
+        raise RuntimeError(f"{found} where {mode} was wanted")
+    return first_s
+
+
+async def cpu_of(mode: str, tokens: int, count: int) -> float:
+    """Seconds of CPU of one of `count` generations after another."""
+    services, policies = services_of(tokens, MODES[mode])
+    await generate(mode, 0, services)
+    began_s = time.process_time()
+    for number in range(1, count + 1):
+        await generate(mode, number, services)
+    elapsed_s = time.process_time() - began_s
     await policies.aclose()
     await services.reaper.aclose()
-    return elapsed_s, first_s
+    return elapsed_s / count
+
+
+async def first_contents(count: int) -> dict[str, float]:
+    """By mode, the median of seconds; one generation of each in turns, so that all meet the same
+    machine."""
+    workers = {mode: services_of(LONG, cache) for mode, cache in MODES.items()}
+    found: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for number in range(count):
+        for mode, (services, _) in workers.items():
+            found[mode].append(await generate(mode, number, services))
+    for services, policies in workers.values():
+        await policies.aclose()
+        await services.reaper.aclose()
+    return {mode: statistics.median(values[1:]) for mode, values in found.items()}
 
 
 def whole_generations() -> None:
-    """All modes in turns, so that all meet the quiet moments; the best of each."""
-    modes: dict[str, dict[str, Any] | None] = {
-        "off": None,
-        "bypass": {"not_models": ["lab/m"]},
-        "miss": {},
-        "hit": {},
-    }
+    """All modes in turns; of CPU the best of several rounds."""
     best: dict[tuple[str, int], float] = {}
-    first: dict[str, list[float]] = {mode: [] for mode in modes}
-    with path._without_log(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    quiet = path._without_log()  # noqa: SLF001
+    with quiet, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for _ in range(ROUNDS):
-            for mode, cache in modes.items():
-                for tokens in (SHORT, LONG):
-                    number = NUMBER if tokens == SHORT else NUMBER // 4
-                    took_s, first_s = runner.run(generate(mode, tokens, number, cache))
-                    best[mode, tokens] = min(best.get((mode, tokens), 1.0), took_s / number)
-                    if tokens == LONG:
-                        first[mode] += first_s
+            for mode in MODES:
+                for tokens, count in ((SHORT, NUMBER), (LONG, NUMBER // 4)):
+                    took_s = runner.run(cpu_of(mode, tokens, count))
+                    best[mode, tokens] = min(best.get((mode, tokens), took_s), took_s)
+        first_s = runner.run(first_contents(3 * NUMBER))
     off_us = best["off", SHORT] * 1e6
-    print(
-        f"{'':8} {'request':>9} {'over off':>9} {'a token':>9} {f'{LONG} tokens':>11} {'first content':>14}"
-    )
-    for mode in modes:
+    names = ("request", "over off", "a token", f"{LONG} tokens")
+    print(f"{'':8} {' '.join(f'{name:>10}' for name in names)} {'first content':>14}")
+    for mode in MODES:
         short_us, long_us = best[mode, SHORT] * 1e6, best[mode, LONG] * 1e6
         token_us = (long_us - short_us) / (LONG - SHORT)
         print(
-            f"{mode:8} {short_us:9.1f} {short_us - off_us:9.1f} {token_us:9.3f} {long_us:11.1f}"
-            f" {statistics.median(first[mode]) * 1e6:14.1f}  us"
+            f"{mode:8} {short_us:10.1f} {short_us - off_us:10.1f} {token_us:10.3f} {long_us:10.1f}"
+            f" {first_s[mode] * 1e6:14.1f}  us"
         )
 
 
@@ -169,7 +182,7 @@ def answer(tokens: int, *, is_joined: bool) -> Stored:
     """One that is kept."""
     words = ["".join([" word"] * tokens)] if is_joined else [" word"] * tokens
     info = ResponseInfo("chatcmpl-0123456789abcdef0123456789", "gpt-4o-mini-2024-07-18", 1)
-    end = [ChoiceFinished(FinishReason.STOP, "stop"), Usage(400, tokens, 400 + tokens)]
+    end: list[Kept] = [ChoiceFinished(FinishReason.STOP, "stop"), Usage(400, tokens, 400 + tokens)]
     return Stored("lab", "m", 1.0, 70, [Batch(0, [info, *map(TextDelta, words), *end])])
 
 
@@ -238,9 +251,8 @@ def entries() -> None:
         store.put(bytes(key), b"x" * 1000 + key[:4], 60.0, 0.0)
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    print(
-        f"{'an entry, beside its answer':44} {held / count - 1004:9.0f} bytes (counted: {ENTRY_BYTES})"
-    )
+    beside = held / count - 1004
+    print(f"{'an entry, beside its answer':44} {beside:9.0f} bytes (counted: {ENTRY_BYTES})")
 
 
 async def in_redis(url: str) -> None:
@@ -272,7 +284,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis", help="URL of a Redis that is nobody else's")
     options = parser.parse_args()
-    orjson.loads(b"{}")
     whole_generations()
     pieces()
     tokens_taken_down()

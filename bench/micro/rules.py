@@ -21,8 +21,8 @@ from relay.routing.catalog import Catalog
 from relay.surroundings import WorkerSurroundings
 from relay.target_state import TargetStates
 
-ROUNDS: Final = 15
-CHOICES: Final = 2_000
+ROUNDS: Final = 150
+CHOICES: Final = 200
 
 _PRICES: Final = {model: {"input": price, "output": price} for price, model in enumerate("abc", 1)}
 _DOCUMENT: Final[Mapping[str, Any]] = {

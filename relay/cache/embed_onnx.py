@@ -63,7 +63,12 @@ class OnnxEmbedder:
             raise SemanticCacheError(
                 f"cache.semantic.directory: {directory} holds no model that can be read: {error}"
             ) from error
-        return cls(session, tokenizer, f"onnx/{digest[:16]}")
+        embedder = cls(session, tokenizer, f"onnx/{digest[:16]}")
+        try:
+            embedder.embed("The first run is the slowest.")
+        except EmbeddingFailed as error:
+            raise SemanticCacheError(f"cache.semantic.directory: {directory}: {error}") from error
+        return embedder
 
     async def vector(self, text: str, request: GenerateRequest, legs: Legs) -> Vector:
         """See `Embedder.vector`."""

@@ -108,7 +108,7 @@ def _tables() -> tuple[dict[str, str], frozenset[str], frozenset[str]]:
 def read(found: list[Word]) -> English:
     """What an English turn comes to. Some tens of microseconds."""
     same, opposites, siblings = _tables()
-    names = {word.text for word in found if word.is_name}
+    names = {word.text.removesuffix("'s") for word in found if word.is_name}
     words = _joined(_polite(_expanded(found)))
     question, words = _question(words)
     hard: list[str] = []

@@ -38,7 +38,7 @@ _ENGLISH_MARKS: Final = frozenset(
         """
     the is are what how who where when why which do does did can could i my you your of to
     and for with it this that not please a an in on was were will would should have has me
-    from or if about there
+    from or if about there no yes by he she we they our be been
     """
     )
 )
@@ -157,8 +157,6 @@ def language_of(words: list[str], script: str) -> str:
     english = sum(word in _ENGLISH_MARKS for word in words)
     if english > scores[best]:
         return ENGLISH
-    if scores[best] == 0:  # a few bare words
-        return ENGLISH if all(word.isascii() for word in words) else ""
-    if english == scores[best] or list(scores.values()).count(scores[best]) > 1:
-        return ""
-    return best
+    if english == scores[best]:  # a few bare words, or small ones of several languages
+        return ENGLISH if all(word.isascii() or not word.isalpha() for word in words) else ""
+    return best if list(scores.values()).count(scores[best]) == 1 else ""

@@ -105,8 +105,9 @@ _LOOSE: Final = 1
 
 def _is_turned(left: Counter[str], words: tuple[str, ...]) -> bool:
     """A word more that is a word of both with another beginning: `install`, `uninstall`."""
+    bare = {word.removesuffix("e") for word in words}
     return any(
-        word.startswith(prefix) and word[len(prefix) :] in words
+        word.startswith(prefix) and word[len(prefix) :].removesuffix("e") in bare
         for word in left
         for prefix in data.PREFIXES
     )

@@ -1,7 +1,7 @@
-"""Numbers, however they are written, as one word each: `#25` for 25, "twenty-five", 25.0.
+"""Numbers, however they are written, as one word each: `#25` for 25, "twenty-five" and "25".
 
-What cannot be told apart for sure (dates in figures, times, versions) stays as it is written, so
-that two ways of writing the same date are different here: a miss, never a wrong answer.
+What cannot be told apart for sure (dates in figures, times, versions, decimals) stays as it is
+written, so that two ways to write the same date are different here: a miss, never a wrong answer.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def counted(words: list[str]) -> list[str]:
             elif scale := _SHORT.get(following) or _SCALES.get(following):
                 found.append("#" + _text(value * scale))
                 at += 1
+            elif "." in word:
+                found.append("#" + word)  # 3.1 and 3.10 may be versions
             else:
                 found.append("#" + _text(value))
             at += 1

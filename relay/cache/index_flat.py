@@ -69,7 +69,8 @@ class FlatIndex:
         size = len(self._numbers)
         if not size:
             return []
-        scores = self._rows[:size] @ vector
+        # Not `@`: BLAS would wake threads of its own for it, and wait for them.
+        scores = np.einsum("ij,j->i", self._rows[:size], vector)
         if size > count:
             best = np.argpartition(scores, size - count)[size - count :]
         else:

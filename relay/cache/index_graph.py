@@ -21,7 +21,7 @@ class GraphIndex:
 
     def __init__(self, dimensions: int) -> None:
         self._index: Any = Index(
-            ndim=dimensions, metric="cos", dtype="f16", connectivity=16, expansion_add=96,
+            ndim=dimensions, metric="cos", dtype="f16", connectivity=16, expansion_add=64,
             expansion_search=64,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from relay.cache.index_graph import GraphIndex
 
 FLAT_FLOATS: Final = 1 << 19
 """Of the flat part: 2048 vectors of 256 numbers, compared in a tenth of a millisecond."""
-STEP: Final = 4
+STEP: Final = 1
 """Vectors that a thread adds before whoever searches has a turn."""
 _MOST_DEAD: Final = 64
 _MOST_LEFT: Final = 2

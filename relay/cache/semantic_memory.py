@@ -141,6 +141,11 @@ class MemoryVectors:
             "evicted": self.evicted,
         }
 
+    @property
+    def is_growing(self) -> bool:
+        """Whether a thread is at work on an index."""
+        return any(home.index.is_moving for home in self._partitions.values())
+
     async def settled(self) -> None:
         """Wait until every index has come to rest."""
         for home in [*self._partitions.values()]:

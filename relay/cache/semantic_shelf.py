@@ -7,6 +7,7 @@ missing stops a start or a reload, and no request.
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ class SemanticShelf:
                 f"cache.semantic: not installed: {', '.join(missing)};"
                 f" pip install 'rtrelay[{extra}]'"
             )
-        embedder = self._embedder(config)
+        embedder = self._embedder(config)  # before the store: see `_loaded`
         if self._store is None:
             self._store = self._opened(config)
         else:
@@ -126,6 +127,13 @@ def _loaded(config: SemanticCacheConfig) -> Embedder:
 
         return WordllamaEmbedder.load()
     if config.embeddings == "onnx":
+        # Loaded behind usearch (2.26), onnxruntime (1.32) ends the process by a segmentation fault;
+        # the other way round both are well.
+        if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
+            raise SemanticCacheError(
+                "cache.semantic.embeddings: `onnx` is taken up at a restart, not at a reload of a"
+                " relay that has a semantic cache already"
+            )
         from relay.cache.embed_onnx import OnnxEmbedder
 
         return OnnxEmbedder.load(Path(config.directory))

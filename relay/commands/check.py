@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay.commands.doors_view import places_table, providers_table, same_models_table
+from relay.commands.guardrails_view import check_guardrails, guardrails_table
 from relay.commands.listeners_view import listeners_table
 from relay.commands.own_credentials import catalog_with_credentials
 from relay.commands.rules_view import rules_table
@@ -79,6 +80,7 @@ def find(path: Path | None, environment: Mapping[str, str]) -> Found:
     # As by a worker, which looks when it is about to listen.
     if exposed := config.exposed:
         raise ConfigError("\n".join(exposed))
+    check_guardrails(config)
     try:
         Doors(config)
     except TlsError as error:
@@ -107,6 +109,8 @@ def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
         console.print("no aliases: clients ask for PROVIDER/MODEL")
     if (rules := rules_table(config)) is not None:
         console.print(rules)
+    if (guardrails := guardrails_table(config)) is not None:
+        console.print(guardrails)
     if (same := same_models_table(config, catalog)) is not None:
         console.print(same)
     listed = [name for name in catalog.names() if name not in catalog.routes]

@@ -35,6 +35,7 @@ from relay.governance.scopes import EVERYTHING, BadScopes, Scopes
 from relay.policy.chooser import Chooser
 from relay.policy.explain import Checked, Explanation, Trace, explain
 from relay.policy.picks import Candidate
+from relay.policy.rules import RefusedByRule
 from relay.routing.catalog import Catalog
 from relay.surroundings import price_of
 from relay.tokens import estimate_prompt_tokens
@@ -225,8 +226,10 @@ def _candidate(one: Candidate) -> str:
 
 def outcome(config: Config, catalog: Catalog, asked: Asked, found: Explanation) -> list[str]:
     """What becomes of the request, a line each."""
-    if found.refusal is not None:
+    if isinstance(found.refusal, RefusedByRule):
         return [f"refused by {found.refusal.rule} (403): {found.refusal.public_message}"]
+    if found.refusal is not None:
+        return [f"{found.refusal.public_message} (404)"]
     choice, before = found.choice, asked.request
     request = choice.request
     by = f"by {choice.rule}" if choice.rule else "by no rule"

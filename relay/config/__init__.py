@@ -25,6 +25,7 @@ from relay.config.aliases import (
 from relay.config.audit import AuditConfig
 from relay.config.auth import AuthConfig
 from relay.config.budgets import AlertsConfig, BudgetsConfig
+from relay.config.cascade_warnings import cascade_warnings
 from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.credential_warnings import credential_warnings
 from relay.config.door_warnings import door_warnings
@@ -55,6 +56,7 @@ from relay.config.observability import ObservabilityConfig
 from relay.config.observability_logs import LogsConfig
 from relay.config.observability_payloads import PayloadsConfig
 from relay.config.observability_tracing import TracingConfig
+from relay.config.panel_warnings import panel_warnings
 from relay.config.providers import (
     CancelBilling,
     PassthroughConfig,
@@ -119,6 +121,7 @@ __all__ = [
     "TracingConfig",
     "TransportConfig",
     "WebSocketConfig",
+    "cascade_warnings",
     "changed_paths",
     "class_of",
     "credential_warnings",
@@ -130,6 +133,7 @@ __all__ = [
     "key_variables",
     "known_providers",
     "load",
+    "panel_warnings",
     "parse",
     "rule_warnings",
     "same_models",

@@ -19,7 +19,7 @@ class ArmConfig(Model):
     """One of the ways that are compared."""
 
     name: str = Field(description="in reports, and part of the division: a new name is a new arm")
-    use: str = Field(description="an alias, `provider/model`, a cascade or a panel")
+    use: str = Field(max_length=255, description="an alias, `provider/model`, a cascade or a panel")
     weight: float = Field(
         1.0,
         ge=0,

@@ -142,6 +142,8 @@ class GuardrailConfig(Model):
                 return Meaning("signal", "a text goes on where nobody could say in time")
             if scan.messages == "new" and "input" in self.sides:
                 return Meaning("signal", "a text in front of a made-up turn is not looked at")
+            if scan.kind == "webhook" and (left := self._left_out) is not None:
+                return left
             if scan.kind == "webhook":
                 return Meaning("barrier", "nothing goes on without its owner's consent")
             who = "a model" if scan.kind == "judge" else "a classifier"
@@ -150,14 +152,21 @@ class GuardrailConfig(Model):
             return Meaning("signal", "it is the opinion of a language model")
         if self.fail == "open":
             return Meaning("signal", "a text goes on where it could not be looked at")
-        for word, is_read in (("tools", self.tools), ("reasoning", self.reasoning)):
-            if not is_read:
-                return Meaning("signal", f"it does not look at {word}")
+        if (left := self._left_out) is not None:
+            return left
         return Meaning(
             "barrier",
             "what it knows by its letters does not pass, however a stream is cut; what is spelt"
             " otherwise (look-alike letters, base64, another language, pictures, sound) does",
         )
+
+    @property
+    def _left_out(self) -> Meaning | None:
+        """What it is worth where it does not look at everything."""
+        for word, is_read in (("tools", self.tools), ("reasoning", self.reasoning)):
+            if not is_read:
+                return Meaning("signal", f"it does not look at {word}")
+        return None
 
     @property
     def is_barrier(self) -> bool:

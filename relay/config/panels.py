@@ -55,7 +55,9 @@ class PanelMemberConfig(Model):
 class NumberEqualityConfig(Model):
     """The last number in the text is compared."""
 
-    tolerance_abs: float = Field(0.0, ge=0, allow_inf_nan=False)
+    tolerance_abs: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="of two numbers, the larger tolerance counts"
+    )
     tolerance_rel: float = Field(
         0.0, ge=0, le=1, allow_inf_nan=False, description="of the larger of the two, such as 0.01"
     )
@@ -75,7 +77,7 @@ class EqualityConfig(Model):
         description="a value inside a JSON answer: a pointer (RFC 6901) such as /items/0/id, or"
         " items.0.id; empty for the whole",
     )
-    number: NumberEqualityConfig | None = None
+    number: NumberEqualityConfig | None = Field(None, description="`{}` for exactly the same")
 
     @model_validator(mode="after")
     def _is_one(self) -> EqualityConfig:
@@ -209,13 +211,15 @@ class ScoreJudgeConfig(Model):
     max_answer_chars: int = Field(8000, ge=100, le=100_000, description="as of a judge")
     max_question_chars: int = Field(8000, ge=100, le=100_000, description="as of a judge")
     max_output_tokens: int = Field(512, ge=1, le=32_768, description="as of a judge")
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    temperature: float | None = Field(
+        None, ge=0, le=2, allow_inf_nan=False, description="as of a judge"
+    )
 
 
 class BestOfConfig(Model):
     """The answer with the highest score, of one of these."""
 
-    judge: ScoreJudgeConfig | None = None
+    judge: ScoreJudgeConfig | None = Field(None, description="its mark from 1 to 10")
     logprobs: Literal["mean"] | None = Field(
         None,
         description="mean log probability of its tokens, which the members are then asked for; an"
@@ -264,9 +268,9 @@ class BestOfConfig(Model):
 class DecideConfig(Model):
     """How the one answer is found, in one of these ways."""
 
-    majority: MajorityConfig | None = None
-    judge: JudgedConfig | None = None
-    best_of: BestOfConfig | None = None
+    majority: MajorityConfig | None = Field(None, description="the answer that most agree on")
+    judge: JudgedConfig | None = Field(None, description="the answer that a model prefers")
+    best_of: BestOfConfig | None = Field(None, description="the answer with the highest score")
 
     @model_validator(mode="after")
     def _is_one(self) -> DecideConfig:
@@ -284,7 +288,7 @@ class PanelConfig(Model):
     models: Members = Field(
         description="who is asked, each a name or a mapping with more; their order counts in ties"
     )
-    decide: DecideConfig
+    decide: DecideConfig = Field(description="how the one answer is found")
     early_stop: bool = Field(
         True,
         description="as soon as the rest cannot change the decision, it is cancelled and not paid"

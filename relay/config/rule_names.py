@@ -13,20 +13,19 @@ def check_rules(
     *,
     aliases: Mapping[str, Collection[str]],
     compositions: Collection[str],
-    listed: Collection[str],
-    providers: Collection[str],
+    providers: Mapping[str, Collection[str]],
 ) -> None:
     """
     Args:
         aliases: with their tags.
         compositions: names of cascades and panels.
-        listed: models that a provider's row lists.
+        providers: with the models that their rows list.
 
     Raises:
         ValueError: two rules have one name, or one names what is not there; tells its path.
     """
     seen: dict[str, int] = {}
-    names = {*aliases, *compositions, *listed}
+    names = {*aliases, *compositions, *(one for listed in providers.values() for one in listed)}
     tags = {tag for words in aliases.values() for tag in words}
     for index, (name, rule) in enumerate(named(rules)):
         path = f"policies.rules[{index}]"
@@ -38,6 +37,12 @@ def check_rules(
                 raise ValueError(
                     f"{path}.{field}: there is no alias, cascade, panel or model"
                     f" {target!r}{near(target, names)}"
+                )
+            doors = [row for row, listed in providers.items() if target in listed]
+            if len(doors) > 1 and target not in aliases and target not in compositions:
+                raise ValueError(
+                    f"{path}.{field}: {len(doors)} providers list {target!r}; name one of them, as"
+                    f" {doors[0]}/{target}"
                 )
         for field, alias in _aliases_told_of(rule):
             if alias not in aliases:

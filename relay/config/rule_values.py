@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -23,6 +23,20 @@ Surface = Literal[
     "embeddings",
 ]
 """The ways in, as ledger and metrics call them."""
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+_SURFACE: Final[dict[str, Any]] = {"type": "string", "enum": [*get_args(Surface)]}
+Surfaces = Annotated[
+    tuple[Surface, ...],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_SURFACE, {"type": "array", "items": _SURFACE, "minItems": 1}]}),
+]
+"""One of these."""
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -91,8 +105,8 @@ Languages = Annotated[Texts, AfterValidator(_each(_language))]
 class Range(Model):
     """Bounds of a count, both included."""
 
-    min: int | None = Field(None, ge=0)
-    max: int | None = Field(None, ge=0)
+    min: int | None = Field(None, ge=0, description="at least so many")
+    max: int | None = Field(None, ge=0, description="at most so many; of both, one may be left out")
 
     def model_post_init(self, _context: Any) -> None:
         if self.min is None and self.max is None:

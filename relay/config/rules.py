@@ -12,7 +12,7 @@ from relay.config.rule_values import (
     FlagOrTexts,
     Languages,
     Range,
-    Surface,
+    Surfaces,
     Texts,
     days_of,
     hours_of,
@@ -82,9 +82,11 @@ class LatencyConfig(Model):
     """How an alias does at present, by what was learnt of its time to first token."""
 
     of: str = Field(description="an alias")
-    quantile: Literal["p50", "p95"] = "p95"
-    above_ms: int | None = Field(None, ge=1)
-    below_ms: int | None = Field(None, ge=1)
+    quantile: Literal["p50", "p95"] = Field("p95", description="of times to first token")
+    above_ms: int | None = Field(
+        None, ge=1, description="it is slower; not where nothing is known of it yet"
+    )
+    below_ms: int | None = Field(None, ge=1, description="instead: it is faster, and known to be")
 
     @model_validator(mode="after")
     def _one_bound(self) -> LatencyConfig:
@@ -102,9 +104,7 @@ class WhenConfig(Model):
         " only in a pattern that has one itself or is nothing but `*`",
     )
     tags: Texts | None = Field(None, description="that the request carries (`x-relay-tags`)")
-    surface: tuple[Surface, ...] | None = Field(
-        None, min_length=1, description="the way in that it came by"
-    )
+    surface: Surfaces | None = Field(None, description="the way in that it came by")
     embeddings: bool | None = Field(
         None,
         description="vectors are wanted, and no answer; unset: a rule with `use` or `pick` is for"
@@ -144,8 +144,8 @@ class WhenConfig(Model):
         None, description="who pays: a team's id; where there are no keys, the bearer's name"
     )
     key: Texts | None = Field(None, description="ids of keys")
-    time: TimeConfig | None = None
-    latency: LatencyConfig | None = None
+    time: TimeConfig | None = Field(None, description="when it is received")
+    latency: LatencyConfig | None = Field(None, description="how an alias does at present")
 
     @field_validator("json_output", mode="before")
     @classmethod
@@ -218,7 +218,7 @@ class PickConfig(Model):
         None, ge=0, allow_inf_nan=False, description="per million tokens"
     )
     explore: float = Field(
-        0.05,
+        0.02,
         ge=0,
         le=0.5,
         allow_inf_nan=False,
@@ -280,7 +280,7 @@ class SetConfig(Model):
     cache: Literal["off", "refresh"] | None = Field(
         None, description="of kept answers, instead of the client's wish"
     )
-    tags: tuple[str, ...] = Field(
+    tags: Texts = Field(
         (), max_length=32, description="added to the request's; no key needs leave for them"
     )
 
@@ -318,7 +318,9 @@ class RuleConfig(Model):
     refuse: str | None = Field(
         None, min_length=1, max_length=500, description="instead: the message of the refusal (403)"
     )
-    overrides: SetConfig | None = Field(None, alias="set")
+    overrides: SetConfig | None = Field(
+        None, alias="set", description="what is changed of the request beside its name"
+    )
 
     @property
     def is_sure(self) -> bool:

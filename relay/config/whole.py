@@ -107,8 +107,7 @@ class Config(Model):
             self.policies.rules,
             aliases={alias: row.tags for alias, row in self.models.items()},
             compositions={*self.policies.cascades, *self.policies.panels},
-            listed={model for row in self.providers.values() for model in row.models},
-            providers=self.providers,
+            providers={name: row.models for name, row in self.providers.items()},
         )
         return self
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from relay.emulator import prose
+from relay.emulator import prose, tasks
+from relay.emulator.distributions import Distribution
 
 Json = dict[str, object]
 
@@ -38,6 +39,8 @@ class Asked:
     n: int = 1
     include_usage: bool = False
     prompt_tokens: int = 0
+    logprobs: bool = False
+    """Log probabilities are wanted, on wires that read this."""
 
 
 @dataclass(slots=True)
@@ -81,6 +84,8 @@ class Answer:
     n: int = 1
     stamp: bool = False
     include_usage: bool = False
+    logprobs: list[float] = field(default_factory=list)
+    """Of each token, where they are wanted and known."""
     quirks: frozenset[str] = frozenset()
     """Faults that live inside the format; see `faults`."""
 
@@ -107,6 +112,10 @@ class Wanted:
     usage_in: int | None = None
     usage_out: int | None = None
     usage_cached: int = 0
+    wrong: float = 0.0
+    wrong_hard: float | None = None
+    nll: Distribution | None = None
+    wrong_nll: Distribution | None = None
 
 
 _DEFAULT_TOOL = Tool(
@@ -127,10 +136,23 @@ def make_answer(asked: Asked, wanted: Wanted, rng: random.Random, number: int) -
         number: of the request; the answer's id is made of it, so ids are unique and repeatable.
     """
     calls = _calls(asked, wanted, rng, number)
-    tokens = [] if calls and wanted.tokens is None else _tokens(asked, wanted, rng)
+    is_wrong = False
+    says = tasks.SAYS.get(wanted.text or "")
+    if says is not None:
+        task, share = tasks.find(asked.prompt), wanted.wrong
+        if task is not None and task.is_hard and wanted.wrong_hard is not None:
+            share = wanted.wrong_hard
+        said, is_wrong = says(asked.prompt, rng, share)
+        tokens = prose.to_tokens(said)
+    else:
+        tokens = [] if calls and wanted.tokens is None else _tokens(asked, wanted, rng)
     finish = wanted.finish or ("tool_calls" if calls else "stop")
     if asked.max_tokens is not None and len(tokens) > asked.max_tokens:
         tokens, finish = tokens[: asked.max_tokens], "length"
+    nll = wanted.wrong_nll or wanted.nll if is_wrong else wanted.nll
+    logprobs: list[float] = []
+    if asked.logprobs and nll is not None:
+        logprobs = [-nll.draw_ms(rng, k) for k in range(len(tokens))]
     reasoning = prose.reasoning_tokens(wanted.reason)
     counted = len(tokens) + len(reasoning) + sum(len(call.fragments()) + 2 for call in calls)
     return Answer(
@@ -151,6 +173,7 @@ def make_answer(asked: Asked, wanted: Wanted, rng: random.Random, number: int) -
         n=asked.n,
         stamp=wanted.stamp,
         include_usage=asked.include_usage,
+        logprobs=logprobs,
     )
 
 

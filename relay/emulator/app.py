@@ -400,6 +400,10 @@ def _wanted(behaviour: Behaviour) -> Wanted:
         usage_in=behaviour.usage_in,
         usage_out=behaviour.usage_out,
         usage_cached=behaviour.usage_cached,
+        wrong=behaviour.wrong,
+        wrong_hard=behaviour.wrong_hard,
+        nll=behaviour.nll,
+        wrong_nll=behaviour.wrong_nll,
     )
 
 

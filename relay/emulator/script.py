@@ -14,7 +14,11 @@ Parameters (all optional), separated by commas:
     head=D      time to the response headers, ms; else they come with the first token
     tokens=N    answer tokens; else the whole canned answer
     text=...    the answer itself, `+` for blanks; `text=echo` repeats the user,
-                `text=results` what tools said at the end
+                `text=results` what tools said at the end; `text=solve`, `text=judge` and
+                `text=rate` see to the task in the prompt, see `tasks`
+    wrong=0.2   share of tasks that are answered wrong; wrong_hard=0.5 of the hard ones
+    nll=D       minus the log probability of each token, for requests that want to know (OpenAI
+                chat); wrong_nll=D of wrong answers, where that differs
     reason=N    reasoning tokens before the answer
     tools=N     tool calls; else one if the request forces a tool
     finish=F    stop | length | tool_calls | content_filter
@@ -74,6 +78,10 @@ class Behaviour:
     usage_in: int | None = None
     usage_out: int | None = None
     usage_cached: int = 0
+    wrong: float = 0.0
+    wrong_hard: float | None = None
+    nll: Distribution | None = None
+    wrong_nll: Distribution | None = None
 
 
 PRESETS: dict[str, str] = {
@@ -93,10 +101,10 @@ PRESETS: dict[str, str] = {
 }
 
 _RENAMED = {"in": "usage_in", "out": "usage_out", "cached": "usage_cached"}
-_DISTRIBUTIONS = ("ttft", "itl", "head")
+_DISTRIBUTIONS = ("ttft", "itl", "head", "nll", "wrong_nll")
 _INTEGERS = ("tokens", "reason", "tools", "seed", "cut", "usage_in", "usage_out", "usage_cached")
 _FLAGS = ("refusal", "stamp")
-_NUMBERS = ("p", "keepalive")
+_NUMBERS = ("p", "keepalive", "wrong", "wrong_hard")
 _NAMES = frozenset(each.name for each in fields(Behaviour))
 
 _OUTSIDE = re.compile(r"\.\.|(^|:)/|\\\\")

@@ -9,6 +9,7 @@ import structlog
 
 from relay.errors import GuardrailBlocked
 from relay.guardrails.clean_texts import CleanTexts
+from relay.guardrails.injection import injection_score
 from relay.guardrails.notes import Notes
 from relay.guardrails.rail import NAME, REASONING, TEXT, Kind, Rail, Side
 from relay.guardrails.scan import Finding, Rule, StreamGuard
@@ -88,9 +89,15 @@ class TextRules:
         """Write down what was found. Returns whose finding is a block, if there is one."""
         blocked: Rail | None = None
         for finding in findings:
+            rail = self._rails[finding.rule]
             notes.add(finding.rule, finding.label, finding.action, finding.count)
-            if finding.action == "block" and blocked is None:
-                blocked = self._rails[finding.rule]
+            if rail.least_score is not None:
+                signs = notes.sign(finding.rule, finding.label)
+                if injection_score(signs) >= rail.least_score:
+                    notes.add(finding.rule, "injection", "block")
+                    blocked = blocked or rail
+            elif finding.action == "block":
+                blocked = blocked or rail
         return blocked
 
     def failed(self, error: Exception, notes: Notes) -> Rail | None:

@@ -35,13 +35,14 @@ class Windows:
         is_text: it is what the answer says, and neither refusal nor reasoning nor transcript.
     """
 
-    __slots__ = ("_asked", "_cleared", "_first", "_rails", "_text", "is_text", "kind")
+    __slots__ = ("_asked", "_cleared", "_due", "_first", "_rails", "_text", "is_text", "kind")
 
     def __init__(self, rails: Sequence[Rail], kind: Kind, *, is_text: bool) -> None:
         self._rails = [rail for rail in rails if rail.asking is not None]
         self._asked = [0] * len(self._rails)
         self._cleared = [0] * len(self._rails)
         self._text = ""
+        self._due: list[Window] = []
         self._first = 0
         """Where the kept text begins."""
         self.kind: Kind = kind
@@ -51,27 +52,31 @@ class Windows:
         """More has come."""
         self._text += text
 
-    def due(self, *, is_run_over: bool = False, is_end: bool = False) -> list[Window]:
+    def run_over(self) -> None:
+        """Something else comes: what is left of a window is one. What is asked about as a whole
+        goes on."""
+        self._fill(is_cut=True)
+
+    def due(self, *, is_end: bool = False) -> list[Window]:
         """What is to be asked now, each once.
 
         Args:
-            is_run_over: something else comes: what is left of a window is asked about too.
-            is_end: nothing more comes: so is what is asked about as a whole.
+            is_end: nothing more comes.
         """
-        found: list[Window] = []
+        self._fill(is_end=is_end)
+        found, self._due = self._due, []
+        return found
+
+    def _fill(self, *, is_cut: bool = False, is_end: bool = False) -> None:
         length = self._first + len(self._text)
         for at, rail in enumerate(self._rails):
-            asking = rail.asking
-            if asking is None:
-                continue
-            every = asking.every_chars
+            every = 0 if rail.asking is None else rail.asking.every_chars
             if every:
                 while length - self._asked[at] >= every:
-                    found.append(self._window(at, rail, self._cut(self._asked[at], every)))
-            if (is_end or (is_run_over and every)) and length > self._asked[at]:
-                found.append(self._window(at, rail, length))
+                    self._due.append(self._window(at, rail, self._cut(self._asked[at], every)))
+            if (is_end or (is_cut and every)) and length > self._asked[at]:
+                self._due.append(self._window(at, rail, length))
         self._forget()
-        return found
 
     def answered(self, window: Window) -> None:
         """It may go on."""

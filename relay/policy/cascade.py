@@ -24,10 +24,8 @@ from relay.content import GenerateRequest
 from relay.errors import InvalidRequest
 from relay.policy.base import Legs
 from relay.policy.cascade_budget import SpeculationBudgets
-from relay.policy.cascade_rules import CascadeRule
+from relay.policy.cascade_parts import CascadeParts
 from relay.policy.cascade_run import CascadeRun
-from relay.policy.classifier import Classifier
-from relay.policy.self_check import SelfCheck
 
 
 class Cascade:
@@ -40,19 +38,11 @@ class Cascade:
 
     def __init__(self, name: str, config: CascadeConfig, budgets: SpeculationBudgets) -> None:
         self.name = name
-        self.config = config
-        escalate = config.escalate
-        self.rules = tuple(CascadeRule(row) for row in escalate.rules)
-        self.classifier = (
-            Classifier(escalate.classifier) if escalate.classifier is not None else None
-        )
-        self.self_check = (
-            SelfCheck(escalate.self_check) if escalate.self_check is not None else None
-        )
-        speculate = config.speculate
-        self.budget = budgets.of(name, speculate) if speculate is not None else None
+        self._parts = parts = CascadeParts(name, config, budgets)
+        self.budget = parts.budget
+        """Of speculative starts; None where there are none."""
         self.models = tuple(dict.fromkeys(config.asked.values()))
-        beside = escalate.classifier is not None and escalate.classifier.beside_small
+        beside = parts.classifier is not None and parts.classifier.config.beside_small
         # The self-check runs when the small model has ended; the large one may be there already.
         self.legs_at_once = 2 + int(beside)
 
@@ -69,7 +59,7 @@ class Cascade:
             raise InvalidRequest(f"{self.name!r} is a cascade: it has no vectors", field="model")
         decision = legs.decision
         decision.composition, decision.name = "cascade", self.name
-        run = CascadeRun(self, request, legs)
+        run = CascadeRun(self._parts, request, legs)
         answer: Answer | None = None
         try:
             answer = await run.answer()

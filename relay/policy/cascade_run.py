@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from relay.answer import Answer
 from relay.content import GenerateRequest
@@ -24,13 +24,11 @@ from relay.errors import (
 from relay.policy.base import Leg, Legs, Whole
 from relay.policy.cascade_answer import TierAnswer
 from relay.policy.cascade_budget import Stake, stake
+from relay.policy.cascade_parts import CascadeParts
 from relay.policy.cascade_rules import first_match
 from relay.policy.cascade_watch import Verdict, Watch, is_usable
 from relay.policy.classifier import Tier
 from relay.policy.refusals import refusals_of
-
-if TYPE_CHECKING:
-    from relay.policy.cascade import Cascade
 
 _OURS: Final = (BudgetExceeded, Draining, LimitReached, StoreDown)
 """Refusals that the large model would meet too."""
@@ -44,9 +42,9 @@ it is stopped at once."""
 class CascadeRun:
     """See the module. `answer` once, then `aclose`, whatever came of it."""
 
-    def __init__(self, cascade: Cascade, request: GenerateRequest, legs: Legs) -> None:
-        self._cascade = cascade
-        self._config = cascade.config
+    def __init__(self, parts: CascadeParts, request: GenerateRequest, legs: Legs) -> None:
+        self._parts = parts
+        self._config = parts.config
         self._request = request
         self._legs = legs
         self._decision = legs.decision
@@ -67,12 +65,12 @@ class CascadeRun:
     async def answer(self) -> Answer:
         """See `Cascade.compose`."""
         legs, request, config = self._legs, self._request, self._config
-        if self._cascade.budget is not None:
+        if self._parts.budget is not None:
             price = legs.estimate(config.large, request)
-            self._cascade.budget.earn(request.policy.tenant, price)
-        if first_match(self._cascade.rules, request) is not None:
+            self._parts.budget.earn(request.policy.tenant, price)
+        if first_match(self._parts.rules, request) is not None:
             return await self._escalate("rule")
-        classifier = self._cascade.classifier
+        classifier = self._parts.classifier
         tier: asyncio.Task[Tier] | None = None
         if classifier is not None:
             tier = self._task(self._classified())
@@ -104,6 +102,7 @@ class CascadeRun:
             now_s = self._legs.clock() + _TICK_S
             is_late = large_s is not None and now_s >= large_s
             if is_late:
+                speculate_s = unsure = None
                 self._start_large()
                 if self._is_large_ready():
                     if self._small is not None:
@@ -143,7 +142,7 @@ class CascadeRun:
             self._config,
             self._request,
             asks_logprobs=is_asked,
-            check=self._self_checked if self._cascade.self_check is not None else None,
+            check=self._self_checked if self._parts.self_check is not None else None,
             on_unsure=self._is_unsure.set,
         )
 
@@ -220,7 +219,7 @@ class CascadeRun:
 
     def _speculate(self) -> None:
         """Start the large tier, if that can be paid."""
-        budget, config, request = self._cascade.budget, self._config, self._request
+        budget, config, request = self._parts.budget, self._config, self._request
         if budget is None or self._large is not None:
             return
         price = self._legs.estimate(config.large, request)
@@ -244,7 +243,7 @@ class CascadeRun:
     # --- side questions ---------------------------------------------------------------------
 
     async def _classified(self) -> Tier:
-        classifier = self._cascade.classifier
+        classifier = self._parts.classifier
         assert classifier is not None  # noqa: S101 - the caller has looked
         config = classifier.config
         question = classifier.question(self._request)
@@ -256,7 +255,7 @@ class CascadeRun:
 
     async def _self_checked(self, whole: Whole) -> str:
         """What the check says against an answer; "" for nothing."""
-        check = self._cascade.self_check
+        check = self._parts.self_check
         assert check is not None  # noqa: S101 - the caller has looked
         if not whole.text.strip():
             return ""  # a tool call is not checked

@@ -13,6 +13,7 @@ is left, the request goes on as it is, to be refused where all names are.
 
 from __future__ import annotations
 
+import difflib
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
@@ -21,6 +22,7 @@ from relay.config.policies import PoliciesConfig
 from relay.config.rules import TAG, named
 from relay.config.whole import Config
 from relay.content import GenerateRequest
+from relay.errors import MAX_SHOWN_CHARS, UnknownModel
 from relay.policy.facts import Facts
 from relay.policy.overrides import changed
 from relay.policy.patterns import is_pattern, matcher
@@ -65,8 +67,9 @@ class Chooser:
         )
         known = {*known, *tags, *config.cascades, *config.panels}
         self.comes_to: Mapping[str, tuple[str, ...]] = {
-            name: tuple(_reached(name, self.rules))
+            name: reached
             for name in dict.fromkeys(_made_up(config, known, self._tagged))
+            if (reached := tuple(_reached(name, self.rules)))  # not if rules before take all of it
         }
         """By each name that rules introduce, which nothing else has: every name that a request for
         it may become, those of the first rules first."""
@@ -98,6 +101,8 @@ class Chooser:
         """
         Raises:
             RefusedByRule: the operator wants no such requests.
+            UnknownModel: a tag is asked for that no alias has; of a key that is limited to some
+                models it is left to be refused as any other name.
         """
         if request.asked_as:  # the relay's own doing: it has been chosen before
             return Choice(request)
@@ -111,6 +116,12 @@ class Chooser:
                         return self._chosen(rule, model, request, surroundings, is_tag)
         if is_tag and (found := self._own(request, surroundings)):
             return Choice(changed(request, {"model": found}), "", True)
+        if not is_tag and request.model.startswith(TAG) and surroundings.allowed(request.model):
+            # Comparing a megabyte would stop the loop.
+            near = difflib.get_close_matches(
+                request.model[len(TAG) : MAX_SHOWN_CHARS], self._tagged
+            )
+            raise UnknownModel(request.model, [f"{TAG}{tag}" for tag in near])
         return Choice(request)
 
     def _named_by(self, rule: Rule, facts: Facts, is_tag: bool) -> str:

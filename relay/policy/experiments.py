@@ -2,7 +2,7 @@
 
 `Experiments.assign` is pure but for counters: in memory, some microseconds, no clock of its own.
 What guard rails have found (`relay.policy.guard_rail`) is taken over from the experiments of the
-configuration before, as long as an experiment's `edition`, control and arm stay what they were.
+configuration before, as long as an experiment's `edition` and the arm stay what they were.
 """
 
 from __future__ import annotations
@@ -127,6 +127,18 @@ class Experiments:
                 return _assigned(one, request, draw)
         return None
 
+    def peek(self, name: str, request: GenerateRequest, now_s: float) -> Assigned | None:
+        """As `assign` will say of requests of the same unit, without counting: for what is asked
+        about a request before it is made. None also where the request does not say whose it is."""
+        for one in self._by_model.get(name, ()):
+            if one.starts_s <= now_s < one.ends_s:
+                unit = unit_of(request, one)
+                place = one.division.place_of(unit)
+                if not unit or not one.division.takes_part(place):
+                    return None
+                return _in_arm(one, unit, place)[0]
+        return None
+
     # --- guard rails --------------------------------------------------------------------------
 
     def heard(self, ended: Ended) -> None:
@@ -179,6 +191,16 @@ class Experiments:
             one.rails.forget(arm)
         return True
 
+    def stops(self) -> list[tuple[str, Stop]]:
+        """Of all arms that are stopped, with the experiment's name."""
+        return [(one.name, stop) for one in self.running.values() for stop in one.stopped.values()]
+
+    def facts(self, experiment: str, arm: str) -> tuple[int, str] | None:
+        """What a stop of an arm holds for: the edition, and what the arm uses. None where there is
+        no such arm."""
+        one = self.running.get(experiment)
+        return None if one is None or arm not in one.uses else (one.config.edition, one.uses[arm])
+
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
         return {
@@ -222,12 +244,13 @@ def _take_over(one: Running, old: Running) -> None:
     if one.config.edition != old.config.edition:
         return
     same = {arm for arm, use in one.uses.items() if old.uses.get(arm) == use}
-    if one.control != old.control or one.control not in same:
-        return
-    one.stopped = {arm: stop for arm, stop in old.stopped.items() if arm in same}
+    one.stopped = {
+        arm: stop for arm, stop in old.stopped.items() if arm in same and arm != one.control
+    }
     if one.rails is None:
         return
-    if old.rails is not None and one.config.guard_rails == old.config.guard_rails:
+    is_comparable = one.control == old.control and one.control in same
+    if old.rails is not None and is_comparable and one.config.guard_rails == old.config.guard_rails:
         one.rails.take_over(old.rails, same)
     for arm in one.stopped:
         one.rails.redirect(arm)
@@ -240,14 +263,22 @@ def _assigned(one: Running, request: GenerateRequest, draw: Callable[[], float])
     if not division.takes_part(place):
         one.counts.outside += 1
         return None
-    arm = division.arm_of(place)
     one.counts.assigned += 1
     if not unit:
         one.counts.without_unit += one.config.sticky != "none"
-    if arm in one.stopped:
+    found, is_redirected = _in_arm(one, unit, place)
+    one.counts.redirected += is_redirected
+    return found
+
+
+def _in_arm(one: Running, unit: str, place: int) -> tuple[Assigned, bool]:
+    """And whether it would have been in another, which was stopped."""
+    arm = one.division.arm_of(place)
+    is_redirected = arm in one.stopped
+    if is_redirected:
         arm = one.control
-        one.counts.redirected += 1
-    return Assigned(one.uses[arm], one.name, arm, f"{place >> 24:010x}" if unit else "")
+    found = Assigned(one.uses[arm], one.name, arm, f"{place >> 24:010x}" if unit else "")
+    return found, is_redirected
 
 
 def unit_of(request: GenerateRequest, one: Running) -> str:
@@ -259,5 +290,8 @@ def unit_of(request: GenerateRequest, one: Running) -> str:
     if sticky == "tenant":
         return policy.tenant
     name = policy.session_id if sticky == "session" else request.user if sticky == "user" else ""
-    # Its name is its own within the tenant: two tenants may both have a user `42`.
-    return f"{policy.tenant}\x00{name}" if name else ""
+    if not name:
+        return ""
+    # It is a name of the team's own: two of them may both have a user `42`. Without keys tenants are
+    # called otherwise after each restart, which must move nobody.
+    return f"{policy.tenant}\x00{name}" if policy.key_id else f"\x00{name}"

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from relay.config.rules import TAG, WhenConfig
 from relay.content import GenerateRequest
+from relay.errors import UnknownModel
 from relay.policy.chooser import Choice, Chooser
 from relay.policy.conditions import Condition, found_of
 from relay.policy.facts import Facts
@@ -45,17 +46,19 @@ class Explanation(NamedTuple):
 
     traces: tuple[Trace, ...]
     choice: Choice
-    refusal: RefusedByRule | None
+    refusal: RefusedByRule | UnknownModel | None
     """The request goes no further; `choice` is as it came."""
 
 
 def explain(chooser: Chooser, request: GenerateRequest, surroundings: Surroundings) -> Explanation:
     """What `chooser` makes of a request, and why."""
-    refusal: RefusedByRule | None = None
+    refusal: RefusedByRule | UnknownModel | None = None
     try:
         choice = chooser.choose(request, surroundings)
     except RefusedByRule as error:
         refusal, choice = error, Choice(request, error.rule)
+    except UnknownModel as error:
+        refusal, choice = error, Choice(request)
     facts = Facts(request, surroundings)
     is_tag = request.model.startswith(TAG) and request.model[len(TAG) :] in chooser.tags
     is_decided = False

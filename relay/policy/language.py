@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from relay.policy.languages import LANGUAGES, WORDS
 
-MAX_CHARS: Final = 300
+MAX_CHARS: Final = 200
 """Of a text, that are looked at."""
-MAX_WORDS: Final = 48
+MAX_WORDS: Final = 24
 MIN_SCORE: Final = 0.5
 """One common word of its own, or two that another language has as well."""
 MIN_LEAD: Final = 1.1
@@ -195,6 +196,7 @@ def languages_of(text: str) -> tuple[str, ...]:
     return (script,) if script else ()
 
 
+@lru_cache(maxsize=4096)
 def _script_of(code: int) -> str:
     for first, last, script in _SCRIPTS:
         if first <= code <= last:

@@ -16,6 +16,7 @@ from relay.config.panels import PanelConfig, PanelMemberConfig
 from relay.content import GenerateRequest
 from relay.errors import AttemptTimeout, RelayError, UnsupportedFeature
 from relay.policy.base import Legs
+from relay.policy.cascade_answer import TierAnswer
 from relay.policy.panel_best_of import BestOf
 from relay.policy.panel_decide import Case, Choice, Decider, Way
 from relay.policy.panel_errors import NoAgreement, TooFewAnswers
@@ -71,7 +72,10 @@ class Panel:
             raise
         decision.outcome, decision.reason = choice.outcome, choice.reason
         choice.answered.leg.entry["is_chosen"] = True
-        return choice.answered.leg.answer()
+        answer = choice.answered.leg.answer()
+        if self._way.wants_logprobs and not request.sampling.logprobs:
+            return TierAnswer(answer, hides_logprobs=True)
+        return answer
 
     # --- for a run --------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relay.errors import AllAttemptsFailed, RelayError, Retry, UpstreamError
+from relay.errors import AllAttemptsFailed, RelayError, Retry, UpstreamError, shown
 
 
 class TooFewAnswers(AllAttemptsFailed):
@@ -26,7 +26,7 @@ class TooFewAnswers(AllAttemptsFailed):
         failures: Sequence[tuple[str, RelayError]],
     ) -> None:
         super().__init__([error for _, error in failures])
-        causes = "; ".join(f"{member}: {error.public_message}" for member, error in failures)
+        causes = "; ".join(f"{member}: {shown(error.public_message)}" for member, error in failures)
         self._say(
             f"panel {name!r}: {answered} of {asked} members answered, {needed} needed ({causes})"
         )

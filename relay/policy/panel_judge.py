@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.config.panels import JudgeConfig, ScoreJudgeConfig
 from relay.content import GenerateRequest
@@ -16,6 +16,9 @@ from relay.policy.judge_verdict import NoChoice, Verdict, by_wins, mark_of, pref
 from relay.policy.panel_poll import Answered
 
 T = TypeVar("T")
+
+_LATE: Final = "late"
+"""Why a question is given up, for its leg's entry."""
 
 
 class Judge:
@@ -152,8 +155,8 @@ async def _asked_twice(
             whole = await leg.whole()
         except RelayError:
             return None
-        except asyncio.CancelledError:
-            leg.cancel("late")
+        except asyncio.CancelledError as cancelled:
+            leg.cancel(_LATE if _LATE in cancelled.args else "cancelled")
             raise
         leg.cancel("ok")  # it is over: what it was good for is done
         reply = read(leg, whole)
@@ -172,12 +175,14 @@ async def all_within(work: Sequence[Coroutine[Any, Any, T]], timeout_s: float) -
     """
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(one) for one in work]
+    why = "cancelled"
     try:
         await asyncio.wait(tasks, timeout=timeout_s)
+        why = _LATE
     finally:
         running = [task for task in tasks if not task.done()]
         for task in running:
-            task.cancel()
+            task.cancel(why)
         if running:
             await asyncio.wait(running)
     return [None if task.cancelled() else task.result() for task in tasks]

@@ -14,7 +14,7 @@ from typing import Final
 
 from relay.store.base import StoreUnavailable
 
-HEAD: Final = "1_0004"
+HEAD: Final = "1_0005"
 """What this version of the relay works with; the newest file in `migrations/versions`."""
 
 _FORM: Final = re.compile(r"(\d+)_(\d{4})")

@@ -284,6 +284,21 @@ feedback = Table(
 )
 """What clients have said of answers: the last word on each. It goes with its generation."""
 
+stopped_arms = Table(
+    "stopped_arms",
+    metadata,
+    Column("experiment", String(64), primary_key=True),
+    Column("arm", String(64), primary_key=True),
+    Column("edition", Integer, nullable=False),
+    Column("use", String(255), nullable=False),
+    Column("respect", String(16), nullable=False),
+    Column("in_arm", BigInteger, nullable=False),
+    Column("in_control", BigInteger, nullable=False),
+    Column("log_evidence", Float(53), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+)
+"""Arms of experiments that do not run, and why; each for the edition and `use` it had then."""
+
 outbox = Table(
     "outbox",
     metadata,

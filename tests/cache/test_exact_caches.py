@@ -387,6 +387,15 @@ async def test_what_is_refreshed_elsewhere_is_seen_after_a_while() -> None:
 
 
 @on_virtual_time
+async def test_without_a_copy_in_memory_every_hit_is_out_of_the_shared_store() -> None:
+    shared = FakeShared()
+    world = World(shared=shared, memory_ttl_s=0)
+    await world.ask()
+    assert verdicts(await world.ask(), await world.ask()) == ["hit", "hit"]
+    assert (shared.gets, len(world.shelf.memory)) == (3, 0)
+
+
+@on_virtual_time
 async def test_a_hundred_look_into_the_shared_store_once() -> None:
     shared = FakeShared(delay_s=0.01)
     await World(shared=shared).ask()

@@ -40,10 +40,14 @@ ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Where is my 
 NIGHT = "2026-11-27T22:30:00+01:00"
 
 
-def ran(directory: Path, request: Any, *rules: dict[str, Any]) -> tuple[int, str]:
-    """Status, and what is printed with single spaces and without the frames of tables."""
+def ran(directory: Path, request: Any, *rules: dict[str, Any], **more: Any) -> tuple[int, str]:
+    """Status, and what is printed with single spaces and without the frames of tables.
+
+    Args:
+        more: further policies.
+    """
     config, file = directory / "relay.yaml", directory / "request.json"
-    policies = {"rules": [*(rules or RULES)]}
+    policies = {"rules": [*(rules or RULES)], **more}
     document = {"providers": {"p": PROVIDER}, "models": ALIASES, "policies": policies}
     config.write_text(yaml.safe_dump(document))
     file.write_text(request if isinstance(request, str) else json.dumps(request))
@@ -127,6 +131,36 @@ def test_what_no_rule_is_for(tmp_path: Path) -> None:
     assert "tag:cheap becomes fast, by its tag" in text
     text = explained(tmp_path, {**ASKED, "model": "fats"}, rule)
     assert "unknown model 'fats'; nearest: fast" in text
+    text = explained(tmp_path, {**ASKED, "model": "tag:cheep"}, rule)
+    assert "unknown model 'tag:cheep'; nearest: tag:cheap (404)" in text
+
+
+def test_what_the_name_stands_for(tmp_path: Path) -> None:
+    more = {
+        "cascades": {"smart": {"small": "fast", "large": "accurate"}},
+        "panels": {"three": {"models": list(ALIASES), "decide": {"majority": {}}}},
+        "experiments": {
+            "trial": {
+                "model": "smart",
+                "arms": [{"name": "a", "use": "smart"}, {"name": "b", "use": "three"}],
+            }
+        },
+    }
+    for name, lines in (
+        (
+            "smart",
+            (
+                "divided by the experiment trial between a: smart, b: three",
+                "smart is a cascade: see policies.cascades.smart",
+            ),
+        ),
+        ("three", ("three is a panel: see policies.panels.three",)),
+        ("p/a", ("model p/a: p/a; hedge disabled",)),
+    ):
+        status, text = ran(tmp_path, ASKED, {"when": {"model": "auto"}, "use": name}, **more)
+        assert status == 0, text
+        for line in lines:
+            assert line in text
 
 
 @pytest.mark.parametrize(
@@ -186,7 +220,7 @@ def test_check_lists_rules(tmp_path: Path) -> None:
         "unless tenant: lab",
         "quick model: auto by price of accurate, fast, other",
         "max_p95_ms: 800",
-        "explore: 5 %",
+        "explore: 2 %",
         "set max_output_tokens: 200",
         "set tags: voice",
     ):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from relay.config import ConfigError, parse
+from relay.config_warnings import warnings
 
 DOCUMENT: dict[str, Any] = {
     "providers": {"one": {"wire": "openai_chat", "base_url": "https://one.test", "auth": "none"}},
@@ -109,3 +110,35 @@ def test_a_name_is_of_one_thing(kind: str) -> None:
         document["policies"]["cascades"] = {"three": {"small": "x", "large": "y"}}
     with pytest.raises(ConfigError, match=r"panels\.three: a"):
         parse(document)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"models": [{"model": "x", "times": 3, "temperature": 0}]}, "x is asked 3 times"),
+        ({"decide": {"judge": {"model": "x"}}}, "x judges its own answers"),
+        ({"decide": {"majority": {"quorum": 1}}}, "1 of 2 votes is no majority"),
+        ({"on_too_few": "any"}, "which changes nothing"),
+    ],
+)
+def test_what_will_not_do_what_was_meant(row: dict[str, Any], words: str) -> None:
+    usual = {"models": ["x", "y"], "decide": {"majority": {}}}
+    document = {**DOCUMENT, "policies": {"panels": {"three": {**usual, **row}}}}
+    (found,) = [one for one in warnings(parse(document)) if "panels" in one]
+    assert words in found
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"models": [{"model": "x", "times": 3, "temperature": 0, "seed": 1}]},
+        {"models": [{"model": "x", "times": 3}]},
+        {"decide": {"judge": {"model": "z"}}},
+        {"decide": {"majority": {"quorum": 2}}},
+        {"on_too_few": "any", "wait_ms": 100},
+    ],
+)
+def test_what_is_meant(row: dict[str, Any]) -> None:
+    usual = {"models": ["x", "y"], "decide": {"majority": {}}}
+    document = {**DOCUMENT, "policies": {"panels": {"three": {**usual, **row}}}}
+    assert [one for one in warnings(parse(document)) if "panels" in one] == []

@@ -9,7 +9,7 @@ import pytest
 from relay.config import Config, ConfigError
 from relay.config.rules import named
 from relay.config_warnings import warnings
-from tests.policy.rule_world import configured
+from tests.policy.rule_world import PROVIDER, configured
 
 
 def fault_of(*rules: dict[str, Any]) -> str:
@@ -26,6 +26,7 @@ def test_one_text_is_a_list_of_one_and_each_is_there_once() -> None:
     assert first(when={"model": "fast"}).when.model == ("fast",)
     assert first(when={"model": ["a", "b", "a"]}).when.model == ("a", "b")
     assert first(when={"tools": "x"}).when.tools == ("x",)
+    assert first(when={"surface": "converse"}).when.surface == ("converse",)
     assert first(when={"tools": True}).when.tools is True
 
 
@@ -108,6 +109,15 @@ def test_a_condition_that_is_wrong_or_cannot_hold(when: dict[str, Any], fault: s
 )
 def test_a_rule_that_cannot_be(rule: dict[str, Any], fault: str) -> None:
     assert fault in fault_of(rule)
+
+
+def test_a_model_that_several_providers_list_is_no_name() -> None:
+    rows = {"p": PROVIDER, "q": {**PROVIDER, "models": ["listed"]}}
+    with pytest.raises(
+        ConfigError, match="use: 2 providers list 'listed'; name one of them, as p/"
+    ):
+        configured({"use": "listed"}, providers=rows)
+    configured({"use": "q/listed"}, providers=rows)
 
 
 def test_names_are_unique_defaults_included() -> None:

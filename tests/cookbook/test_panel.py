@@ -140,6 +140,8 @@ async def test_agreed(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert sum(one["cost_micro"] for one in row["attempts"]) == row["settled_micro"]
         assert row["settled_micro"] == sum(costs.values())
         assert orjson.loads(row["decision"])["reason"] == "quorum"
+        # The wait for the second vote is the providers' time, not the relay's.
+        assert orjson.loads(row["phases"])["first_content"] > 30_000
 
 
 async def test_a_client_of_the_shim_sees_one_answer(

@@ -24,6 +24,7 @@ FOLLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "migration.md": ("Not carried over", "azure_deployments", "balanced"),
     "operations.md": ('"breaker"', "UPSTREAM_UNREACHABLE", "lab/emu-fast"),
     "providers.md": ("emu-fast", "HTTP/2"),
+    "rules.md": ("auto becomes accurate, by hard", "openai/gpt-4o"),
     "security.md": ("voice",),
     "admin.md": ("300000000", "key.revoke"),
 }
@@ -31,10 +32,15 @@ FOLLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 
 TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "budgets.md": ("yaml json python", "tests/docs/test_budgets.py"),
+    "cascades.md": ("yaml", "tests/cookbook/test_cascade.py"),
     "clouds.md": ("yaml", "tests/docs/test_clouds.py"),
     "hedging.md": ("yaml", "tests/docs/test_hedging.py"),
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
+    "guardrails.md": ("yaml", "tests/cookbook/test_guardrails.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
+    "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
+    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py, tests/cookbook"),
+    "semantic-cache.md": ("yaml", "tests/cookbook/test_semantic_cache.py"),
 }
 """Page -> languages, and the test that takes them."""
 

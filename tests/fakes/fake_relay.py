@@ -210,6 +210,10 @@ class FakeRelay(RelayServiceServicer):
     ) -> None:
         await self.stop()
 
+    async def Feedback(self, request: Any, context: Any) -> Any:
+        """Nobody gives it any here."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no feedback")
+
     async def stop(self) -> None:
         """Cut everything off."""
         await self._server.stop(None)

@@ -17,8 +17,8 @@ DATABASES: Final = 64
 class RedisServer(ServerProcess):
     """One server; what it holds is gone when it stops."""
 
-    def __init__(self) -> None:
-        program = shutil.which("redis-server")
+    def __init__(self, program: str | None = None) -> None:
+        program = program or shutil.which("redis-server")
         assert program is not None, "redis-server is not installed"
         self.port = free_port()
         self.folder = own_folder("redis")

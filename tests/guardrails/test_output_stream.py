@@ -29,6 +29,7 @@ from relay.content import (
 )
 from relay.decision import Decision
 from relay.errors import GuardrailBlocked, StreamTruncated
+from relay.guardrails.base import OutputGuard
 from tests.fakes.properties import examples
 from tests.fakes.virtual_time import now_s, on_virtual_time, run
 from tests.guardrails.worlds import (
@@ -155,7 +156,7 @@ async def test_a_block_of_one_choice_ends_those_that_have_begun() -> None:
 @pytest.mark.parametrize("kind", [TextDelta, RefusalDelta, ReasoningDelta])
 async def test_every_kind_of_text_is_read(kind: Any) -> None:
     found = await through(guard(rail()), [kind("a 4111 1111 ")], [kind("1111 1111 b")], [STOP])
-    texts = [event for event in found if type(event) is kind]
+    texts: list[Any] = [event for event in found if type(event) is kind]
     assert "".join(event.text for event in texts) == "a [CARD] b"
 
 
@@ -324,6 +325,29 @@ async def test_pieces_of_an_opaque_field_are_one_text() -> None:
     assert found[-1] == pieces[-1]
 
 
+async def test_a_field_with_each_piece_of_a_text_ends_no_run() -> None:
+    pieces = ["It is ", "4111 ", "1111 ", "1111 ", "1111", ". So."]
+    batches: list[list[StreamEvent]] = [
+        [ReasoningDelta(piece), opaque("reasoning_details", [{"index": at}])]
+        for at, piece in enumerate(pieces)
+    ]
+    found = await through(guard(rail()), *batches, [TextDelta("Yes."), STOP])
+    reasoning = "".join(event.text for event in found if isinstance(event, ReasoningDelta))
+    assert reasoning == "It is [CARD]. So."
+    order = [type(event) for event in found]
+    assert order.count(OpaqueDelta) == len(pieces)
+    assert order.index(TextDelta) > max(
+        at for at, kind in enumerate(order) if kind in (OpaqueDelta, ReasoningDelta)
+    )
+
+
+async def test_a_flag_is_told_though_something_comes_between() -> None:
+    decision = Decision()
+    made = guard(rail(action="flag"), decision=decision)
+    await through(made, [TextDelta(f"x {CARD[:9]}")], call("{}"), [TextDelta(CARD[9:])], [STOP])
+    assert [one.action for one in decision.guards] == ["flag"]
+
+
 # --- who is asked ---------------------------------------------------------------------------------
 
 TEXT = "This is one. This is two. This is three. This is four."
@@ -336,7 +360,8 @@ def letters(text: str) -> list[list[StreamEvent]]:
 async def test_a_whole_answer_is_held_until_somebody_has_said_yes() -> None:
     asker = FakeAsker()
     made = guard(asking(asker))
-    for batch in [*letters(TEXT), [STOP]]:
+    batches: list[list[StreamEvent]] = [*letters(TEXT), [STOP]]
+    for batch in batches:
         assert await made.feed(batch) == []
     assert await made.finish() == [TextDelta(TEXT), STOP]
     assert asker.texts == [TEXT]
@@ -471,7 +496,7 @@ async def test_a_close_gives_up_those_who_are_asked() -> None:
 async def test_a_cancel_gives_up_those_who_are_asked() -> None:
     asker = FakeAsker(took_s=0.5)
     made = guard(asking(asker, every_chars=10))
-    task = asyncio.create_task(made.feed([TextDelta(TEXT)]))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(made.feed([TextDelta(TEXT)]))
     await asyncio.sleep(0.1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -486,9 +511,10 @@ async def test_a_cancel_gives_up_those_who_are_asked() -> None:
 async def test_more_than_may_be_held_is_a_block() -> None:
     decision = Decision()
     made = guard(asking(FakeAsker()), decision=decision, max_held_chars=100)
+    for _ in range(10):
+        assert await made.feed([TextDelta("0123456789")]) == []
     with pytest.raises(GuardrailBlocked):
-        for _ in range(20):
-            await made.feed([TextDelta("0123456789")])
+        await made.feed([TextDelta("0")])
     assert decision.guards[0].scanner == "too_long"
 
 
@@ -521,7 +547,7 @@ def answers(draw: st.DrawFn) -> list[StreamEvent]:
     index = 0
     for _ in range(draw(st.integers(0, 14))):
         choice = draw(st.integers(0, 1))
-        match draw(st.integers(0, 8)):
+        match draw(st.integers(0, 9)):
             case 7:
                 events += [
                     ToolCallStart(index, "c", "f", choice),
@@ -530,6 +556,8 @@ def answers(draw: st.DrawFn) -> list[StreamEvent]:
                     ToolCallDone(index, "c", "f", f'{{"a": "{CARD}"}}', choice),
                 ]
                 index += 1
+            case 9:
+                events.append(OpaqueDelta("annotations", b'[{"a": "b"}]', choice))
             case 8:
                 events.append(ReasoningDelta(draw(PIECES), choice))
             case _:
@@ -612,22 +640,25 @@ def test_a_card_is_never_out_whole(events: list[StreamEvent], draws: list[int], 
             rail(action=action), *([asking(FakeAsker("bad"), every_chars=9)] if asks else [])
         )
 
-        async def all_of() -> list[StreamEvent]:
-            try:
-                return await through(made, *cut(events, draws))
-            except GuardrailBlocked:
-                return []
-
-        found = run(all_of())
+        found = run(_all_of(made, cut(events, draws)))
         for choice in (0, 1):
             for kind in (TextDelta, ReasoningDelta):
                 text = "".join(
-                    e.text
-                    for e in found
-                    if type(e) is kind and e.choice == choice  # type: ignore[attr-defined]
+                    event.text
+                    for event in found
+                    if isinstance(event, TextDelta | ReasoningDelta)
+                    and type(event) is kind
+                    and event.choice == choice
                 )
                 assert not cards().find(text), text
         calls = [e.arguments for e in found if isinstance(e, ToolCallDone)]
         assert not any(CARD in one for one in calls)
         ends = [e.choice for e in found if isinstance(e, ChoiceFinished)]
         assert len(ends) == len(set(ends))
+
+
+async def _all_of(made: OutputGuard, batches: list[list[StreamEvent]]) -> list[StreamEvent]:
+    try:
+        return await through(made, *batches)
+    except GuardrailBlocked:
+        return []

@@ -17,7 +17,7 @@ from relay.guardrails.chain import GuardChain
 from relay.guardrails.guard_plan import GuardPlan
 from relay.guardrails.rail import Asking, Rail
 from relay.guardrails.regex_scanner import RegexScanner
-from relay.guardrails.scan import Action, Rule, Scanner, StreamGuard
+from relay.guardrails.scan import Action, Fold, Rule, Scanner, StreamGuard
 from relay.guardrails.text_guard import TextGuard
 from relay.guardrails.text_rules import MakeGuards
 from relay.guardrails.timed import Timed
@@ -42,7 +42,7 @@ class Broken:
 
     name = "broken"
     classes = ("broken",)
-    fold = "plain"
+    fold: Fold = "plain"
     window_chars: int | None = None
     context_chars = 0
     shapes = ()

@@ -138,6 +138,20 @@ async def test_what_a_client_wants_of_it(relay: RelayUnderTest, emulator: Emulat
     assert wrong.json()["error"]["param"] == "x-relay-cache"
 
 
+async def test_only_where_nothing_is_kept_is_refused(emulator: EmulatorProcess) -> None:
+    """Without a cache, and with one that is not for this name: no provider is asked."""
+    model = model_of(513)
+    asked = chat_body(f"emu/{model}", stream=False)
+    without = document(emulator)
+    del without["cache"]
+    other = document(emulator, {"not_models": [f"emu/{model}"]})
+    for config in (without, other):
+        async with relay_under_test(config) as relay:
+            assert (await relay.chat(asked, x_relay_cache="only")).status_code == 504
+            assert (await relay.chat(asked, x_relay_cache="off")).status_code == 200
+    assert len(emulator.streams(model=model)) == 2
+
+
 async def test_tenants_do_not_share(relay: RelayUnderTest, emulator: EmulatorProcess) -> None:
     model = model_of(505)
     asked = chat_body(f"emu/{model}", stream=False)
@@ -235,6 +249,28 @@ async def test_workers_share_it_in_redis_and_do_without(
         other = chat_body(f"emu/{model_of(510)}", stream=False)
         told = [await relay.chat(other) for relay in (here, there, here, there)]
         assert [r.headers["x-relay-cache"] for r in told] == ["miss", "miss", "hit", "hit"]
+
+
+async def test_a_cascade_is_kept_under_its_own_name(emulator: EmulatorProcess) -> None:
+    small, large = model_of(514), model_of(515)
+    config = document(
+        emulator,
+        {"models": ["smart"]},
+        models={
+            name: {"candidates": [{"provider": "emu", "model": model}]}
+            for name, model in (("small", small), ("large", large))
+        },
+        policies={"cascades": {"smart": {"small": "small", "large": "large"}}},
+    )
+    async with relay_under_test(config) as relay:
+        asked = chat_body("smart")
+        told = [await relay.chat(asked) for _ in range(3)]
+        assert [r.headers["x-relay-cache"] for r in told] == ["miss", "hit", "hit"]
+        assert len({text_of(sse_payloads(answer.text)) for answer in told}) == 1
+        alone = await relay.chat(chat_body("small"))
+        assert alone.headers["x-relay-cache"] == "bypass"
+        await relay.settled()
+    assert len(emulator.streams(model=small)) == 2
 
 
 async def test_a_reload_that_changes_the_model_forgets(

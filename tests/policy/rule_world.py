@@ -33,9 +33,8 @@ def configured(*rules: dict[str, Any], **more: Any) -> Config:
     Raises:
         ConfigError: of a rule that cannot be.
     """
-    return parse(
-        {"providers": {"p": PROVIDER}, "models": ALIASES, "policies": {"rules": [*rules]}, **more}
-    )
+    document = {"providers": {"p": PROVIDER}, "models": ALIASES, "policies": {"rules": [*rules]}}
+    return parse({**document, **more})
 
 
 def chooser(*rules: dict[str, Any], draw: float = 0.999) -> Chooser:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from relay.policy.cascade_budget import SpeculationBudgets
 from tests.fakes.scripted_legs import FAILED, Script, ScriptedLegs, words
-from tests.fakes.virtual_time import on_virtual_time, since_start_s
+from tests.fakes.virtual_time import VirtualLoop, on_virtual_time, since_start_s
 from tests.policy.cascades import cascade, read, request, text_of
 
 LOGPROBS = {"logprobs": {"tokens": 4, "mean_below": -0.5}}
@@ -212,3 +213,14 @@ async def test_it_takes_no_speculative_start() -> None:
     await read(await made.compose(request(), legs))
     assert made.budget is not None
     assert made.budget.operator.hedges == 0
+
+
+@on_virtual_time
+async def test_nothing_turns_while_both_are_waited_for() -> None:
+    """A moment for a speculative start that has passed is not waited for again and again."""
+    legs = legs_of(words("slow", first_s=5.0), large_s=4.0)
+    made = cascade(small_within_ms=100, speculate={**GUESS, "after_ms": 500})
+    await read(await made.compose(request(), legs))
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    assert loop.steps < 60

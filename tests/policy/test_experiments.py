@@ -36,6 +36,18 @@ def test_a_session_stays_in_its_arm_and_is_told() -> None:
     assert "s1" not in first.unit
 
 
+def test_who_only_looks_sees_the_same_and_is_not_counted() -> None:
+    world = experiments(share=0.5)
+    for number in range(30):
+        request = asked(f"s{number}")
+        seen = world.peek("voice", request, NOON_S)
+        counts = world.describe()["ab"]["assigned"]
+        assert seen == world.assign("voice", request, NOON_S, never)
+        assert world.describe()["ab"]["assigned"] == counts + (seen is not None)
+    assert world.peek("voice", asked(), NOON_S) is None
+    assert world.peek("fast", asked("s1"), NOON_S) is None
+
+
 def test_other_names_are_let_be() -> None:
     assert experiments().assign("fast", asked("s1"), NOON_S, never) is None
     assert not Experiments({})
@@ -65,7 +77,13 @@ def test_it_runs_between_its_moments_alone() -> None:
         ("user", asked(user="u"), asked("s", user="u"), asked(user="u2")),
         ("key", asked(key="k"), asked("s", key="k"), asked(key="k2")),
         ("tenant", asked(tenant="a"), asked("s", tenant="a"), asked(tenant="b")),
-        ("user", asked(user="u"), asked(user="u", key="k"), asked(user="u", tenant="b")),
+        ("user", asked(user="u"), asked(user="u", tenant="b"), asked(user="u", key="k")),
+        (
+            "user",
+            asked(user="u", key="k"),
+            asked(user="u", key="k2"),
+            asked(user="u", key="k", tenant="b"),
+        ),
     ],
 )
 def test_what_it_is_sticky_to(sticky: str, given: object, alike: object, other: object) -> None:
@@ -182,6 +200,14 @@ def test_a_stop_holds_when_rails_are_changed_or_taken_away() -> None:
         again = experiments(world, guard_rails=rails)
         assert stopped(again) == ["new"]
         assert arm_of(again, "s1") == arm_of(again, "s2") == "now"
+
+
+def test_a_stop_holds_when_the_control_is_another() -> None:
+    arms = [{"name": name, "use": name} for name in ("now", "new", "third")]
+    world = experiments(arms=arms)
+    world.stop("ab", Stop("new", "told", 0, 0, 0.0))
+    assert stopped(experiments(world, arms=arms, control="third")) == ["new"]
+    assert stopped(experiments(world, arms=arms, control="new")) == []
 
 
 def test_feedback_stops_an_arm() -> None:

@@ -311,6 +311,23 @@ def test_the_surest_of_its_words() -> None:
     assert all(leg.request.sampling.logprobs for leg in legs.started)
 
 
+@on_virtual_time
+async def test_log_probabilities_are_shown_to_those_who_asked() -> None:
+    said = Says("word", logprobs=[b'{"content": [{"logprob": -1}]}'])
+    for wants in (None, False, True):
+        legs = FakeLegs(dict.fromkeys("xyz", said))
+        sampling = Sampling(logprobs=wants)
+        answer = await asked(best_of(logprobs="mean"), legs, sampling=sampling)
+        keys = [event.key for event in await events_of(answer) if isinstance(event, OpaqueDelta)]
+        assert keys == (["logprobs"] if wants else [])
+
+
+def test_causes_are_cut() -> None:
+    long = Fails(StreamReset("x" * 5000))
+    error, _ = failure(majority(), {"x": long, "y": long, "z": long})
+    assert len(error.public_message) < 800
+
+
 def test_the_first_that_cannot_be_beaten_is_taken_at_once() -> None:
     scripts = {
         "x": Says("no", whole_s=0.1),
@@ -365,6 +382,7 @@ def test_a_judge_that_fails_gives_no_mark() -> None:
     label, legs, after_s = decided(one, scripts)
     assert (label, after_s) == ("b", 0.5)
     assert legs.leg("judge.c").cancelled_s == 1000.5
+    assert legs.outcomes()["judge.c"] == "late"
 
 
 # --- judged ---------------------------------------------------------------------------------

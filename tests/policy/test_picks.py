@@ -8,6 +8,7 @@ import pytest
 
 from relay.config.policies import PoliciesConfig
 from relay.content import Policy, Sampling
+from relay.errors import UnknownModel
 from relay.policy.chooser import Chooser
 from tests.fakes.surroundings import FakeSurroundings
 from tests.policy.rule_world import chooser, request
@@ -180,10 +181,18 @@ def test_a_tag_is_the_first_alias_with_it_that_the_key_may_ask_for() -> None:
         assert found.is_changed is (model != tag.model)
 
 
-def test_a_tag_that_no_alias_has_is_left_to_be_unknown() -> None:
-    for name in ("tag:none", "tag:", "tags:cheap", "cheap"):
+def test_a_tag_that_no_alias_has_is_unknown_and_those_near_it_are_told() -> None:
+    for tag, near in (("cheep", ("tag:cheap",)), ("none", ()), ("", ()), ("x" * 10**6, ())):
+        with pytest.raises(UnknownModel) as raised:
+            chooser().choose(request(model=f"tag:{tag}"), FakeSurroundings())
+        assert raised.value.nearest == near
+        assert len(raised.value.public_message) < 400
+
+
+def test_other_unknown_names_and_unknown_tags_of_limited_keys_are_left_as_they_are() -> None:
+    for name, only in (("tags:cheap", None), ("cheap", None), ("tag:cheep", ["fast"])):
         wanted = request(model=name)
-        assert chooser().choose(wanted, FakeSurroundings()).request is wanted
+        assert chooser().choose(wanted, FakeSurroundings(only=only)).request is wanted
 
 
 def test_a_rule_may_say_how_a_tag_is_picked() -> None:
@@ -246,6 +255,13 @@ def test_names_that_nothing_else_has() -> None:
     wanted = request(model="tag:made-up")
     found = chosen.choose(wanted, FakeSurroundings(only=["fast"])).request
     assert (found.model, found.asked_as) == ("fast", "tag:made-up")  # a name as any other
+
+
+def test_a_name_that_no_rule_comes_to_is_none() -> None:
+    of_auto = {"when": {"model": "auto"}, "use": "fast"}
+    assert chooser({"set": {"max_output_tokens": 9}}, of_auto).names == frozenset()
+    assert chooser({"refuse": "nothing"}, of_auto).names == frozenset()
+    assert chooser({"when": {"tools": True}, "refuse": "x"}, of_auto).names == {"auto"}
 
 
 def test_who_has_nothing_to_choose_says_so() -> None:

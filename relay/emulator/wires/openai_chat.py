@@ -59,6 +59,7 @@ class OpenAIChat:
             n=min(as_int(body.get("n")) or 1, 128),
             include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
             prompt_tokens=estimate_tokens(size_bytes),
+            logprobs=bool(body.get("logprobs")),
         )
 
     # --- heads ------------------------------------------------------------------------------
@@ -97,7 +98,9 @@ class OpenAIChat:
                 yield from chunk.text(pieces, token, sent)
         if not answer.refusal or answer.tokens:
             pieces = chunk.around_text("refusal" if answer.refusal else "content")
-            if answer.n == 1 and not chunk.is_growing:
+            if answer.logprobs:
+                yield from chunk.with_logprobs("refusal" if answer.refusal else "content")
+            elif answer.n == 1 and not chunk.is_growing:
                 yield from _plain_tokens(pieces[0], answer)
             else:
                 for token in answer.tokens:
@@ -187,7 +190,7 @@ class OpenAIChat:
                 {
                     "index": index,
                     "message": message,
-                    "logprobs": None,
+                    "logprobs": _logprobs(answer, answer.tokens, answer.logprobs),
                     "finish_reason": answer.finish,
                 }
                 for index in range(answer.n)
@@ -278,6 +281,17 @@ class _ChunkWriter:
                 yield kind, before + literal + tail, None
             kind = FOLLOW
 
+    def with_logprobs(self, name: str) -> Iterator[Event]:
+        """All tokens for every choice, each with its log probability."""
+        answer = self._answer
+        for token, logprob in zip(answer.tokens, answer.logprobs, strict=True):
+            value = orjson.dumps(_logprobs(answer, [token], [logprob]))
+            kind = TOKEN
+            for index in range(answer.n):
+                chunk = self.json(index, {name: token})
+                yield kind, chunk.replace(b'"delta":', b'"logprobs":%b,"delta":' % value, 1), None
+                kind = FOLLOW
+
     def finish(self, index: int, *, with_usage: bool = False) -> bytes:
         """The chunk with a finish reason."""
         answer, dialect = self._answer, self._dialect
@@ -347,6 +361,21 @@ def usage_object(usage: Usage, quirks: frozenset[str]) -> Json:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+def _logprobs(answer: Answer, tokens: Sequence[str], values: Sequence[float]) -> Json | None:
+    if not answer.logprobs:
+        return None
+    entries = [
+        {
+            "token": token,
+            "logprob": value,
+            "bytes": list(token.encode()),
+            "top_logprobs": [{"token": token, "logprob": value, "bytes": list(token.encode())}],
+        }
+        for token, value in zip(tokens, values, strict=True)
+    ]
+    return {"refusal" if answer.refusal else "content": entries}
 
 
 def last_user_text(messages: Sequence[object]) -> str:

@@ -1,0 +1,99 @@
+"""From the configuration to the semantic cache, and what stays over reloads."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from relay.cache.semantic_error import SemanticCacheError
+from relay.cache.semantic_shelf import SemanticShelf
+from relay.config.semantic_cache import SemanticCacheConfig
+from relay.config.store import StoreConfig
+from tests.cache.world import NO_LEGS, SCOPE, asked
+
+
+def config(**fields: Any) -> SemanticCacheConfig:
+    return SemanticCacheConfig(**{"routes": {"fast": {}}, "embeddings": "wordllama", **fields})
+
+
+@pytest.mark.parametrize(
+    ("settings", "packages", "extra"),
+    [
+        ({}, {"wordllama"}, "semantic"),
+        ({}, {"usearch", "numpy"}, "semantic"),
+        ({"embeddings": "provider", "model": "e"}, {"usearch"}, "semantic"),
+        ({"embeddings": "onnx", "directory": "d"}, {"tokenizers"}, "semantic-onnx"),
+    ],
+)
+def test_packages_that_are_missing_are_named(
+    settings: Any, packages: set[str], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in packages else object()
+    )
+    with pytest.raises(SemanticCacheError) as caught:
+        SemanticShelf(None).take(config(**settings))
+    message = str(caught.value)
+    assert all(name in message for name in packages)
+    assert message.endswith(f"pip install 'rtrelay[{extra}]'")
+
+
+def test_onnx_waits_for_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "usearch", object())
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with pytest.raises(SemanticCacheError, match="at a restart"):
+        SemanticShelf(None).take(config(embeddings="onnx", directory="d"))
+
+
+class TestInstalled:
+    """With the extra."""
+
+    @pytest.fixture(autouse=True)
+    def _needed(self) -> None:
+        for name in ("numpy", "usearch", "wordllama"):
+            pytest.importorskip(name, reason="the extra `semantic` is not installed")
+
+    async def test_answers_and_models_outlive_a_reload(self) -> None:
+        from tests.cache.semantic_world import stored
+
+        shelf = SemanticShelf(None)
+        try:
+            first = shelf.take(config())
+            await shelf.check()
+            request = asked("How do I reset my password?")
+            look = await first.look(request, SCOPE, NO_LEGS, is_refresh=False, max_age_s=60)
+            assert look is not None
+            look.keep(stored("by mail", made_s=first._wall_clock()))
+            second = shelf.take(config(threshold=0.7))
+            assert second._embedder is first._embedder
+            again = await second.look(
+                asked("how can i reset my password"), SCOPE, NO_LEGS, is_refresh=False, max_age_s=60
+            )
+            assert again is not None
+            assert again.hit is not None
+            assert shelf.describe()["entries"] == 1
+        finally:
+            await shelf.aclose()
+            await shelf.aclose()
+
+    async def test_a_redis_that_cannot_is_refused_at_the_start(self, redis_url: str) -> None:
+        shelf = SemanticShelf(StoreConfig(redis=SecretStr(redis_url)))
+        try:
+            shelf.take(config())
+            with pytest.raises(SemanticCacheError, match=r"store\.redis has no VADD"):
+                await shelf.check()
+        finally:
+            await shelf.aclose()
+
+    async def test_memory_where_redis_is_not_wanted(self, redis_url: str) -> None:
+        shelf = SemanticShelf(StoreConfig(redis=SecretStr(redis_url)))
+        try:
+            shelf.take(config(redis=False))
+            await shelf.check()
+        finally:
+            await shelf.aclose()
