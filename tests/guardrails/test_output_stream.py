@@ -611,7 +611,7 @@ def joined(events: Sequence[StreamEvent]) -> list[Any]:
     return seen
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9))
 def test_what_is_released_does_not_depend_on_the_cut(
     events: list[StreamEvent], draws: list[int]
@@ -621,7 +621,7 @@ def test_what_is_released_does_not_depend_on_the_cut(
     assert run(outcome([events], "redact", asks=False)) == one
 
 
-@examples(100, full=3000)
+@examples(100, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_nor_does_where_it_is_blocked(
     events: list[StreamEvent], draws: list[int], asks: bool
@@ -632,7 +632,7 @@ def test_nor_does_where_it_is_blocked(
     assert run(outcome([events], "block", asks=asks)) == one
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_a_card_is_never_out_whole(events: list[StreamEvent], draws: list[int], asks: bool) -> None:
     for action in ("redact", "block"):
