@@ -4,7 +4,8 @@
     python -m bench.semantic set                   # hit rate and false hits alone: seconds
     python -m bench.semantic speed                 # look-ups at 1,000, 10,000 and 100,000 entries
     python -m bench.semantic --onnx DIRECTORY      # with a sentence model beside wordllama
-    python -m bench.semantic set --pairs FILE      # turns of one's own, as in families.txt
+    python -m bench.semantic set --pairs FILE      # turns of one's own, as in families.txt, or JSON
+                                                   # lines of a, b, same_answer and category
 
 Needs the extra `semantic`; `--onnx` needs `semantic-onnx`.
 """
@@ -18,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.semantic.pairs import FILE, Pair, pairs
+from bench.semantic.pairs import FILE, Pair, others_pairs, pairs
 from bench.semantic.roc import GUARDS, THRESHOLDS, Scored, area, rates, score
 from bench.semantic.speed import measured, price_of_parts
 from relay.cache.embed_wordllama import WordllamaEmbedder
@@ -41,7 +42,8 @@ def main() -> int:
         embedders.append(OnnxEmbedder.load(given.onnx))
     embedders.insert(0, WordllamaEmbedder.load())
     if given.what in ("all", "set"):
-        found = list(pairs(given.pairs.read_text("utf-8")))
+        text = given.pairs.read_text("utf-8")
+        found = list(others_pairs(text) if given.pairs.suffix == ".jsonl" else pairs(text))
         for embedder in embedders:
             told(embedder, score(found, embedder.embed))
         price_of_set(found)
@@ -74,9 +76,9 @@ def told(embedder: Any, scored: list[Scored]) -> None:
         print(f"\nFalse hits by kind at {default:.2f}:\n")
         print("| kind | pairs | " + " | ".join(str(guard or "no guard") for guard in GUARDS) + " |")
         print("|---" * (len(GUARDS) + 2) + "|")
-        kinds = Counter(row.pair.kind for row in rows if not row.pair.is_same)
-        for kind, count in sorted(kinds.items()):
-            mine = [row for row in rows if row.pair.kind == kind]
+        different = [row for row in rows if not row.pair.is_same]
+        for kind, count in sorted(Counter(row.pair.kind for row in different).items()):
+            mine = [row for row in different if row.pair.kind == kind]
             cells = [str(rates(mine, default, guard).false) for guard in GUARDS]
             print(f"| {kind} | {count} | " + " | ".join(cells) + " |")
 

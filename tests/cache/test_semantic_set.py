@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
 pytest.importorskip("wordllama", reason="the extra `semantic` is not installed")
 
-from bench.semantic.pairs import Pair, families, half_of, pairs
+from bench.semantic.pairs import Pair, families, half_of, others_pairs, pairs
 from bench.semantic.roc import Scored, rates, score
 from relay.cache.embed_wordllama import WordllamaEmbedder
 
@@ -65,5 +64,7 @@ def test_a_line_that_is_none_is_named() -> None:
 def test_pairs_of_ones_own() -> None:
     (family,) = families("% a comment\n\nWhat?\n= What\n- Not what?\n")
     assert family.others == (("same", "What"), ("negation", "Not what?"))
-    given: list[Any] = [Pair("a", "b", "same", "tuning")]
-    assert given[0].is_same
+    (pair,) = others_pairs('{"a": "x", "b": "y", "same_answer": true, "category": "near"}')
+    assert pair == Pair("x", "y", "near", "held-out", True)
+    with pytest.raises(ValueError, match="has no 'b'"):
+        list(others_pairs('{"a": "x"}'))
