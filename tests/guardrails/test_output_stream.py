@@ -528,6 +528,15 @@ async def test_a_bug_of_a_scanner_opens_no_barrier() -> None:
     await made.finish()
 
 
+async def test_what_was_found_by_then_is_told_when_a_client_leaves() -> None:
+    decision = Decision()
+    made = guard(rail(), decision=decision)
+    await made.feed([TextDelta(f"It is {CARD}, and 4111")])
+    made.close()
+    made.close()
+    assert [(one.action, one.count) for one in decision.guards] == [("redact", 1)]
+
+
 async def test_nothing_looks_at_vectors_or_an_unguarded_side() -> None:
     rails = chain(rail(sides=frozenset({"input"})))
     assert rails.over(asked("x"), SCOPE, Decision(), None) is None
