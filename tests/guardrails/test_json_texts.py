@@ -11,7 +11,6 @@ import pytest
 
 from relay.guardrails.json_texts import changed, changed_bytes, changed_text
 
-
 SIGNED = {"text": "a", "signature": "y"}
 
 
