@@ -95,8 +95,8 @@ class GuardChain:
     ) -> OutputGuard | None:
         """See `Guards`."""
         rails = self._sort(scope, request.model).output
-        if not rails or request.embedding is not None:
-            return None
+        if not rails or request.embedding is not None or request.is_prefix:
+            return None  # vectors say nothing, and nobody sees the answer to a prefix
         return GuardedOutput(
             rails,
             scope,

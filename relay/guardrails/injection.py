@@ -40,7 +40,7 @@ _SIGNS: Final[dict[str, _Sign]] = {
         0.6,
         (
             r"(?<!\w)(?:ignor(?:e|ing)|disregard|forget|override|bypass|skip)\W{1,3}"
-            rf"{_WORDS}{{0,3}}?(?:previous|prior|above|earlier|preceding|foregoing|all|any|your|system)"
+            rf"{_WORDS}{{0,4}}?(?:previous|prior|above|earlier|preceding|foregoing|all|any|your|system)"
             rf"\W{{1,3}}{_WORDS}{{0,2}}?{_NOUN}(?!\w)",
             r"(?<!\w)(?:ignorier\w{0,2}|vergiss|vergessen|missachte)\W{1,3}"
             rf"{_WORDS}{{0,4}}?(?:anweisung(?:en)?|regeln|vorgaben|instruktionen)(?!\w)",

@@ -129,6 +129,18 @@ class SyncClient:
 
         return SyncGeneration(self._call(start()), self)
 
+    def feedback(self, request_id: str, **word: Any) -> bool:
+        """As `Client.feedback`.
+
+        Raises:
+            RelayError: no relay took it.
+            ClientClosed: the client is not open.
+        """
+        client = self._client
+        if client is None:
+            raise ClientClosed("the client is not open")
+        return self._call(client.feedback(request_id, **word))
+
     @property
     def stats(self) -> Stats:
         """As `Client.stats`, of the time since the client was opened.
