@@ -467,6 +467,15 @@ def test_the_judge_is_asked_when_no_quorum_can_be_reached() -> None:
     assert reason_of(legs) == ("agreed", "quorum")
 
 
+def test_a_judge_is_not_asked_about_one_answer() -> None:
+    """No quorum can be, and the second answer is waited for: there is nothing to judge before."""
+    one = majority(quorum=3, no_quorum="judge", judge={"model": "judge"})
+    scripts = {"x": BROKEN, "y": Says("1"), "z": Says("2", whole_s=1), "judge": prefers("2\n")}
+    label, legs, after_s = decided(one, scripts)
+    assert (label, after_s) == ("c", 1.1)
+    assert reason_of(legs) == ("judged", "judge")
+
+
 def test_the_judge_may_break_ties_alone() -> None:
     one = majority(["x", "y", "z", "w", "v"], on_tie="judge", judge={"model": "judge"})
     scripts = {
