@@ -298,6 +298,7 @@ class GuardedOutput:
             return
         self._is_over = True
         for choice in self._choices.values():
+            choice.tell()
             self._decision.held_chars = max(self._decision.held_chars, choice.most_held_chars)
         self._notes.write()
 

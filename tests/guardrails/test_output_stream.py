@@ -528,6 +528,15 @@ async def test_a_bug_of_a_scanner_opens_no_barrier() -> None:
     await made.finish()
 
 
+async def test_what_was_found_by_then_is_told_when_a_client_leaves() -> None:
+    decision = Decision()
+    made = guard(rail(), decision=decision)
+    await made.feed([TextDelta(f"It is {CARD}, and 4111")])
+    made.close()
+    made.close()
+    assert [(one.action, one.count) for one in decision.guards] == [("redact", 1)]
+
+
 async def test_nothing_looks_at_vectors_or_an_unguarded_side() -> None:
     rails = chain(rail(sides=frozenset({"input"})))
     assert rails.over(asked("x"), SCOPE, Decision(), None) is None
@@ -611,7 +620,7 @@ def joined(events: Sequence[StreamEvent]) -> list[Any]:
     return seen
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9))
 def test_what_is_released_does_not_depend_on_the_cut(
     events: list[StreamEvent], draws: list[int]
@@ -621,7 +630,7 @@ def test_what_is_released_does_not_depend_on_the_cut(
     assert run(outcome([events], "redact", asks=False)) == one
 
 
-@examples(100, full=3000)
+@examples(100, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_nor_does_where_it_is_blocked(
     events: list[StreamEvent], draws: list[int], asks: bool
@@ -632,7 +641,7 @@ def test_nor_does_where_it_is_blocked(
     assert run(outcome([events], "block", asks=asks)) == one
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_a_card_is_never_out_whole(events: list[StreamEvent], draws: list[int], asks: bool) -> None:
     for action in ("redact", "block"):
