@@ -70,6 +70,12 @@ def warnings(config: Config) -> list[str]:
             "store.ledger is false: limits, budgets and greatest costs of keys are held with the"
             " accounts, so a key that has any is refused (503)"
         )
+    exact = config.cache.exact if config.cache is not None else None
+    if exact is not None and exact.share == "everyone" and config.auth is not None:
+        found.append(
+            "cache.exact.share is everyone: teams are given each other's answers, and the time that"
+            " one takes tells a team what another has asked"
+        )
     if not config.providers:
         found.append("no provider is configured: every request will be answered with 404")
     if config.store is not None and not config.store.url.get_secret_value().startswith("sqlite:"):
