@@ -34,13 +34,12 @@ class GuardPlan:
         """That stay known of what was released. One at least, so that no text that goes on looks
         as if it began."""
         self.window_chars: int | None = None
-        """The most that is held back, in characters that can be seen; None: the whole text. One
-        more than the longest match: what follows may say that it is none."""
+        """The most that is held back, in characters that can be seen; None: the whole text."""
         self.automaton: HoldAutomaton | None = None
         if not self.is_whole:
             self.window_chars = max(
                 (
-                    scanner.window_chars + 1
+                    scanner.window_chars
                     for at, scanner in enumerate(self.scanners)
                     if scanner.window_chars is not None and not self.flagging >> at & 1
                 ),

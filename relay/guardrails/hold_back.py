@@ -144,9 +144,9 @@ class HoldAutomaton:
                 continue
             every |= 1 << at
             folds.add(scanner.fold)
-            keep_chars = max(keep_chars, scanner.window_chars + 1)
+            keep_chars = max(keep_chars, scanner.window_chars)
             if holding >> at & 1:
-                reach_chars = max(reach_chars, scanner.window_chars + 1)
+                reach_chars = max(reach_chars, scanner.window_chars)
             for shape in scanner.shapes:
                 self.nfa.add(shape, at, scanner.fold, scanner.window_chars)
         self._folds = tuple(fold for fold in _FOLDS if fold in folds)

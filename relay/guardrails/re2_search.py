@@ -38,13 +38,11 @@ class Searched:
         self._at_byte = 0
         self._at_char = 0
 
-    def search(
-        self, expression: Any, start: int, *, is_grouped: bool = False
-    ) -> tuple[int, int] | None:
-        """The next match from `start` on, which is not before the last one: its span in characters."""
+    def search(self, expression: Any, start: int) -> tuple[int, int] | None:
+        """The next match from `start` on, in characters; starts never go back."""
         if self._is_ascii:
             found = expression.search(self._raw, start)
-            return None if found is None else found.span()
+            return None if found is None else (found.start(), found.end())
         found = expression.search(self._raw, self._byte_at(start))
         if found is None:
             return None

@@ -89,7 +89,7 @@ class ShapeNfa:
         Raises:
             UnreadablePattern: it is no pattern that Python's parser reads.
         """
-        reach = (shape.reach_chars or window_chars) + 1
+        reach = shape.reach_chars or window_chars
         if shape.words:
             root = self.node(scanner, False, reach)
             self.nodes[root].place = Place(shape.words)

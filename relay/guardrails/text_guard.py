@@ -261,7 +261,7 @@ class TextGuard:
         """Where what this scanner may be within has not begun yet."""
         # Others may still run where this one has come to its end, so each has its own bound.
         decided = self._decided if self._plan.flagging >> rule & 1 else self._free
-        return max(decided, self._back((self._plan.scanners[rule].window_chars or 0) + 1))
+        return max(decided, self._back(self._plan.scanners[rule].window_chars or 0))
 
     def _find(self, rule: int, view: Folded, begin: int, until: int) -> None:
         """Note the matches that start from one position up to another, which the text after it
