@@ -296,6 +296,11 @@ class AnswerChoice:
         self._last = None
         return None
 
+    def tell(self) -> None:
+        """The answer is over: note what was found so far."""
+        for lane in self._lanes.values():
+            lane.tell()
+
     def drop(self) -> None:
         """Nothing more goes out."""
         self._queue.clear()

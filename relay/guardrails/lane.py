@@ -128,6 +128,12 @@ class Lane:
             return
         self._over(guard)
 
+    def tell(self) -> None:
+        """It ends here, whatever is held: note what was found so far."""
+        guard, self._guard = self._guard, None
+        if guard is not None and self.blocked_by is None:
+            self._rules.note(guard.findings, self._notes)
+
     def take(self, until: int) -> str:
         """What may go out up to there, and was not taken: `until` is at most `cleared`."""
         if until <= self.taken:

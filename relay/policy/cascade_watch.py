@@ -140,10 +140,10 @@ class Watch:
                     if len(self._opening) - self._looked_chars >= LOOK_CHARS and self._refuses():
                         return "refusal"
             elif isinstance(event, OpaqueDelta):
-                if self._asks_logprobs and event.key == "logprobs":
-                    if not self._confidence.is_full:
-                        self._confidence.take(event.value_json)
-                        has_news = True
+                is_looked_at = self._asks_logprobs and not self._confidence.is_full
+                if is_looked_at and event.key == "logprobs":
+                    self._confidence.take(event.value_json)
+                    has_news = True
             elif kind is RefusalDelta:
                 if self._refusals is not None:
                     return "refusal"

@@ -52,8 +52,6 @@ class Confidence:
 
     def take(self, value_json: bytes) -> None:
         """One value of `logprobs`."""
-        if self.is_full:
-            return
         for entry in _entries(value_json):
             if self.is_full:
                 return

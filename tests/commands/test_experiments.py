@@ -165,6 +165,7 @@ def copied(tmp_path: Path) -> Path:
             "of_chars": 100,
             "is_equal": number % 2 == 0,
             "likeness": 0.5,
+            **({"same_tools": True} if number % 4 == 0 else {}),
         }
         is_failed = number % 10 == 9
         rows.append(
@@ -195,6 +196,7 @@ def test_copies_beside_their_originals(copied: Path) -> None:
         "whole_ms": 600.0,
         "cost_micro": 30.0,
         "same_finish": pytest.approx(44 / 54),
+        "same_tools": 1.0,
         "equal": pytest.approx(30 / 54),
         "likeness": 0.5,
         "length_ratio": 2.0,

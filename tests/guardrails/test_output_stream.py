@@ -419,6 +419,17 @@ async def test_two_are_asked_at_once() -> None:
 
 
 @on_virtual_time
+async def test_a_long_answer_that_comes_at_once_leaves_room_for_others() -> None:
+    asker = FakeAsker(took_s=0.1)
+    made = guard(asking(asker, every_chars=10, at_once=10))
+    began_s = now_s()
+    assert said(await made.feed([TextDelta("0123456789" * 40)])) == "0123456789" * 40
+    assert round(now_s() - began_s, 3) == 0.5
+    assert len(asker.questions) == 40
+    made.close()
+
+
+@on_virtual_time
 async def test_who_hangs_holds_an_answer_no_longer_than_the_limit() -> None:
     for is_open in (True, False):
         decision = Decision()
@@ -528,6 +539,15 @@ async def test_a_bug_of_a_scanner_opens_no_barrier() -> None:
     await made.finish()
 
 
+async def test_what_was_found_by_then_is_told_when_a_client_leaves() -> None:
+    decision = Decision()
+    made = guard(rail(), decision=decision)
+    await made.feed([TextDelta(f"It is {CARD}, and 4111")])
+    made.close()
+    made.close()
+    assert [(one.action, one.count) for one in decision.guards] == [("redact", 1)]
+
+
 async def test_nothing_looks_at_vectors_or_an_unguarded_side() -> None:
     rails = chain(rail(sides=frozenset({"input"})))
     assert rails.over(asked("x"), SCOPE, Decision(), None) is None
@@ -611,7 +631,7 @@ def joined(events: Sequence[StreamEvent]) -> list[Any]:
     return seen
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9))
 def test_what_is_released_does_not_depend_on_the_cut(
     events: list[StreamEvent], draws: list[int]
@@ -621,7 +641,7 @@ def test_what_is_released_does_not_depend_on_the_cut(
     assert run(outcome([events], "redact", asks=False)) == one
 
 
-@examples(100, full=3000)
+@examples(100, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_nor_does_where_it_is_blocked(
     events: list[StreamEvent], draws: list[int], asks: bool
@@ -632,7 +652,7 @@ def test_nor_does_where_it_is_blocked(
     assert run(outcome([events], "block", asks=asks)) == one
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_a_card_is_never_out_whole(events: list[StreamEvent], draws: list[int], asks: bool) -> None:
     for action in ("redact", "block"):

@@ -37,6 +37,8 @@ class CopyReport:
     cost_micro: Estimate | None = None
     """Mean of what they cost more."""
     same_finish: Estimate | None = None
+    same_tools: Estimate | None = None
+    """Of those in which either called any."""
     equal: Estimate | None = None
     likeness: Estimate | None = None
     length_ratio: Estimate | None = None
@@ -63,6 +65,7 @@ MEASURES = {
     "whole_ms": "whole answer, longer than the original, median (ms)",
     "cost_micro": "cost more than the original, mean (micro-dollars)",
     "same_finish": "finished as the original did, share",
+    "same_tools": "called the same tools in the same order, share",
     "equal": "the same text, share",
     "likeness": "likeness, mean",
     "length_ratio": "characters over the original's, median",
@@ -86,6 +89,7 @@ def report_of(name: str, copied: Iterable[Copied], confidence: float) -> CopyRep
     found.whole_ms = _median(clean, lambda row: row.whole_more_ms, confidence)
     found.cost_micro = mean(_sums(clean, lambda row: row.cost_more_micro), confidence)
     found.same_finish = share(_sums(clean, lambda row: _flag(row.is_same_finish)), confidence)
+    found.same_tools = share(_sums(clean, lambda row: _flag(row.is_same_tools)), confidence)
     found.equal = share(_sums(clean, lambda row: _flag(row.is_equal)), confidence)
     found.likeness = mean(_sums(clean, lambda row: row.likeness), confidence)
     found.length_ratio = _median(clean, lambda row: row.length_ratio, confidence)

@@ -61,6 +61,7 @@ class Copied:
     cost_more_micro: float | None
     is_same_finish: bool | None
     is_equal: bool | None
+    is_same_tools: bool | None
     likeness: float | None
     length_ratio: float | None
 
@@ -91,6 +92,7 @@ def copied_of(
         cost_more_micro=_more(cost_micro, told.get("of_cost_micro"), 1),
         is_same_finish=finish == of_finish if finish and of_finish else None,
         is_equal=told.get("is_equal"),
+        is_same_tools=told.get("same_tools"),
         likeness=told.get("likeness"),
         length_ratio=chars / of_chars if chars is not None and of_chars else None,
     )
