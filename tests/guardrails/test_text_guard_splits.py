@@ -48,6 +48,12 @@ def plan_of(kind: str, seed: int) -> GuardPlan:
     return GuardPlan(_rules(kind, seed))
 
 
+@cache
+def whole_plan_of(seed: int) -> GuardPlan:
+    ends = OwnPattern("end", "(?i)the .*fox.*$", whole_text=True)
+    return GuardPlan([*_rules("known", seed), Rule(ends, ACTIONS[seed], "end")])
+
+
 PIECES = (
     "anna.schmidt@example.com",
     "a@b.co",
@@ -219,3 +225,14 @@ def test_any_terms(
             assume(False)
         rules.append(Rule(scanner, action, f"d{at}"))
     check(GuardPlan(rules), text, places)
+
+
+@examples(60, full=2000)
+@given(text=mixed, places=cuts, seed=st.integers(0, 2))
+def test_whole_texts(text: str, places: list[int], seed: int) -> None:
+    """One scanner without a window: everything is held back, and comes to the same."""
+    plan = whole_plan_of(seed)
+    got, guard = streamed(plan, cut(text, places))
+    assert got == expected(plan.rules, text)
+    assert guard.is_whole
+    assert guard.most_held_chars >= guard.held_chars
