@@ -18,6 +18,7 @@ from relay.config import (
     class_of,
     credential_warnings,
     door_warnings,
+    guardrail_warnings,
     panel_warnings,
     rule_warnings,
     same_models,
@@ -35,6 +36,7 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = tls_warnings(config, at)
     found += credential_warnings(config, at)
     found += door_warnings(config)
+    found += guardrail_warnings(config.guardrails)
     for alias, row in config.models.items():
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":

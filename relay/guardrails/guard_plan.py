@@ -35,7 +35,15 @@ class GuardPlan:
         as if it began."""
         self.window_chars: int | None = None
         """The most that is held back, in characters that can be seen; None: the whole text."""
-        self.automaton: HoldAutomaton | None = None
+        self.automaton: HoldAutomaton | None = HoldAutomaton(
+            self.scanners, self.every & ~self.flagging
+        )
+        """None: there is nobody to say who need not look, so all do."""
+        self.automaton.warm()
+        self.windowless = sum(
+            1 << at for at, scanner in enumerate(self.scanners) if scanner.window_chars is None
+        )
+        """Bits of the scanners that need the whole text."""
         if not self.is_whole:
             self.window_chars = max(
                 (
@@ -45,8 +53,6 @@ class GuardPlan:
                 ),
                 default=0,
             )
-            self.automaton = HoldAutomaton(self.scanners, self.every & ~self.flagging)
-            self.automaton.warm()
 
     def folds(self, bits: int) -> set[Fold]:
         """That these scanners need."""

@@ -39,7 +39,7 @@ TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "guardrails.md": ("yaml", "tests/cookbook/test_guardrails.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
     "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
-    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py, tests/cookbook"),
+    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py"),
     "semantic-cache.md": ("yaml", "tests/cookbook/test_semantic_cache.py"),
 }
 """Page -> languages, and the test that takes them."""

@@ -419,6 +419,17 @@ async def test_two_are_asked_at_once() -> None:
 
 
 @on_virtual_time
+async def test_a_long_answer_that_comes_at_once_leaves_room_for_others() -> None:
+    asker = FakeAsker(took_s=0.1)
+    made = guard(asking(asker, every_chars=10, at_once=10))
+    began_s = now_s()
+    assert said(await made.feed([TextDelta("0123456789" * 40)])) == "0123456789" * 40
+    assert round(now_s() - began_s, 3) == 0.5
+    assert len(asker.questions) == 40
+    made.close()
+
+
+@on_virtual_time
 async def test_who_hangs_holds_an_answer_no_longer_than_the_limit() -> None:
     for is_open in (True, False):
         decision = Decision()
