@@ -19,7 +19,7 @@ BENCH_STORE := --benchmark-autosave --benchmark-storage=file://bench/results/sho
 PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint docs-reference format proto bench bench-short bench-peers nightly lock clean
+.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint docs-reference pictures format proto bench bench-short bench-peers nightly lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -137,6 +137,9 @@ corpus: install-dev ## every recorded exchange against the codecs: a table, and 
 
 docs-reference: install-dev ## write the pages anew that are made from the relay: configuration.md, providers.md
 	$(BIN)/python -m tests.docs.reference
+
+pictures: install-dev ## take the dashboard's pictures in docs/pictures again (needs chromium)
+	$(BIN)/python -m tests.observability.pages.pictures
 
 lint: install-dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -275,9 +275,7 @@ class Worker:
             ),
             "http",
         )
-        recorder = Recorder(
-            self._number, instance_id(), lambda: self._catalog.routes, self._state, time.time
-        )
+        recorder = Recorder(self._number, instance_id(), self._has_name, self._state, time.time)
         services.on_ended.append(recorder.ended)
         self._plays = PlayDesk(services)
         shown = {LIVE: recorder.answer, **self._plays.answers}
@@ -672,6 +670,9 @@ class Worker:
 
     async def _shown(self) -> dict[str, Any]:
         return self._state()
+
+    def _has_name(self, model: str) -> bool:
+        return self._catalog.has_name(model)
 
     def _state(self) -> dict[str, Any]:
         """For `/admin/state`: no secrets, no addresses of callers."""

@@ -358,14 +358,19 @@ class GuardedOutput:
                 if self._fault is not None:
                     return
                 is_bad = await self._ask(window)
-            start = window.start if window.windows.is_text else 0
-            if is_bad and (self._fault is None or self._fault[1:] > (choice, start)):
-                self._fault = (window.rail, choice, start)
+            if is_bad:
+                self._found_late(window, choice)
 
         task = asyncio.get_running_loop().create_task(ask(), name="guardrail beside an answer")
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
         self._adopt(task)
+
+    def _found_late(self, window: Window, choice: int) -> None:
+        """Something bad is out; the earliest of it counts."""
+        start = window.start if window.windows.is_text else 0
+        if self._fault is None or self._fault[1:] > (choice, start):
+            self._fault = (window.rail, choice, start)
 
     async def _shown_to_all(self, rails: Iterable[Rail], text: str) -> Rail | None:
         """Ask about a tool call, which has not gone out: whatever `when` says, it waits."""

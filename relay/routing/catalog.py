@@ -188,6 +188,10 @@ class Catalog:
         """The aliases."""
         return self._routes
 
+    def has_name(self, model: str) -> bool:
+        """Whether the file has made this name up: an alias, a cascade, a panel or a rule's own."""
+        return model in self._routes or model in self.composed
+
 
 def _hedged(hedge: HedgeConfig) -> int:
     return hedge.max_attempts if hedge.mode == "active" else 1

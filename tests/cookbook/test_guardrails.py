@@ -360,7 +360,9 @@ def test_every_block_is_read(block: str) -> None:
     models = {
         name: {"candidates": [{"provider": "openai", "model": "m"}]} for name in ("fast", "judge")
     }
-    config = parse({"providers": {"openai": row}, "models": models, **yaml.safe_load(block)}, environment)
+    config = parse(
+        {"providers": {"openai": row}, "models": models, **yaml.safe_load(block)}, environment
+    )
     assert config.guardrails is not None
     (rail,) = config.guardrails.rails.values()
     assert rail.meaning.why

@@ -5,7 +5,7 @@ Said of the last minute, and of nothing that so few requests tell that it could 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 BAD, WARN, NOTE = "bad", "warn", "note"
@@ -25,7 +25,11 @@ LOSING: Final = 0.6
 FAILING: Final = 0.05
 FAILING_BADLY: Final = 0.25
 NEAR: Final = 0.8
-"""Of a budget or a concurrency limit."""
+"""Of a concurrency limit."""
+NEAR_END: Final = 0.2
+"""What is left of a budget."""
+SPENT: Final = 0.005
+"""Less cannot be told from nothing, and pays for next to nothing."""
 
 Picture = Mapping[str, Any]
 
@@ -44,12 +48,14 @@ def findings(picture: Picture) -> list[Finding]:
     Args:
         picture: as `Joined.snapshot` makes it, with `budgets` if there are any.
     """
+    budgets = picture.get("budgets") or ()
+    told_of = {row["id"] for row in budgets}
     found = [
         *_workers(picture["workers"]),
+        *_budgets(budgets, _refused_by_budgets(picture["aliases"]), picture["at_ms"] / 1000),
         *_targets(picture["targets"]),
         *_slower_than_others(picture),
-        *_aliases(picture["aliases"]),
-        *_budgets(picture.get("budgets") or ()),
+        *_aliases(picture["aliases"], told_of),
         *_pools(picture["origins"]),
         *_rest(picture),
     ]
@@ -145,18 +151,30 @@ def _slower_than_others(picture: Picture) -> Iterator[Finding]:
                 )
 
 
-def _aliases(rows: Mapping[str, Picture]) -> Iterator[Finding]:
+def _aliases(rows: Mapping[str, Picture], budgets: Collection[str]) -> Iterator[Finding]:
+    """
+    Args:
+        budgets: ids of those that are spoken of by name, so that what they refuse is told there.
+    """
     for name, row in rows.items():
         minute = row["minute"]
         fates, asked = minute["fates"], minute["generations"]
         failed, limited = fates.get("failed", 0), fates.get("limited", 0)
+        told = sum(count for one, count in minute["budgets"].items() if one in budgets)
+        limited -= told
         if failed and (failed > FAILING * asked or failed >= 10):
             level = BAD if failed > FAILING_BADLY * asked else WARN
             why = _most(minute["reasons"], but=("LIMIT_EXCEEDED", "BUDGET_EXCEEDED"))
             words = f"{name}: {failed} of {asked} generations failed in a minute{why}"
             yield Finding(level, words, name)
         if limited:
-            why = _most({k: v for k, v in minute["reasons"].items() if k in _LIMITS})
+            why = _most(
+                {
+                    reason: count - (told if reason == "BUDGET_EXCEEDED" else 0)
+                    for reason, count in minute["reasons"].items()
+                    if reason in _LIMITS
+                }
+            )
             yield Finding(WARN, f"{name}: {_times(limited)} refused in a minute{why}", name)
         if row["throttled"]:
             yield Finding(NOTE, f"{name}: failovers and hedges are held back, too many fail", name)
@@ -166,18 +184,44 @@ def _aliases(rows: Mapping[str, Picture]) -> Iterator[Finding]:
             yield Finding(NOTE, words, name)
 
 
-def _budgets(rows: Iterable[Picture]) -> Iterator[Finding]:
-    for row in rows:
-        used, limit = row["settled_micro"] + row["reserved_micro"], row["limit_micro"]
-        share = used / limit if limit else 1.0
-        if share < NEAR:
+def _refused_by_budgets(rows: Mapping[str, Picture]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in rows.values():
+        for budget, count in row["minute"]["budgets"].items():
+            found[budget] = found.get(budget, 0) + count
+    return found
+
+
+def _budgets(
+    rows: Iterable[Picture], refused: Mapping[str, int], now_s: float
+) -> Iterator[Finding]:
+    """A hard budget is at its end when it refuses, whatever is left of it: too little for what is
+    asked. Those that do come before those that are merely spent."""
+    for row in sorted(rows, key=lambda row: -refused.get(row["id"], 0)):
+        limit = row["limit_micro"]
+        left = max(0, limit - row["settled_micro"] - row["reserved_micro"])
+        share, period, is_hard = left / limit if limit else 0.0, row["period"], row["is_hard"]
+        count = refused.get(row["id"], 0)
+        if share > NEAR_END and not count:
             continue
-        words = f"the budget of {row['name']} ({row['period']}) "
-        if share >= 0.995:
-            told = "is spent" + (": what would go over it is refused" if row["is_hard"] else "")
-            yield Finding(BAD if row["is_hard"] else WARN, words + told, row["name"])
+        whose = f"{row['name']}'s budget of {_dollars(limit)}"
+        whose += "" if period == "total" else f" a {period}"
+        is_over = share <= (NEAR_END if count else SPENT)
+        if not is_over and not count:
+            yield Finding(WARN, f"{whose} has {share:.0%} left", row["name"])
+            continue
+        words = f"{whose} is used up" if is_over else f"{whose} does not cover what is asked"
+        if count:
+            words += f": {_requests(count)} refused in the last minute"
+        elif is_hard:
+            words += ": what would go over it is refused"
         else:
-            yield Finding(WARN, f"{words}has {max(0.0, 1 - share):.0%} left", row["name"])
+            words += ", which refuses nothing"
+        if count and left:
+            words += f", with {_dollars(left)} left"
+        if is_hard and period != "total":
+            words += f"; it begins anew in {_span(row['period_end_s'] - now_s)}"
+        yield Finding(BAD if is_hard else WARN, words, row["name"])
 
 
 def _pools(rows: Iterable[Picture]) -> Iterator[Finding]:
@@ -217,6 +261,27 @@ def _most(reasons: Mapping[str, int], but: tuple[str, ...] = ()) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+def _requests(count: int) -> str:
+    return "1 request was" if count == 1 else f"{count} requests were"
+
+
+def _dollars(micro: int) -> str:
+    """As the page writes them."""
+    if not micro:
+        return "$0"
+    usd = micro / 1e6
+    if usd < 0.01:
+        return (f"${usd:.4f}" if usd >= 0.001 else f"${usd:.6f}").rstrip("0")
+    return f"${usd:.0f}" if usd >= 100 else f"${usd:.2f}" if usd >= 1 else f"${usd:.3f}"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _ms(value: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from relay.content import (
     TextDelta,
     TextPart,
 )
+from relay.deadline import Clock
 from relay.dispatch import Services
 from relay.errors import ClientCancelled
 from relay.generation import Generation
@@ -48,14 +50,28 @@ MAX_CHARS: Final = 1_000_000
 """Of one answer: no page shows more, and no worker holds it."""
 MAX_HELD_PIECES: Final = 20_000
 """Of an answer that nobody has fetched: they are larger than their text."""
+MAX_KNOWN: Final = 256
+"""Ids of plays that were begun or stopped, so that none begins again."""
+
+
+def new_id() -> str:
+    """Of a play, for whoever orders it: the generation has it too."""
+    return f"gen_{secrets.token_hex(12)}"
 
 
 class PlayDesk:
-    """Of one worker; `aclose` it before the transport."""
+    """Of one worker; `aclose` it before the transport.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        wall_clock: seconds since 1970, as whoever orders has it on the same machine.
+    """
+
+    def __init__(self, services: Services, wall_clock: Clock = time.time) -> None:
         self._services = services
+        self._wall_clock = wall_clock
         self._plays: dict[str, Play] = {}
+        self._known: dict[str, None] = {}
+        """The last ids, oldest first."""
         self._ending: set[asyncio.Task[None]] = set()
         """Of plays that were stopped: nobody can ask for them any more."""
 
@@ -82,22 +98,38 @@ class PlayDesk:
         }
 
     def begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for a generation.
+        """Ask for a generation. Once for an id, however often it is ordered: what runs is told
+        again, and what is over or was stopped does not begin again.
 
         Args:
-            order: `model`, `prompt`, `system`, `hedge`, `max_tokens` (or None), and `key_id` and
-                `tenant` of who pays ("" where there are no keys); looked at by who gives it.
+            order: `id` as `new_id` makes it; `by_s`, when nobody waits for it any more (seconds
+                since 1970), since it may lie in the socket of a worker that was stuck; `model`,
+                `prompt`, `system`, `hedge`, `max_tokens` (or None), and `key_id` and `tenant` of
+                who pays ("" where there are no keys); looked at by who gives it.
 
         Returns:
             `id`, or `refused` in words.
         """
+        play_id = str(order["id"])
+        if play_id in self._plays:
+            return {"id": play_id}
+        if play_id in self._known:
+            return {"refused": "it was begun before, and is over"}
+        if self._wall_clock() > order["by_s"]:
+            return {"refused": "it came too late"}
         if len(self._plays) + len(self._ending) >= MAX_PLAYS:
             return {"refused": f"{MAX_PLAYS} run already in this worker"}
         if self._services.is_draining:
             return {"refused": "this worker is shutting down"}
-        play = Play(self._services, _request_of(order), on_gone=self.stop)
-        self._plays[play.id] = play
-        return {"id": play.id}
+        self._know(play_id)
+        play = Play(self._services, play_id, _request_of(order), on_gone=self.stop)
+        self._plays[play_id] = play
+        return {"id": play_id}
+
+    def _know(self, play_id: str) -> None:
+        self._known[play_id] = None
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
     def more(self, play_id: str) -> dict[str, Any] | None:
         """What is new; None when there is no such play (any more): the end is told once."""
@@ -110,8 +142,9 @@ class PlayDesk:
         return told
 
     def stop(self, play_id: str) -> None:
-        """Cancel it at the provider, and forget it; unknown ones are ignored. So ends too what
-        nobody has looked at for `GONE_S`, whether it runs or is over."""
+        """Cancel it at the provider, and forget it; one that has not begun never will. So ends too
+        what nobody has looked at for `GONE_S`, whether it runs or is over."""
+        self._know(play_id)
         self._forget(play_id)
 
     def _forget(self, play_id: str) -> None:
@@ -158,9 +191,14 @@ class Play:
     """
 
     def __init__(
-        self, services: Services, request: GenerateRequest, *, on_gone: Callable[[str], object]
+        self,
+        services: Services,
+        play_id: str,
+        request: GenerateRequest,
+        *,
+        on_gone: Callable[[str], object],
     ) -> None:
-        self.id = f"gen_{secrets.token_hex(12)}"
+        self.id = play_id
         self._clock = services.clock
         self._generation = Generation(services, request, generation_id=self.id, frontend=FRONTEND)
         self._begun_s = services.clock()

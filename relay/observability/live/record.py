@@ -137,6 +137,7 @@ def record_of(
         "fate": fate_of(error),
         "status": error.status_code.name if error else "OK",
         "reason": error.reason.name if error else None,
+        "budget": error.metadata.get("budget") if error else None,
         "winner": shown(f"{end.provider}/{end.model}") if end.provider else None,
         "attempts": [attempt_of(record) for record in end.attempts[:MAX_ATTEMPTS]],
         "hedge": hedge_of(end.hedge),

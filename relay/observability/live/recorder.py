@@ -6,7 +6,7 @@ Per generation some microseconds, per token nothing, and nothing at all while no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -29,7 +29,7 @@ class Recorder:
     Args:
         number: of the worker, from 0.
         instance: tells this worker from the one before it at its place.
-        aliases: the names that the configuration has now.
+        has_name: whether the configuration has made a name up, as it is now.
         state: what `/admin/state` shows of this worker.
         now_s: seconds since 1970.
     """
@@ -38,13 +38,13 @@ class Recorder:
         self,
         number: int,
         instance: str,
-        aliases: Callable[[], Collection[str]],
+        has_name: Callable[[str], bool],
         state: Callable[[], dict[str, Any]],
         now_s: Callable[[], float],
     ) -> None:
         self._number = str(number)
         self._instance = instance
-        self._aliases = aliases
+        self._has_name = has_name
         self._state = state
         self._now_s = now_s
         self._recent: deque[Record] = deque(maxlen=RECENT)
@@ -68,7 +68,7 @@ class Recorder:
                 )
             )
             asked = request.asked_as or request.model
-            self._slices.take(asked if asked in self._aliases() else DIRECT, end, now_s)
+            self._slices.take(asked if self._has_name(asked) else DIRECT, end, now_s)
         except Exception as error:  # noqa: BLE001 - a bug here must not cost an answer
             _log.error("live_bug", error=type(error).__name__, exc_info=error)
 

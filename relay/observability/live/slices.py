@@ -21,6 +21,8 @@ SLICES: Final = 91
 """Fifteen minutes, and the one that is being filled."""
 MAX_ALIASES: Final = 64
 MAX_PAIRS: Final = 256
+MAX_BUDGETS: Final = 32
+"""Told of one alias."""
 OTHERS: Final = "(others)"
 DIRECT: Final = "(named directly)"
 """The alias of generations that named a provider's model themselves."""
@@ -74,7 +76,17 @@ PAIR_FIELDS: Final = (
 class AliasCounts:
     """Generations of one alias."""
 
-    __slots__ = ("added_cost", "cost", "fates", "fired", "hedge_won", "reasons", "refused", "ttft")
+    __slots__ = (
+        "added_cost",
+        "budgets",
+        "cost",
+        "fates",
+        "fired",
+        "hedge_won",
+        "reasons",
+        "refused",
+        "ttft",
+    )
 
     def __init__(self) -> None:
         self.ttft: Counts = {}
@@ -82,6 +94,8 @@ class AliasCounts:
         self.fates: dict[str, int] = {}
         self.reasons: dict[str, int] = {}
         """Of those that failed or were limited."""
+        self.budgets: dict[str, int] = {}
+        """Those that refused generations, by id."""
         self.refused: dict[str, int] = {}
         """Hedges whose time came and that did not start, by why."""
         self.fired = self.hedge_won = 0
@@ -96,6 +110,7 @@ ALIAS_FIELDS: Final = (
     "ttft",
     "fates",
     "reasons",
+    "budgets",
     "refused",
     "fired",
     "hedge_won",
@@ -148,6 +163,9 @@ class Slice:
         if end.error is not None and fate in ("failed", "limited"):
             reason = end.error.reason.name
             counts.reasons[reason] = counts.reasons.get(reason, 0) + 1
+            budget = end.error.metadata.get("budget")
+            if budget and (budget in counts.budgets or len(counts.budgets) < MAX_BUDGETS):
+                counts.budgets[budget] = counts.budgets.get(budget, 0) + 1
         first_us = ttft_us(end)
         if first_us is not None:
             bucket = bucket_of(first_us)

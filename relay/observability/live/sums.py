@@ -11,7 +11,7 @@ from relay.observability.live.quantiles import Counts, quantile
 from relay.observability.live.slices import ALIAS_FIELDS, PAIR_FIELDS
 
 SHARES: Final = (0.5, 0.95, 0.99)
-_WORDS: Final = ("fates", "reasons", "refused")
+_WORDS: Final = ("fates", "reasons", "budgets", "refused")
 _NUMBERS: Final = ("fired", "hedge_won", "cost", "added_cost")
 _WHOLE: Final = tuple(name for name in PAIR_FIELDS if name != "cost")
 """Fields of a pair that are whole numbers, so that taking out leaves exactly nothing."""

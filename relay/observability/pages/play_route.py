@@ -26,12 +26,14 @@ from relay.frontends.asgi import Receive, Scope, Send, header, read_body
 from relay.governance import audit_actions as actions
 from relay.governance.audit_trail import Trail
 from relay.observability.live.feed import event
-from relay.observability.live.play import BEGIN, MODELS, MORE, STOP
+from relay.observability.live.play import BEGIN, MODELS, MORE, STOP, new_id
 from relay.observability.live.workers import Workers
 from relay.observability.pages import answers
 
 LOOK_S: Final = 0.04
 """Between looks at what has come: nobody sees less. Moments are the worker's own."""
+BEGIN_S: Final = 1.5
+"""After so long a worker that was stuck begins nothing: by then another was asked."""
 MAX_BODY_BYTES: Final = 128 * 1024
 MAX_TOKENS: Final = 32_768
 _HEDGES: Final = ("auto", "off", "race")
@@ -82,7 +84,8 @@ class PlayRoutes:
             StoreUnavailable
         """
         order = await self._order(scope, receive, actor)
-        number, play_id = await self._begin(order)
+        play_id = new_id()
+        number = await self._begin(play_id, order)
         if self._trail is not None and actor is not None:
             self._trail.note(
                 actions.PLAYGROUND_USED,
@@ -103,22 +106,31 @@ class PlayRoutes:
             await asyncio.wait({gone, telling})
             await self._workers.ask(STOP, play_id, of=number.__eq__)
 
-    async def _begin(self, order: dict[str, Any]) -> tuple[int, str]:
-        """At a worker that serves.
+    async def _begin(self, play_id: str, order: dict[str, Any]) -> int:
+        """At a worker that serves; its number. A worker that did not answer may have begun it all
+        the same, and is told to stop before anybody hears of the one that did.
 
         Raises:
             Problem: none takes it.
         """
         why = "no worker answers now"
-        for number, place in self._workers.places().items():
-            if place["status"] != "ready":
-                continue
-            told = (await self._workers.ask(BEGIN, order, of=number.__eq__)).get(number)
-            if isinstance(told, Mapping) and "id" in told:
-                return number, told["id"]
-            if isinstance(told, Mapping):
-                why = told["refused"]
-        raise Problem("unavailable", why, retry_s=1.0)
+        doubtful: set[int] = set()
+        try:
+            for number, place in self._workers.places().items():
+                if place["status"] != "ready":
+                    continue
+                given = {**order, "id": play_id, "by_s": time.time() + BEGIN_S}
+                told = (await self._workers.ask(BEGIN, given, of=number.__eq__)).get(number)
+                if isinstance(told, Mapping) and "id" in told:
+                    return number
+                if isinstance(told, Mapping):
+                    why = told["refused"]
+                else:
+                    doubtful.add(number)
+            raise Problem("unavailable", why, retry_s=1.0)
+        finally:
+            if doubtful:
+                await self._workers.ask(STOP, play_id, of=doubtful.__contains__)
 
     async def _tell(self, send: Send, number: int, play_id: str, model: str) -> None:
         await answers.stream(send)

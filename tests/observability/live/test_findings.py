@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.errors import LimitReached, StreamReset
+from relay.errors import BudgetExceeded, LimitReached, StreamReset
 from relay.observability.live.findings import Finding, findings
 from relay.observability.live.joined import Joined
 from relay.outcome import AttemptOutcome
@@ -105,12 +105,14 @@ async def test_generations_that_fail_and_those_over_a_limit() -> None:
 
 def budget(settled: int, **more: Any) -> dict[str, Any]:
     return {
+        "id": "bud_1",
         "name": "team red",
         "period": "day",
-        "limit_micro": 1000,
+        "limit_micro": 1_000_000,
         "settled_micro": settled,
         "reserved_micro": 0,
         "is_hard": True,
+        "period_end_s": Clock().now_s + 3 * 3600,
         **more,
     }
 
@@ -118,19 +120,69 @@ def budget(settled: int, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        (budget(700), ""),
-        (budget(700, reserved_micro=150), "warn: the budget of team red (day) has 15% left"),
-        (budget(1000), "bad: the budget of team red (day) is spent: what would go over it is ref"),
-        (budget(2000, is_hard=False), "warn: the budget of team red (day) is spent"),
-        (budget(0, limit_micro=0), "bad: the budget of team red (day) is spent"),
+        (budget(700_000), ""),
+        (
+            budget(700_000, reserved_micro=150_000),
+            "warn: team red's budget of $1.00 a day has 15% left",
+        ),
+        (
+            budget(1_000_000),
+            "bad: team red's budget of $1.00 a day is used up: what would go over it is refused;"
+            " it begins anew in 3 h",
+        ),
+        (
+            budget(2_000_000, is_hard=False),
+            "warn: team red's budget of $1.00 a day is used up, which refuses nothing",
+        ),
+        (
+            budget(0, limit_micro=0, period="total", period_end_s=None),
+            "bad: team red's budget of $0 is used up: what would go over it is refused",
+        ),
     ],
 )
 async def test_budgets(row: dict[str, Any], told: str) -> None:
     scene = Scene()
     scene.more = {"budgets": [row]}
-    words = await scene.words()
-    assert words.startswith(told)
-    assert bool(words) == bool(told)
+    assert await scene.words() == told
+
+
+def over(budget_id: str) -> Any:
+    """A generation that a budget refused."""
+    return ended(error=BudgetExceeded("x", metadata={"budget": budget_id}))
+
+
+async def test_a_budget_that_refuses_is_named_and_said_once() -> None:
+    scene = Scene()
+    scene.more = {
+        "budgets": [budget(1_000_000, id="bud_2", name="team blue"), budget(940_000)],
+    }
+    scene.end(won(), 20)
+    scene.end(over("bud_1"), 3)
+    assert (await scene.words()).split("\n") == [
+        "bad: team red's budget of $1.00 a day is used up: 3 requests were refused in the last"
+        " minute, with $0.060 left; it begins anew in 3 h",
+        "bad: team blue's budget of $1.00 a day is used up: what would go over it is refused;"
+        " it begins anew in 3 h",
+    ]
+
+
+async def test_a_budget_with_much_left_may_be_too_small_for_one_request() -> None:
+    scene = Scene()
+    scene.more = {"budgets": [budget(100_000, period="total", period_end_s=None)]}
+    scene.end(over("bud_1"))
+    assert await scene.words() == (
+        "bad: team red's budget of $1.00 does not cover what is asked: 1 request was refused in"
+        " the last minute, with $0.900 left"
+    )
+
+
+async def test_what_a_budget_refused_that_is_not_shown_is_told_of_its_alias() -> None:
+    scene = Scene()
+    scene.more = {"budgets": [budget(940_000)]}
+    scene.end(over("bud_1"), 3)
+    scene.end(over("bud_9"), 2)
+    scene.end(ended(error=LimitReached("y")), 1)
+    assert "warn: voice: 3 times refused in a minute (a budget)" in await scene.words()
 
 
 async def test_workers_that_are_missing_pools_and_credentials() -> None:

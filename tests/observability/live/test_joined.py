@@ -12,9 +12,7 @@ from tests.observability.live.test_recorder import Clock
 
 
 def worker(number: int, clock: Clock, instance: str = "", **more: Any) -> Recorder:
-    return Recorder(
-        number, instance or f"i_{number}", lambda: {"voice"}, lambda: state(**more), clock
-    )
+    return Recorder(number, instance or f"i_{number}", "voice".__eq__, lambda: state(**more), clock)
 
 
 def joined(fleet: Fleet, clock: Clock) -> Joined:

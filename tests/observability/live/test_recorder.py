@@ -27,7 +27,7 @@ class Clock:
 
 
 def recorder(clock: Clock | None = None, **more: Any) -> Recorder:
-    made = {"number": 1, "instance": "i_1", "aliases": lambda: {"voice"}, "state": dict, **more}
+    made = {"number": 1, "instance": "i_1", "has_name": "voice".__eq__, "state": dict, **more}
     return Recorder(now_s=clock or Clock(), **made)
 
 
@@ -81,10 +81,10 @@ def test_names_of_clients_are_one_alias_together() -> None:
 
 
 def test_a_bug_costs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    def broken() -> set[str]:
+    def broken(name: str) -> bool:
         raise KeyError("no")
 
-    one = recorder(aliases=broken)
+    one = recorder(has_name=broken)
     tell(one, won(), request(), "gen_1", "generate")
     assert "live_bug" in capsys.readouterr().out
 

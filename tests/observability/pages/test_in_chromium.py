@@ -23,11 +23,18 @@ from tests.observability.pages.lab import (
     open_relay,
     traffic,
 )
+from tests.observability.pages.scenes import policies_document, policies_traffic, spent_relay
 
 axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe is not installed")
 
 pytestmark = [pytest.mark.sockets, pytest.mark.timeout(120)]
 
+LOOKS = (
+    [(theme, width) for theme in THEMES for width in WIDTHS]
+    if IS_FULL
+    else [("light", 1280), ("dark", 390)]
+)
+"""Each takes seconds."""
 HOSTILE = "<img src=x onerror=alert(1)>\u202e<script>window.owned=1</script>"
 
 
@@ -69,6 +76,83 @@ async def test_both_themes_and_widths_are_accessible_and_fit(emulator: EmulatorP
                         own = str(admin.base_url)
                         assert all(one.startswith(own) for one in shown.asked)
                         assert not shown.faults
+
+
+async def test_what_policies_caches_and_guardrails_decided(emulator: EmulatorProcess) -> None:
+    async with open_relay(policies_document(emulator, 9210)) as (relay, admin):
+        await policies_traffic(relay)
+        async with chromium() as browser:
+            for theme, width in LOOKS:
+                async with tab(browser, width=width, theme=theme) as shown:
+                    page = shown.page
+                    await page.goto(f"{admin.base_url}/dashboard")
+                    await page.wait_for_selector("#policies table")
+                    await page.locator("#recent button.line").first.click()
+                    told = await page.inner_text(".detail .waterfall")
+                    assert "Cascade help: escalated (refusal)" in told
+                    assert "small, primary" in told
+                    assert "large, primary" in told
+                    await accessible(shown)
+                    assert await shown.wide() <= width
+                    assert not shown.faults
+            async with tab(browser) as shown:
+                await _policies_are_told(shown, str(admin.base_url))
+
+
+async def _policies_are_told(shown: Tab, url: str) -> None:
+    page = shown.page
+    await page.goto(f"{url}/dashboard")
+    await page.wait_for_selector("#policies table")
+    parts = await page.locator("#policies > article").all_inner_texts()
+    titles = [part.split("\n")[0] for part in parts]
+    assert titles == [
+        "Experiment voice-ab",
+        "Cascade help",
+        "Rule batch-is-cheap",
+        "Caches of faq",
+        "Guardrail no-addresses",
+    ]
+    experiment, cascade, _, cache, guardrail = parts
+    assert "24 generations; first tokens of candidate take" in experiment
+    assert await page.locator("#policies td[data-level=warn]").count() == 1
+    assert "8 generations" in cascade
+    assert "9 generations; 67 % answered without a provider" in cache
+    assert "saved" in cache
+    assert "redacted in what was asked" in guardrail
+    fates = await page.locator("#recent .fate").all_inner_texts()
+    assert {"escalated", "small", "redacted", "by a rule", "from the cache"} <= set(fates)
+    # A cascade is a name that is asked for, as an alias is.
+    assert "(named directly)" not in await page.inner_text("#race")
+    await page.select_option("#filter", "decided")
+    assert await page.locator("#recent button.line:has-text('faq')").count() == 9
+
+
+async def test_whose_budget_is_used_up_is_said_first(
+    emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    async with spent_relay(tmp_path, emulator, 9211) as (world, _), chromium() as browser:
+        for theme, width in LOOKS:
+            async with tab(browser, width=width, theme=theme) as shown:
+                page = shown.page
+                await page.goto(f"{world.admin.base_url}/dashboard")
+                await page.fill("#token", world.tokens["viewer"])
+                await page.keyboard.press("Enter")
+                await page.wait_for_selector("#headline[data-level=bad]")
+                words = await page.inner_text("#headline .first")
+                assert words.startswith("team support's budget of $0.020 a day is used up: ")
+                assert "requests were refused in the last minute" in words
+                assert await page.locator("#headline li").count() == 0  # and nothing else
+                above = await page.locator("#headline").bounding_box()
+                assert above is not None
+                assert above["y"] + above["height"] < 300
+                first = page.locator("#budgets li").first
+                assert await first.get_attribute("data-level") == "bad"
+                assert "support" in await first.inner_text()
+                await page.locator("#recent button.line").first.click()
+                assert "team support" in await page.inner_text(".detail .facts")
+                await accessible(shown)
+                assert await shown.wide() <= width
+                assert not shown.faults
 
 
 async def test_who_is_slow_and_what_the_hedges_won(emulator: EmulatorProcess) -> None:

@@ -1,6 +1,6 @@
 // Spend against budgets: those nearest to their ends first.
 import { el, empty, keyed, mark, name, say } from "./dom.js";
-import { dollars, percent, span } from "./format.js";
+import { count, dollars, percent, span } from "./format.js";
 
 function budget(given) {
   const words = el("span", { class: "amount" });
@@ -15,12 +15,14 @@ function budget(given) {
       const limit = Math.max(1, now.limit_micro);
       const share = now.settled_micro / limit;
       const held = now.reserved_micro / limit;
+      const isAtEnd = share + held >= 0.995 || now.refused > 0;
       say(words, `${dollars(now.settled_micro)} of ${dollars(now.limit_micro)}`);
       spent.style.width = `${Math.min(100, share * 100)}%`;
       reserved.style.width = `${Math.max(0, Math.min(100 - share * 100, held * 100))}%`;
-      mark(node, "data-level", share + held >= 0.995 ? (now.is_hard ? "bad" : "warn") : share + held >= 0.8 ? "warn" : null);
+      mark(node, "data-level", isAtEnd ? (now.is_hard ? "bad" : "warn") : share + held >= 0.8 ? "warn" : null);
       mark(bar, "aria-label", `${percent(share)} spent`);
       const parts = [`${percent(share)} of a ${now.period === "total" ? "total" : now.period}`, now.is_hard ? "refuses what would go over it" : "tells only"];
+      if (now.refused) parts.unshift(`${count(now.refused, "request")} refused in the last minute`);
       if (now.reserved_micro) parts.push(`${dollars(now.reserved_micro)} reserved by what runs`);
       if (now.period_end_s) parts.push(`begins anew in ${span(now.period_end_s - Date.now() / 1000)}`);
       say(said, parts.join(", "));
@@ -39,5 +41,10 @@ export function showBudgets(root, picture) {
   else if (picture.budgets_why && !rows) empty(root, `Budgets cannot be told now: ${picture.budgets_why}`);
   else if (!rows) empty(root, "Asking the store…");
   else if (!rows.length) empty(root, "No budgets are set.");
-  else keyed(root, [rows], () => "list", list);
+  else {
+    const refused = {};
+    for (const alias of Object.values(picture.aliases)) for (const [id, n] of Object.entries(alias.minute.budgets)) refused[id] = (refused[id] ?? 0) + n;
+    const shown = rows.map((row) => ({ ...row, refused: refused[row.id] ?? 0 })).sort((a, b) => b.refused - a.refused);
+    keyed(root, [shown], () => "list", list);
+  }
 }

@@ -22,7 +22,7 @@ function notice(text) {
 
 function show(picture) {
   last = picture;
-  nameKeys(picture.keys);
+  nameKeys(picture.keys, picture.budgets);
   showHeadline(at("headline"), picture);
   showTiles(at("tiles"), picture);
   showTargets(at("targets"), picture);

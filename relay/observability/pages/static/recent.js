@@ -1,4 +1,5 @@
 // Recent generations: a list whose rows open into a waterfall.
+import { chosenWord, decisionWord, decisionWords } from "./decision.js";
 import { el, empty, keyed, name, say } from "./dom.js";
 import { clock, count, dollars, ms, us } from "./format.js";
 import { waterfall } from "./waterfall.js";
@@ -7,11 +8,12 @@ const PAGE = 25;
 const FATES = { ok: "answered", cancelled: "cancelled", limited: "over a limit", refused: "refused", failed: "failed" };
 const FILTERS = {
   all: () => true,
+  decided: (one) => decisionWords(one.decision).length > 0,
   raced: (one) => one.attempts.length > 1,
   bad: (one) => one.fate !== "ok" && one.fate !== "cancelled",
 };
 
-const state = { records: [], keys: {}, isPaused: false, filter: "all", most: PAGE, root: null };
+const state = { records: [], keys: {}, budgets: {}, isPaused: false, filter: "all", most: PAGE, root: null };
 
 const keyOf = (record) => `${record.worker} ${record.id}`;
 
@@ -39,8 +41,9 @@ export function takeRecent(records, isWhole) {
   draw();
 }
 
-export function nameKeys(keys) {
+export function nameKeys(keys, budgets) {
   state.keys = keys ?? {};
+  state.budgets = Object.fromEntries((budgets ?? []).map((one) => [one.id, one.name]));
 }
 
 function draw(isAsked = false) {
@@ -75,12 +78,16 @@ function table() {
 }
 
 function outcome(record) {
+  if (record.reason === "BUDGET_EXCEEDED") return "over its budget";
   if (record.fate !== "ok") return FATES[record.fate] + (record.reason ? `: ${record.reason}` : "");
+  const decided = decisionWord(record.decision);
+  if (decided) return decided;
   const won = record.attempts.find((one) => one.outcome === "won" || one.target === record.winner);
   if (!won) return "answered";
   if (won.role === "hedge") return "a hedge won";
   if (won.role === "failover") return "failed over";
-  return record.attempts.some((one) => one.outcome === "lost") ? "the first won" : "answered";
+  if (record.attempts.some((one) => one.outcome === "lost")) return "the first won";
+  return chosenWord(record.decision) || "answered";
 }
 
 function row(record) {
@@ -107,6 +114,7 @@ function row(record) {
 function facts(record) {
   const parts = [["id", record.id], ["by", record.frontend], ["first token", record.ttft_us === null ? "–" : us(record.ttft_us)], ["in all", us(record.wall_us)]];
   if (record.key) parts.push(["key", state.keys[record.key] ?? record.key]);
+  if (record.budget) parts.push(["budget", state.budgets[record.budget] ?? record.budget]);
   if (record.turn) parts.push(["turn", record.turn]);
   if (record.prompt_tokens !== null) parts.push(["tokens", `${record.prompt_tokens} in, ${record.completion_tokens} out`]);
   if (record.cost_micro !== null) parts.push(["cost", dollars(record.cost_micro)]);
