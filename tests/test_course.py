@@ -434,6 +434,21 @@ async def test_what_may_not_be_asked_is_not_sent() -> None:
 
 
 @on_virtual_time
+async def test_nobody_is_told_what_was_refused() -> None:
+    """Who writes prompts down (payload log, spans) gets what guardrails have let go."""
+    heard: list[Ended] = []
+    scenario = Scenario({"a": QUICK})
+    scenario.services.on_ended.append(heard.append)
+    scenario.services.course = PolicyCourse(guards=Guarding(refuses=True))
+    wanted = replace(request(), user="swordfish", extra={"metadata": {"a": "swordfish"}})
+    await scenario.generate(wanted)
+    told = heard[0].request
+    assert wanted.messages
+    assert (told.model, told.policy) == (wanted.model, wanted.policy)
+    assert not (told.messages or told.user or told.extra or told.native)
+
+
+@on_virtual_time
 async def test_a_guard_passes_what_it_lets_go() -> None:
     guard = Upper()
     scenario = Scenario({"a": QUICK})
