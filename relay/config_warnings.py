@@ -18,6 +18,7 @@ from relay.config import (
     class_of,
     credential_warnings,
     door_warnings,
+    guardrail_warnings,
     panel_warnings,
     rule_warnings,
     same_models,
@@ -35,6 +36,7 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = tls_warnings(config, at)
     found += credential_warnings(config, at)
     found += door_warnings(config)
+    found += guardrail_warnings(config.guardrails)
     for alias, row in config.models.items():
         path = f"models.{alias}"
         if row.hedge.mode != "disabled":
@@ -67,6 +69,12 @@ def warnings(config: Config) -> list[str]:
         found.append(
             "store.ledger is false: limits, budgets and greatest costs of keys are held with the"
             " accounts, so a key that has any is refused (503)"
+        )
+    exact = config.cache.exact if config.cache is not None else None
+    if exact is not None and exact.share == "everyone" and config.auth is not None:
+        found.append(
+            "cache.exact.share is everyone: teams are given each other's answers, and the time that"
+            " one takes tells a team what another has asked"
         )
     if not config.providers:
         found.append("no provider is configured: every request will be answered with 404")

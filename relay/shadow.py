@@ -33,6 +33,7 @@ from relay.content import (
     HedgeWish,
     Policy,
     TextDelta,
+    ToolCallStart,
 )
 from relay.deadline import Clock
 from relay.decision import Decision
@@ -52,6 +53,7 @@ SURFACE: Final = "shadow"
 TENANT: Final = "shadow"
 MAX_KEPT_CHARS: Final = 16_384
 """Of an answer that is to be compared."""
+MAX_TOOLS: Final = 64
 _SAYS_WHO: Final = ("user", "metadata", "store", "safety_identifier", "previous_response_id")
 """Fields of bodies that name somebody, or have something kept of what is said."""
 _ELSEWHERE: Final = ("models", "fallbacks", "preset")
@@ -67,7 +69,7 @@ class Heard:
         beside: who keeps it too; the `Recorder` that others ask for.
     """
 
-    __slots__ = ("_left", "_texts", "beside", "chars", "finish")
+    __slots__ = ("_left", "_texts", "beside", "chars", "finish", "tools")
 
     def __init__(self, beside: Recorder | None = None) -> None:
         self.beside = beside
@@ -75,6 +77,8 @@ class Heard:
         self._left = MAX_KEPT_CHARS
         self.chars = 0
         self.finish: FinishReason | None = None
+        self.tools: list[str] = []
+        """Names of those that were called, in order."""
 
     def take(self, events: Events) -> None:
         """The next events, in order; those of the first choice count."""
@@ -84,6 +88,12 @@ class Heard:
                     self._add(event.text)
             elif isinstance(event, ChoiceFinished) and event.choice == 0:
                 self.finish = event.reason
+            elif (
+                isinstance(event, ToolCallStart)
+                and event.choice == 0
+                and len(self.tools) < MAX_TOOLS
+            ):
+                self.tools.append(event.name)
         if self.beside is not None:
             self.beside.take(events)
 
@@ -187,7 +197,7 @@ class Shadows:
         generation = Generation(
             self._apart(),
             _copied(original.request, plan.config),
-            generation_id=f"{original.generation_id}-{plan.name}"[:64],
+            generation_id=f"{original.generation_id}-{plan.mark}",
             frontend=SURFACE,
             total_s=plan.config.timeout_ms / 1000,
             decision=decision,
@@ -256,12 +266,15 @@ def _compared(original: _Original, heard: Heard) -> dict[str, Any]:
         "finish": None if finish is None else FinishReason(finish).name,
         "chars": heard.chars,
     }
-    if original.heard is not None:
-        found["of_chars"] = original.heard.chars
-        found["is_equal"] = (
-            heard.chars == original.heard.chars and heard.text == original.heard.text
-        )
-        found["likeness"] = round(likeness(original.heard.text, heard.text), 3)
+    first = original.heard
+    if first is None:
+        return found
+    found["of_chars"] = first.chars
+    if heard.tools or first.tools:
+        found["same_tools"] = heard.tools == first.tools
+    if heard.chars or first.chars:  # of two calls of tools without a word nothing is alike
+        found["is_equal"] = heard.chars == first.chars and heard.text == first.text
+        found["likeness"] = round(likeness(first.text, heard.text), 3)
     return found
 
 

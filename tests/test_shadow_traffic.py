@@ -24,6 +24,7 @@ from relay.course import PolicyCourse
 from relay.outcome import Ended
 from relay.shadow import Heard, Shadows
 from tests.fakes.memory_transport import FakeEndpoint
+from tests.fakes.relay_under_test import DONE, chunk
 from tests.fakes.scenario import Scenario, answer, request
 from tests.fakes.virtual_time import now_s, on_virtual_time
 
@@ -71,7 +72,7 @@ async def test_a_copy_is_told_with_whose_it_is_and_how_they_compare() -> None:
     told = decision.shadow
     assert told["name"] == "new"
     assert told["of"] == "gen_1"
-    assert copied.generation_id == "gen_1-new"
+    assert copied.generation_id == f"gen_1-{world.shadows.plans['new'].mark}"
     assert told["of_first_content_us"] == 200_000
     assert copied.first_content_us == 500_000
     assert (told["of_finish"], told["finish"]) == ("STOP", "STOP")
@@ -305,6 +306,27 @@ async def test_who_wants_to_see_answers_sees_them_all_the_same() -> None:
     assert recorded.beside is other
     assert other.taken
     await world.over()
+
+
+@pytest.mark.parametrize(("name", "is_same"), [("look_up", True), ("call", False)])
+@on_virtual_time
+async def test_calls_of_tools_are_compared_by_name_and_go_nowhere(name: str, is_same: bool) -> None:
+    world = World(FakeEndpoint(chunks=calling(name)))
+    world.scenario.transport.set("a.test", FakeEndpoint(chunks=calling("look_up")))
+    await world.ask()
+    decision = (await world.over()).end.decision
+    assert decision is not None
+    assert decision.shadow["same_tools"] is is_same
+    assert "likeness" not in decision.shadow
+    assert decision.shadow["finish"] == "TOOL_CALLS"
+
+
+def calling(name: str) -> list[tuple[float, bytes]]:
+    """An answer that is one call of a tool."""
+    call: dict[str, Any] = {"index": 0, "id": "c1", "type": "function"}
+    call["function"] = {"name": name, "arguments": "{}"}
+    told = [chunk({"tool_calls": [call]}), chunk(finish="tool_calls"), DONE]
+    return [(0.0, each) for each in told]
 
 
 def test_of_an_answer_its_beginning_is_kept() -> None:

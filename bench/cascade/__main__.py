@@ -55,8 +55,8 @@ def _row(tally: Tally, large_cost: float) -> str:
         f"| {tally.name:<31} | {tally.right / count:.1%} | {tally.cost / count / 1000:.3f}"
         f" | {tally.cost / large_cost:.0%} | {tally.escalated / count:.1%}"
         f" | {_share(tally.false, tally.escalated)} | {_share(tally.missed, count)}"
-        f" | {_at(ordered, 0.5)} ms | {_at(ordered, 0.99)} ms"
-        f" | {_at(sorted(tally.late_s), 0.5)} ms | {tally.wasted / large_cost:.1%} |"
+        f" | {_at(ordered, 0.5)} | {_at(ordered, 0.99)}"
+        f" | {_at(sorted(tally.late_s), 0.5)} | {tally.wasted / large_cost:.1%} |"
     )
 
 
@@ -67,7 +67,7 @@ def _share(part: int, whole: int) -> str:
 def _at(ordered: Sequence[float], share: float) -> str:
     if not ordered:
         return "-"
-    return f"{1e3 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.0f}"
+    return f"{1e3 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.0f} ms"
 
 
 if __name__ == "__main__":

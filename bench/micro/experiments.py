@@ -1,4 +1,7 @@
-"""What experiments and shadows cost a request: `python -m bench.micro.experiments`."""
+"""What experiments and shadows cost a request, in time of the processor:
+
+python -m bench.micro.experiments
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ CALLS = 20_000
 
 
 def per_call_us(work: Callable[[int], object], calls: int = CALLS) -> float:
-    """Median over rounds."""
+    """Of the processor, median over rounds: others that run do not count."""
     found = []
     for _ in range(ROUNDS):
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         for number in range(calls):
             work(number)
-        found.append((time.perf_counter() - began_s) / calls * 1e6)
+        found.append((time.process_time() - began_s) / calls * 1e6)
     return median(found)
 
 

@@ -4,7 +4,8 @@
     python -m bench.semantic set                   # hit rate and false hits alone: seconds
     python -m bench.semantic speed                 # look-ups at 1,000, 10,000 and 100,000 entries
     python -m bench.semantic --onnx DIRECTORY      # with a sentence model beside wordllama
-    python -m bench.semantic set --pairs FILE      # turns of one's own, as in families.txt
+    python -m bench.semantic set --pairs FILE      # turns of one's own, as in families.txt, or JSON
+                                                   # lines of a, b, same_answer and category
 
 Needs the extra `semantic`; `--onnx` needs `semantic-onnx`.
 """
@@ -15,10 +16,11 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.semantic.pairs import FILE, Pair, pairs
+from bench.semantic.pairs import FILE, Pair, others_pairs, pairs
 from bench.semantic.roc import GUARDS, THRESHOLDS, Scored, area, rates, score
 from bench.semantic.speed import measured, price_of_parts
 from relay.cache.embed_wordllama import WordllamaEmbedder
@@ -33,6 +35,7 @@ def main() -> int:
     parser.add_argument("--onnx", type=Path, help="directory of model.onnx and tokenizer.json")
     parser.add_argument("--pairs", type=Path, default=FILE, help="turns of one's own")
     parser.add_argument("--quick", action="store_true", help="up to 10,000 entries")
+    parser.add_argument("--entries", type=int, action="append", help="a size instead; again")
     given = parser.parse_args()
     embedders: list[Any] = []
     if given.onnx is not None:  # first: onnxruntime crashes behind usearch
@@ -41,13 +44,14 @@ def main() -> int:
         embedders.append(OnnxEmbedder.load(given.onnx))
     embedders.insert(0, WordllamaEmbedder.load())
     if given.what in ("all", "set"):
-        found = list(pairs(given.pairs.read_text("utf-8")))
+        text = given.pairs.read_text("utf-8")
+        found = list(others_pairs(text) if given.pairs.suffix == ".jsonl" else pairs(text))
         for embedder in embedders:
             told(embedder, score(found, embedder.embed))
         price_of_set(found)
     if given.what in ("all", "speed"):
         for embedder in embedders:
-            speeds(embedder, SIZES[:2] if given.quick else SIZES)
+            speeds(embedder, given.entries or (SIZES[:2] if given.quick else SIZES))
     return 0
 
 
@@ -74,9 +78,9 @@ def told(embedder: Any, scored: list[Scored]) -> None:
         print(f"\nFalse hits by kind at {default:.2f}:\n")
         print("| kind | pairs | " + " | ".join(str(guard or "no guard") for guard in GUARDS) + " |")
         print("|---" * (len(GUARDS) + 2) + "|")
-        kinds = Counter(row.pair.kind for row in rows if not row.pair.is_same)
-        for kind, count in sorted(kinds.items()):
-            mine = [row for row in rows if row.pair.kind == kind]
+        different = [row for row in rows if not row.pair.is_same]
+        for kind, count in sorted(Counter(row.pair.kind for row in different).items()):
+            mine = [row for row in different if row.pair.kind == kind]
             cells = [str(rates(mine, default, guard).false) for guard in GUARDS]
             print(f"| {kind} | {count} | " + " | ".join(cells) + " |")
 
@@ -90,7 +94,7 @@ def price_of_set(found: list[Pair]) -> None:
     ))  # fmt: skip
 
 
-def speeds(embedder: Any, sizes: tuple[int, ...]) -> None:
+def speeds(embedder: Any, sizes: Sequence[int]) -> None:
     """Tables of look-ups."""
     print(f"\n## {embedder.name}: one look-up, its parts\n")
     for name, took_us in price_of_parts(embedder, "How do I reset my password, please?").items():

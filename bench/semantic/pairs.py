@@ -1,13 +1,14 @@
 """The labelled set: pairs of turns, whether one's answer is the other's, and how they differ.
 
 It is made of `families.txt`, which is written by hand. A family is either in the tuning half or in
-the held-out half, as a whole, by a hash of its first turn: thresholds and word lists are made by
-looking at the first half alone.
+the held-out half, as a whole, by a hash of its first turn: what the guard does to single pairs was
+read in the first half alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -31,12 +32,10 @@ class Pair(NamedTuple):
 
     kept: str
     asked: str
-    kind: Kind
+    kind: str
+    """A `Kind`, or what others call it."""
     half: Half
-
-    @property
-    def is_same(self) -> bool:
-        return self.kind == "same"
+    is_same: bool
 
 
 class Family(NamedTuple):
@@ -94,9 +93,24 @@ def pairs(text: str | None = None) -> Iterator[Pair]:
     for family in families(text):
         same = [turn for kind, turn in family.others if kind == "same"]
         for kind, turn in family.others:
-            yield Pair(family.first, turn, kind, family.half)
+            yield Pair(family.first, turn, kind, family.half, kind == "same")
             if kind != "same" and same:
                 # The same difference, seen from another wording.
-                yield Pair(same[0], turn, kind, family.half)
+                yield Pair(same[0], turn, kind, family.half, False)
         for index, turn in enumerate(same[1:]):
-            yield Pair(same[index], turn, "same", family.half)
+            yield Pair(same[index], turn, "same", family.half, True)
+
+
+def others_pairs(text: str) -> Iterator[Pair]:
+    """Pairs of others, a JSON object a line: `a`, `b`, `same_answer` and `category`, as the package
+    `fow-cache` (CC BY 4.0) has them. All count as held out.
+
+    Raises:
+        ValueError: a line is none of the form.
+    """
+    for line in text.splitlines():
+        row = json.loads(line)
+        try:
+            yield Pair(row["a"], row["b"], row["category"], "held-out", bool(row["same_answer"]))
+        except KeyError as error:
+            raise ValueError(f"{line[:80]!r} has no {error}") from error

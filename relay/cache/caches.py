@@ -24,7 +24,7 @@ from relay.cache.replay import StoredAnswer
 from relay.cache.single_flight import Follower, Landed, Leader
 from relay.cache.stored import Given, Stored
 from relay.cache.turn import HitTurn, MissTurn
-from relay.content import GenerateRequest
+from relay.content import GenerateRequest, Usage
 from relay.deadline import Clock
 from relay.decision import Decision
 from relay.errors import CacheMiss
@@ -204,11 +204,11 @@ class ResponseCaches:
         keep = None
         if exact is not None and key is not None:
             keep = partial(exact.keep, key, exact.ttl_s(asked.request))
-        return MissTurn(partial(self._recording, asked.request), keep, leader, look)
+        return MissTurn(partial(self._recording, asked), keep, leader, look)
 
     def _recording(
         self,
-        request: GenerateRequest,
+        asked: _Asked,
         answer: Answer,
         keep: Callable[[Stored], None],
         give_up: Callable[[], None],
@@ -216,15 +216,23 @@ class ResponseCaches:
         exact = self._exact
         return RecordingAnswer(
             answer,
-            request,
+            asked.request,
             max_bytes=LONGEST_BYTES if exact is None else exact.max_bytes,
             has_gaps=exact is not None and exact.is_paced,
             clock=self._clock,
             wall_clock=self._wall_clock,
-            price_of=self._price_of,
+            price_of=partial(self._cost_of, asked.decision),
             keep=keep,
             give_up=give_up,
         )
+
+    def _cost_of(self, decision: Decision, provider: str, model: str, usage: Usage) -> int | None:
+        """With everything that was asked for it: legs of a cascade or panel, questions beside."""
+        legs = [row["cost_micro"] for row in decision.legs if "cost_micro" in row]
+        if decision.composition:  # the answer is one of its legs
+            return sum(legs) if legs else None
+        own = self._price_of(provider, model, usage)
+        return None if own is None else own + sum(legs)
 
 
 def _wanted_s(asked: _Asked) -> float:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -31,6 +32,7 @@ from relay.deadline import Clock
 
 PREFIX: Final = b"rtrelay:meaning:1:"
 _NEEDED: Final = ("VADD", "VSIM", "VREM", "VCARD", "VRANDMEMBER")
+CHECK_S: Final = 2.0
 _ELEMENT_BYTES: Final = 16
 _SWEPT: Final = 8
 """Elements of a full set that are looked at with each new one."""
@@ -104,16 +106,24 @@ class RedisVectors:
     """
 
     def __init__(self, url: str, *, patience_s: float, clock: Clock, max_entries: int) -> None:
-        self._link = _Link(url, patience_s=patience_s, clock=clock)
+        self._linked: Callable[[float], _Link] = lambda wait_s: _Link(
+            url, patience_s=wait_s, clock=clock
+        )
+        self._link = self._linked(patience_s)
         self._max_entries = max_entries
 
     async def check(self) -> None:
-        """Whether that server can search vectors. One that does not answer is taken to be able to.
+        """Whether that server can search vectors. One that does not answer within `CHECK_S` is
+        taken to be able to.
 
         Raises:
             SemanticCacheError: it cannot; says what is missing.
         """
-        told = await self._link.ask("COMMAND", "INFO", *_NEEDED)
+        link = self._linked(CHECK_S)
+        try:
+            told = await link.ask("COMMAND", "INFO", *_NEEDED)
+        finally:
+            await link.aclose()
         if not isinstance(told, list):
             return
         missing = [name for name, row in zip(_NEEDED, told, strict=False) if not row]
@@ -144,11 +154,17 @@ class RedisVectors:
             if raw is None:
                 self._link.later("VREM", members, element)
             elif (value := _value(raw, partition)) is not None:
-                neighbours.append(Neighbour(value.text, similarity, value.written))
+                neighbours.append(Neighbour(value.text, similarity, value.written, None))
         return neighbours
 
     def put(
-        self, partition: bytes, vector: Vector, text: str, written: bytes, ttl_s: float
+        self,
+        partition: bytes,
+        vector: Vector,
+        text: str,
+        written: bytes,
+        ttl_s: float,
+        key: int | None = None,
     ) -> None:
         """See `SemanticStore`."""
         ttl_ms = math.floor(ttl_s * 1000)

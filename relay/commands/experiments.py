@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from relay.commands.experiments_report import ExperimentsError, Wish, made
+from relay.commands.experiments_report import ExperimentsError, Wish, copies_made, made
 from relay.commands.own_acts import tell
 from relay.commands.store_options import AsJson, ConfigPath, Database, Since, Until, wall_us
 from relay.config import Config, ConfigError, load
@@ -66,15 +67,43 @@ def report(
         file_format,
         output,
     )
+    _written(made, wish)
+
+
+@app.command()
+def shadows(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="shadows; none: all in the range")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="YAML file of the relay: its store")
+    ] = None,
+    database: Database = None,
+    since: Since = None,
+    until: Until = None,
+    confidence: Annotated[float, typer.Option(help="percent")] = 95.0,
+    file_format: Annotated[
+        str, typer.Option("--format", help="md, json; else by the file's name")
+    ] = "",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="else printed")] = None,
+) -> None:
+    """Compare copies with what they are copies of: failures, time, cost, length, likeness."""
+    _written(
+        copies_made,
+        Wish(names or (), config, (), database, since, until, confidence, file_format, output),
+    )
+
+
+def _written(make: Callable[[Wish, int], str], wish: Wish) -> None:
     try:
-        text = made(wish, wall_us())
-        if output is not None:
-            output.write_text(text, encoding="utf-8")
+        text = make(wish, wall_us())
+        if wish.output is not None:
+            wish.output.write_text(text, encoding="utf-8")
     except (OperationalError, ProgrammingError) as error:
         raise _fail(f"the store cannot be read: {error.orig}") from None
     except (ExperimentsError, ConfigError, StoreUnavailable, OSError) as error:
         raise _fail(str(error)) from None
-    if output is None:
+    if wish.output is None:
         typer.echo(text, nl=False)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+from sqlalchemy import Engine
 
 from relay.commands.moments import moment_us
 from relay.config import Config, load
@@ -39,19 +41,74 @@ class Wish:
     output: Path | None = None
 
 
+class _Tools(NamedTuple):
+    """Of `relay.observability.experiments.written`."""
+
+    written: Callable[..., str]
+    copies_written: Callable[..., str]
+
+
 def made(wish: Wish, now_us: int) -> str:
     """The text of the report.
 
     Raises:
         ExperimentsError, ConfigError, StoreUnavailable, OSError
     """
+    tools = _tools()
+    file_format = _format(wish)
+    config, since_us, until_us = _range(wish, now_us)
+    notes = Notes()
+    found = _observed(wish, config, since_us, until_us, now_us, notes)
+    rows = {} if config is None else config.policies.experiments
+    return tools.written(
+        found, rows, notes, confidence=wish.confidence / 100, is_json=file_format == "json"
+    )
+
+
+def copies_made(wish: Wish, now_us: int) -> str:
+    """The text of the report on shadows, out of a store.
+
+    Raises:
+        ExperimentsError, ConfigError, StoreUnavailable, OSError
+    """
+    tools = _tools()
+    file_format = _format(wish)
+    config, since_us, until_us = _range(wish, now_us)
+    engine = _engine(wish, config)
     try:
-        from relay.observability.experiments.written import written
+        found = from_store.copied_in(
+            engine,
+            now_us - _DEFAULT_US if since_us is None else since_us,
+            now_us if until_us is None else until_us,
+            Notes(),
+        )
+    finally:
+        engine.dispose()
+    for name in wish.names:
+        if name not in found:
+            raise ExperimentsError(f"there is no copy of a shadow {name!r}{near(name, found)}")
+    wanted = {name: found[name] for name in wish.names or found}
+    return tools.copies_written(
+        wanted, confidence=wish.confidence / 100, is_json=file_format == "json"
+    )
+
+
+def _tools() -> _Tools:
+    """
+    Raises:
+        ExperimentsError: scipy is not there.
+    """
+    try:
+        from relay.observability.experiments.written import copies_written, written
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("scipy", "numpy"):
             raise
         raise ExperimentsError(_MISSING) from None
-    file_format = _format(wish)
+    return _Tools(written, copies_written)
+
+
+def _range(wish: Wish, now_us: int) -> tuple[Config | None, int | None, int | None]:
+    """The file, and from when to when."""
     if not 50 <= wish.confidence < 100:
         raise ExperimentsError("--confidence: a percentage from 50 to below 100 is expected")
     if wish.logs and wish.database is not None:
@@ -61,12 +118,7 @@ def made(wish: Wish, now_us: int) -> str:
     until_us = _moment("--until", wish.until, now_us)
     if since_us is not None and since_us >= (now_us if until_us is None else until_us):
         raise ExperimentsError("--since: it is not before --until")
-    notes = Notes()
-    found = _observed(wish, config, since_us, until_us, now_us, notes)
-    rows = {} if config is None else config.policies.experiments
-    return written(
-        found, rows, notes, confidence=wish.confidence / 100, is_json=file_format == "json"
-    )
+    return config, since_us, until_us
 
 
 def _format(wish: Wish) -> str:
@@ -118,6 +170,19 @@ def _observed(
 def _of_store(
     wish: Wish, config: Config | None, since_us: int, until_us: int, notes: Notes
 ) -> dict[str, list[Observed]]:
+    engine = _engine(wish, config)
+    try:
+        there = from_store.names_in(engine, since_us, until_us)
+        wanted = [name for name in there if not wish.names or name in wish.names]
+        return {
+            name: list(from_store.observed_in(engine, name, since_us, until_us, notes))
+            for name in wanted
+        }
+    finally:
+        engine.dispose()
+
+
+def _engine(wish: Wish, config: Config | None) -> Engine:
     if wish.database is not None:
         if not wish.database.is_file():
             raise ExperimentsError(f"--database: there is no file {wish.database}")
@@ -128,16 +193,7 @@ def _of_store(
         raise ExperimentsError("there is no `store`: give it the log, --from-logs FILE")
     else:
         url = config.store.url.get_secret_value()
-    engine = reader_for(url)
-    try:
-        there = from_store.names_in(engine, since_us, until_us)
-        wanted = [name for name in there if not wish.names or name in wish.names]
-        return {
-            name: list(from_store.observed_in(engine, name, since_us, until_us, notes))
-            for name in wanted
-        }
-    finally:
-        engine.dispose()
+    return reader_for(url)
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[bytes]:

@@ -30,6 +30,7 @@ from relay.config.contents import changed_paths, fingerprint_of, secrets_in
 from relay.config.credential_warnings import credential_warnings
 from relay.config.door_warnings import door_warnings
 from relay.config.doors import SameModel, zone_of
+from relay.config.guardrail_warnings import guardrail_warnings
 from relay.config.known import class_of, known_providers, same_models
 from relay.config.limits import CallerLimits, LimitsConfig, RateLimits
 from relay.config.listeners import (
@@ -128,6 +129,7 @@ __all__ = [
     "door_warnings",
     "fingerprint_of",
     "from_environment",
+    "guardrail_warnings",
     "is_like",
     "json_schema",
     "key_variables",

@@ -48,6 +48,15 @@ class _Run:
         self.end: int | None = None
 
 
+class _Behind:
+    """An opaque field that a text is held in front of, which goes on."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: OpaqueDelta) -> None:
+        self.event = event
+
+
 class _Call:
     """A tool call; `events` is None until it is whole and was looked at."""
 
@@ -68,7 +77,7 @@ class AnswerChoice:
         self._notes = notes
         self._lanes: dict[type[StreamEvent], Lane] = {}
         self._open: dict[type[StreamEvent], _Run] = {}
-        self._queue: deque[_Run | _Call | StreamEvent] = deque()
+        self._queue: deque[_Run | _Call | _Behind | StreamEvent] = deque()
         self._last: _Run | None = None
         """The run that the latest text belongs to."""
         self._calls: dict[int, _Call] = {}
@@ -203,7 +212,8 @@ class AnswerChoice:
             return None
         if self._rails.unreadable is not None and self._rails.asking_of(kind):
             self._unread("opaque")  # nobody is asked about it
-        return self.other(event)
+        self._beside_text(event)
+        return None
 
     def finished(self, event: ChoiceFinished) -> Rail | None:
         """The choice has ended; text may follow."""
@@ -237,6 +247,9 @@ class AnswerChoice:
                 if head.events is None:
                     break
                 found += head.events
+            elif type(head) is _Behind:
+                self._call_chars -= len(head.event.value_json)
+                found.append(head.event)
             elif type(head) is ChoiceFinished:
                 if not may_finish:
                     break
@@ -271,13 +284,22 @@ class AnswerChoice:
     def end(self) -> Rail | None:
         """Nothing more comes: look at what was held back."""
         for kind, run in list(self._open.items()):
-            run.lane.settle()
+            run.lane.settle(is_end=True)
             if run.lane.blocked_by is not None:
                 return run.lane.blocked_by
             run.end = run.lane.length
             del self._open[kind]
+        for lane in self._lanes.values():
+            lane.settle(is_end=True)
+            if lane.blocked_by is not None:
+                return lane.blocked_by
         self._last = None
         return None
+
+    def tell(self) -> None:
+        """The answer is over: note what was found so far."""
+        for lane in self._lanes.values():
+            lane.tell()
 
     def drop(self) -> None:
         """Nothing more goes out."""
@@ -317,6 +339,26 @@ class AnswerChoice:
         self._last = run
         return run
 
+    def _beside_text(self, event: OpaqueDelta) -> None:
+        """Some hosts send a field with each piece of a text: it ends no run."""
+        run = self._last
+        if run is None:
+            self._queue.append(event)
+        elif run.lane.is_quiet and run is self._tail:
+            run.end = run.lane.length
+            self._forget(run)
+            self._last = None
+            self._queue.append(event)
+        else:
+            self._call_chars += len(event.value_json)
+            self._queue.append(_Behind(event))
+
+    def _forget(self, run: _Run) -> None:
+        """No more text belongs to it."""
+        for kind, other in list(self._open.items()):
+            if other is run:
+                del self._open[kind]
+
     def _close_run(self) -> Rail | None:
         """Something else comes."""
         run, self._last = self._last, None
@@ -328,9 +370,7 @@ class AnswerChoice:
         run.end = run.lane.length
         if run.lane.windows is not None:
             run.lane.windows.run_over()
-        for kind, other in list(self._open.items()):
-            if other is run:
-                del self._open[kind]
+        self._forget(run)
         return None
 
     def _arguments(self, arguments: str) -> str:

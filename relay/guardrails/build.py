@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -232,9 +231,9 @@ def _plan_of(rules: tuple[Rule, ...]) -> GuardPlan:
 
 
 def _whole(rules: Sequence[Rule]) -> Callable[[], StreamGuard]:
-    plan = copy.copy(_plan_of(tuple(rules)))
-    plan.automaton = None  # what is there need not be followed letter by letter
-    return lambda: TextGuard(plan)
+    # The automaton says which scanners need to look, and where: 0.6 ms instead of 90 for 8,000
+    # characters with all of them on.
+    return _stream(rules)
 
 
 def _stream(rules: Sequence[Rule]) -> Callable[[], StreamGuard]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 from relay.guardrails.regex_scanner import RegexScanner, Span
 
-_LEAST_DIGITS: Final = 12
 _MOST_DIGITS: Final = 19
 _NUMBER: Final = re.compile(r"\d(?:[ -]?\d){11,18}")
 _BRANDS: Final[tuple[tuple[str, int, int, frozenset[int]], ...]] = (
@@ -29,26 +28,33 @@ _BRANDS: Final[tuple[tuple[str, int, int, frozenset[int]], ...]] = (
     ("discover", 6440, 6599, frozenset(range(16, 20))),
     ("maestro", 6000, 6999, frozenset(range(12, 20))),
 )
-_DOUBLED: Final = {ord("0") + digit: str(digit * 2 // 10 + digit * 2 % 10) for digit in range(10)}
+_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
+"""A digit -> the sum of the digits of its double."""
+_ZERO: Final = ord("0")
 
 
 def luhn(digits: str) -> bool:
     """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    odd, even = digits[-1::-2], digits[-2::-2].translate(_DOUBLED)
-    return sum(map(int, odd + even)) % 10 == 0
+    raw = digits.encode()
+    total = sum(raw[-1::-2]) + sum(raw[-2::-2].translate(_DOUBLED))
+    return (total - _ZERO * len(raw)) % 10 == 0
 
 
-def brands_of(digits: str) -> Iterator[tuple[str, frozenset[int]]]:
-    """Whose card it may be by its first four digits, and how many digits such cards have."""
-    prefix = int(digits[:4])
-    for name, low, high, lengths in _BRANDS:
-        if low <= prefix <= high:
-            yield name, lengths
+@cache
+def _lengths(prefix: str) -> tuple[int, ...]:
+    """How many digits cards have that begin with these four, the most first."""
+    number = int(prefix)
+    lengths = {each for _, low, high, some in _BRANDS if low <= number <= high for each in some}
+    return tuple(sorted(lengths, reverse=True))
 
 
 def brand_of(digits: str) -> str:
     """Whose card it may be by prefix and length; empty: nobody's."""
-    return next((name for name, lengths in brands_of(digits) if len(digits) in lengths), "")
+    prefix = int(digits[:4])
+    for name, low, high, lengths in _BRANDS:
+        if low <= prefix <= high and len(digits) in lengths:
+            return name
+    return ""
 
 
 def _check(match: re.Match[str]) -> Span | None:
@@ -57,16 +63,21 @@ def _check(match: re.Match[str]) -> Span | None:
     found = _NUMBER.match(text, start)
     if found is None:
         return None
-    places = [at for at in range(start, found.end()) if text[at].isdecimal()]
-    digits = "".join([text[at] for at in places])
-    lengths = frozenset[int]().union(*(lengths for _, lengths in brands_of(digits)))
-    for length in range(len(digits), _LEAST_DIGITS - 1, -1):
-        if length in lengths:
-            end = places[length - 1] + 1
-            is_group_end = end == len(text) or not text[end].isdecimal()
-            if is_group_end and luhn(digits[:length]):
+    digits = found.group().replace(" ", "").replace("-", "")
+    for length in _lengths(digits[:4]):
+        if length <= len(digits) and luhn(digits[:length]):
+            end = _end(text, start, length)
+            if end == len(text) or not text[end].isdecimal():
                 return start, end
     return None
+
+
+def _end(text: str, start: int, count: int) -> int:
+    """Behind so many digits."""
+    while count:
+        count -= text[start].isdecimal()
+        start += 1
+    return start
 
 
 def card_scanner() -> RegexScanner:

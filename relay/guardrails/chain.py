@@ -26,6 +26,8 @@ from relay.guardrails.text_rules import MakeGuards
 from relay.policy.base import Legs
 
 PASSTHROUGH: Final = "passthrough"
+MAX_SORTS: Final = 1024
+"""Of requests, for which guardrails are kept ready."""
 _CLOSING_S: Final = 2.0
 
 
@@ -95,8 +97,8 @@ class GuardChain:
     ) -> OutputGuard | None:
         """See `Guards`."""
         rails = self._sort(scope, request.model).output
-        if not rails or request.embedding is not None:
-            return None
+        if not rails or request.embedding is not None or request.is_prefix:
+            return None  # vectors say nothing, and nobody sees the answer to a prefix
         return GuardedOutput(
             rails,
             scope,
@@ -151,6 +153,8 @@ class GuardChain:
     def _sort_of(self, which: tuple[bool, ...]) -> Sort:
         sort = self._sorts.get(which)
         if sort is None:
+            if len(self._sorts) >= MAX_SORTS:  # tags are the callers' to choose
+                self._sorts.clear()
             rails = [rail for (rail, _), is_on in zip(self._rails, which, strict=True) if is_on]
             sort = self._sorts[which] = Sort(
                 Rails(rails, "input", self._make_guards),

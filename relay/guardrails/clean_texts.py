@@ -8,6 +8,7 @@ worth it. Verdicts of text rules alone, which say the same of the same text each
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import Final
 
 LEAST_CHARS: Final = 48
@@ -18,10 +19,11 @@ MOST: Final = 50_000
 class CleanTexts:
     """Of one set of rules; the oldest are forgotten."""
 
-    __slots__ = ("_digests", "_most")
+    __slots__ = ("_digests", "_lock", "_most")
 
     def __init__(self, most: int = MOST) -> None:
         self._digests: dict[bytes, None] = {}
+        self._lock = threading.Lock()
         self._most = most
 
     def __len__(self) -> int:
@@ -43,6 +45,7 @@ class CleanTexts:
         """Nothing was found in it."""
         if not digest:
             return
-        if len(self._digests) >= self._most:
-            self._digests.pop(next(iter(self._digests)))
-        self._digests[digest] = None
+        with self._lock:  # large requests are read in threads
+            if len(self._digests) >= self._most:
+                self._digests.pop(next(iter(self._digests)))
+            self._digests[digest] = None

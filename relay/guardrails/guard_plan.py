@@ -10,7 +10,7 @@ from relay.guardrails.scan import Action, Fold, Rule
 
 class GuardPlan:
     """What streams with the same rules share. Built once, when the configuration is loaded: that
-    takes milliseconds, and tens of them with thousands of denied terms.
+    takes some tens of milliseconds. Any thread may use it.
 
     Args:
         rules: where two of them find something at one place, the earlier one counts.
@@ -34,19 +34,25 @@ class GuardPlan:
         """That stay known of what was released. One at least, so that no text that goes on looks
         as if it began."""
         self.window_chars: int | None = None
-        """The most that is held back, in characters that can be seen; None: the whole text. One
-        more than the longest match: what follows may say that it is none."""
-        self.automaton: HoldAutomaton | None = None
+        """The most that is held back, in characters that can be seen; None: the whole text."""
+        self.automaton: HoldAutomaton | None = HoldAutomaton(
+            self.scanners, self.every & ~self.flagging
+        )
+        """None: there is nobody to say who need not look, so all do."""
+        self.automaton.warm()
+        self.windowless = sum(
+            1 << at for at, scanner in enumerate(self.scanners) if scanner.window_chars is None
+        )
+        """Bits of the scanners that need the whole text."""
         if not self.is_whole:
             self.window_chars = max(
                 (
-                    scanner.window_chars + 1
+                    scanner.window_chars
                     for at, scanner in enumerate(self.scanners)
                     if scanner.window_chars is not None and not self.flagging >> at & 1
                 ),
                 default=0,
             )
-            self.automaton = HoldAutomaton(self.scanners, self.every & ~self.flagging)
 
     def folds(self, bits: int) -> set[Fold]:
         """That these scanners need."""

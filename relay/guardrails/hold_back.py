@@ -5,13 +5,14 @@ RE2 does it). It runs over the original text; folding happens where a new step i
 step that is known costs nothing for it. In most places of ordinary prose nothing can have begun,
 and the text may go at once.
 
-The states are shared by all streams of a worker. Any thread may use them: the worst that two can do
-is to work out the same step twice.
+The states are shared by all streams of a worker. Any thread may use them: what is known is only
+read, and new steps are worked out one at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Final
 
 from relay.guardrails.normalise import table
@@ -23,6 +24,12 @@ _MAX_STEPS: Final = 100_000
 
 _MAX_FIRSTS: Final = 2_000
 """Characters of which is kept what begins with them, by fold."""
+_PROSE: Final = (
+    "The quick brown fox jumps over the lazy dog. Sure! I can't say: it's 12,345.67 (or 8%) - see "
+    'www.Example.com/a_b? "Yes"; No, You & We. How very odd, just 3 x 5 zinc jobs?\n* Keep going. '
+    "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z 0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k "
+    "l m n o p q r s t u v w x y z Hello, here are some of the things that you may want to know."
+)
 _FOLDS: Final[tuple[Fold, ...]] = ("raw", "plain", "skeleton")
 
 
@@ -128,6 +135,7 @@ class HoldAutomaton:
     def __init__(self, scanners: Sequence[Scanner | None], holding: int) -> None:
         self.nfa = ShapeNfa()
         self.holding = holding
+        self._lock = Lock()
         self.worked_out = 0
         """Steps so far: new ones are dear, some microseconds each."""
         every = 0
@@ -138,9 +146,9 @@ class HoldAutomaton:
                 continue
             every |= 1 << at
             folds.add(scanner.fold)
-            keep_chars = max(keep_chars, scanner.window_chars + 1)
+            keep_chars = max(keep_chars, scanner.window_chars)
             if holding >> at & 1:
-                reach_chars = max(reach_chars, scanner.window_chars + 1)
+                reach_chars = max(reach_chars, scanner.window_chars)
             for shape in scanner.shapes:
                 self.nfa.add(shape, at, scanner.fold, scanner.window_chars)
         self._folds = tuple(fold for fold in _FOLDS if fold in folds)
@@ -177,8 +185,19 @@ class HoldAutomaton:
         """Of a text that begins."""
         return self._state(frozenset(), self._begin, 0)
 
+    def warm(self) -> None:
+        """Work out what usual prose needs, so that no request waits for it; some tens of ms."""
+        state = self.start()
+        for character in _PROSE:
+            state = state[character]
+
     def step(self, state: State, character: str) -> State:
-        """Works out where a character leads, and keeps it."""
+        """Works out where a character leads, and keeps it. Waits for a thread that does the same,
+        for less than a millisecond."""
+        with self._lock:
+            return self._step(state, character)
+
+    def _step(self, state: State, character: str) -> State:
         self.worked_out += 1
         live: set[int] = set()
         accepts = 0

@@ -13,6 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from functools import cache
 from math import prod
 from typing import Final, NamedTuple
 
@@ -40,7 +41,7 @@ _SIGNS: Final[dict[str, _Sign]] = {
         0.6,
         (
             r"(?<!\w)(?:ignor(?:e|ing)|disregard|forget|override|bypass|skip)\W{1,3}"
-            rf"{_WORDS}{{0,3}}?(?:previous|prior|above|earlier|preceding|foregoing|all|any|your|system)"
+            rf"{_WORDS}{{0,4}}?(?:previous|prior|above|earlier|preceding|foregoing|all|any|your|system)"
             rf"\W{{1,3}}{_WORDS}{{0,2}}?{_NOUN}(?!\w)",
             r"(?<!\w)(?:ignorier\w{0,2}|vergiss|vergessen|missachte)\W{1,3}"
             rf"{_WORDS}{{0,4}}?(?:anweisung(?:en)?|regeln|vorgaben|instruktionen)(?!\w)",
@@ -136,16 +137,18 @@ def _scanner(kind: str) -> RegexScanner:
     )
 
 
-_PHRASES: Final = tuple(
-    re.compile(_folded_pattern(pattern))
-    for kind in ("override", "reveal", "role", "exfiltrate")
-    for pattern in _SIGNS[kind].patterns
-)
+@cache
+def _phrases() -> tuple[re.Pattern[str], ...]:
+    return tuple(
+        re.compile(_folded_pattern(pattern))
+        for kind in ("override", "reveal", "role", "exfiltrate")
+        for pattern in _SIGNS[kind].patterns
+    )
 
 
 def _says_phrase(text: str) -> bool:
     skeleton = folded(text, "skeleton").text
-    return any(phrase.search(skeleton) for phrase in _PHRASES)
+    return any(phrase.search(skeleton) for phrase in _phrases())
 
 
 def _check_encoded(match: re.Match[str]) -> Span | None:

@@ -6,6 +6,7 @@ They are asked about what is left of the texts: what was taken out goes to nobod
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 
 from relay.content import GenerateRequest, Role
@@ -52,6 +53,9 @@ async def checked(
     return new
 
 
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,40}")
+
+
 class _Reader:
     """A `relay.guardrails.input_texts.Reader`."""
 
@@ -80,8 +84,8 @@ class _Reader:
 
     def beside(self, kind: Kind, text: str) -> str:
         new = self._texts[kind].change(text, self._notes)
-        # One word of some JSON is a name, a type, a choice.
-        if self._rails.asking and self._at >= 0 and " " in new:
+        # One plain word of some JSON is a name, a type, a choice.
+        if self._rails.asking and self._at >= 0 and not _WORD.fullmatch(new):
             self._show(kind, new)
         return new
 

@@ -33,11 +33,13 @@ STATE_KEYS: Final = frozenset(
     }
 )
 _SIGNED: Final = frozenset({"signature", "thought_signature", "thoughtSignature"})
+_MEDIA_KEYS: Final = ("media_type", "mime_type", "mimeType")
 _LEAST_STATE_CHARS: Final = 64
 """Shorter ones are read: a number of a card is base64 too."""
 _LEAST_BLOB_CHARS: Final = 512
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
-_DATA_URL: Final = re.compile(r"data:([^,;]*)[^,]*;base64,", re.IGNORECASE)
+_MOST_HEAD_CHARS: Final = 512
+"""Of a data URL."""
 _LEAST_NUMBER: Final = 10**11
 """Numbers of cards and accounts are; smaller ones are moments and counts as a rule."""
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
@@ -96,13 +98,18 @@ def changed_bytes(data: bytes, change: Change, unread: Unread) -> bytes:
 
 
 def changed_file(data_base64: str, media_type: str, change: Change, unread: Unread) -> str:
-    """Of a file in base64: its text, where its type says that it is one."""
+    """Of a file in base64: its text, where its type says that it is one. What is no base64 is a
+    text itself."""
     if not is_text(media_type):
         unread("file")
         return data_base64
     try:
-        text = base64.b64decode(data_base64, validate=False).decode()
+        data = base64.b64decode(data_base64, validate=True)
     except (binascii.Error, ValueError):
+        return change(data_base64)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
         unread("file")
         return data_base64
     new = change(text)
@@ -119,10 +126,11 @@ def _string(key: str, text: str, change: Change, unread: Unread) -> str:
     if len(text) >= _LEAST_STATE_CHARS:
         if key in STATE_KEYS and _BASE64.fullmatch(text):
             return text
-        if text[:5].lower() == "data:" and (head := _DATA_URL.match(text)) is not None:
-            data, rest = text[: head.end()], text[head.end() :]
-            new = changed_file(rest, head[1], change, unread)
-            return text if new is rest else data + new
+        if text[:5].lower() == "data:" and (comma := text.find(",", 0, _MOST_HEAD_CHARS)) > 0:
+            head, rest = text[:comma], text[comma + 1 :]
+            if head.lower().endswith(";base64"):
+                new = changed_file(rest, head[5:].partition(";")[0], change, unread)
+                return text if new is rest else f"{head},{new}"
         if len(text) >= _LEAST_BLOB_CHARS and _BASE64.fullmatch(text):
             unread("base64")
             return text
@@ -131,9 +139,12 @@ def _string(key: str, text: str, change: Change, unread: Unread) -> str:
 
 def _mapping(value: Mapping[str, Any], change: Change, unread: Unread) -> Any:
     new: dict[str, Any] | None = None
+    media_type = next((value[key] for key in _MEDIA_KEYS if key in value), None)
     for key, inner in value.items():
-        if isinstance(inner, str):
-            other: Any = _string(key, inner, change, unread)
+        if key == "data" and isinstance(inner, str) and isinstance(media_type, str):
+            other: Any = changed_file(inner, media_type, change, unread)
+        elif isinstance(inner, str):
+            other = _string(key, inner, change, unread)
         else:
             other = changed(inner, change, unread)
         name = change(key)

@@ -73,6 +73,12 @@ class Lane:
         return self._guard is not None and self._guard.is_slow
 
     @property
+    def is_quiet(self) -> bool:
+        """Nothing is held back: whatever comes may stand behind what has come."""
+        guard = self._guard
+        return (guard is None or not guard.held_chars) and self.cleared == self.length
+
+    @property
     def held_chars(self) -> int:
         """Neither passed on nor let go."""
         inside = 0 if self._guard is None else self._guard.held_chars
@@ -104,17 +110,29 @@ class Lane:
         except Exception as error:  # noqa: BLE001 - a bug of a scanner must not open a barrier
             self._broke(error, text)
 
-    def settle(self) -> None:
-        """The run is over: what was held back of it passes, or is blocked."""
+    def settle(self, *, is_end: bool = False) -> None:
+        """The run is over: what was held back of it passes, or is blocked.
+
+        Args:
+            is_end: nothing more comes: what was only told is told too.
+        """
         guard = self._guard
         if guard is None or self.blocked_by is not None:
             return
+        if not is_end and not guard.held_chars:
+            return  # it goes on, and knows what was before
         try:
             self._pass(self._new(guard.finish()))
         except Exception as error:  # noqa: BLE001 - as above
             self._broke(error, "")
             return
         self._over(guard)
+
+    def tell(self) -> None:
+        """It ends here, whatever is held: note what was found so far."""
+        guard, self._guard = self._guard, None
+        if guard is not None and self.blocked_by is None:
+            self._rules.note(guard.findings, self._notes)
 
     def take(self, until: int) -> str:
         """What may go out up to there, and was not taken: `until` is at most `cleared`."""

@@ -50,6 +50,8 @@ Spawn = Callable[["asyncio.Task[None]"], None]
 """Takes over a task: whoever owns the guardrails awaits it."""
 
 TOO_LONG: Final = "too_long"
+MOST_AT_ONCE: Final = 8
+"""Questions of one answer: a long one that comes at once leaves room for others."""
 
 
 class GuardedOutput:
@@ -95,6 +97,7 @@ class GuardedOutput:
         self._has_released = False
         self._is_over = False
         self._beside: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self._fault: tuple[Rail, int, int] | None = None
         """Of a question that was answered after the release: whose, of which choice, from where."""
         self.is_blocked = False
@@ -298,6 +301,7 @@ class GuardedOutput:
             return
         self._is_over = True
         for choice in self._choices.values():
+            choice.tell()
             self._decision.held_chars = max(self._decision.held_chars, choice.most_held_chars)
         self._notes.write()
 
@@ -318,26 +322,28 @@ class GuardedOutput:
         return found
 
     async def _asked(self, due: list[Window]) -> Rail | None:
-        """Ask about all of them at once. Returns who blocks the answer, the first by the rails'
-        order."""
-        if not due:
-            return None
-        if len(due) == 1:
-            blocks = [await self._ask(due[0])]
-        else:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ask(window)) for window in due]
-            blocks = [task.result() for task in tasks]
-        bad: set[tuple[int, str]] = set()
-        blocked = None
-        for window, is_block in zip(due, blocks, strict=True):
-            lane = (id(window.windows), window.rail.name)
-            if is_block:
-                blocked = blocked or window.rail
-                bad.add(lane)
-            elif lane not in bad:  # what is behind a bad one does not go out
-                window.windows.answered(window)
-        return blocked
+        """Ask about all of them, so many at once. Returns who blocks the answer: what is behind a
+        bad window does not go out."""
+        for at in range(0, len(due), MOST_AT_ONCE):
+            windows = due[at : at + MOST_AT_ONCE]
+            if len(windows) == 1:
+                blocks = [await self._ask(windows[0])]
+            else:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._ask(window)) for window in windows]
+                blocks = [task.result() for task in tasks]
+            bad: set[tuple[int, str]] = set()
+            blocked = None
+            for window, is_block in zip(windows, blocks, strict=True):
+                lane = (id(window.windows), window.rail.name)
+                if is_block:
+                    blocked = blocked or window.rail
+                    bad.add(lane)
+                elif lane not in bad:
+                    window.windows.answered(window)
+            if blocked is not None:
+                return blocked
+        return None
 
     async def _ask(self, window: Window) -> bool:
         question = self._question(window.text)
@@ -348,14 +354,23 @@ class GuardedOutput:
 
     def _ask_beside(self, window: Window, choice: int) -> None:
         async def ask() -> None:
-            if await self._ask(window) and self._fault is None:
-                start = window.start if window.windows.is_text else 0
-                self._fault = (window.rail, choice, start)
+            async with self._turns:
+                if self._fault is not None:
+                    return
+                is_bad = await self._ask(window)
+            if is_bad:
+                self._found_late(window, choice)
 
         task = asyncio.get_running_loop().create_task(ask(), name="guardrail beside an answer")
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
         self._adopt(task)
+
+    def _found_late(self, window: Window, choice: int) -> None:
+        """Something bad is out; the earliest of it counts."""
+        start = window.start if window.windows.is_text else 0
+        if self._fault is None or self._fault[1:] > (choice, start):
+            self._fault = (window.rail, choice, start)
 
     async def _shown_to_all(self, rails: Iterable[Rail], text: str) -> Rail | None:
         """Ask about a tool call, which has not gone out: whatever `when` says, it waits."""

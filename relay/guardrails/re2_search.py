@@ -9,7 +9,7 @@ import re2
 _MAX_MEMORY_BYTES: Final = 32 << 20
 
 
-def compiled(pattern: str, *, is_longest: bool = False) -> Any:
+def compiled(pattern: str) -> Any:
     """The pattern for RE2, which writes nothing to the error stream.
 
     Raises:
@@ -18,7 +18,6 @@ def compiled(pattern: str, *, is_longest: bool = False) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MAX_MEMORY_BYTES
-    options.longest_match = is_longest
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
@@ -39,18 +38,15 @@ class Searched:
         self._at_byte = 0
         self._at_char = 0
 
-    def search(
-        self, expression: Any, start: int, *, is_grouped: bool = False
-    ) -> tuple[int, int] | None:
-        """The next match from `start` on, which is not before the last one: its span in characters,
-        or that of the first group that took part."""
+    def search(self, expression: Any, start: int) -> tuple[int, int] | None:
+        """The next match from `start` on, in characters; starts never go back."""
         if self._is_ascii:
             found = expression.search(self._raw, start)
-            return None if found is None else _span(found, is_grouped)
+            return None if found is None else (found.start(), found.end())
         found = expression.search(self._raw, self._byte_at(start))
         if found is None:
             return None
-        begin, end = _span(found, is_grouped)
+        begin, end = found.span()
         first = self._at_char + len(self._raw[self._at_byte : begin].decode())
         return first, first + len(self._raw[begin:end].decode())
 
@@ -63,13 +59,3 @@ class Searched:
                 at += 1
         self._at_byte, self._at_char = at, char
         return at
-
-
-def _span(found: Any, is_grouped: bool) -> tuple[int, int]:
-    if is_grouped:
-        for group in range(1, found.re.groups + 1):
-            begin, end = found.span(group)
-            if begin >= 0:
-                return begin, end
-    begin, end = found.span()
-    return begin, end

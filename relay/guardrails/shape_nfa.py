@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Final
@@ -88,7 +89,7 @@ class ShapeNfa:
         Raises:
             UnreadablePattern: it is no pattern that Python's parser reads.
         """
-        reach = (shape.reach_chars or window_chars) + 1
+        reach = shape.reach_chars or window_chars
         if shape.words:
             root = self.node(scanner, False, reach)
             self.nodes[root].place = Place(shape.words)
@@ -167,6 +168,7 @@ class ShapeNfa:
         return frozenset(seen)
 
 
+@lru_cache(maxsize=1024)
 def parse(pattern: str, *, ignore_case: bool = False, ascii_only: bool = False) -> Any:
     """What Python's parser makes of it.
 

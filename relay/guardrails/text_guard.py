@@ -17,7 +17,7 @@ forgotten.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import Final, NamedTuple
 
 from relay.guardrails.guard_plan import GuardPlan
@@ -62,6 +62,7 @@ class TextGuard:
         "_found",
         "_free",
         "_hits",
+        "_is_sorted",
         "_pieces",
         "_plan",
         "_runs",
@@ -76,7 +77,8 @@ class TextGuard:
     def __init__(self, plan: GuardPlan) -> None:
         self._plan = plan
         self._context = plan.context_chars
-        self._state = plan.automaton.start() if plan.automaton else None
+        is_streamed = plan.automaton is not None and not plan.is_whole
+        self._state = plan.automaton.start() if plan.automaton and is_streamed else None
         self._worked_out = 0
         """Steps of the automaton that this text was the first to need."""
         self._runs = InvisibleRuns()
@@ -98,7 +100,8 @@ class TextGuard:
         self._searched: dict[int, int] = {}
         """Scanner -> where its search goes on."""
         self._found: list[_Found] = []
-        """Known and not applied, in their order."""
+        """Known and not applied, in their order where `_is_sorted`."""
+        self._is_sorted = True
         self._counts: dict[tuple[int, str, Action], tuple[int, int]] = {}
         """(rule, label, action) -> (where it was met first, how often)."""
         self.is_blocked = False
@@ -158,11 +161,28 @@ class TextGuard:
             return ""
         if self._state is None:
             self._text = "".join(self._pieces)
-            self._hits = self._plan.every
+            self._hits = self._met(self._text)
         since = self._decided
         self._decided = self._free = self._end
         self._search(0, since)
         return self._apply()
+
+    def _met(self, whole: str) -> int:
+        """The scanners that need to look at a whole text."""
+        automaton = self._plan.automaton
+        if automaton is None:
+            return self._plan.every
+        state = automaton.start()
+        hits = self._plan.windowless
+        known_steps = automaton.worked_out
+        for at in range(0, len(whole), _SLICE_CHARS):
+            for character in whole[at : at + _SLICE_CHARS]:
+                state = state[character]
+                if not state.is_quiet:
+                    hits |= state.accepts
+            if automaton.worked_out - known_steps > _MAX_WORKED_OUT:
+                return self._plan.every
+        return hits
 
     def _slice(self, text: str) -> str:
         """Run the automaton over a piece; the usual one is released at once."""
@@ -261,7 +281,7 @@ class TextGuard:
         """Where what this scanner may be within has not begun yet."""
         # Others may still run where this one has come to its end, so each has its own bound.
         decided = self._decided if self._plan.flagging >> rule & 1 else self._free
-        return max(decided, self._back((self._plan.scanners[rule].window_chars or 0) + 1))
+        return max(decided, self._back(self._plan.scanners[rule].window_chars or 0))
 
     def _find(self, rule: int, view: Folded, begin: int, until: int) -> None:
         """Note the matches that start from one position up to another, which the text after it
@@ -299,12 +319,16 @@ class TextGuard:
         elif action == "mask":
             text = masked(match.label, view.text[match.start : match.end])
         rank = 0 if action == "block" else 1
-        insort(self._found, _Found(start, rank, -end, rule, match.label, action, text))
+        self._found.append(_Found(start, rank, -end, rule, match.label, action, text))
+        self._is_sorted = False
 
     def _apply(self) -> str:
         """Release what may go by now, and apply what is known to start in it."""
         out: list[str] = []
         found = self._found
+        if not self._is_sorted:
+            found.sort()
+            self._is_sorted = True
         done = 0
         free = self._free
         decided = self._decided

@@ -35,13 +35,28 @@ class Windows:
         is_text: it is what the answer says, and neither refusal nor reasoning nor transcript.
     """
 
-    __slots__ = ("_asked", "_cleared", "_due", "_first", "_rails", "_text", "is_text", "kind")
+    __slots__ = (
+        "_asked",
+        "_cleared",
+        "_due",
+        "_first",
+        "_length",
+        "_pieces",
+        "_rails",
+        "_text",
+        "is_text",
+        "kind",
+    )
 
     def __init__(self, rails: Sequence[Rail], kind: Kind, *, is_text: bool) -> None:
         self._rails = [rail for rail in rails if rail.asking is not None]
         self._asked = [0] * len(self._rails)
         self._cleared = [0] * len(self._rails)
         self._text = ""
+        self._pieces: list[str] = []
+        """That follow the text."""
+        self._length = 0
+        """Of all that has come."""
         self._due: list[Window] = []
         self._first = 0
         """Where the kept text begins."""
@@ -50,7 +65,8 @@ class Windows:
 
     def add(self, text: str) -> None:
         """More has come."""
-        self._text += text
+        self._pieces.append(text)
+        self._length += len(text)
 
     def run_over(self) -> None:
         """Something else comes: what is left of a window is one. What is asked about as a whole
@@ -68,7 +84,7 @@ class Windows:
         return found
 
     def _fill(self, *, is_cut: bool = False, is_end: bool = False) -> None:
-        length = self._first + len(self._text)
+        length = self._length
         for at, rail in enumerate(self._rails):
             every = 0 if rail.asking is None else rail.asking.every_chars
             if every:
@@ -107,6 +123,7 @@ class Windows:
         )
 
     def _window(self, at: int, rail: Rail, end: int) -> Window:
+        self._join()
         start = self._asked[at]
         overlap = 0 if rail.asking is None else rail.asking.overlap_chars
         self._asked[at] = end
@@ -115,11 +132,17 @@ class Windows:
 
     def _cut(self, start: int, every: int) -> int:
         """The end of a window: of a sentence in its second half, else where it is full."""
+        self._join()
         text = self._text[start - self._first : start - self._first + every]
         end = every
         for found in _END.finditer(text, every // 2):
             end = found.end()
         return start + end
+
+    def _join(self) -> None:
+        if self._pieces:
+            self._text += "".join(self._pieces)
+            self._pieces.clear()
 
     def _forget(self) -> None:
         """Nobody is shown what is far behind."""
@@ -131,5 +154,6 @@ class Windows:
             default=0,
         )
         if needed - self._first > 4096:
+            self._join()
             self._text = self._text[needed - self._first :]
             self._first = needed

@@ -12,7 +12,6 @@ from relay.answer import Answer
 from relay.content import GenerateRequest
 from relay.errors import (
     AdmissionError,
-    AllAttemptsFailed,
     BudgetExceeded,
     Draining,
     LimitReached,
@@ -23,6 +22,7 @@ from relay.errors import (
 )
 from relay.policy.base import Leg, Legs, Whole
 from relay.policy.cascade_answer import TierAnswer
+from relay.policy.cascade_asides import Asides, is_about_logprobs
 from relay.policy.cascade_budget import Stake, stake
 from relay.policy.cascade_parts import CascadeParts
 from relay.policy.cascade_rules import first_match
@@ -48,6 +48,7 @@ class CascadeRun:
         self._request = request
         self._legs = legs
         self._decision = legs.decision
+        self._asides = Asides(parts, request, legs)
         self._tasks: list[asyncio.Task[Any]] = []
         self._small: Leg | None = None
         self._verdict: asyncio.Task[Verdict] | None = None
@@ -73,7 +74,7 @@ class CascadeRun:
         classifier = self._parts.classifier
         tier: asyncio.Task[Tier] | None = None
         if classifier is not None:
-            tier = self._task(self._classified())
+            tier = self._task(self._asides.classified())
             if not classifier.config.beside_small:
                 await self._until_done(tier, self._large_due_s)
                 if tier.done() and tier.result() == "large":
@@ -130,7 +131,7 @@ class CascadeRun:
             return await self._watch(is_asked=True).verdict(small)
         except RelayError as error:
             logprobs = self._config.escalate.logprobs
-            if logprobs is None or not self._adds_logprobs or not _is_about_logprobs(error):
+            if logprobs is None or not self._adds_logprobs or not is_about_logprobs(error):
                 raise
             if logprobs.on_missing == "large":
                 return Verdict(False, "logprobs_missing")
@@ -142,7 +143,7 @@ class CascadeRun:
             self._config,
             self._request,
             asks_logprobs=is_asked,
-            check=self._self_checked if self._parts.self_check is not None else None,
+            check=self._asides.self_checked if self._parts.self_check is not None else None,
             on_unsure=self._is_unsure.set,
         )
 
@@ -240,65 +241,6 @@ class CascadeRun:
             limits.append(received_s + budget_s * self._config.first_token_share)
         return min(limits) if limits else None
 
-    # --- side questions ---------------------------------------------------------------------
-
-    async def _classified(self) -> Tier:
-        classifier = self._parts.classifier
-        assert classifier is not None  # noqa: S101 - the caller has looked
-        config = classifier.config
-        question = classifier.question(self._request)
-        try:
-            reply = await self._reply("classifier", config.model, question, classifier.timeout_s)
-        except RelayError:
-            return config.on_failure
-        return (classifier.tier(reply) if reply is not None else None) or config.on_failure
-
-    async def _self_checked(self, whole: Whole) -> str:
-        """What the check says against an answer; "" for nothing."""
-        check = self._parts.self_check
-        assert check is not None  # noqa: S101 - the caller has looked
-        if not whole.text.strip():
-            return ""  # a tool call is not checked
-        config = check.config
-        failed = "self_check_failed" if config.on_failure == "large" else ""
-        model = config.model or self._config.small
-        for logprobs in (True, False):
-            question = check.question(self._request, whole.text, logprobs=logprobs)
-            if question is None:
-                return failed
-            try:
-                reply = await self._reply("self_check", model, question, check.timeout_s)
-            except RelayError as error:
-                if logprobs and _is_about_logprobs(error):
-                    continue
-                return failed
-            found = check.probability(reply) if reply is not None else None
-            if found is None:
-                return failed
-            return "self_check" if found < config.below else ""
-        return failed
-
-    async def _reply(
-        self, label: str, model: str, question: GenerateRequest, timeout_s: float
-    ) -> Whole | None:
-        """A whole one, or None where it did not come in time.
-
-        Raises:
-            RelayError: it failed.
-
-        Cancelled: its leg is too.
-        """
-        leg = self._legs.start(label, model, question, is_hedged=False)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await leg.whole()
-        except TimeoutError:
-            leg.cancel("late")
-            return None
-        except asyncio.CancelledError:
-            leg.cancel("not_needed")
-            raise
-
     # --- ends -------------------------------------------------------------------------------
 
     def _start_small(self, *, with_logprobs: bool) -> Leg:
@@ -388,9 +330,3 @@ def _may_be_the_tiers(error: RelayError) -> bool:
     if isinstance(error, _OURS):
         return False
     return isinstance(error, UpstreamError | AdmissionError | UnsupportedFeature)
-
-
-def _is_about_logprobs(error: RelayError) -> bool:
-    """Whether no target of a leg can give log probabilities."""
-    leading = error.leading if isinstance(error, AllAttemptsFailed) else error
-    return isinstance(leading, UnsupportedFeature) and "logprobs" in leading.feature

@@ -32,6 +32,8 @@ from relay.tokens import BYTES_PER_TOKEN, count_bytes
 
 MIN_UNSURE_TOKENS: Final = 4
 """Before an answer's mean can look unsure."""
+LOOK_CHARS: Final = 24
+"""An opening is looked at again when it has grown by so many, and before it is released."""
 MAX_HELD_CHARS: Final = 1 << 20
 """Of an answer without a verdict; a longer one is for the large model."""
 
@@ -95,6 +97,7 @@ class Watch:
             or (request.sampling.choices or 1) > 1
         )
         self._opening = ""
+        self._looked_chars = 0
         self._held_chars = 0
         self._bytes = 0
         self._sounds = 0
@@ -116,7 +119,8 @@ class Watch:
             if reason:
                 return Verdict(False, reason)
             if not self._holds_all and self._may_commit():
-                return Verdict(True, "accepted")
+                is_refused = self._refuses()
+                return Verdict(not is_refused, "refusal" if is_refused else "accepted")
         whole = await leg.whole()
         reason = await self._against_whole(whole)
         return Verdict(not reason, reason or "accepted", whole)
@@ -125,6 +129,7 @@ class Watch:
 
     def _against(self, events: Events) -> str:
         """What speaks against the answer so far; "" for nothing."""
+        has_news = False
         for event in events:
             kind = type(event)
             if isinstance(event, TextDelta):
@@ -132,11 +137,13 @@ class Watch:
                 self._bytes += count_bytes(event.text)
                 if event.choice == 0 and len(self._opening) < OPENING_CHARS:
                     self._opening += event.text
-                    if self._refusals is not None and self._refusals.is_one(self._opening):
+                    if len(self._opening) - self._looked_chars >= LOOK_CHARS and self._refuses():
                         return "refusal"
             elif isinstance(event, OpaqueDelta):
-                if event.key == "logprobs" and self._asks_logprobs:
+                is_looked_at = self._asks_logprobs and not self._confidence.is_full
+                if is_looked_at and event.key == "logprobs":
                     self._confidence.take(event.value_json)
+                    has_news = True
             elif kind is RefusalDelta:
                 if self._refusals is not None:
                     return "refusal"
@@ -149,7 +156,12 @@ class Watch:
                 self._sounds += 1
         if self._held_chars > MAX_HELD_CHARS:
             return "held"
-        return self._against_confidence()
+        return self._against_confidence() if has_news else ""
+
+    def _refuses(self) -> bool:
+        """Whether the opening is a refusal, as far as it has come."""
+        self._looked_chars = len(self._opening)
+        return self._refusals is not None and self._refusals.is_one(self._opening)
 
     def _against_confidence(self) -> str:
         logprobs, confidence = self._escalate.logprobs, self._confidence

@@ -292,6 +292,6 @@ def unit_of(request: GenerateRequest, one: Running) -> str:
     name = policy.session_id if sticky == "session" else request.user if sticky == "user" else ""
     if not name:
         return ""
-    # It is a name of the team's own: two of them may both have a user `42`. Without keys tenants are
-    # called otherwise after each restart, which must move nobody.
+    # It is a name of the team's own: two of them may both have a user `42`. Without keys tenants
+    # are called otherwise after each restart, which must move nobody.
     return f"{policy.tenant}\x00{name}" if policy.key_id else f"\x00{name}"

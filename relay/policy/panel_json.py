@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
 
-from relay.policy.panel_text import normalised
+from relay.policy.panel_text import MAX_FOLDED_CHARS, normalised
 
-MAX_JSON_CHARS: Final = 1_000_000
+MAX_JSON_CHARS: Final = 256 * 1024
 MAX_DEPTH: Final = 64
-MAX_VALUES: Final = 20_000
+MAX_VALUES: Final = 5_000
 """Of one compared value, all levels together."""
 
 _FENCE: Final = re.compile(r"\s*```[A-Za-z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
@@ -81,18 +82,28 @@ def comparable(value: Any, *, folds_text: bool) -> Hashable:
     Raises:
         NotComparable: it is too deep or too large.
     """
-    left = [MAX_VALUES]
-    return _comparable(value, folds_text, 0, left)
+    return _comparable(value, 0, _Left(MAX_VALUES, MAX_FOLDED_CHARS if folds_text else 0))
 
 
-def _comparable(value: Any, folds_text: bool, depth: int, left: list[int]) -> Hashable:
-    left[0] -= 1
-    if depth > MAX_DEPTH or left[0] < 0:
+@dataclass(slots=True)
+class _Left:
+    """What one comparison may still take."""
+
+    values: int
+    folded_chars: int
+
+
+def _comparable(value: Any, depth: int, left: _Left) -> Hashable:
+    left.values -= 1
+    if depth > MAX_DEPTH or left.values < 0:
         raise NotComparable
     if isinstance(value, bool) or value is None:
         return ("const", value)
     if isinstance(value, str):
-        return ("text", (normalised(value) or value.strip()) if folds_text else value)
+        if len(value) > left.folded_chars:
+            return ("text", value)
+        left.folded_chars -= len(value)
+        return ("text", normalised(value) or value.strip())
     if isinstance(value, int):
         return ("number", Decimal(value))
     if isinstance(value, float):
@@ -101,10 +112,8 @@ def _comparable(value: Any, folds_text: bool, depth: int, left: list[int]) -> Ha
         except InvalidOperation:  # pragma: no cover - JSON has no such numbers
             raise NotComparable from None
     if isinstance(value, list):
-        return ("list", tuple(_comparable(one, folds_text, depth + 1, left) for one in value))
+        return ("list", tuple(_comparable(one, depth + 1, left) for one in value))
     return (
         "object",
-        frozenset(
-            (name, _comparable(one, folds_text, depth + 1, left)) for name, one in value.items()
-        ),
+        frozenset((name, _comparable(one, depth + 1, left)) for name, one in value.items()),
     )

@@ -16,7 +16,7 @@ from relay.policy.panel_text import FRACTIONS, unicode_folded
 
 DecimalMark = Literal["auto", "point", "comma"]
 
-MAX_TEXT_CHARS: Final = 100_000
+MAX_TEXT_CHARS: Final = 10_000
 """The end of a text that is looked at."""
 MAX_DIGITS: Final = 64
 """What is longer is an id, and no number to be close to another."""

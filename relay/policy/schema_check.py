@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
@@ -25,11 +26,13 @@ from referencing.jsonschema import EMPTY_REGISTRY
 
 MAX_TEXT_BYTES: Final = 256 * 1024
 MAX_SCHEMA_BYTES: Final = 64 * 1024
-MAX_STEPS: Final = 20_000
+MAX_STEPS: Final = 10_000
 """Keywords looked at in one validation: 3 us each, 30 us where it is a reference."""
 INLINE_BYTES: Final = 4 * 1024
-"""Text and schema; what is larger is checked in a thread."""
-INLINE_STEPS: Final = 300
+"""Text and schema; what is larger is checked in a thread, and so is a schema that is new."""
+MAX_KNOWN: Final = 64
+"""Schemas that are kept, of 64 KiB at most."""
+INLINE_STEPS: Final = 200
 """What takes more goes on in a thread."""
 _MAX_PATTERN_CHARS: Final = 1000
 
@@ -51,12 +54,19 @@ async def is_broken(text: str, schema_json: bytes) -> bool:
 
     Cancelled: the thread runs on to its bounded end, and nobody waits for it.
     """
-    if len(text) + len(schema_json) <= INLINE_BYTES:
+    is_known = not schema_json or schema_json in _known
+    if is_known and len(text) + len(schema_json) <= INLINE_BYTES:
         try:
             return _breaks(text, schema_json, INLINE_STEPS)
         except _TooMuch:
             pass
     return await asyncio.to_thread(breaks_schema, text, schema_json)
+
+
+def is_schema(schema_json: bytes) -> bool:
+    """Whether a schema can be used; of an operator's own, asked before anything needs it, it is
+    then ready."""
+    return len(schema_json) <= MAX_SCHEMA_BYTES and _validator(schema_json) is not None
 
 
 def _breaks(text: str, schema_json: bytes, max_steps: int) -> bool:
@@ -117,9 +127,26 @@ def _bounded(draft: type[Any]) -> type[Any]:
     return found
 
 
-@lru_cache(maxsize=64)
+_known: OrderedDict[bytes, Any] = OrderedDict()
+"""Schemas used last, by their text, with their validators."""
+_known_lock = threading.Lock()
+
+
 def _validator(schema_json: bytes) -> Any:
-    """None where it is no schema."""
+    """None where it is no schema. The first time takes milliseconds a kilobyte."""
+    with _known_lock:
+        if schema_json in _known:
+            _known.move_to_end(schema_json)
+            return _known[schema_json]
+    found = _compiled(schema_json)
+    with _known_lock:
+        _known[schema_json] = found
+        while len(_known) > MAX_KNOWN:
+            _known.popitem(last=False)
+    return found
+
+
+def _compiled(schema_json: bytes) -> Any:
     try:
         schema = orjson.loads(schema_json)
         if not isinstance(schema, dict | bool):

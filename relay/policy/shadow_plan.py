@@ -28,6 +28,8 @@ class ShadowPlan:
     def __init__(self, name: str, config: ShadowConfig) -> None:
         self.name = name
         self.config = config
+        self.mark = blake2b(name.encode(), digest_size=4).hexdigest()
+        """Of the ids of its copies: short, and another for each shadow."""
         self._key = blake2b(name.encode(), digest_size=32).digest()
         self._starts_s: deque[float] = deque()
         self._day = 0

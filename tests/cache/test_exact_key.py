@@ -299,7 +299,7 @@ def _told(request: GenerateRequest, scope: CacheScope) -> str:
     return repr((replace(request, extra={}), extra, scope.tenant, *scope[2:]))
 
 
-@examples(200, full=5000)
+@examples(100, full=1500)
 @given(st.tuples(requests, scopes), st.tuples(requests, scopes))
 def test_keys_are_equal_where_what_is_told_is(
     one: tuple[GenerateRequest, CacheScope], other: tuple[GenerateRequest, CacheScope]
@@ -307,7 +307,7 @@ def test_keys_are_equal_where_what_is_told_is(
     assert (key(*one) == key(*other)) == (_told(*one) == _told(*other))
 
 
-@examples(200, full=5000)
+@examples(100, full=1500)
 @given(requests, st.data())
 def test_any_change_of_a_request_changes_its_key(
     request: GenerateRequest, data: st.DataObject

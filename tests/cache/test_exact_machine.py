@@ -166,7 +166,7 @@ async def crowd_comes(crowd: Sequence[Client], *, has_shared: bool) -> None:
     assert all(len(world.shelf.flights) == 0 for world in worlds)
 
 
-@examples(80, full=10_000)
+@examples(80, full=600)
 @given(st.lists(clients, min_size=2, max_size=12), st.booleans())
 def test_nobody_is_told_what_is_not_his_or_waits_for_ever(
     crowd: list[Client], has_shared: bool
@@ -174,7 +174,7 @@ def test_nobody_is_told_what_is_not_his_or_waits_for_ever(
     run(crowd_comes(crowd, has_shared=has_shared))
 
 
-@examples(60, full=5000)
+@examples(60, full=800)
 @given(
     st.integers(2, 12),
     st.lists(st.tuples(st.integers(0, 11), st.integers(0, 30)), max_size=4),

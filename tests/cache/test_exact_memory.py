@@ -89,7 +89,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = examples(40, full=2000)
+TestMemory.settings = examples(40, full=1000)
 
 
 def test_the_one_that_was_used_longest_ago_goes_first() -> None:

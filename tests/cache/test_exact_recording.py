@@ -312,7 +312,7 @@ def _meaning(events: Sequence[StreamEvent]) -> list[tuple[Any, ...]]:
     return told
 
 
-@examples(100, full=3000)
+@examples(60, full=800)
 @given(batches(with_opaque=True))
 def test_joining_changes_no_letter_and_no_order(found: list[Events]) -> None:
     events = [event for batch in found for event in batch]
@@ -353,7 +353,7 @@ def test_no_piece_becomes_endless() -> None:
 _OF_NO_CHOICE = (ResponseInfo, Usage, ChoiceFinished)
 
 
-@examples(100, full=3000)
+@examples(60, full=800)
 @given(batches(), st.integers(0, 3))
 def test_only_whole_successes_are_kept(found: list[Events], missing: int) -> None:
     """By other words than the tape's own; and none that lacks its last events."""

@@ -127,7 +127,7 @@ riders = st.builds(
 )
 
 
-@examples(150, full=20_000)
+@examples(150, full=2500)
 @given(st.lists(riders, min_size=1, max_size=8))
 def test_one_leads_at_a_time_and_all_come_to_an_end(crowd: Sequence[Rider]) -> None:
     flights: Flights[str] = Flights()

@@ -45,7 +45,7 @@ def test_the_form_changes_with_its_version() -> None:
     assert [reason.value for reason in FinishReason] == [1, 2, 3, 4, 5]
 
 
-@examples(60, full=2000)
+@examples(60, full=1000)
 @given(batches(with_opaque=True), st.integers(0, 2**40), st.none() | st.integers(0, 2**40))
 def test_what_was_written_is_read(
     found: list[list[StreamEvent]], gap_us: int, cost_micro: int | None
@@ -85,7 +85,7 @@ def test_events_that_are_not_kept_are_not_read() -> None:
     assert Stored.decode(bytes([VERSION]) + tail) is None
 
 
-@examples(150, full=20_000)
+@examples(150, full=2500)
 @given(st.data())
 def test_no_bytes_are_more_than_nothing(data: st.DataObject) -> None:
     """Neither made up, nor with some of them changed."""

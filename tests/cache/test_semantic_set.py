@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
 pytest.importorskip("wordllama", reason="the extra `semantic` is not installed")
 
-from bench.semantic.pairs import Pair, families, half_of, pairs
+from bench.semantic.pairs import Pair, families, half_of, others_pairs, pairs
 from bench.semantic.roc import Scored, rates, score
 from relay.cache.embed_wordllama import WordllamaEmbedder
+from relay.cache.guard_meaning import meaning_of, strict_key
+from relay.cache.guard_text import readable
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,15 @@ def test_the_strict_guard_alone_has_none_of_any_kind(scored: list[Scored], half:
     assert wrong == []
 
 
+def test_keys_say_what_the_guard_says(scored: list[Scored]) -> None:
+    for row in scored:
+        one, other = (
+            strict_key(meaning_of(readable(text, max_chars=500) or ""))
+            for text in (row.pair.kept, row.pair.asked)
+        )
+        assert (one == other) == (not row.strict), row.pair
+
+
 def test_paraphrases_are_found(scored: list[Scored]) -> None:
     found = rates(of(scored, "held-out"), WordllamaEmbedder.default_threshold, "strict")
     assert found.hit_rate > 0.3
@@ -65,5 +75,7 @@ def test_a_line_that_is_none_is_named() -> None:
 def test_pairs_of_ones_own() -> None:
     (family,) = families("% a comment\n\nWhat?\n= What\n- Not what?\n")
     assert family.others == (("same", "What"), ("negation", "Not what?"))
-    given: list[Any] = [Pair("a", "b", "same", "tuning")]
-    assert given[0].is_same
+    (pair,) = others_pairs('{"a": "x", "b": "y", "same_answer": true, "category": "near"}')
+    assert pair == Pair("x", "y", "near", "held-out", True)
+    with pytest.raises(ValueError, match="has no 'b'"):
+        list(others_pairs('{"a": "x"}'))

@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from relay.cli import app
+from relay.observability.experiments.copies import MEASURES
 from relay.store.engine import engine_for, migrate
 from tests.fakes.log_lines import attempt, line
 from tests.fakes.usage_rows import NOW_US, generation, write
@@ -142,6 +143,75 @@ def test_who_is_in_which_arm(config: Path) -> None:
 def test_faults_of_assign(config: Path) -> None:
     assert "did you mean 'ab'?" in run("assign", "abc", "x", "-c", str(config), status=1).stderr
     assert "sticky to nothing" in run("assign", "alone", "x", "-c", str(config), status=1).stderr
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A store with copies of a shadow, half a second slower than their originals, and dearer."""
+    file = tmp_path / "copies.db"
+    engine = engine_for(f"sqlite:///{file}")
+    migrate(engine)
+    rows = []
+    for number in range(60):
+        told = {
+            "name": "s",
+            "of": f"gen_of_{number}",
+            "of_first_content_us": 300_000 + number * 1000,
+            "of_wall_us": 900_000,
+            "of_cost_micro": 50,
+            "of_finish": "STOP",
+            "finish": "LENGTH" if number % 6 == 0 else "STOP",
+            "chars": 200,
+            "of_chars": 100,
+            "is_equal": number % 2 == 0,
+            "likeness": 0.5,
+            **({"same_tools": True} if number % 4 == 0 else {}),
+        }
+        is_failed = number % 10 == 9
+        rows.append(
+            generation(
+                number,
+                surface="shadow",
+                decision=orjson.dumps({"shadow": told}).decode(),
+                admitted_at_us=NOW_US + number,
+                ttft_us=None if is_failed else 800_000 + number * 1000,
+                wall_us=1_500_000,
+                settled_micro=80,
+                reason="CONNECT_FAILED" if is_failed else "",
+            )
+        )
+    write(engine, *rows, generation(99, decision=None, admitted_at_us=NOW_US))
+    engine.dispose()
+    return file
+
+
+def test_copies_beside_their_originals(copied: Path) -> None:
+    ran = run("shadows", "--database", str(copied), *RANGE, "--format", "json").stdout
+    (told,) = json.loads(ran)["shadows"]
+    assert (told["shadow"], told["copies"], told["reasons"]) == ("s", 60, {"CONNECT_FAILED": 6})
+    values = {name: told[name]["value"] for name in told if name in MEASURES}
+    assert values == {
+        "failed": 0.1,
+        "first_content_ms": 500.0,
+        "whole_ms": 600.0,
+        "cost_micro": 30.0,
+        "same_finish": pytest.approx(44 / 54),
+        "same_tools": 1.0,
+        "equal": pytest.approx(30 / 54),
+        "likeness": 0.5,
+        "length_ratio": 2.0,
+    }
+    assert told["failed"]["low"] < 0.1 < told["failed"]["high"]
+    text = run("shadows", "s", "--database", str(copied), *RANGE).stdout
+    assert "60 copies, each beside its original" in text
+    assert "Failures: CONNECT_FAILED 100.0 %." in text
+
+
+def test_a_shadow_that_is_not_there(copied: Path, config: Path) -> None:
+    told = run("shadows", "z", "--database", str(copied), *RANGE, status=1).stderr
+    assert "there is no copy of a shadow 'z'" in told
+    assert "No copy is in the range." in run("shadows", "-c", str(config), *RANGE).stdout
+    assert "is needed" in run("shadows", status=1).stderr
 
 
 def test_arms_are_stopped_and_resumed(config: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from relay.config import Config, ConfigError, parse
 from relay.config.cache import ExactCacheConfig
+from relay.config_warnings import warnings
 
 REST: dict[str, Any] = {
     "providers": {"p": {"wire": "openai_chat", "base_url": "http://127.0.0.1:1/v1"}},
@@ -74,6 +75,20 @@ def test_a_cascade_is_a_name_to_keep_answers_of() -> None:
     assert found.exact.models == ("smart",)
     with pytest.raises(ConfigError, match="nobody can ask for 'smart'"):
         whole({"models": ["smart"]})
+
+
+def test_teams_that_share_are_warned_of() -> None:
+    auth = {"store": {}, "auth": {"pepper": "${PEPPER}"}}
+    environment = {"PEPPER": "canary-pepper-0123456789-abcdefghijkl"}
+
+    def told(**exact: Any) -> list[str]:
+        found = warnings(parse({**REST, **auth, "cache": {"exact": exact}}, environment))
+        return [line for line in found if line.startswith("cache.")]
+
+    assert told() == told(share="key") == []
+    assert len(told(share="everyone")) == 1
+    found = warnings(whole({"share": "everyone"}))
+    assert not [line for line in found if "cache" in line], "there are no teams"
 
 
 def test_what_a_reload_cannot_change() -> None:

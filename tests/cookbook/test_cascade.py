@@ -89,9 +89,17 @@ class Kitchen:
 
 @asynccontextmanager
 async def kitchen(
-    name: str, emulator: EmulatorProcess, folder: Path, **cascade: Any
+    name: str,
+    emulator: EmulatorProcess,
+    folder: Path,
+    row: Mapping[str, Any] | None = None,
+    **cascade: Any,
 ) -> AsyncIterator[Kitchen]:
-    """The recipe of that name, with the aliases `fast`, `accurate` and `judge`."""
+    """The recipe of that name, with the aliases `fast`, `accurate` and `judge`.
+
+    Args:
+        row: more of the provider's.
+    """
     url = f"sqlite:///{folder / 'relay.db'}"
     document = {
         "store": {"url": url},
@@ -101,6 +109,7 @@ async def kitchen(
                 ca_file=emulator.ca_file,
                 cancel_billing="stops",
                 prices={f"{name}-{alias}": price for alias, price in PRICES.items()},
+                **(row or {}),
             )
         },
         "models": {
@@ -190,6 +199,38 @@ async def test_sure(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert text == "It is 42."
         assert (decision["outcome"], decision["reason"]) == ("escalated", "logprobs")
         assert by_label(decision, "cost_micro")["large"] == cost("accurate", 5)
+
+
+async def test_sure_with_a_wire_that_has_no_log_probabilities(
+    emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    row = {"quirks": {"refuses": ["logprobs"]}}
+    async with kitchen("sure", emulator, tmp_path, row) as at:
+        at.script("fast", says("It is 42.", out=5))
+        at.script("accurate", says("It is 42, exactly.", out=7))
+        text, decision = await at.ask()
+        assert (text, decision["outcome"]) == ("It is 42.", "small")
+        assert [leg["label"] for leg in decision["legs"]] == ["small", "small"]
+        assert (await at.booked())["settled_micro"] == cost("fast", 5)
+    escalate = {"logprobs": {"mean_below": -0.4, "on_missing": "large"}}
+    (tmp_path / "more").mkdir()
+    async with kitchen("sure", emulator, tmp_path / "more", row, escalate=escalate) as at:
+        text, decision = await at.ask()
+        assert (text, decision["reason"]) == ("It is 42, exactly.", "logprobs_missing")
+
+
+async def test_a_client_that_leaves_stops_both(emulator: EmulatorProcess, tmp_path: Path) -> None:
+    async with kitchen("quick", emulator, tmp_path) as at:
+        at.script("fast", HANGS)
+        at.script("accurate", HANGS)
+        start = Start(model="quick", prompt=prompt("Where?"))
+        found = await at.relay.generate(start, timeout_s=0.5)
+        assert found.error is not None
+        at.streams("fast", "abandoned")
+        at.streams("accurate", "abandoned")
+        row = await at.booked()
+        assert len(row["attempts"]) == 2
+        assert orjson.loads(row["decision"])["composition"] == "cascade"
 
 
 async def test_sure_keeps_the_small_answer_where_the_large_model_is_down(

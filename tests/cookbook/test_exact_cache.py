@@ -76,7 +76,7 @@ async def kitchen(
     document: Document = {**RECIPES[title], **more}
     url = f"sqlite:///{folder / 'relay.db'}"
     row = provider(emulator.base_url_tls, ca_file=emulator.ca_file, cancel_billing="stops")
-    document["providers"] = {"openai": {**row, "prices": {"gpt-4o-mini": PRICE}}}
+    document["providers"] = {"openai": {**row, "prices": {"gpt-4o-mini": PRICE, "large": PRICE}}}
     document["store"] = {**document.get("store", {}), "url": url}
     async with relay_under_test(document) as relay:
         yield Kitchen(relay, emulator, url)
@@ -105,6 +105,24 @@ async def test_greetings(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert first["settled_micro"] == other["settled_micro"] == COST_MICRO
         assert (first["saved_micro"], other["saved_micro"]) in ((0, 0), (None, None))
         assert (hit["provider"], hit["model"]) == ("openai", "gpt-4o-mini")
+
+
+async def test_what_a_cascade_saves_is_all_that_it_had_cost(
+    emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    """Here of a small model's answer and the large one's in its place."""
+    cascade = {"small": "openai/gpt-4o-mini", "large": "openai/large"}
+    policies = {"cascades": {"voice": cascade}}
+    title = "A minute of greetings and menus"
+    async with kitchen(emulator, title, tmp_path, models={}, policies=policies) as at:
+        refusal = {"text": "I'm sorry, but I can't help with that.", "ttft": 1, "itl": 0}
+        emulator.script("gpt-4o-mini", {**refusal, "in": IN, "out": OUT})
+        emulator.script("large", {"text": "Of course.", "ttft": 1, "itl": 0, "in": IN, "out": OUT})
+        assert await at.ask("voice") == ("Of course.", "miss")
+        assert await at.ask("voice") == ("Of course.", "hit")
+        first, hit = await at.booked()
+        assert first["settled_micro"] > COST_MICRO
+        assert (hit["settled_micro"], hit["saved_micro"]) == (0, first["settled_micro"])
 
 
 async def test_deterministic(emulator: EmulatorProcess, tmp_path: Path) -> None:

@@ -350,14 +350,19 @@ async def test_what_is_handed_through_is_refused(emulator: EmulatorProcess) -> N
             assert answer.status_code == status, answer.text
 
 
-@pytest.mark.parametrize("title", RECIPES)
-def test_every_recipe_is_read(title: str) -> None:
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_is_read(block: str) -> None:
     environment = {"GUARD_URL": "https://guard.test/", "GUARD_SECRET": SECRET}
     row = {"wire": "openai_chat", "base_url": "https://x.test/v1", "auth": "none"}
     models = {
         name: {"candidates": [{"provider": "openai", "model": "m"}]} for name in ("fast", "judge")
     }
-    config = parse({"providers": {"openai": row}, "models": models, **RECIPES[title]}, environment)
+    config = parse(
+        {"providers": {"openai": row}, "models": models, **yaml.safe_load(block)}, environment
+    )
     assert config.guardrails is not None
     (rail,) = config.guardrails.rails.values()
     assert rail.meaning.why

@@ -3,6 +3,7 @@ client gets, what the decision says, and what every leg cost."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from rtrelay.v1 import Start
 from tests.fakes.books import Books
 from tests.fakes.converse_client import prompt
 from tests.fakes.emulator_process import EmulatorProcess
+from tests.fakes.keyed_relay import keyed_relay
 from tests.fakes.relay_under_test import RelayUnderTest, chat_body, provider, relay_under_test
 
 PAGE = (Path(__file__).parents[2] / "docs" / "panels.md").read_text(encoding="utf-8")
@@ -69,33 +71,42 @@ class Kitchen:
         assert end is not None
         return found.text, orjson.loads(end.decision_json)
 
-    def streams(self, alias: str, outcome: str) -> list[dict[str, Any]]:
-        return self._emulator.wait_for_streams(f"{self.name}-{alias}", outcome)
+    async def abandoned(self, alias: str) -> None:
+        """Return when the provider has seen that its stream was reset."""
+        wait = self._emulator.wait_for_streams
+        await asyncio.to_thread(wait, f"{self.name}-{alias}", "abandoned")
 
     async def booked(self) -> dict[str, Any]:
-        """The last generation's row, and `attempts` with theirs, once it is settled."""
+        """See `booked`."""
         await self.relay.settled()
-        books = Books(self._url)
-        try:
-            (row,) = books.rows("SELECT * FROM generations ORDER BY admitted_at_us DESC LIMIT 1")
-            row["attempts"] = books.rows(
-                "SELECT * FROM attempts WHERE generation_id = :id", id=row["id"]
-            )
-            return row
-        finally:
-            books.close()
+        return await booked(self._url)
 
 
-@asynccontextmanager
-async def kitchen(
-    name: str, emulator: EmulatorProcess, folder: Path, **panel: Any
-) -> AsyncIterator[Kitchen]:
+async def booked(url: str) -> dict[str, Any]:
+    """The last generation's row, once it is settled, and `attempts` with theirs."""
+    books = Books(url)
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                (row,) = books.rows(
+                    "SELECT * FROM generations ORDER BY admitted_at_us DESC LIMIT 1"
+                )
+                if row["state"] != "open":
+                    break
+                await asyncio.sleep(0.005)
+        row["attempts"] = books.rows(
+            "SELECT * FROM attempts WHERE generation_id = :id", id=row["id"]
+        )
+        return row
+    finally:
+        books.close()
+
+
+def document_of(name: str, emulator: EmulatorProcess, **panel: Any) -> dict[str, Any]:
     """The recipe of that name, with an alias for each model it names."""
     recipe = {**RECIPES[name], **panel}
     aliases = {"gemini", "mini", "haiku", "accurate"}
-    url = f"sqlite:///{folder / 'relay.db'}"
-    document = {
-        "store": {"url": url},
+    return {
         "providers": {
             "emulator": provider(
                 emulator.base_url_tls,
@@ -110,6 +121,15 @@ async def kitchen(
         },
         "policies": {"panels": {name: recipe}},
     }
+
+
+@asynccontextmanager
+async def kitchen(
+    name: str, emulator: EmulatorProcess, folder: Path, **panel: Any
+) -> AsyncIterator[Kitchen]:
+    """A worker with the recipe of that name."""
+    url = f"sqlite:///{folder / 'relay.db'}"
+    document = {"store": {"url": url}, **document_of(name, emulator, **panel)}
     async with relay_under_test(document) as relay:
         yield Kitchen(name, relay, emulator, url)
 
@@ -133,7 +153,7 @@ async def test_agreed(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert by_label(decision, "is_chosen") == {"a": True, "b": None, "c": None}
         costs = by_label(decision, "cost_micro")
         assert (costs["a"], costs["c"]) == (cost(4), cost(2))
-        at.streams("mini", "abandoned")  # upstream, at once
+        await at.abandoned("mini")  # upstream, at once
         row = await at.booked()
         assert len(row["attempts"]) == 3
         assert [one["is_winner"] for one in row["attempts"]].count(1) == 1
@@ -264,8 +284,8 @@ async def test_patient(emulator: EmulatorProcess, tmp_path: Path) -> None:
         assert text == "Paris"
         assert (decision["outcome"], decision["reason"]) == ("too_few", "any")
         assert by_label(decision, "outcome") == {"a": "late", "b": "ok", "c": "late"}
-        at.streams("gemini", "abandoned")
-        at.streams("haiku", "abandoned")
+        await at.abandoned("gemini")
+        await at.abandoned("haiku")
 
 
 async def test_a_client_that_leaves_takes_every_leg_with_it(
@@ -279,9 +299,37 @@ async def test_a_client_that_leaves_takes_every_leg_with_it(
         )
         assert found.error is not None
         for alias in ("gemini", "mini", "haiku"):
-            at.streams(alias, "abandoned")
+            await at.abandoned(alias)
         row = await at.booked()
         assert [one["is_winner"] for one in row["attempts"]] == [0, 0, 0]
+
+
+async def test_a_key_pays_for_as_many_members_as_it_may(
+    emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    """It may ask for the panel, and for none of its models by itself."""
+    for alias in ("gemini", "mini", "haiku"):
+        emulator.script(f"agreed-{alias}", says("Paris."))
+    body = chat_body("agreed", max_tokens=20)
+    async with keyed_relay(tmp_path, document_of("agreed", emulator)) as there:
+        seen = []
+        for number, most_micro in enumerate((4000, 2600)):
+            key = await there.key(
+                f"key_{number}", scopes={"models": ["agreed"], "max_cost_micro": most_micro}
+            )
+            bearer = {"authorization": f"Bearer {key}"}
+            answer = await there.relay.chat(body, **bearer)
+            assert answer.status_code == 200, answer.text
+            await there.relay.settled()
+            row = await booked(f"sqlite:///{tmp_path / 'relay.db'}")
+            assert row["key_id"] == f"key_{number}"
+            seen.append(orjson.loads(row["decision"]))
+        answer = await there.relay.chat(chat_body("mini"), **bearer)
+        assert answer.status_code == 403
+    (all_three, two), outcomes = seen, [by_label(one, "outcome") for one in seen]
+    assert all_three["outcome"] == two["outcome"] == "agreed"
+    assert "budget_exceeded" not in outcomes[0].values()
+    assert outcomes[1]["c"] == "budget_exceeded"
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

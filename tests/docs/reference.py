@@ -53,6 +53,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "tls": "[tls.md](tls.md)",
     "providers": "[providers.md](providers.md), [clouds.md](clouds.md)",
     "models": "[hedging.md](hedging.md)",
+    "guardrails": "[guardrails.md](guardrails.md)",
     "policies": "[rules.md](rules.md)",
 }
 """Where more is said, by section."""

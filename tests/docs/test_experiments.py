@@ -56,7 +56,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = line([attempt("a/m", first_us=1, ended_us=2)], received_s=1.0, decision=DECISION)
     Path("relay.log").write_bytes(told)
     commands = [words for words in COMMANDS if words[0] == "relay"]
-    assert len(commands) == 8
+    assert len(commands) == 9
     for words in commands:
         ran = CliRunner().invoke(app, words[1:])
         assert ran.exit_code == 0, f"{shlex.join(words)}: {ran.output}"

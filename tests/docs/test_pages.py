@@ -32,12 +32,14 @@ FOLLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 
 TESTED_ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "budgets.md": ("yaml json python", "tests/docs/test_budgets.py"),
+    "cascades.md": ("yaml", "tests/cookbook/test_cascade.py"),
     "clouds.md": ("yaml", "tests/docs/test_clouds.py"),
     "hedging.md": ("yaml", "tests/docs/test_hedging.py"),
     "governance.md": ("yaml", "tests/docs/test_governance.py"),
+    "guardrails.md": ("yaml", "tests/cookbook/test_guardrails.py"),
     "usage.md": ("yaml sh", "tests/docs/test_usage.py"),
     "panels.md": ("yaml", "tests/cookbook/test_panel.py"),
-    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py, tests/cookbook"),
+    "experiments.md": ("yaml sh", "tests/docs/test_experiments.py"),
     "semantic-cache.md": ("yaml", "tests/cookbook/test_semantic_cache.py"),
 }
 """Page -> languages, and the test that takes them."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.content import GenerateRequest, Message, Policy, Role, TextPart
+from relay.content import GenerateRequest, Message, OpaquePart, Policy, Role, TextPart
 from relay.decision import Decision
 from relay.errors import GuardrailBlocked
 from relay.guardrails.applies import Applies
@@ -117,6 +117,14 @@ async def test_what_they_are_shown() -> None:
     assert "result" not in talk.texts
     roles = [shown.role for shown in everything.questions[0].texts]
     assert roles == ["system", "user", "assistant", "tool", "user", "user"]
+
+
+async def test_they_are_shown_what_stands_in_unread_parts() -> None:
+    asker = FakeAsker()
+    value = {"type": "odd", "text": "\u574f\u8bdd", "id": "part_1", "more": {"words": "two words"}}
+    request = asked("", messages=(Message(Role.USER, (OpaquePart("openai_chat", value),)),))
+    await chain(asking(asker)).check(request, SCOPE, Decision(), None)
+    assert asker.texts == ["\u574f\u8bdd", "two words"]
 
 
 @on_virtual_time

@@ -64,6 +64,12 @@ HIDING: dict[str, GenerateRequest] = {
         FilePart(data_base64=text(orjson.dumps({"a": CARD}).decode()), media_type="x/y+json")
     ),
     "opaque part": message(OpaquePart("openai_chat", {"type": "x", "a": [{"b": CARD}]})),
+    "opaque file": message(
+        OpaquePart(
+            "anthropic_messages",
+            {"source": {"media_type": "text/plain", "data": text(f"{CARD} " + "x" * 80)}},
+        )
+    ),
     "opaque key": message(OpaquePart("openai_chat", {"type": "x", CARD: 1})),
     "opaque number": message(OpaquePart("openai_chat", {"n": 4111111111111111})),
     "opaque data url": message(
@@ -137,6 +143,8 @@ def everything(request: GenerateRequest) -> str:
         for part in one.parts:
             if isinstance(part, FilePart):
                 found += base64.b64decode(part.data_base64).decode()
+            if isinstance(part, OpaquePart) and "source" in part.value:
+                found += base64.b64decode(part.value["source"]["data"]).decode()
             if isinstance(part, OpaquePart) and "u" in part.value:
                 found += base64.b64decode(part.value["u"].partition(",")[2]).decode()
     return found
@@ -225,6 +233,9 @@ UNREADABLE = {
     "file": message(FilePart(data_base64="aGk=", media_type="application/pdf")),
     "file by id": message(FilePart(file_id="f")),
     "tokens": asked("", messages=(), embedding=EmbeddingOptions(tokens=((1, 2),))),
+    "opaque file": message(
+        OpaquePart("w", {"source": {"media_type": "application/pdf", "data": "QUJD" * 30}})
+    ),
     "base64": message(OpaquePart("openai_chat", {"type": "x", "video": "QUJD" * 200})),
     "data url": message(
         OpaquePart("openai_chat", {"image_url": "data:image/png;base64," + "QUJD" * 200})

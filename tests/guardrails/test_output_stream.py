@@ -325,6 +325,29 @@ async def test_pieces_of_an_opaque_field_are_one_text() -> None:
     assert found[-1] == pieces[-1]
 
 
+async def test_a_field_with_each_piece_of_a_text_ends_no_run() -> None:
+    pieces = ["It is ", "4111 ", "1111 ", "1111 ", "1111", ". So."]
+    batches: list[list[StreamEvent]] = [
+        [ReasoningDelta(piece), opaque("reasoning_details", [{"index": at}])]
+        for at, piece in enumerate(pieces)
+    ]
+    found = await through(guard(rail()), *batches, [TextDelta("Yes."), STOP])
+    reasoning = "".join(event.text for event in found if isinstance(event, ReasoningDelta))
+    assert reasoning == "It is [CARD]. So."
+    order = [type(event) for event in found]
+    assert order.count(OpaqueDelta) == len(pieces)
+    assert order.index(TextDelta) > max(
+        at for at, kind in enumerate(order) if kind in (OpaqueDelta, ReasoningDelta)
+    )
+
+
+async def test_a_flag_is_told_though_something_comes_between() -> None:
+    decision = Decision()
+    made = guard(rail(action="flag"), decision=decision)
+    await through(made, [TextDelta(f"x {CARD[:9]}")], call("{}"), [TextDelta(CARD[9:])], [STOP])
+    assert [one.action for one in decision.guards] == ["flag"]
+
+
 # --- who is asked ---------------------------------------------------------------------------------
 
 TEXT = "This is one. This is two. This is three. This is four."
@@ -392,6 +415,17 @@ async def test_two_are_asked_at_once() -> None:
     began_s = now_s()
     assert said(await made.feed([TextDelta("0123456789")])) == "0123456789"
     assert now_s() - began_s == 0.5
+    made.close()
+
+
+@on_virtual_time
+async def test_a_long_answer_that_comes_at_once_leaves_room_for_others() -> None:
+    asker = FakeAsker(took_s=0.1)
+    made = guard(asking(asker, every_chars=10, at_once=10))
+    began_s = now_s()
+    assert said(await made.feed([TextDelta("0123456789" * 40)])) == "0123456789" * 40
+    assert round(now_s() - began_s, 3) == 0.5
+    assert len(asker.questions) == 40
     made.close()
 
 
@@ -505,6 +539,15 @@ async def test_a_bug_of_a_scanner_opens_no_barrier() -> None:
     await made.finish()
 
 
+async def test_what_was_found_by_then_is_told_when_a_client_leaves() -> None:
+    decision = Decision()
+    made = guard(rail(), decision=decision)
+    await made.feed([TextDelta(f"It is {CARD}, and 4111")])
+    made.close()
+    made.close()
+    assert [(one.action, one.count) for one in decision.guards] == [("redact", 1)]
+
+
 async def test_nothing_looks_at_vectors_or_an_unguarded_side() -> None:
     rails = chain(rail(sides=frozenset({"input"})))
     assert rails.over(asked("x"), SCOPE, Decision(), None) is None
@@ -524,7 +567,7 @@ def answers(draw: st.DrawFn) -> list[StreamEvent]:
     index = 0
     for _ in range(draw(st.integers(0, 14))):
         choice = draw(st.integers(0, 1))
-        match draw(st.integers(0, 8)):
+        match draw(st.integers(0, 9)):
             case 7:
                 events += [
                     ToolCallStart(index, "c", "f", choice),
@@ -533,6 +576,8 @@ def answers(draw: st.DrawFn) -> list[StreamEvent]:
                     ToolCallDone(index, "c", "f", f'{{"a": "{CARD}"}}', choice),
                 ]
                 index += 1
+            case 9:
+                events.append(OpaqueDelta("annotations", b'[{"a": "b"}]', choice))
             case 8:
                 events.append(ReasoningDelta(draw(PIECES), choice))
             case _:
@@ -586,7 +631,7 @@ def joined(events: Sequence[StreamEvent]) -> list[Any]:
     return seen
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9))
 def test_what_is_released_does_not_depend_on_the_cut(
     events: list[StreamEvent], draws: list[int]
@@ -596,7 +641,7 @@ def test_what_is_released_does_not_depend_on_the_cut(
     assert run(outcome([events], "redact", asks=False)) == one
 
 
-@examples(100, full=3000)
+@examples(100, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_nor_does_where_it_is_blocked(
     events: list[StreamEvent], draws: list[int], asks: bool
@@ -607,7 +652,7 @@ def test_nor_does_where_it_is_blocked(
     assert run(outcome([events], "block", asks=asks)) == one
 
 
-@examples(150, full=3000)
+@examples(150, full=1000)
 @given(answers(), st.lists(st.integers(0, 40), min_size=1, max_size=9), st.booleans())
 def test_a_card_is_never_out_whole(events: list[StreamEvent], draws: list[int], asks: bool) -> None:
     for action in ("redact", "block"):

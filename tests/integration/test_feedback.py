@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+import rtrelay
 from rtrelay.v1 import FeedbackRequest, RelayServiceStub
 
 from tests.fakes.converse_client import start
@@ -132,6 +133,21 @@ async def test_other_methods_and_large_bodies_are_refused(plain: RelayUnderTest)
     assert (await plain.http.get(PATH)).status_code == 405
     told = await give(plain, request_id="x", score=1, comment="x" * 70_000)
     assert told.status_code == 413
+
+
+async def test_by_the_python_client(plain: RelayUnderTest) -> None:
+    nowhere = "127.0.0.1:1"
+    async with rtrelay.Client(
+        [nowhere, f"127.0.0.1:{plain.worker.grpc_port}"], model="fast"
+    ) as client:
+        answer = client.generate("Hello")
+        assert await answer.text() == "Hello"
+        request_id = (await answer.ended()).request_id
+        assert await client.feedback(request_id, score=0.5, label="so-so") is False
+        with pytest.raises(rtrelay.RelayError, match="from 0 to 1"):
+            await client.feedback(request_id, score=2)
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.feedback(request_id, score=1)
 
 
 async def test_over_grpc(plain: RelayUnderTest) -> None:

@@ -67,6 +67,19 @@ async def test_what_arrives_there_says_nothing_of_who_asked(
     assert b"anna" not in bytes(copied.body)
 
 
+async def test_what_guardrails_took_out_does_not_arrive_there_either(
+    upstream: H2Server, spare: H2Server, ca_file: str
+) -> None:
+    rail = {"scan": {"kind": "denied", "terms": ["swordfish"]}, "action": "redact"}
+    made = document(upstream, spare, ca_file, guardrails={"rails": {"words": rail}})
+    async with relay_under_test(made) as relay:
+        assert (await relay.chat(chat_body("voice", "Say swordfish to me"))).status_code == 200
+        copied = await spare.request(CHAT)
+        await relay.settled()
+    assert b"swordfish" not in bytes(copied.body)
+    assert b"Say " in bytes(copied.body)
+
+
 async def test_a_stopping_worker_does_not_wait_for_a_copy(
     upstream: H2Server, spare: H2Server, ca_file: str, tmp_path: Path
 ) -> None:

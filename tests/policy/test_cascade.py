@@ -26,6 +26,7 @@ from relay.errors import (
     RelayError,
     UnsupportedFeature,
 )
+from relay.policy.schema_check import breaks_schema
 from tests.fakes.scripted_legs import (
     FAILED,
     Script,
@@ -50,6 +51,12 @@ LARGE = words("large", first_s=0.3)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 FORMAT = ResponseFormat("json_schema", "x", schema_json=orjson.dumps(SCHEMA))
 TOOL = Tool("weather", parameters_json=orjson.dumps(SCHEMA))
+
+
+@pytest.fixture(autouse=True)
+def _known_schema() -> None:
+    """A new one is read in a thread, for which no virtual clock waits."""
+    breaks_schema("{}", orjson.dumps(SCHEMA))
 
 
 def legs_of(steps: Sequence[Step], **more: list[Script]) -> ScriptedLegs:

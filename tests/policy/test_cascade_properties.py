@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 from hypothesis import given
@@ -179,3 +181,60 @@ def test_speculation_costs_no_more_than_its_budget(
     credit = CAP_REQUESTS / 2
     assert starts <= (0 if share == 0 else max(MIN_HARD_COUNT, share * len(requests)))
     assert spent <= credit * PRICE + extra * PRICE * len(requests) + 1e-6
+
+
+@examples(40, full=2000)
+@given(
+    requests=st.lists(
+        st.tuples(scripts("s"), scripts("l"), TIMES, st.none() | TIMES), min_size=1, max_size=30
+    ),
+    extra=st.sampled_from([0.0, 0.05, 0.5]),
+)
+def test_requests_beside_each_other_share_one_budget(
+    requests: list[tuple[Script, Script, float, float | None]], extra: float
+) -> None:
+    """As above, with what is in flight: some come later, some are cancelled while they are composed
+    or left while they are read."""
+    config = {
+        "speculate": {"after_ms": 50, "max_share": 1.0, "max_extra_cost": extra},
+        "escalate": {"logprobs": {"tokens": 4, "mean_below": -0.5, "on_missing": "small"}},
+    }
+    made = cascade(SpeculationBudgets(), **config)
+    budget = made.budget
+    assert budget is not None
+    everyone: list[ScriptedLegs] = []
+
+    async def one(small: Script, large: Script, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        legs = ScriptedLegs({"small": [small], "large": [large]}, price=PRICE)
+        everyone.append(legs)
+        with contextlib.suppress(RelayError):
+            answer = await made.compose(request(), legs)
+            try:
+                while await answer.read():
+                    pass
+            finally:
+                answer.abort()
+
+    async def main() -> None:
+        tasks = []
+        for small, large, after_s, left_after_s in requests:
+            task = asyncio.create_task(one(small, large, after_s))
+            tasks.append(task)
+            if left_after_s is not None:
+                asyncio.get_running_loop().call_later(after_s + left_after_s, task.cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(main())
+    for legs in everyone:
+        assert sum(leg.is_given for leg in legs.started) <= 1
+        for leg in legs.started:
+            assert leg.is_over or leg.cancelled_s is not None
+    lost = [
+        leg.cost or 0.0
+        for legs in everyone
+        for leg in legs.of("large")
+        if leg.outcome == "not_needed"
+    ]
+    earned = budget.operator.requests * PRICE
+    assert sum(lost) <= CAP_REQUESTS / 2 * PRICE + extra * earned + 1e-6

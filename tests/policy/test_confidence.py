@@ -19,7 +19,6 @@ def value(*logprobs: Any) -> bytes:
 
 def test_the_mean_and_the_least_of_the_first() -> None:
     found = Confidence(3)
-    assert found.mean is None
     assert not found.is_low(-0.1, -0.1)
     found.take(value(-1.0))
     found.take(value(-0.5, -3.0, -9.0))
@@ -48,6 +47,10 @@ def test_odd_values_count_for_nothing(odd: bytes) -> None:
     found = Confidence()
     found.take(odd)
     assert found.tokens == 0
+
+
+def test_nothing_is_known_at_first() -> None:
+    assert Confidence(3).mean is None
 
 
 def test_bounds() -> None:

@@ -123,6 +123,43 @@ def test_units_that_are_bad_altogether_do_not_stop_an_arm() -> None:
     assert len(tested) <= max(1, RUNS * 0.1)
 
 
+@pytest.mark.parametrize("arms", [2, 4])
+def test_alpha_is_of_the_whole_experiment(arms: int) -> None:
+    """All rails at once, no ratio allowed, users who are unlike each other and ask again and
+    again."""
+    names = ["now", *(f"new-{number}" for number in range(1, arms))]
+    strict = {"max_ratio": 1.0}
+
+    def is_stopped(seed: int) -> bool:
+        draw = random.Random(seed)
+        one = rails(
+            dict.fromkeys(names, 1.0),
+            alpha=0.1,
+            error_share={**strict, "ceiling": None},
+            first_content=strict,
+            cost=strict,
+            feedback=strict,
+        )
+        users = [
+            (draw.choice(names), draw.gauss(0, 0.5), draw.betavariate(0.5, 9)) for _ in range(150)
+        ]
+        for _ in range(1500):
+            number = draw.randrange(150)
+            arm, own, fails = users[number]
+            took_us = round(300_000 * 2.718 ** (own + draw.gauss(0, 0.3)))
+            is_bad = draw.random() < fails
+            seen = Seen(is_bad, None if is_bad else took_us, 10 * 2.718 ** (own + draw.gauss(0, 1)))
+            if one.heard(arm, f"u{number}", seen) is not None:
+                return True
+            score = float(draw.random() > 0.3)
+            if draw.random() < 0.1 and one.felt(arm, f"u{number}", score) is not None:
+                return True
+        return False
+
+    runs = 300 if IS_FULL else 24
+    assert sum(map(is_stopped, range(runs))) <= max(3, runs * 0.1)
+
+
 # --- losers -------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from relay.config import ConfigError
 from relay.content import FinishReason, OpaqueDelta, Sampling
 from relay.errors import (
     BudgetExceeded,
@@ -335,11 +336,17 @@ def test_the_first_that_cannot_be_beaten_is_taken_at_once() -> None:
         "z": Says('{"a": 2}', whole_s=9),
     }
     schema = {"type": "object", "required": ["a"]}
-    for way in ({"schema": schema}, {"pattern": '"a"'}, {"schema": "request"}):
+    for way in ({"schema": schema}, {"pattern": '"a"'}, {"schema": "request"}):  # of no format
         label, legs, after_s = decided(best_of(**way), scripts)
         assert (label, after_s) == ("b", 0.2)
         assert legs.outcomes()["c"] == "not_needed"
     assert decided(best_of(on_tie="first", pattern='"a"'), scripts)[2] == 9
+
+
+@pytest.mark.parametrize("schema", [{"type": "objekt"}, {"enum": ["x" * 70_000]}])
+def test_a_schema_that_is_none_is_told_at_the_start(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"policies\.panels\.three\.decide\.best_of\.schema"):
+        best_of(schema=schema)
 
 
 def test_none_is_good_enough() -> None:
@@ -465,6 +472,15 @@ def test_the_judge_is_asked_when_no_quorum_can_be_reached() -> None:
     assert reason_of(legs) == ("judged", "judge")
     label, legs, _ = decided(one, {**scripts, "z": Says("2", whole_s=1)})
     assert reason_of(legs) == ("agreed", "quorum")
+
+
+def test_a_judge_is_not_asked_about_one_answer() -> None:
+    """No quorum can be, and the second answer is waited for: there is nothing to judge before."""
+    one = majority(quorum=3, no_quorum="judge", judge={"model": "judge"})
+    scripts = {"x": BROKEN, "y": Says("1"), "z": Says("2", whole_s=1), "judge": prefers("2\n")}
+    label, legs, after_s = decided(one, scripts)
+    assert (label, after_s) == ("c", 1.1)
+    assert reason_of(legs) == ("judged", "judge")
 
 
 def test_the_judge_may_break_ties_alone() -> None:

@@ -102,5 +102,5 @@ def test_it_never_raises(text: str) -> None:
 
 
 def test_hostile_texts_take_linear_time() -> None:
-    for text in ("1" * 99_999, "1." * 50_000, "1e" * 50_000, "1,23" * 25_000, "\u00bd" * 99_999):
+    for text in ("1" * 20_000, "1." * 10_000, "1e" * 10_000, "1,23" * 5_000, "\u00bd" * 20_000):
         last_number(text)

@@ -100,7 +100,7 @@ def names(count: int, weights: Sequence[float] = ()) -> list[dict[str, Any]]:
 members = st.lists(scripts, min_size=2, max_size=7)
 
 
-@examples(150, full=10_000)
+@examples(150, full=1000)
 @given(
     members,
     st.lists(st.sampled_from([0.5, 1, 2]), min_size=7, max_size=7),
@@ -144,7 +144,7 @@ def test_early_stop_changes_no_result(
     assert early.outcome == late.outcome
 
 
-@examples(100, full=5000)
+@examples(100, full=1500)
 @given(
     members,
     st.data(),
@@ -185,7 +185,7 @@ def test_there_is_one_answer_or_one_error(
         assert result.failure == "TooFewAnswers"
 
 
-@examples(60, full=2000)
+@examples(60, full=1000)
 @given(
     st.lists(st.sampled_from(["one", "two", "three"]), min_size=2, max_size=4),
     st.sampled_from(["one", "two", "three"]),
@@ -212,7 +212,7 @@ def test_a_verdict_does_not_depend_on_the_order_of_members(
     assert found[0].reason == found[1].reason
 
 
-@examples(60, full=2000)
+@examples(60, full=1000)
 @given(members, st.sampled_from("ABC"))
 def test_a_judge_that_goes_by_position_is_never_followed(said: list[Any], letter: str) -> None:
     decide = {"judge": {"model": "judge", "on_tie": "soonest"}}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import orjson
 import pytest
 
+from relay.policy import schema_check
 from relay.policy.schema_check import MAX_TEXT_BYTES, breaks_schema, is_broken
 
 PERSON = {
@@ -127,3 +129,25 @@ async def test_large_ones_go_to_a_thread() -> None:
     assert await is_broken(text.replace("name", "nome"), orjson.dumps(PERSON))
     assert not await is_broken("1", orjson.dumps(_nested()))
     assert await is_broken("{}", orjson.dumps(PERSON))
+
+
+async def test_a_schema_that_is_new_is_read_in_a_thread() -> None:
+    threads: list[bool] = []
+    schema = orjson.dumps({"type": "object", "title": "new"})
+    compiled = schema_check._compiled
+
+    def noted(schema_json: bytes) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return compiled(schema_json)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema_check, "_compiled", noted)
+        assert not await is_broken("{}", schema)
+        assert await is_broken("[]", schema)
+    assert threads == [False]
+
+
+def test_schemas_that_are_kept_are_bounded() -> None:
+    for number in range(schema_check.MAX_KNOWN + 10):
+        breaks_schema("{}", b'{"title": "%d"}' % number)
+    assert len(schema_check._known) == schema_check.MAX_KNOWN

@@ -31,6 +31,7 @@ def test_the_share_is_copied_whenever_it_is_asked() -> None:
 
 def test_shadows_choose_independently() -> None:
     one, other = plan("one", share=0.5), plan("other", share=0.5)
+    assert one.mark != other.mark
     assert 850 < sum(one.wants(id_) and other.wants(id_) for id_ in IDS) < 1150
 
 

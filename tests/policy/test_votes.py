@@ -94,7 +94,7 @@ def play(count: Votes, order: list[int], said: list[str | None]) -> None:
             count.add(member, ALONE if value == "-" else key(value))
 
 
-@examples(300, full=10_000)
+@examples(300, full=4000)
 @given(answers, st.integers(1, 12), st.randoms())
 def test_what_is_settled_stays(
     rows: list[tuple[int, str | None]], quorum: int, random: object

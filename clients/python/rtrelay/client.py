@@ -24,9 +24,17 @@ from rtrelay._arguments import (
 from rtrelay._channels import Channels
 from rtrelay._standby import Standby
 from rtrelay._switchboard import Reconnect, Switchboard
+from rtrelay.errors import RelayError, from_rpc
 from rtrelay.session import Generation, Input, Session
 from rtrelay.stats import Counts, PathChange, Stats
-from rtrelay.v1 import Budgets, Prompt, PromptCache, Setup
+from rtrelay.v1 import (
+    Budgets,
+    FeedbackRequest,
+    Prompt,
+    PromptCache,
+    RelayServiceStub,
+    Setup,
+)
 
 if TYPE_CHECKING:
     from rtrelay.direct import Provider
@@ -49,6 +57,10 @@ CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.use_local_subchannel_pool": 1,
 }
 """The README of the package says why."""
+
+
+_ANOTHER_MAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""Answers of a relay after which another one is asked."""
 
 
 class Client:
@@ -233,6 +245,55 @@ class Client:
         session = Session(switchboard, on_closed=self._sessions.discard)
         self._sessions.add(session)
         return session
+
+    async def feedback(
+        self,
+        request_id: str,
+        *,
+        score: float | None = None,
+        label: str = "",
+        comment: str = "",
+        timeout_s: float = 5.0,
+    ) -> bool:
+        """Say how good an answer was. Relays are asked in their order, until one takes it.
+
+        Args:
+            request_id: of the answer's end (`End.request_id`).
+            score: from 0 to 1; this or `label` is needed.
+            timeout_s: for each relay.
+
+        Returns:
+            Whether it counts for an experiment.
+
+        Raises:
+            RelayError: no relay took it; the last one's word.
+            RuntimeError: the client is closed, or belongs to another event loop.
+
+        Cancelled: it may have been taken.
+        """
+        if self._is_closed:
+            raise RuntimeError("the client is closed")
+        self._channels.check_loop()
+        word = FeedbackRequest(request_id=request_id, label=label, comment=comment)
+        if score is not None:
+            word.score = score
+        failure: RelayError | None = None
+        for address in self._addresses:
+            channel = self._channels.acquire(address)
+            try:
+                stub: Any = RelayServiceStub(channel)
+                taken = await stub.Feedback(word, timeout=timeout_s, metadata=self._metadata)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc(error)
+                if error.code() not in _ANOTHER_MAY:
+                    break
+            else:
+                return bool(taken.counts_for_experiment)
+            finally:
+                await self._channels.release(channel)
+        if failure is None:
+            raise RuntimeError("a client has an address at least")
+        raise failure
 
     def _make_channel(self, address: str) -> grpc.aio.Channel:
         if self._credentials is None or is_unix(address):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -129,6 +129,18 @@ class SyncClient:
 
         return SyncGeneration(self._call(start()), self)
 
+    def feedback(self, request_id: str, **word: Any) -> bool:
+        """As `Client.feedback`.
+
+        Raises:
+            RelayError: no relay took it.
+            ClientClosed: the client is not open.
+        """
+        client = self._client
+        if client is None:
+            raise ClientClosed("the client is not open")
+        return self._call(client.feedback(request_id, **word))
+
     @property
     def stats(self) -> Stats:
         """As `Client.stats`, of the time since the client was opened.
@@ -218,6 +230,11 @@ class SyncGeneration:
     def end(self) -> End | None:
         """How it ended; None until then."""
         return self.generation.end
+
+    @property
+    def decision(self) -> Mapping[str, Any] | None:
+        """As `Generation.decision`."""
+        return self.generation.decision
 
     def cancel(
         self, reason: CancelReason.ValueType = CancelReason.CANCEL_REASON_UNSPECIFIED

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Engine, and_, exists, func, or_, select
 
-from relay.observability.experiments.rows import Notes, Observed
+from relay.observability.experiments.rows import Copied, Notes, Observed, copied_of
 from relay.observability.report.rows import ABANDONED
 from relay.store.engine import reading
 from relay.store.schema import attempts, feedback, generations
@@ -87,6 +87,41 @@ def observed_in(
         if len(rows) < PAGE_ROWS:
             return
         after = rows[-1].admitted_at_us, rows[-1].id
+
+
+def copied_in(
+    engine: Engine, since_us: int, until_us: int, notes: Notes
+) -> dict[str, list[Copied]]:
+    """Copies of shadows, by shadow; raises StoreUnavailable."""
+    found: dict[str, list[Copied]] = {}
+    query = select(
+        _OF.id,
+        _OF.reason,
+        _OF.ttft_us,
+        _OF.wall_us,
+        _OF.settled_micro,
+        _OF.decision,
+        _UNPRICED.label("is_unpriced"),
+    ).where(
+        _OF.surface == "shadow",
+        _OF.state != "open",
+        _OF.wall_us.is_not(None),
+        _OF.admitted_at_us >= since_us,
+        _OF.admitted_at_us < until_us,
+    )
+    with reading(engine) as connection:
+        for row in connection.execute(query):
+            told = _decision(row.decision or "{}").get("shadow")
+            if not isinstance(told, dict):
+                continue
+            cost = None if row.is_unpriced else row.settled_micro
+            try:
+                one = copied_of(row.id, row.reason or "", row.ttft_us, row.wall_us, cost, told)
+            except TypeError:
+                notes.unreadable += 1
+                continue
+            found.setdefault(str(told.get("name", "")), []).append(one)
+    return found
 
 
 def _decision(text: str) -> dict[str, Any]:

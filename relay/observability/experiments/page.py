@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from relay.observability.experiments.compare import METRICS, Arm, Comparison, Metric
+from relay.observability.experiments.copies import MEASURES, CopyReport
 from relay.observability.experiments.estimates import Difference, Estimate
 from relay.observability.experiments.rows import Notes
 from relay.observability.report.blocks import Block, Grid, Heading, Items, Words
@@ -28,6 +29,31 @@ def page(found: Sequence[Comparison], notes: Notes) -> list[Block]:
         said.append(f"{count(notes.open)} generations of the range are not over, and not counted.")
     if said:
         blocks += [Heading("Sources"), Items(said)]
+    return blocks
+
+
+def copies_page(found: Sequence[CopyReport], confidence: float) -> list[Block]:
+    """Of shadows, one after the other."""
+    blocks: list[Block] = [Heading("Shadows", 1)]
+    if not found:
+        blocks.append(Words("No copy is in the range."))
+    for one in found:
+        rows = []
+        for name, label in MEASURES.items():
+            value: Estimate | None = getattr(one, name)
+            if value is not None:
+                low, high = (NOTHING if end is None else f"{end:,.3f}" for end in value[1:3])
+                rows.append((label, f"{value.value:,.3f}", f"{low} to {high}"))
+        blocks += [
+            Heading(one.name),
+            Words(
+                f"{count(one.copies)} copies, each beside its original; bounds are those of"
+                f" {_percent(confidence, 0)} confidence."
+            ),
+            Grid(("", "value", "bounds"), rows),
+        ]
+        if one.reasons:
+            blocks.append(Words(f"Failures: {_shares(one.reasons)}."))
     return blocks
 
 
@@ -166,7 +192,7 @@ def _percent(value: float, digits: int) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def _shares(counts: dict[str, float]) -> str:
+def _shares(counts: Mapping[str, float]) -> str:
     total = sum(counts.values())
     return ", ".join(f"{name} {_percent(value / total, 1)}" for name, value in counts.items())
 

@@ -8,9 +8,10 @@ import orjson
 
 from relay.config.experiments import ExperimentConfig
 from relay.observability.experiments.compare import compare
+from relay.observability.experiments.copies import report_of
 from relay.observability.experiments.data import as_data
-from relay.observability.experiments.page import page
-from relay.observability.experiments.rows import Notes, Observed
+from relay.observability.experiments.page import copies_page, page
+from relay.observability.experiments.rows import Copied, Notes, Observed
 from relay.observability.report.markdown import markdown
 
 
@@ -47,4 +48,19 @@ def written(
         "unreadable_lines": notes.unreadable,
         "open": notes.open,
     }
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def copies_written(
+    found: Mapping[str, Sequence[Copied]], *, confidence: float, is_json: bool
+) -> str:
+    """Of shadows.
+
+    Args:
+        found: copies, by shadow.
+    """
+    reports = [report_of(name, found[name], confidence) for name in sorted(found)]
+    if not is_json:
+        return markdown(copies_page(reports, confidence))
+    value = {"shadows": [one.as_data() for one in reports]}
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n"
