@@ -32,9 +32,10 @@ TOKENS = 12
 PLAIN, RPC, HEDGED, SPARED, LEFT, LATE = 24, 6, 8, 3, 5, 4
 """Requests of each kind. That of 24 connections one worker of two gets none is one case in eight
 million."""
-ARMS, RULED, EASY, UNSURE, TRIPPING = 16, 5, 4, 3, 24
+ARMS, RULED, EASY, UNSURE, GUARDED, TRIPPING = 16, 5, 4, 3, 3, 24
 TEXTS, ROUNDS = ("one", "two", "three"), 4
 """Of what the cache is for: each text so many times, one after another."""
+ADDRESS = "jo.doe@example.com"
 NOT_SURE = "I am not sure" + " what to make of it" * 30
 """As the small model repeats it: cut off long before its end."""
 IN_A_ROW = 5
@@ -59,12 +60,25 @@ BEHAVIOURS = {
     "rival": GOOD,
     "cheap": GOOD,
     "faq": GOOD,
+    "guarded": GOOD,
     "small": "emu:ttft=15,itl=5,text=echo",
     "large": GOOD,
     "dead": "emu:fault=status:500",
     "relief": GOOD,
 }
-WHOLE = ("good", "quick", "spare", "late", "arm", "rival", "cheap", "faq", "large", "relief")
+WHOLE = (
+    "good",
+    "quick",
+    "spare",
+    "late",
+    "arm",
+    "rival",
+    "cheap",
+    "faq",
+    "guarded",
+    "large",
+    "relief",
+)
 """Models whose every answer is whole, or else was never begun."""
 FAILING = ("down", "busy", "broken", "dead")
 UNSENT = ("breaker_open", "limit_exceeded")
@@ -93,6 +107,15 @@ def document(emulator: EmulatorProcess, name: str) -> dict[str, Any]:
             "cascades": {"helped": {"small": "small", "large": "large", "escalate": escalate}},
         },
         "cache": {"exact": {"models": ["faq"]}},
+        "guardrails": {
+            "rails": {
+                "mail": {
+                    "scan": {"kind": "pii"},
+                    "where": {"models": ["guarded"]},
+                    "action": "redact",
+                }
+            }
+        },
         "providers": {"lab": row},
         "models": {
             "plain": {"candidates": at("good")},
@@ -107,6 +130,7 @@ def document(emulator: EmulatorProcess, name: str) -> dict[str, Any]:
             "ruled": {"candidates": at("good")},
             "cheap": {"candidates": at("cheap")},
             "faq": {"candidates": at("faq")},
+            "guarded": {"candidates": at("guarded")},
             "small": {"candidates": at("small")},
             "large": {"candidates": at("large")},
             "tripped": {"candidates": at("dead"), "fallbacks": at("relief")},
@@ -162,6 +186,9 @@ class Script:
                 asking.create_task(self.chat("arms"))
             for _ in range(RULED):
                 asking.create_task(self.chat("ruled", **{"x-relay-tags": "batch"}))
+            for _ in range(GUARDED):
+                asking.create_task(self.chat("guarded", f"Write to {ADDRESS}"))
+            asking.create_task(self.chat("guarded"))
             for number in range(EASY):
                 asking.create_task(self.chat("helped", f"Where is room {number}?"))
             for _ in range(UNSURE):
@@ -365,6 +392,12 @@ def check_policies(page: MetricsPage, emulator: EmulatorProcess, name: str) -> N
     assert chosen("cascade", "helped") == {"small": EASY, "escalated": UNSURE}
     assert seen(emulator, name, "small") == {"clean": EASY, "abandoned": UNSURE}
     assert asked("large") == UNSURE
+
+    found = page.by("action", "rtrelay_guardrail_verdicts_total", guardrail="mail", side="input")
+    assert found == {"redact": GUARDED}
+    prompts = [one["prompt_start"] for one in emulator.streams(model=f"{name}-guarded")]
+    assert (len(prompts), prompts.count("Hello")) == (GUARDED + 1, 1)
+    assert ADDRESS not in " ".join(prompts)
 
     verdicts = page.by("verdict", "rtrelay_cache_lookups_total", alias="faq")
     misses = asked("faq")  # each worker has a memory of its own
