@@ -518,7 +518,7 @@ class Worker:
             self._take(config)
 
     async def _take_when_loaded(self, config: Config, number: int) -> None:
-        """Models are read in a thread first; a reload that came meanwhile has overtaken this one."""
+        """Models are read in a thread; a reload that came meanwhile has overtaken this one."""
         await self._require_policies().load(config)
         if number == self._reloads:
             self._take(config)

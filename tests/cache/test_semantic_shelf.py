@@ -103,7 +103,7 @@ class TestInstalled:
         wanted = config(embeddings="onnx", directory="/nowhere/at/all")
         try:
             await shelf.load(wanted)
-            with pytest.raises(SemanticCacheError, match="cache.semantic"):
+            with pytest.raises(SemanticCacheError, match=r"cache\.semantic"):
                 shelf.take(wanted)
         finally:
             await shelf.aclose()
