@@ -445,7 +445,7 @@ async def test_nobody_is_told_what_was_refused() -> None:
     told = heard[0].request
     assert wanted.messages
     assert (told.model, told.policy) == (wanted.model, wanted.policy)
-    assert not (told.messages or told.user or told.extra or told.native)
+    assert (told.messages, told.user, told.extra, told.native) == ((), "", {}, {})
 
 
 @on_virtual_time
