@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
 from relay.answer import Answer, TextSource
 from relay.content import (
     Events,
     ReasoningDelta,
     RefusalDelta,
+    StreamEvent,
     TextDelta,
     ToolArgumentsDelta,
     Usage,
@@ -17,6 +22,10 @@ from relay.guardrails.base import OutputGuard
 from relay.routing.route import Timeouts
 from relay.timeline import AttemptMarks
 from relay.tokens import count_bytes
+
+AT_ONCE_BYTES: Final = 8192
+"""Of a batch: reading more may stop everybody else for tens of milliseconds."""
+PIECE_CHARS: Final = 4096
 
 
 class GuardedAnswer:
@@ -71,17 +80,34 @@ class GuardedAnswer:
         return ()
 
     async def _passed(self, events: Events) -> Events:
+        before = self._output_bytes
         for event in events:
             if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
                 self._output_bytes += count_bytes(event.text)
             elif isinstance(event, ToolArgumentsDelta):
                 self._output_bytes += count_bytes(event.fragment)
-        passed = await self._guard.feed(events) if events else ()
+        if self._output_bytes - before > AT_ONCE_BYTES:
+            passed = await self._in_turns(events)
+        else:
+            passed = await self._guard.feed(events) if events else ()
         if self._guard.is_blocked:
             self._is_over = True
             self._answer.abort()
             self._retract()
         return passed
+
+    async def _in_turns(self, events: Events) -> Events:
+        """A long batch (a kept answer comes as one), between whose pieces others have their turn:
+        what is released does not depend on how it comes."""
+        found: list[StreamEvent] = []
+        for at, event in enumerate(events):
+            for piece in _pieces(event):
+                found += await self._guard.feed((piece,))
+                if self._guard.is_blocked:
+                    # What it cost is told whatever becomes of it.
+                    return found + [rest for rest in events[at + 1 :] if type(rest) is Usage]
+                await asyncio.sleep(0)
+        return found
 
     def _retract(self) -> None:
         """Say what ought not to have been released."""
@@ -102,6 +128,14 @@ class GuardedAnswer:
     def fail(self, error: UpstreamError) -> None:
         self._is_over = True
         self._answer.fail(error)
+
+
+def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
+    if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
+        for at in range(0, len(event.text), PIECE_CHARS):
+            yield type(event)(event.text[at : at + PIECE_CHARS], event.choice)
+    else:
+        yield event
 
 
 async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> GuardedAnswer:

@@ -323,7 +323,11 @@ async def test_a_leg_is_asked_for_whoever_asks() -> None:
     own = Policy(tenant="team_1", key_id="key_1", zones=frozenset({"eu"}), tags=("minors",))
     await scenario.generate(replace(request(), policy=own))
     policy = asked[0].policy
-    assert (policy.tenant, policy.key_id, policy.zones) == ("team_1", "key_1", {"eu"})
+    assert (policy.tenant, policy.key_id, policy.zones) == (
+        "team_1",
+        "key_1",
+        frozenset({"eu"}),
+    )
     assert policy.tags == ("minors",)
 
 
