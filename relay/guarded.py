@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from relay.answer import Answer, TextSource
 from relay.content import (
     Events,
@@ -18,12 +20,16 @@ from relay.routing.route import Timeouts
 from relay.timeline import AttemptMarks
 from relay.tokens import count_bytes
 
+OnHeld = Callable[[Answer], Callable[[], None]]
+
 
 class GuardedAnswer:
     """See the module and `relay.answer.Answer`. Made by `guarded`."""
 
     def __init__(self, answer: Answer, guard: OutputGuard, decision: Decision) -> None:
         self._decision = decision
+        self.heard: Callable[[], None] | None = None
+        """Called whenever something has come from upstream, whatever becomes of it."""
         self._answer = answer
         self._guard = guard
         self._is_over = False
@@ -61,6 +67,8 @@ class GuardedAnswer:
     async def read(self) -> Events:
         while not self._is_over:
             events = await self._answer.read()
+            if self.heard is not None:
+                self.heard()
             if not events:
                 self._is_over = True
                 rest = await self._guard.finish()
@@ -97,15 +105,23 @@ class GuardedAnswer:
 
     def abort(self) -> None:
         self._is_over = True
+        self.heard = None  # it holds whoever holds us
         self._answer.abort()
 
     def fail(self, error: UpstreamError) -> None:
         self._is_over = True
+        self.heard = None
         self._answer.fail(error)
 
 
-async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> GuardedAnswer:
+async def guarded(
+    answer: Answer, guard: OutputGuard, decision: Decision, on_held: OnHeld | None = None
+) -> GuardedAnswer:
     """The answer with the guard over it, from the first that may be released on.
+
+    Args:
+        on_held: as `relay.dispatch.Progress.on_held`: whoever owns the answer watches over its time
+            limits from here on, and counts what was written of it if it is given up.
 
     Raises:
         GuardrailBlocked: nothing may be; the answer is given up.
@@ -114,6 +130,8 @@ async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> Gua
     Cancelled: the answer is given up.
     """
     found = GuardedAnswer(answer, guard, decision)
+    if on_held is not None:
+        found.heard = on_held(found)
     try:
         await found.begin()
     except BaseException:
