@@ -435,6 +435,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance",
         "store",
         "auditing",
+        "compositions",
         "credentials.desk",
         "calls",
         "server",

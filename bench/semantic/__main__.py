@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--onnx", type=Path, help="directory of model.onnx and tokenizer.json")
     parser.add_argument("--pairs", type=Path, default=FILE, help="turns of one's own")
     parser.add_argument("--quick", action="store_true", help="up to 10,000 entries")
+    parser.add_argument("--entries", type=int, action="append", help="a size instead; again")
     given = parser.parse_args()
     embedders: list[Any] = []
     if given.onnx is not None:  # first: onnxruntime crashes behind usearch
@@ -49,7 +51,7 @@ def main() -> int:
         price_of_set(found)
     if given.what in ("all", "speed"):
         for embedder in embedders:
-            speeds(embedder, SIZES[:2] if given.quick else SIZES)
+            speeds(embedder, given.entries or (SIZES[:2] if given.quick else SIZES))
     return 0
 
 
@@ -92,7 +94,7 @@ def price_of_set(found: list[Pair]) -> None:
     ))  # fmt: skip
 
 
-def speeds(embedder: Any, sizes: tuple[int, ...]) -> None:
+def speeds(embedder: Any, sizes: Sequence[int]) -> None:
     """Tables of look-ups."""
     print(f"\n## {embedder.name}: one look-up, its parts\n")
     for name, took_us in price_of_parts(embedder, "How do I reset my password, please?").items():

@@ -43,14 +43,18 @@ class ProviderEmbedder:
             embedding=EmbeddingOptions((text,), dimensions=self._dimensions),
             policy=replace(request.policy, budgets=Budgets(), idempotency_key=""),
         )
-        leg = legs.start(_LABEL, self._model, asked, is_hedged=False)
+        outcome = "late"
         try:
-            await leg.whole()
-            return vector_of(leg.vectors_json())
+            leg = legs.start(_LABEL, self._model, asked, is_hedged=False)
+            try:
+                await leg.whole()
+                vector = vector_of(leg.vectors_json())
+                outcome = "ok"
+            finally:
+                leg.cancel(outcome)
         except RelayError as error:
             raise EmbeddingFailed(f"{self._model}: {type(error).__name__}") from error
-        finally:
-            leg.cancel()
+        return vector
 
     async def aclose(self) -> None:
         """Nothing to release."""

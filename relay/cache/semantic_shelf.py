@@ -6,6 +6,8 @@ missing stops a start or a reload, and no request.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import sys
 import time
@@ -60,12 +62,10 @@ class SemanticShelf:
             SemanticCacheError: a package, a model or a file is missing.
             ValueError: `store.redis` is no address; the message does not hold it.
         """
-        extra, names = _PACKAGES[config.embeddings]
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
-        if missing:
+        if missing := _missing(config):
             raise SemanticCacheError(
                 f"cache.semantic: not installed: {', '.join(missing)};"
-                f" pip install 'rtrelay[{extra}]'"
+                f" pip install 'rtrelay[{_PACKAGES[config.embeddings][0]}]'"
             )
         embedder = self._embedder(config)  # before the store: see `_loaded`
         if self._store is None:
@@ -74,6 +74,19 @@ class SemanticShelf:
             self._store.resize(config.max_entries, config.max_bytes)
         self._cache = SemanticCache(config, self._store, embedder, wall_clock=self._wall_clock)
         return self._cache
+
+    def lacks(self, config: SemanticCacheConfig) -> bool:
+        """Whether `take` would read a model, which takes some tenths of a second."""
+        return _settings(config) not in self._embedders
+
+    async def load(self, config: SemanticCacheConfig) -> None:
+        """Read what `take` needs in a thread, so that a reload stops nobody. What is missing is for
+        `take` to tell."""
+        if not self.lacks(config) or _missing(config):
+            return
+        with contextlib.suppress(SemanticCacheError):
+            embedder = await asyncio.to_thread(_loaded, config)
+            self._embedders.setdefault(_settings(config), embedder)
 
     async def check(self) -> None:
         """At start: whether Redis, if it is there to say so, has what is needed.
@@ -98,7 +111,7 @@ class SemanticShelf:
             await embedder.aclose()
 
     def _embedder(self, config: SemanticCacheConfig) -> Embedder:
-        settings = (config.embeddings, config.model, config.dimensions, config.directory)
+        settings = _settings(config)
         found = self._embedders.get(settings)
         if found is None:
             found = self._embedders[settings] = _loaded(config)
@@ -119,6 +132,15 @@ class SemanticShelf:
         from relay.cache.semantic_memory import MemoryVectors
 
         return MemoryVectors(config.max_entries, config.max_bytes, clock=self._clock)
+
+
+def _missing(config: SemanticCacheConfig) -> list[str]:
+    names = _PACKAGES[config.embeddings][1]
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def _settings(config: SemanticCacheConfig) -> tuple[object, ...]:
+    return (config.embeddings, config.model, config.dimensions, config.directory)
 
 
 def _loaded(config: SemanticCacheConfig) -> Embedder:

@@ -28,6 +28,7 @@ from relay.commands.listeners_view import listeners_table
 from relay.commands.own_credentials import catalog_with_credentials
 from relay.commands.rules_view import rules_table
 from relay.commands.table import table as _table
+from relay.compositions import catalog_of
 from relay.config import Config, ConfigError, HedgeConfig, from_environment, load, unspoken_keys
 from relay.config_warnings import warnings
 from relay.emulated import emulated_config, why_emulated
@@ -85,7 +86,7 @@ def find(path: Path | None, environment: Mapping[str, str]) -> Found:
         Doors(config)
     except TlsError as error:
         raise ConfigError(str(error)) from error
-    return Found(config, Catalog(config), note, is_emulated)
+    return Found(config, catalog_of(config), note, is_emulated)
 
 
 def print_routes(console: Console, config: Config, catalog: Catalog) -> None:

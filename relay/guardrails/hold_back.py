@@ -5,13 +5,14 @@ RE2 does it). It runs over the original text; folding happens where a new step i
 step that is known costs nothing for it. In most places of ordinary prose nothing can have begun,
 and the text may go at once.
 
-The states are shared by all streams of a worker. Any thread may use them: the worst that two can do
-is to work out the same step twice.
+The states are shared by all streams of a worker. Any thread may use them: what is known is only
+read, and new steps are worked out one at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Final
 
 from relay.guardrails.normalise import table
@@ -134,6 +135,7 @@ class HoldAutomaton:
     def __init__(self, scanners: Sequence[Scanner | None], holding: int) -> None:
         self.nfa = ShapeNfa()
         self.holding = holding
+        self._lock = Lock()
         self.worked_out = 0
         """Steps so far: new ones are dear, some microseconds each."""
         every = 0
@@ -190,7 +192,12 @@ class HoldAutomaton:
             state = state[character]
 
     def step(self, state: State, character: str) -> State:
-        """Works out where a character leads, and keeps it."""
+        """Works out where a character leads, and keeps it. Waits for a thread that does the same,
+        for less than a millisecond."""
+        with self._lock:
+            return self._step(state, character)
+
+    def _step(self, state: State, character: str) -> State:
         self.worked_out += 1
         live: set[int] = set()
         accepts = 0

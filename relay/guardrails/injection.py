@@ -13,6 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from functools import cache
 from math import prod
 from typing import Final, NamedTuple
 
@@ -136,16 +137,18 @@ def _scanner(kind: str) -> RegexScanner:
     )
 
 
-_PHRASES: Final = tuple(
-    re.compile(_folded_pattern(pattern))
-    for kind in ("override", "reveal", "role", "exfiltrate")
-    for pattern in _SIGNS[kind].patterns
-)
+@cache
+def _phrases() -> tuple[re.Pattern[str], ...]:
+    return tuple(
+        re.compile(_folded_pattern(pattern))
+        for kind in ("override", "reveal", "role", "exfiltrate")
+        for pattern in _SIGNS[kind].patterns
+    )
 
 
 def _says_phrase(text: str) -> bool:
     skeleton = folded(text, "skeleton").text
-    return any(phrase.search(skeleton) for phrase in _PHRASES)
+    return any(phrase.search(skeleton) for phrase in _phrases())
 
 
 def _check_encoded(match: re.Match[str]) -> Span | None:

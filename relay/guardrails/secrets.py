@@ -38,7 +38,12 @@ def entropy_bits(text: str) -> float:
 
 _PLACEHOLDER: Final = re.compile(
     r"(?i)(.)\1*$|[x*.<>{}$%_-]+$|<.*|\$\{?.*|%.*%$|\{\{?.*|your[_-]?|example|changeme|redacted"
+    r"|(?:os\.environ|process\.env|env[./])"
 )
+
+
+def _check_no_placeholder(match: re.Match[str]) -> Span | None:
+    return None if _PLACEHOLDER.match(match["held"]) else match.span("held")
 
 
 def _check_assigned(match: re.Match[str]) -> Span | None:
@@ -142,7 +147,10 @@ _FORMS: Final[dict[str, _Form]] = {
         r"(?:-{0,4}[^-]){0,8000}(?:-----END [A-Z0-9 ]{1,60}-----)?",
     ),
     "url_password": _Form(
-        r"://[^\s/:@\"']{0,64}:(?P<held>[^\s/@\"']{1,128})(?=@)", 128, 3 + 64 + 1
+        r"://[^\s/:@\"']{0,64}:(?P<held>[^\s/@\"']{1,128})(?=@)",
+        128,
+        3 + 64 + 1,
+        check=_check_no_placeholder,
     ),
     "assigned": _Form(_ASSIGNED, 128, 64, ignore_case=True, check=_check_assigned),
 }

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from relay.answer import Answer
+from relay.config.model import ConfigError
 from relay.config.panels import PanelConfig, PanelMemberConfig
 from relay.content import GenerateRequest
 from relay.errors import AttemptTimeout, RelayError, UnsupportedFeature
@@ -31,7 +32,11 @@ MARGIN_S: Final = 0.025
 
 
 class Panel:
-    """A `relay.policy.base.Composition`; made once a configuration."""
+    """A `relay.policy.base.Composition`; made once a configuration.
+
+    Raises:
+        ConfigError: `decide.best_of.schema` is no schema.
+    """
 
     def __init__(self, name: str, config: PanelConfig) -> None:
         self.name = name
@@ -42,7 +47,10 @@ class Panel:
         self._names = [
             f"{label} ({member.model})" for label, member in zip(labels, self._members, strict=True)
         ]
-        self._way = _way(config, self._members)
+        try:
+            self._way = _way(config, self._members)
+        except ConfigError as error:
+            raise ConfigError(f"policies.panels.{name}.{error}") from None
         judge = config.judge_model
         asked = [member.model for member in self._members] + ([] if judge is None else [judge])
         self.models = tuple(dict.fromkeys(asked))

@@ -63,6 +63,12 @@ async def is_broken(text: str, schema_json: bytes) -> bool:
     return await asyncio.to_thread(breaks_schema, text, schema_json)
 
 
+def is_schema(schema_json: bytes) -> bool:
+    """Whether a schema can be used; of an operator's own, asked before anything needs it, it is
+    then ready."""
+    return len(schema_json) <= MAX_SCHEMA_BYTES and _validator(schema_json) is not None
+
+
 def _breaks(text: str, schema_json: bytes, max_steps: int) -> bool:
     """
     Raises:

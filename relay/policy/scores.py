@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import orjson
 
+from relay.config.model import ConfigError
 from relay.config.panels import BestOfConfig, compile_pattern
 from relay.content import GenerateRequest, ResponseFormat
 from relay.policy.base import Whole
 from relay.policy.panel_json import NotComparable, parsed
-from relay.policy.schema_check import is_broken
+from relay.policy.schema_check import is_broken, is_schema
 
 MAX_LOGPROBS_BYTES: Final = 4 * 1024 * 1024
 
@@ -21,7 +22,11 @@ Score = Callable[[GenerateRequest, Whole], Awaitable[float | None]]
 
 
 def score_of(config: BestOfConfig) -> Score | None:
-    """The one that a panel is configured with; None where a judge gives it."""
+    """The one that a panel is configured with; None where a judge gives it.
+
+    Raises:
+        ConfigError: `schema` is none, or too large to be used.
+    """
     if config.logprobs is not None:
         return _by_logprobs
     if config.length is not None:
@@ -29,7 +34,10 @@ def score_of(config: BestOfConfig) -> Score | None:
     if config.pattern is not None:
         return _by_pattern(compile_pattern(config.pattern))
     if config.schema_ is not None:
-        return _by_schema(b"" if config.schema_ == "request" else orjson.dumps(config.schema_))
+        schema_json = b"" if config.schema_ == "request" else orjson.dumps(config.schema_)
+        if schema_json and not is_schema(schema_json):
+            raise ConfigError("decide.best_of.schema: it is no JSON Schema, or over 64 KiB")
+        return _by_schema(schema_json)
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from tests.cache.world import NO_LEGS, asked
-from tests.fakes.legs import Fails, FakeLegs, Says
+from tests.fakes.legs import Fails, FakeLegs, Refuses, Says
 from tests.fakes.virtual_time import on_virtual_time
 
 np = pytest.importorskip("numpy", reason="the extra `semantic` is not installed")
@@ -52,6 +52,7 @@ async def test_a_provider_is_asked_by_a_leg() -> None:
     assert leg.request.embedding.dimensions == 64
     assert leg.request.policy.zones == request.policy.zones
     assert not leg.is_hedged
+    assert legs.outcomes() == {"embedding": "ok"}
 
 
 @on_virtual_time
@@ -62,12 +63,20 @@ async def test_a_provider_that_fails_gives_no_vector() -> None:
 
 
 @on_virtual_time
+async def test_one_that_may_not_be_paid_gives_no_vector() -> None:
+    legs = EmbeddingLegs({"embed": Refuses(StreamReset("no money"))})
+    with pytest.raises(EmbeddingFailed):
+        await ProviderEmbedder("embed").vector("text", asked(), legs)
+
+
+@on_virtual_time
 async def test_cancelled_it_stops_the_leg() -> None:
     legs = EmbeddingLegs({"embed": Says("x", whole_s=10.0)})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await ProviderEmbedder("embed").vector("text", asked(), legs)
     assert legs.started[0].is_over
+    assert legs.outcomes() == {"embedding": "late"}
 
 
 def test_vectors_as_base64() -> None:

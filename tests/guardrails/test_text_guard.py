@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -213,6 +215,20 @@ def test_a_plan_serves_many_streams_at_once() -> None:
     assert [out + guard.finish() for out, guard in zip(outs, guards, strict=True)] == [
         "key [SECRET] and [CARD_NUMBER]."
     ] * 3
+
+
+def test_threads_share_a_plan() -> None:
+    """All of them need new steps at once."""
+    made = GuardPlan([Rule(DeniedTerms([f"w{at} of {at}" for at in range(300)]), "redact", "d")])
+    texts = [f"see w{at} of {at}, or w{at} of {at + 1}. " * 20 for at in range(0, 300, 5)]
+    wanted = [f"see [REMOVED], or w{at} of {at + 1}. " * 20 for at in range(0, 300, 5)]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda text: streamed(made, text)[0].released, texts)) == wanted
+    finally:
+        sys.setswitchinterval(interval_s)
 
 
 def test_window_of_a_plan() -> None:

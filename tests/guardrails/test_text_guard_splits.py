@@ -164,7 +164,7 @@ def check(plan: GuardPlan, text: str, places: list[int]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["known", "terms", "signs"])
-@examples(120, full=4000)
+@examples(60, full=4000)
 @given(text=mixed, places=cuts, seed=st.integers(0, 5))
 def test_chunks_change_nothing(kind: str, text: str, places: list[int], seed: int) -> None:
     check(plan_of(kind, seed), text, places)
@@ -187,7 +187,7 @@ patterns = st.recursive(
 small_text = st.text("ab1 -éB\u200bｂ\n", max_size=40)
 
 
-@examples(300, full=10_000)
+@examples(120, full=10_000)
 @given(
     many=st.lists(st.tuples(patterns, st.sampled_from(ACTIONS)), min_size=1, max_size=3),
     text=small_text,
@@ -206,7 +206,7 @@ def test_any_patterns(many: list[tuple[str, Action]], text: str, places: list[in
 terms = st.lists(st.text("ab c", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
-@examples(150, full=5000)
+@examples(80, full=5000)
 @given(
     many=st.lists(
         st.tuples(terms, st.booleans(), st.sampled_from(ACTIONS)), min_size=1, max_size=2
@@ -227,7 +227,7 @@ def test_any_terms(
     check(GuardPlan(rules), text, places)
 
 
-@examples(60, full=2000)
+@examples(30, full=2000)
 @given(text=mixed, places=cuts, seed=st.integers(0, 2))
 def test_whole_texts(text: str, places: list[int], seed: int) -> None:
     """One scanner without a window: everything is held back, and comes to the same."""

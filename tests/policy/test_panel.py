@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from relay.config import ConfigError
 from relay.content import FinishReason, OpaqueDelta, Sampling
 from relay.errors import (
     BudgetExceeded,
@@ -335,11 +336,17 @@ def test_the_first_that_cannot_be_beaten_is_taken_at_once() -> None:
         "z": Says('{"a": 2}', whole_s=9),
     }
     schema = {"type": "object", "required": ["a"]}
-    for way in ({"schema": schema}, {"pattern": '"a"'}, {"schema": "request"}):
+    for way in ({"schema": schema}, {"pattern": '"a"'}, {"schema": "request"}):  # of no format
         label, legs, after_s = decided(best_of(**way), scripts)
         assert (label, after_s) == ("b", 0.2)
         assert legs.outcomes()["c"] == "not_needed"
     assert decided(best_of(on_tie="first", pattern='"a"'), scripts)[2] == 9
+
+
+@pytest.mark.parametrize("schema", [{"type": "objekt"}, {"enum": ["x" * 70_000]}])
+def test_a_schema_that_is_none_is_told_at_the_start(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"policies\.panels\.three\.decide\.best_of\.schema"):
+        best_of(schema=schema)
 
 
 def test_none_is_good_enough() -> None:
