@@ -156,7 +156,8 @@ class Recorder:
                 * 1e-6
             )
         gap_s = 0.0
-        if has_content and end.attempts:  # a kept answer says nothing of who made it
+        is_kept = end.decision is not None and end.decision.is_kept
+        if has_content and end.attempts and not is_kept:  # which says nothing of who made it
             gap_s = self._winner(end, request.embedding is None)
         if end.decision is not None:
             self._policies.ended(end.decision, self._label(request.model, ended))
