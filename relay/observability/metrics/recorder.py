@@ -387,9 +387,13 @@ def _put_targets(put: _Put, targets: Mapping[tuple[str, str], TargetRow]) -> Non
         unpriced[key] = row.unpriced
 
 
+_UNHEARD: Final = frozenset({"prewarm", "shadow"})
+"""Generations of the relay's own, whose answers nobody gets."""
+
+
 def _is_spoken(ended: Ended) -> bool:
     """Whether somebody may be waiting to hear it."""
-    return ended.request.embedding is None and ended.frontend != "prewarm"
+    return ended.request.embedding is None and ended.frontend not in _UNHEARD
 
 
 def _hedge(alias: AliasRow, hedge: HedgeRecord) -> None:

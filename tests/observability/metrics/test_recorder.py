@@ -248,6 +248,7 @@ def test_no_answer_is_dead_air_but_not_of_who_left() -> None:
     assert dead_air(ended(error=ClientCancelled("left"), **none)) == (0, 0)
     assert dead_air(ended(error=Draining("stops"), attempts=[], provider="")) == (0, 0)
     assert dead_air(ended(frontend="prewarm")) == (0, 0)
+    assert dead_air(ended(frontend="shadow")) == (0, 0)
 
 
 # --- names ----------------------------------------------------------------------------------
