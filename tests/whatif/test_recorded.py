@@ -86,8 +86,8 @@ def test_a_client_that_left() -> None:
 def test_legs_are_no_race() -> None:
     """A judge beside an answer is left out; of a cascade nothing is left."""
     judged = one(
-        attempt("j/m", first_us=50_000) | {"leg": "guard"},
         attempt("a/m", started_us=300, first_us=200_000),
+        attempt("j/m", started_us=100, first_us=50_000) | {"leg": "guard"},
     )
     assert [tried.target for tried in judged.tried] == ["a/m"]
     assert (judged.before_race_s, judged.ttft_s) == (0.0003, 0.2003)
