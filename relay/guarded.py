@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from relay.answer import Answer, TextSource
@@ -27,12 +27,16 @@ AT_ONCE_BYTES: Final = 8192
 """Of a batch: reading more may stop everybody else for tens of milliseconds."""
 PIECE_CHARS: Final = 4096
 
+OnHeld = Callable[[Answer], Callable[[], None]]
+
 
 class GuardedAnswer:
     """See the module and `relay.answer.Answer`. Made by `guarded`."""
 
     def __init__(self, answer: Answer, guard: OutputGuard, decision: Decision) -> None:
         self._decision = decision
+        self.heard: Callable[[], None] | None = None
+        """Called whenever something has come from upstream, whatever becomes of it."""
         self._answer = answer
         self._guard = guard
         self._is_over = False
@@ -70,6 +74,8 @@ class GuardedAnswer:
     async def read(self) -> Events:
         while not self._is_over:
             events = await self._answer.read()
+            if self.heard is not None:
+                self.heard()
             if not events:
                 self._is_over = True
                 rest = await self._guard.finish()
@@ -123,10 +129,12 @@ class GuardedAnswer:
 
     def abort(self) -> None:
         self._is_over = True
+        self.heard = None  # it holds whoever holds us
         self._answer.abort()
 
     def fail(self, error: UpstreamError) -> None:
         self._is_over = True
+        self.heard = None
         self._answer.fail(error)
 
 
@@ -138,8 +146,14 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
         yield event
 
 
-async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> GuardedAnswer:
+async def guarded(
+    answer: Answer, guard: OutputGuard, decision: Decision, on_held: OnHeld | None = None
+) -> GuardedAnswer:
     """The answer with the guard over it, from the first that may be released on.
+
+    Args:
+        on_held: as `relay.dispatch.Progress.on_held`: whoever owns the answer watches over its time
+            limits from here on, and counts what was written of it if it is given up.
 
     Raises:
         GuardrailBlocked: nothing may be; the answer is given up.
@@ -148,6 +162,8 @@ async def guarded(answer: Answer, guard: OutputGuard, decision: Decision) -> Gua
     Cancelled: the answer is given up.
     """
     found = GuardedAnswer(answer, guard, decision)
+    if on_held is not None:
+        found.heard = on_held(found)
     try:
         await found.begin()
     except BaseException:
