@@ -29,6 +29,15 @@ _PACKAGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 """By who makes the vectors: the extra of `rtrelay`, and what it brings."""
 
 
+def missing_packages(config: SemanticCacheConfig) -> str:
+    """What is not installed here, and how to install it, in one line; empty where all is there."""
+    extra, names = _PACKAGES[config.embeddings]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"cache.semantic: not installed: {', '.join(missing)}; pip install 'rtrelay[{extra}]'"
+
+
 class SemanticShelf:
     """Of one worker; whoever makes it closes it.
 
@@ -60,13 +69,8 @@ class SemanticShelf:
             SemanticCacheError: a package, a model or a file is missing.
             ValueError: `store.redis` is no address; the message does not hold it.
         """
-        extra, names = _PACKAGES[config.embeddings]
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
-        if missing:
-            raise SemanticCacheError(
-                f"cache.semantic: not installed: {', '.join(missing)};"
-                f" pip install 'rtrelay[{extra}]'"
-            )
+        if missing := missing_packages(config):
+            raise SemanticCacheError(missing)
         embedder = self._embedder(config)  # before the store: see `_loaded`
         if self._store is None:
             self._store = self._opened(config)
