@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from relay.answer import Answer
 from relay.cache.base import Caches, CacheScope
-from relay.content import GenerateRequest
+from relay.content import EmbeddingOptions, GenerateRequest
 from relay.decision import Decision
 from relay.dispatch import Progress, Services, admit, race
 from relay.errors import (
@@ -118,6 +119,7 @@ class PolicyCourse:
         scope = scope._replace(tags=request.policy.tags)
         try:
             began_s = time.perf_counter()
+            progress.request = _unsaid(request)  # until it is known what of it may be kept
             progress.request = await self._guards.check(request, scope, decision, legs)
             decision.guard_us += round((time.perf_counter() - began_s) * 1e6)
             answer = await self._answer(services, generation_id, route, timeline, progress, legs)
@@ -169,6 +171,23 @@ class PolicyCourse:
         policy = request.policy
         zones = "" if policy.zones is None else ",".join(sorted(policy.zones))
         return CacheScope(policy.tenant, policy.key_id, request.model, zones, self._version)
+
+
+def _unsaid(request: GenerateRequest) -> GenerateRequest:
+    """Without anything that was said: for who writes down requests that guardrails refused."""
+    return replace(
+        request,
+        messages=(),
+        tools=(),
+        tool_choice=None,
+        response_format=None,
+        embedding=None if request.embedding is None else EmbeddingOptions(()),
+        sampling=replace(request.sampling, stop=()) if request.sampling.stop else request.sampling,
+        user="",
+        prompt_cache_key="",
+        extra={},
+        native={},
+    )
 
 
 def _scope(request: GenerateRequest, surface: str) -> GuardScope:

@@ -16,13 +16,20 @@ from relay.attempt import Attempt
 from relay.content import GenerateRequest
 from relay.deadline import Clock
 from relay.decision import Decision
-from relay.errors import CacheMiss, Draining, LocalProtocolError, RelayError
+from relay.errors import CacheMiss, ClientCancelled, Draining, LocalProtocolError, RelayError
 from relay.generation_log import log_end
 from relay.governance.feedback import FeedbackDesk
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.grants import Grant, granted
 from relay.governance.ledger import Asked, Ledger, LedgerEntry, Refused
-from relay.outcome import AttemptRecord, AttemptRole, HedgeRecord, Listener, Recorder
+from relay.outcome import (
+    AttemptRecord,
+    AttemptRole,
+    HandedThrough,
+    HedgeRecord,
+    Listener,
+    Recorder,
+)
 from relay.planner import Planner
 from relay.race import run_race
 from relay.race_plan import RacePlan
@@ -100,6 +107,11 @@ class Services:
     """Takes what users think of answers."""
     on_ended: list[Listener] = field(default_factory=lambda: [log_end])
     """Told of each end, once, in this order; they neither raise nor block."""
+    on_turned_away: list[Callable[[RelayError, str], None]] = field(default_factory=list)
+    """Told of each request that came to no generation and to no provider, with the surface that it
+    was for; they neither raise nor block."""
+    on_handed_through: list[Callable[[HandedThrough], None]] = field(default_factory=list)
+    """Told of each end of what was handed through unread, likewise."""
     planner: Planner = field(init=False)
     """With all that was learnt of targets and aliases; it outlives reloads."""
     prewarms: int = 0
@@ -107,6 +119,19 @@ class Services:
 
     def __post_init__(self) -> None:
         self.planner = Planner(TargetStates(), self.clock)
+
+    def turned_away(self, error: RelayError, surface: str) -> None:
+        """A request comes to nothing: no generation begins and no provider is asked. Who has gone
+        by himself was not turned away."""
+        if isinstance(error, ClientCancelled):
+            return
+        for listener in self.on_turned_away:
+            listener(error, surface)
+
+    def handed_through(self, end: HandedThrough) -> None:
+        """What was handed through unread is over."""
+        for listener in self.on_handed_through:
+            listener(end)
 
     def dialled(self, origin: Origin, took_s: float) -> None:
         """A dial took so long: told of the provider, as attempts are judged.

@@ -350,6 +350,7 @@ class RunningLegs:
         self.received_s = received_s
         self._surface = surface
         self._legs: list[RunningLeg] = []
+        self._is_closed = False
         progress.crew = self
 
     def estimate(self, model: str, request: GenerateRequest) -> float | None:
@@ -362,8 +363,10 @@ class RunningLegs:
     def start(
         self, label: str, model: str, request: GenerateRequest, *, is_hedged: bool = True
     ) -> RunningLeg:
+        if self._is_closed:
+            raise ClientCancelled(_LEFT)
         own = self._progress.request or request
-        policy = request.policy
+        policy, owner = request.policy, own.policy
         hedge = policy.hedge
         if not is_hedged or policy.speculative:
             hedge = replace(hedge, mode="off")
@@ -373,7 +376,18 @@ class RunningLegs:
                 request,
                 model=model,
                 asked_as=own.asked_as or own.model,  # whatever it asks, it was asked for by that
-                policy=replace(policy, speculative=False, hold_until_commit=False, hedge=hedge),
+                policy=replace(
+                    policy,
+                    speculative=False,
+                    hold_until_commit=False,
+                    hedge=hedge,
+                    # Here and nowhere else: whoever puts a question may forget to say for whom.
+                    tenant=owner.tenant,
+                    key_id=owner.key_id,
+                    zones=owner.zones,
+                    tags=owner.tags,
+                    tags_of_rules=owner.tags_of_rules,
+                ),
             ),
             generation_id=f"{self._generation_id}.{len(self._legs)}",
             frontend=self._surface,
@@ -405,13 +419,19 @@ class RunningLegs:
         return [end.hedge for end in ends if end is not None and end.hedge is not None]
 
     async def aclose(self) -> None:
+        self._is_closed = True
         for leg in self._legs:
             leg.cancel()
         running = [leg.task for leg in self._legs if not leg.task.done()]
-        if running:
-            _, late = await asyncio.wait(running, timeout=CLOSING_S)
-            if late:
-                _log.error("legs_did_not_end", id=self._generation_id, legs=len(late))
+        try:
+            if running:
+                _, late = await asyncio.wait(running, timeout=CLOSING_S)
+                if late:
+                    _log.error("legs_did_not_end", id=self._generation_id, legs=len(late))
+        finally:
+            self._tell_of_bugs_and_losers()
+
+    def _tell_of_bugs_and_losers(self) -> None:
         for leg in self._legs:
             if leg.task.done() and not leg.task.cancelled() and (bug := leg.task.exception()):
                 _log.error(

@@ -231,6 +231,30 @@ class Recorder(Protocol):
         ...
 
 
+class HandedThrough(NamedTuple):
+    """The end of what was handed through to a provider unread (`Services.on_handed_through`)."""
+
+    provider: str
+    surface: Literal["passthrough", "websocket"]
+    status: int
+    """Of the provider's answer, 101 of a WebSocket; 0 if none came."""
+    error: RelayError | None
+    """Why the relay ended it."""
+    wall_us: int
+
+    @property
+    def outcome(self) -> str:
+        """`ok`, `cancelled` by the client, `client_error` and `server_error` as the provider's
+        status says, `error` where the relay ended it or nothing came."""
+        if self.error is not None:
+            return "cancelled" if fate_of(self.error) == "cancelled" else "error"
+        if self.status >= 500:
+            return "server_error"
+        if self.status >= 400:
+            return "client_error"
+        return "ok" if self.status else "error"
+
+
 class Ended(NamedTuple):
     """A generation that has ended, as it is told to those who only watch (`Services.on_ended`):
     log, traces, payloads.

@@ -192,6 +192,18 @@ class Policies:
             found["semantic_cache"] = self._meanings.describe()
         return found
 
+    def lacks(self, config: Config) -> bool:
+        """Whether `take` would stop the loop for some tenths of a second, without `load` before."""
+        wanted = None if config.cache is None else config.cache.semantic
+        return wanted is not None and (self._meanings is None or self._meanings.lacks(wanted))
+
+    async def load(self, config: Config) -> None:
+        """Read in a thread what `take` needs. What is wrong with it is for `take` to tell."""
+        wanted = None if config.cache is None else config.cache.semantic
+        if wanted is not None:
+            self._meanings = self._meanings or SemanticShelf(config.store)
+            await self._meanings.load(wanted)
+
     async def check(self) -> None:
         """At start: whether what was taken can be had from the servers that it needs.
 

@@ -79,6 +79,7 @@ async def count_prompt(
         request = course.choose(request, _SURFACE, estimate_prompt_tokens(request))
     asked = Asked(request_id, request, services.catalog, _SURFACE, 0)
     allowed, route, rate_state = await services.ledger.count(asked)
+    request = allowed  # with the tags of the key, which guardrails may be for, and its zones
     if course is not None:
         request = await course.checked(request, _SURFACE)
     target = route.candidates[0]

@@ -507,14 +507,34 @@ class Worker:
             return
         try:
             config = self._reload_config()
+        except ConfigError as error:
+            self._refuse(error)
+            return
+        self._reloads += 1
+        if self._require_policies().lacks(config):
+            loading = self._take_when_loaded(config, self._reloads)
+            self._require_services().reaper.take(loading)
+        else:
+            self._take(config)
+
+    async def _take_when_loaded(self, config: Config, number: int) -> None:
+        """Models are read in a thread; a reload that came meanwhile has overtaken this one."""
+        await self._require_policies().load(config)
+        if number == self._reloads:
+            self._take(config)
+
+    def _refuse(self, error: ConfigError) -> None:
+        _log.error("reload_refused", fault=str(error))
+        self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
+
+    def _take(self, config: Config) -> None:
+        try:
             taken = self._require_policies().take(config, self._credentials)
         except ConfigError as error:
-            _log.error("reload_refused", fault=str(error))
-            self._audit(actions.CONFIG_REFUSED, {"fault": str(error)}, actions.FAILED)
+            self._refuse(error)
             return
         self._secrets.learn(secrets_in(config))
         self.accounts.trail.learn(secrets_in(config))
-        self._reloads += 1
         if self._credentials.lacks(credentials_of(taken.catalog)):
             fetching = self._use_when_fetched(config, taken, self._reloads)
             self._require_services().reaper.take(fetching)

@@ -161,9 +161,11 @@ class Session:
         # After the task: it runs first then, and the request leaves before this frame is written.
         self._outbox.control(frames.started())
 
-    @staticmethod
-    def _refuse(lane: Lane, frames: GenerationFrames, error: RelayError, request_id: str) -> None:
+    def _refuse(
+        self, lane: Lane, frames: GenerationFrames, error: RelayError, request_id: str
+    ) -> None:
         log_refusal(error, request_id)
+        self._services.turned_away(error, "converse")
         lane.finish(lambda: [frames.end(refused(error), None)])
 
     async def _run(self, generation: Generation, frames: GenerationFrames) -> None:

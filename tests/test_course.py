@@ -16,6 +16,7 @@ from relay.content import (
     Events,
     FinishReason,
     GenerateRequest,
+    Policy,
     TextDelta,
 )
 from relay.course import PolicyCourse
@@ -29,13 +30,14 @@ from relay.errors import (
     Reason,
     RelayError,
 )
+from relay.governance.ledger import Admitted, Asked, LedgerEntry
 from relay.guardrails.base import GuardScope
 from relay.outcome import AttemptOutcome, Ended
 from relay.policy.base import Legs
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.memory_transport import FakeEndpoint
 from tests.fakes.relay_under_test import DONE, chunk
-from tests.fakes.scenario import Scenario, answer, text_of
+from tests.fakes.scenario import Scenario, answer, request, text_of
 from tests.fakes.virtual_time import on_virtual_time, since_start_s
 
 QUICK = FakeEndpoint(headers_s=0.1, chunks=answer("quick", " words", first_s=0.1, gap_s=0.1))
@@ -268,6 +270,63 @@ async def test_one_account_pays_for_every_leg() -> None:
     assert [record.usage is not None for record in end.attempts] == [True, False]
 
 
+@on_virtual_time
+async def test_nobody_starts_a_leg_behind_the_end() -> None:
+    """Who asks beside the answer is told of a leg's end, and would ask the next one."""
+    ledger = FakeLedger()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def asked_again_and_again(request: GenerateRequest, legs: Legs) -> None:
+        for _ in range(3):
+            try:
+                await legs.start("beside", "b/m", request).whole()
+            except ClientCancelled:
+                continue
+
+    async def first(request: GenerateRequest, legs: Legs) -> Answer:
+        leg = legs.start("x", "a/m", request)
+        await leg.ready()
+        tasks.append(asyncio.create_task(asked_again_and_again(request, legs)))
+        return leg.answer()
+
+    scenario = composed(first, SLOW, SILENT, ledger=ledger)
+    generation = scenario.generation()
+    asyncio.get_running_loop().call_later(1.7, generation.cancel, ClientCancelled("barge-in"))
+    async with generation:
+        assert await generation.commit()
+        async for _ in generation:
+            generation.released()
+    await asyncio.wait(tasks, timeout=60)
+    await scenario.settled()
+    assert generation.end is not None
+    asked = [provider for provider, _ in scenario.started]
+    assert asked == [record.provider for record in generation.end.attempts] == ["a", "b"]
+    scenario.check()
+
+
+@on_virtual_time
+async def test_a_leg_is_asked_for_whoever_asks() -> None:
+    """Whatever the request says that it is started with."""
+    asked: list[GenerateRequest] = []
+
+    class Books(FakeLedger):
+        def leg(self, asked_: Asked, parent: LedgerEntry | None) -> Admitted:
+            asked.append(asked_.request)
+            return super().leg(asked_, parent)
+
+    async def other(request: GenerateRequest, legs: Legs) -> Answer:
+        leg = legs.start("x", "a/m", replace(request, policy=Policy(key_id="key_2")))
+        await leg.whole()
+        return leg.answer()
+
+    scenario = composed(other, QUICK, QUICK, ledger=Books())
+    own = Policy(tenant="team_1", key_id="key_1", zones=frozenset({"eu"}), tags=("minors",))
+    await scenario.generate(replace(request(), policy=own))
+    policy = asked[0].policy
+    assert (policy.tenant, policy.key_id, policy.zones) == ("team_1", "key_1", {"eu"})
+    assert policy.tags == ("minors",)
+
+
 # --- rules ------------------------------------------------------------------------------------
 
 
@@ -372,6 +431,21 @@ async def test_what_may_not_be_asked_is_not_sent() -> None:
     assert end.decision is not None
     assert end.decision.guards[0].action == "block"
     assert ledger.entries[0].ends == [end], "what was put aside is given back"
+
+
+@on_virtual_time
+async def test_nobody_is_told_what_was_refused() -> None:
+    """Who writes prompts down (payload log, spans) gets what guardrails have let go."""
+    heard: list[Ended] = []
+    scenario = Scenario({"a": QUICK})
+    scenario.services.on_ended.append(heard.append)
+    scenario.services.course = PolicyCourse(guards=Guarding(refuses=True))
+    wanted = replace(request(), user="swordfish", extra={"metadata": {"a": "swordfish"}})
+    await scenario.generate(wanted)
+    told = heard[0].request
+    assert wanted.messages
+    assert (told.model, told.policy) == (wanted.model, wanted.policy)
+    assert (told.messages, told.user, told.extra, told.native) == ((), "", {}, {})
 
 
 @on_virtual_time

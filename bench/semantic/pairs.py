@@ -1,8 +1,8 @@
 """The labelled set: pairs of turns, whether one's answer is the other's, and how they differ.
 
 It is made of `families.txt`, which is written by hand. A family is either in the tuning half or in
-the held-out half, as a whole, by a hash of its first turn: thresholds and word lists are made by
-looking at the first half alone.
+the held-out half, as a whole, by a hash of its first turn: what the guard does to single pairs was
+read in the first half alone.
 """
 
 from __future__ import annotations

@@ -74,6 +74,27 @@ def difference(one: Meaning, other: Meaning, guard: Guard = "strict") -> Differe
     return _of_english(one.english, other.english, guard)
 
 
+def strict_key(meaning: Meaning) -> int | None:
+    """A number that two meanings share where the strict guard finds no difference, and hardly ever
+    otherwise; of this process alone. None where there is never none."""
+    english = meaning.english
+    if english is None:
+        return hash((meaning.language, meaning.script, meaning.quotations, meaning.words))
+    if not english.both:
+        return None
+    return hash(
+        (
+            meaning.script,
+            meaning.quotations,
+            english.question or "what",
+            english.tense,
+            english.modal,
+            english.hard,
+            english.both,
+        )
+    )
+
+
 def _of_english(one: English, other: English, guard: Guard) -> Difference:
     if one.hard != other.hard:
         return _kind(one.hard, other.hard)

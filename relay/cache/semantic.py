@@ -22,7 +22,7 @@ import structlog
 
 from relay.cache.base import CacheScope
 from relay.cache.embed_base import Embedder, EmbeddingFailed, Vector
-from relay.cache.guard_meaning import Guard, Meaning, difference, meaning_of
+from relay.cache.guard_meaning import Guard, Meaning, difference, meaning_of, strict_key
 from relay.cache.near import NearHit
 from relay.cache.semantic_store import SemanticStore
 from relay.cache.semantic_turn import LastTurn, last_turn
@@ -59,8 +59,8 @@ class SemanticCache:
         self._embedder = embedder
         self._wall_clock = wall_clock
         self.counts: Counter[str] = Counter()
-        """`look`, `hit`, `far` (nothing near), `no_vector`, and `differs_in_...` by the guard's
-        word: how often a neighbour was refused."""
+        """`look`, `hit`, `far` (nothing near), `no_vector`, and how often a neighbour was refused:
+        the nearest as `differs_in_...` by the guard's word, others as `differs`."""
 
     async def look(
         self,
@@ -109,9 +109,15 @@ class SemanticCache:
             self.counts["far"] += 1
             return None
         meant: Meaning | None = None
-        for neighbour in near:
+        key: int | None = None
+        for place, neighbour in enumerate(near):
             if neighbour.text != turn.text:
-                meant = meant or _meaning(turn.text)
+                if meant is None:
+                    meant = _meaning(turn.text)
+                    key = strict_key(meant)
+                if place and guard == "strict" and neighbour.key not in (key, None):
+                    self.counts["differs"] += 1  # in what is told of the nearest alone
+                    continue
                 if found := difference(_meaning(neighbour.text), meant, guard):
                     self.counts[f"differs_in_{found}"] += 1
                     continue
@@ -135,7 +141,8 @@ class SemanticCache:
         written = stored.encode()
         if len(written) <= self._config.max_answer_bytes:
             turn = look.turn
-            self._store.put(turn.partition, look.vector, turn.text, written, look.ttl_s)
+            key = strict_key(_meaning(turn.text))
+            self._store.put(turn.partition, look.vector, turn.text, written, look.ttl_s, key)
 
     def describe(self) -> dict[str, object]:
         """For people."""

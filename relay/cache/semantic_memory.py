@@ -25,16 +25,23 @@ _EXPIRED_A_PUT: Final = 2
 
 
 class _Entry:
-    __slots__ = ("expires_s", "held_bytes", "partition", "text", "written")
+    __slots__ = ("expires_s", "held_bytes", "key", "partition", "text", "written")
 
     def __init__(
-        self, partition: bytes, text: str, written: bytes, expires_s: float, held_bytes: int
+        self,
+        partition: bytes,
+        text: str,
+        written: bytes,
+        expires_s: float,
+        held_bytes: int,
+        key: int | None,
     ) -> None:
         self.partition = partition
         self.text = text
         self.written = written
         self.expires_s = expires_s
         self.held_bytes = held_bytes
+        self.key = key
 
 
 class _Partition:
@@ -96,7 +103,7 @@ class MemoryVectors:
             if now_s >= entry.expires_s:
                 self._forget(near.number)
                 continue
-            found.append(Neighbour(entry.text, near.similarity, entry.written))
+            found.append(Neighbour(entry.text, near.similarity, entry.written, entry.key))
         return found
 
     def used(self, partition: bytes, text: str) -> None:
@@ -107,7 +114,13 @@ class MemoryVectors:
             self._entries.move_to_end(number)
 
     def put(
-        self, partition: bytes, vector: Vector, text: str, written: bytes, ttl_s: float
+        self,
+        partition: bytes,
+        vector: Vector,
+        text: str,
+        written: bytes,
+        ttl_s: float,
+        key: int | None = None,
     ) -> None:
         """See `SemanticStore`."""
         held_bytes = len(written) + 2 * len(text) + _VECTOR_BYTES * len(vector) + ENTRY_BYTES
@@ -128,7 +141,7 @@ class MemoryVectors:
         self._next += 1
         home.numbers[text] = number
         home.index.add(number, vector)
-        self._entries[number] = _Entry(partition, text, written, now_s + ttl_s, held_bytes)
+        self._entries[number] = _Entry(partition, text, written, now_s + ttl_s, held_bytes, key)
         self.held_bytes += held_bytes
         self._make_room()
 

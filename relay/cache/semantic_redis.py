@@ -154,11 +154,17 @@ class RedisVectors:
             if raw is None:
                 self._link.later("VREM", members, element)
             elif (value := _value(raw, partition)) is not None:
-                neighbours.append(Neighbour(value.text, similarity, value.written))
+                neighbours.append(Neighbour(value.text, similarity, value.written, None))
         return neighbours
 
     def put(
-        self, partition: bytes, vector: Vector, text: str, written: bytes, ttl_s: float
+        self,
+        partition: bytes,
+        vector: Vector,
+        text: str,
+        written: bytes,
+        ttl_s: float,
+        key: int | None = None,
     ) -> None:
         """See `SemanticStore`."""
         ttl_ms = math.floor(ttl_s * 1000)

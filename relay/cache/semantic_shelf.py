@@ -6,6 +6,8 @@ missing stops a start or a reload, and no request.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import sys
 import time
@@ -79,6 +81,19 @@ class SemanticShelf:
         self._cache = SemanticCache(config, self._store, embedder, wall_clock=self._wall_clock)
         return self._cache
 
+    def lacks(self, config: SemanticCacheConfig) -> bool:
+        """Whether `take` would read a model, which takes some tenths of a second."""
+        return _settings(config) not in self._embedders
+
+    async def load(self, config: SemanticCacheConfig) -> None:
+        """Read what `take` needs in a thread, so that a reload stops nobody. What is missing is for
+        `take` to tell."""
+        if not self.lacks(config) or missing_packages(config):
+            return
+        with contextlib.suppress(SemanticCacheError):
+            embedder = await asyncio.to_thread(_loaded, config)
+            self._embedders.setdefault(_settings(config), embedder)
+
     async def check(self) -> None:
         """At start: whether Redis, if it is there to say so, has what is needed.
 
@@ -102,7 +117,7 @@ class SemanticShelf:
             await embedder.aclose()
 
     def _embedder(self, config: SemanticCacheConfig) -> Embedder:
-        settings = (config.embeddings, config.model, config.dimensions, config.directory)
+        settings = _settings(config)
         found = self._embedders.get(settings)
         if found is None:
             found = self._embedders[settings] = _loaded(config)
@@ -123,6 +138,10 @@ class SemanticShelf:
         from relay.cache.semantic_memory import MemoryVectors
 
         return MemoryVectors(config.max_entries, config.max_bytes, clock=self._clock)
+
+
+def _settings(config: SemanticCacheConfig) -> tuple[object, ...]:
+    return (config.embeddings, config.model, config.dimensions, config.directory)
 
 
 def _loaded(config: SemanticCacheConfig) -> Embedder:

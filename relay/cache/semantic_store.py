@@ -14,6 +14,8 @@ class Neighbour(NamedTuple):
     similarity: float
     written: bytes
     """The answer, as `Stored.encode` wrote it."""
+    key: int | None
+    """Its text's `strict_key`; None where that is not known."""
 
 
 class SemanticStore(Protocol):
@@ -33,7 +35,13 @@ class SemanticStore(Protocol):
         ...
 
     def put(
-        self, partition: bytes, vector: Vector, text: str, written: bytes, ttl_s: float
+        self,
+        partition: bytes,
+        vector: Vector,
+        text: str,
+        written: bytes,
+        ttl_s: float,
+        key: int | None = None,
     ) -> None:
         """Keep an answer, in place of what the same text had. Never waits or raises."""
         ...

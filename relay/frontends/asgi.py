@@ -23,6 +23,10 @@ TLS = "rtrelay.tls"
 """Of the scope's `extensions`, on connections with TLS: `names` of the client's verified
 certificate, as `relay.tls.names` writes them; empty where it showed none."""
 
+BEGUN = "rtrelay.begun"
+"""Of the scope, once a generation or a provider has the request: from then on its errors are told
+by them."""
+
 ABORT = "rtrelay.response.abort"
 """Message to `send` at any time, which never waits: break the connection and drop what was not
 written yet. `receive` then says `http.disconnect`."""

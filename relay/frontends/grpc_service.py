@@ -109,14 +109,20 @@ class RelayService:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Converse": grpc.stream_stream_rpc_method_handler(self._let_in(self.converse)),
-                "Generate": grpc.unary_stream_rpc_method_handler(self._let_in(self.generate)),
-                "Feedback": grpc.unary_unary_rpc_method_handler(self._let_in(self.feedback)),
+                "Converse": grpc.stream_stream_rpc_method_handler(
+                    self._let_in(self.converse, "converse")
+                ),
+                "Generate": grpc.unary_stream_rpc_method_handler(
+                    self._let_in(self.generate, "generate")
+                ),
+                "Feedback": grpc.unary_unary_rpc_method_handler(
+                    self._let_in(self.feedback, "feedback")
+                ),
             },
         )
 
     def _let_in(
-        self, serve: Callable[[Asked, Context, Caller], Awaitable[Told]]
+        self, serve: Callable[[Asked, Context, Caller], Awaitable[Told]], surface: str
     ) -> Callable[[Asked, Context], Awaitable[Told]]:
         """The handler of an RPC whose caller is known before anything is read of it."""
 
@@ -124,7 +130,7 @@ class RelayService:
             try:
                 caller = caller_of_rpc(self._services.gate, context)
             except RelayError as error:
-                await abort(context, error)
+                await self._turn_away(context, error, surface)
             return await serve(asked, context, caller)
 
         return handler
@@ -134,11 +140,12 @@ class RelayService:
     ) -> None:
         """One session; see the contract for its rules."""
         if self._services.is_draining:
-            await abort(context, Draining("this relay is shutting down; connect again"))
+            draining = Draining("this relay is shutting down; connect again")
+            await self._turn_away(context, draining, "converse")
         try:
             leave = await self._services.ledger.enter(caller.tenant, caller.key_id)
         except RelayError as error:
-            await abort(context, error)
+            await self._turn_away(context, error, "converse")
         try:
             conversation = _Conversation(self._services, self._settings, context, caller)
             self._sessions[conversation] = asyncio.current_task()
@@ -182,7 +189,7 @@ class RelayService:
             generation_id = start.generation_id or request_id
             check_generation_id(generation_id)
         except RelayError as error:
-            await abort(context, error)
+            await self._turn_away(context, error, "generate")
         frames = FrameEncoder(generation_id, request_id, start.turn_id, start.output)
         try:
             _refuse_session_features(start)
@@ -191,7 +198,7 @@ class RelayService:
         except RelayError as error:
             log_refusal(error, request_id)
             await context.write(frames.end(refused(error), None))
-            await abort(context, error)
+            await self._turn_away(context, error, "generate")
         if len(request) > LONG_REQUEST_BYTES:  # in a session the generation has a task of its own
             await asyncio.sleep(0)
         generation = Generation(
@@ -244,7 +251,11 @@ class RelayService:
         try:
             return await feedback_message(self._services, request, caller)
         except RelayError as error:
-            await abort(context, error)
+            await self._turn_away(context, error, "feedback")
+
+    async def _turn_away(self, context: Context, error: RelayError, surface: str) -> NoReturn:
+        self._services.turned_away(error, surface)
+        await abort(context, error)
 
 
 def _refuse_session_features(start: relay_pb.Start) -> None:
@@ -450,6 +461,7 @@ class _Conversation:
                 start.supersedes,
             )
         except RelayError as error:
+            self._services.turned_away(error, "converse")
             self._reject(error, generation_id)
 
     def _on_commit(self, commit: relay_pb.Commit) -> None:

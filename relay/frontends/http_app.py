@@ -27,11 +27,13 @@ from relay.errors import (
     InvalidRequest,
     PermissionDenied,
     RelayError,
+    Source,
     shown,
 )
 from relay.frontends import messages_errors
 from relay.frontends.asgi import (
     ABORT,
+    BEGUN,
     HeadIsOut,
     RawHeaders,
     Receive,
@@ -104,6 +106,9 @@ class HttpApp:
         self._routes |= {path: {"GET": handler} for path, handler in self._open.items()}
         self._answers = KeptAnswers(settings.kept_answers, services.clock)
         self._passthrough = Passthrough(services, settings.origins)
+        self._surfaces = {_MODELS: "models", _COUNT_TOKENS: "count_tokens", _FEEDBACK: "feedback"}
+        """What is at a path, in the words of metrics; what is at no path of ours is `http`."""
+        self._surfaces_below = ((f"{_MODELS}/", "models"), (f"{RESPONSES}/", "responses"))
         self._error_bodies: dict[str, ErrorBody] = {}
         """Of paths whose clients read another shape than OpenAI's."""
         self._below: dict[str, dict[str, Handler]] = {f"{_MODELS}/": {"GET": self._model}}
@@ -111,7 +116,7 @@ class HttpApp:
         self._add("/v1/chat/completions", ChatCompletions())
         self._add("/v1/completions", Completions())
         self._add("/v1/embeddings", EmbeddingsApi())
-        self._add_made(_MESSAGES, Messages.of_scope, messages_errors.error_body)
+        self._add_made(_MESSAGES, "messages", Messages.of_scope, messages_errors.error_body)
         self._routes[_COUNT_TOKENS] = {"POST": self._count_tokens}
         self._error_bodies[_COUNT_TOKENS] = messages_errors.error_body
         self._add_responses()
@@ -123,6 +128,7 @@ class HttpApp:
             await self._generate(surface, scope, receive, send, request_id)
 
         self._routes[path] = {"POST": handler}
+        self._surfaces[path] = surface.name
         self._error_bodies[path] = surface.error_body
 
     async def _generate(
@@ -142,13 +148,16 @@ class HttpApp:
             kept = StoredResponses(store, services.clock)
             self._below[f"{RESPONSES}/"] = {"GET": kept.get, "DELETE": kept.delete}
 
-    def _add_made(self, path: str, make: Callable[[Scope], Surface], told: ErrorBody) -> None:
+    def _add_made(
+        self, path: str, name: str, make: Callable[[Scope], Surface], told: ErrorBody
+    ) -> None:
         """The same of an API that says things in headers: a surface is made for each request."""
 
         async def handler(scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
             await self._generate(make(scope), scope, receive, send, request_id)
 
         self._routes[path] = {"POST": handler}
+        self._surfaces[path] = name
         self._error_bodies[path] = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -166,15 +175,30 @@ class HttpApp:
             pass  # nobody is there to read an answer
         except RelayError as error:
             # Handlers raise these before they send anything; later errors they tell themselves.
+            self._turned_away(error, scope)
             await self._answer_error(error, scope, send, request_id)
         except Exception:  # noqa: BLE001 - a bug must still be answered
             _log.exception("http_bug", request_id=request_id, path=shown(scope["path"]))
             bug = InternalError("the relay failed; the request id is in its log")
+            self._turned_away(bug, scope)
             try:
                 await self._answer_error(bug, scope, send, request_id)
             except HeadIsOut:
                 # Half an answer must not look like a whole one.
                 await send({"type": ABORT})
+
+    def _turned_away(self, error: RelayError, scope: Scope) -> None:
+        """Count it, unless somebody has it who tells of it himself."""
+        if BEGUN in scope or error.source is Source.UPSTREAM:  # a provider was asked to count
+            return
+        path = scope["path"]
+        surface = self._surfaces.get(path, "http")
+        if surface == "http" and is_handed_through(path):
+            surface = "passthrough"
+        elif surface == "http":
+            below = (name for begin, name in self._surfaces_below if path.startswith(begin))
+            surface = next(below, "http")
+        self._services.turned_away(error, surface)
 
     def _find(self, scope: Scope, request_id: str) -> Handler:
         path, method = scope["path"], scope["method"]

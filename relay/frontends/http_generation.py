@@ -21,6 +21,7 @@ from relay.dispatch import Services
 from relay.errors import ClientCancelled, EventTooLarge, RelayError, SlowConsumer
 from relay.frontends.asgi import (
     ABORT,
+    BEGUN,
     STREAMS,
     RawHeaders,
     Receive,
@@ -123,6 +124,7 @@ async def serve_generation(
         frontend=surface.name,
         received_s=received_s,
     )
+    scope[BEGUN] = True
     listener: asyncio.Task[None] | None = None
     if exchange is not None:
         exchange.when_lost(lambda: generation.cancel(_gone()))

@@ -47,6 +47,7 @@ from relay.errors import (
 )
 from relay.frontends.asgi import (
     ABORT,
+    BEGUN,
     STREAMS,
     WEBSOCKET,
     Receive,
@@ -68,6 +69,7 @@ from relay.frontends.passthrough_rules import (
 from relay.frontends.passthrough_socket import SocketExchange
 from relay.frontends.request_policy import read_policy
 from relay.governance.ledger import Refused, Visit, VisitEntry
+from relay.outcome import HandedThrough
 from relay.redaction import forms_of, without
 from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers, UpstreamRequest, UpstreamStream
@@ -222,6 +224,7 @@ class _Exchange:
         """
         deadline, limits, clock = self._deadline, self._limits, self._services.clock
         live = self._services.live
+        self._scope[BEGUN] = True
         deadline.enter()
         live.add(self, deadline.cancel)
         listener = asyncio.get_running_loop().create_task(self._watch_client(receive))
@@ -342,21 +345,24 @@ class _Exchange:
             await self._send({"type": ABORT})
 
     def _log(self, request_bytes: int, failure: RelayError | None) -> None:
-        caller = caller_of(self._scope)
+        caller, provider = caller_of(self._scope), self._endpoint.provider
+        wall_us = round((self._services.clock() - self._began_s) * 1e6)
         if self.entry is not None:
-            wall_us = round((self._services.clock() - self._began_s) * 1e6)
             self.entry.settle(self._status, failure, wall_us)
+        self._services.handed_through(
+            HandedThrough(provider, "passthrough", self._status, failure, wall_us)
+        )
         _log.info(
             "passthrough",
             id=self._request_id,
             tenant=caller.tenant or None,
             key=caller.key_id or None,
-            provider=self._endpoint.provider,
+            provider=provider,
             method=self._scope["method"],
             path=self._scope["path"][:200],
             status=self._status or None,
             reason=failure.reason.name if failure is not None else None,
             request_bytes=request_bytes,
             answer_bytes=self._answer_bytes,
-            wall_us=round((self._services.clock() - self._began_s) * 1e6),
+            wall_us=wall_us,
         )

@@ -41,7 +41,7 @@ from relay.errors import (
     Unauthenticated,
     UpstreamStatus,
 )
-from relay.frontends.asgi import STREAMS, TAKE_OVER, Receive, Scope, Send
+from relay.frontends.asgi import BEGUN, STREAMS, TAKE_OVER, Receive, Scope, Send
 from relay.frontends.caller import caller_of
 from relay.frontends.passthrough_rules import (
     answer_headers,
@@ -52,6 +52,7 @@ from relay.frontends.passthrough_rules import (
 from relay.frontends.websocket_offer import Offer
 from relay.governance.grants import scopes_of
 from relay.governance.ledger import Refused, VisitEntry
+from relay.outcome import HandedThrough
 from relay.redaction import forms_of, without
 from relay.routing.endpoint import Endpoint
 from relay.transport.base import Headers
@@ -148,6 +149,7 @@ class SocketExchange:
         Cancelled: both connections are broken off.
         """
         deadline, live = self._deadline, self._services.live
+        self._scope[BEGUN] = True
         deadline.enter()
         live.add(self, deadline.cancel)
         timer = Timer(deadline, self._total_s, self._too_long)
@@ -378,9 +380,12 @@ class SocketExchange:
     def _log(self, failure: RelayError | None, goodbyes: _Goodbyes | None) -> None:
         services, client, provider = self._services, self._client, self._provider
         caller = caller_of(self._scope)
+        wall_us = round((services.clock() - self._began_s) * 1e6)
         if self.entry is not None:
-            wall_us = round((services.clock() - self._began_s) * 1e6)
             self.entry.settle(self._status, failure, wall_us)
+        services.handed_through(
+            HandedThrough(self._endpoint.provider, "websocket", self._status, failure, wall_us)
+        )
         end = goodbyes or _Goodbyes("relay", _ABNORMAL, "", (_ABNORMAL, ""), (_ABNORMAL, ""))
         _log.info(
             "passthrough",
@@ -399,5 +404,5 @@ class SocketExchange:
             request_bytes=client.received_bytes if client else 0,
             answer_messages=provider.received_messages if provider else 0,
             answer_bytes=provider.received_bytes if provider else 0,
-            wall_us=round((services.clock() - self._began_s) * 1e6),
+            wall_us=wall_us,
         )

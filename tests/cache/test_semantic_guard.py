@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.cache.guard_lists import listed
-from relay.cache.guard_meaning import Guard, difference, meaning_of
+from relay.cache.guard_meaning import Guard, difference, meaning_of, strict_key
 from relay.cache.guard_text import readable
 from tests.fakes.properties import examples
 
@@ -145,6 +145,9 @@ def test_any_text_can_be_compared(one: str, other: str) -> None:
         assert difference(first, second) == difference(second, first)
         if not difference(first, second, "strict"):
             assert not difference(first, second, "loose")
+            assert strict_key(first) == strict_key(second) is not None
+        elif strict_key(first) is not None:
+            assert strict_key(first) != strict_key(second)
 
 
 @given(TEXTS, st.sampled_from(["not", "never", "without", "7", "-3", "seventy"]))

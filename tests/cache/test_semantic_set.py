@@ -11,6 +11,8 @@ pytest.importorskip("wordllama", reason="the extra `semantic` is not installed")
 from bench.semantic.pairs import Pair, families, half_of, others_pairs, pairs
 from bench.semantic.roc import Scored, rates, score
 from relay.cache.embed_wordllama import WordllamaEmbedder
+from relay.cache.guard_meaning import meaning_of, strict_key
+from relay.cache.guard_text import readable
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,15 @@ def test_no_false_hits_on_negations_numbers_and_names(scored: list[Scored], half
 def test_the_strict_guard_alone_has_none_of_any_kind(scored: list[Scored], half: str) -> None:
     wrong = [row.pair for row in of(scored, half) if not row.pair.is_same and not row.strict]
     assert wrong == []
+
+
+def test_keys_say_what_the_guard_says(scored: list[Scored]) -> None:
+    for row in scored:
+        one, other = (
+            strict_key(meaning_of(readable(text, max_chars=500) or ""))
+            for text in (row.pair.kept, row.pair.asked)
+        )
+        assert (one == other) == (not row.strict), row.pair
 
 
 def test_paraphrases_are_found(scored: list[Scored]) -> None:

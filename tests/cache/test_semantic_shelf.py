@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
 from typing import Any
@@ -79,6 +80,32 @@ class TestInstalled:
             assert shelf.describe()["entries"] == 1
         finally:
             await shelf.aclose()
+            await shelf.aclose()
+
+    async def test_a_model_is_read_beside_the_loop(self) -> None:
+        shelf = SemanticShelf(None)
+        try:
+            assert shelf.lacks(config())
+            loading = asyncio.create_task(shelf.load(config()))
+            turns = 0
+            while not loading.done():
+                turns += 1
+                await asyncio.sleep(0.001)
+            await loading
+            assert turns > 5, "others have their turns meanwhile"
+            assert not shelf.lacks(config())
+            assert shelf.take(config())._embedder is shelf.take(config(threshold=0.7))._embedder
+        finally:
+            await shelf.aclose()
+
+    async def test_what_cannot_be_read_is_told_when_it_is_taken(self) -> None:
+        shelf = SemanticShelf(None)
+        wanted = config(embeddings="onnx", directory="/nowhere/at/all")
+        try:
+            await shelf.load(wanted)
+            with pytest.raises(SemanticCacheError, match=r"cache\.semantic"):
+                shelf.take(wanted)
+        finally:
             await shelf.aclose()
 
     async def test_a_redis_that_cannot_is_refused_at_the_start(self, redis_url: str) -> None:

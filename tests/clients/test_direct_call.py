@@ -16,6 +16,7 @@ from rtrelay.events import Event
 from rtrelay.v1 import (
     AttemptOutcome,
     Budgets,
+    CacheMode,
     CancelReason,
     ChoiceEnd,
     CommitOn,
@@ -85,6 +86,15 @@ async def test_an_answer_and_its_end() -> None:
     line = told.timeline
     assert (line.first_content_us, line.stream_us, line.wall_us) == (500_000, 500_000, 1_000_000)
     assert line.race_wait_us + line.first_content_us + line.stream_us == line.wall_us
+
+
+@on_virtual_time
+async def test_who_wants_a_kept_answer_alone_is_not_answered_by_a_provider() -> None:
+    called = Called(says("One"), Start(model="fast", cache=CacheMode.CACHE_MODE_ONLY))
+    with pytest.raises(rtrelay.RelayError, match="CACHE_MISS"):
+        await called.events()
+    assert (await called.ended()).outcome == Outcome.OUTCOME_FAILED
+    assert called.provider.starts == []
 
 
 @on_virtual_time

@@ -13,6 +13,7 @@ import rtrelay
 from rtrelay.events import Event, merged
 from rtrelay.session import Input
 from rtrelay.v1 import (
+    CacheMode,
     CancelReason,
     Delta,
     Message,
@@ -23,6 +24,7 @@ from rtrelay.v1 import (
     Prompt,
     Role,
     Start,
+    Started,
     ToolCallDone,
 )
 from rtrelay.v1 import Segment as SegmentFrame
@@ -785,6 +787,78 @@ async def test_a_start_that_the_relay_rejects(session: rtrelay.Session, relay: F
     relay.on_start = rejects
     with pytest.raises(rtrelay.RelayError, match="DUPLICATE_GENERATION"):
         await session.start("Hi").text()
+
+
+# --- what the relay's policies make of it -----------------------------------------------------
+
+
+def withdraws(stream: FakeStream, start: Start, from_chars: int, choice: int = 0) -> None:
+    stream.send(
+        notice=Notice(
+            kind=NoticeKind.NOTICE_KIND_RETRACT,
+            generation_id=start.generation_id,
+            message="withdrawn",
+            choice=choice,
+            retract_from_chars=from_chars,
+        )
+    )
+
+
+async def test_what_was_decided_and_what_kept_answers_are_wanted(
+    session: rtrelay.Session, relay: FakeRelay
+) -> None:
+    async def decided(stream: FakeStream, start: Start) -> None:
+        stream.send(started=Started(generation_id=start.generation_id))
+        stream.end(start.generation_id, decision_json=b'{"rule":"tools"}', cache="hit")
+
+    relay.on_start = decided
+    answer = session.start("Hi", cache=CacheMode.CACHE_MODE_REFRESH)
+    decisions = [answer.decision]
+    end = await answer.ended()
+    decisions.append(answer.decision)
+    assert decisions == [None, {"rule": "tools"}], "before the end nobody knows"
+    assert end.cache == "hit"
+    relay.on_start = answers("x")
+    plain = session.start("Hi")
+    await plain.ended()
+    assert plain.decision == {}
+    starts = (await relay.stream()).starts
+    assert [start.cache for start in starts] == [
+        CacheMode.CACHE_MODE_REFRESH,
+        CacheMode.CACHE_MODE_UNSPECIFIED,
+    ]
+
+
+async def test_text_that_a_guardrail_withdraws(session: rtrelay.Session, relay: FakeRelay) -> None:
+    async def bad(stream: FakeStream, start: Start) -> None:
+        stream.send(started=Started(generation_id=start.generation_id))
+        stream.say(start.generation_id, "h\u00e9 \U0001f600 secret")
+        withdraws(stream, start, 5)
+        withdraws(stream, start, 0, choice=1)
+        stream.end(start.generation_id)
+
+    relay.on_start = bad
+    events = [event async for event in session.start("Hi")]
+    assert events[1:] == [rtrelay.Retract(5, "withdrawn"), rtrelay.Retract(0, "withdrawn", 1)]
+    assert await session.start("Hi").text() == "h\u00e9 \U0001f600 "
+
+
+async def test_word_of_what_is_withdrawn_passes_what_is_unread(
+    session: rtrelay.Session, relay: FakeRelay
+) -> None:
+    """Pieces merge where nobody reads; what is withdrawn stays behind them."""
+
+    async def long(stream: FakeStream, start: Start) -> None:
+        stream.send(started=Started(generation_id=start.generation_id))
+        for number in range(600):
+            stream.say(start.generation_id, "a", number)
+        withdraws(stream, start, 10)
+        stream.end(start.generation_id)
+
+    relay.on_start = long
+    answer = session.start("Hi")
+    await answer.ended()
+    assert await answer.text() == "a" * 10
 
 
 async def test_over_a_unix_socket(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from livekit.agents import llm
 from livekit.agents.types import APIConnectOptions
 from rtrelay import livekit as relay_livekit
-from rtrelay.events import Event, Extra, RefusalDelta, TextDelta, ToolCall
+from rtrelay.events import Event, Extra, RefusalDelta, Retract, TextDelta, ToolCall
 from rtrelay.v1 import (
+    CacheMode,
     CancelReason,
     CommitOn,
     End,
@@ -130,7 +131,13 @@ async def test_options_of_the_llm_of_the_request_and_of_http() -> None:
     recorder = Recorder()
     model = relay_livekit.LLM(
         model="fast",
-        relay={"tags": ["eu"], "hedge": "off", "total_ms": 9_000, "prompt_cache": "auto"},
+        relay={
+            "tags": ["eu"],
+            "hedge": "off",
+            "total_ms": 9_000,
+            "prompt_cache": "auto",
+            "cache": "only",
+        },
         _transport=recorder,
     )
     over_http = {"relay": {"model": "other", "hedge": 250, "timeline": True}, "top_p": 0.5}
@@ -158,6 +165,7 @@ async def test_options_of_the_llm_of_the_request_and_of_http() -> None:
     assert first["budgets"].total_ms == 9_000
     assert (first["speculative"], first["hold_until_commit"]) == (True, True)
     assert first["prompt_cache"] == PromptCache.PROMPT_CACHE_AUTO
+    assert first["cache"] == CacheMode.CACHE_MODE_ONLY
     assert (second["model"], second["hedge"].mode) == ("", HedgeMode.HEDGE_MODE_OFF)
     assert not second["budgets"].HasField("first_token_ms")
     assert "speculative" not in second
@@ -182,6 +190,19 @@ async def test_what_comes_is_passed_on() -> None:
     assert (call.call_id, call.name, call.arguments) == ("c1", "get_weather", "{}")
     assert call.extra is not None
     assert heard.usage is None
+
+
+async def test_text_that_is_withdrawn_is_told() -> None:
+    withdrawn = Retract(3, "a guardrail withdraws text that was sent")
+    model = relay_livekit.LLM(
+        model="fast",
+        _transport=Recorder(TextDelta("One two", 0), withdrawn, Retract(0, "", choice=1)),
+    )
+    told: list[Retract] = []
+    model.on("text_retracted", told.append)
+    heard = await hear(model.chat(chat_ctx=ask()))
+    assert (heard.text, heard.error) == ("One two", None)
+    assert told == [withdrawn]
 
 
 async def test_a_call_that_was_cut_off_is_an_error() -> None:

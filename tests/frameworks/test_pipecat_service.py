@@ -34,6 +34,7 @@ from rtrelay.pipecat import RelayLLMService, RelayLLMSettings
 from rtrelay.session import Generation
 from rtrelay.v1 import (
     Budgets,
+    CacheMode,
     CancelReason,
     CommitOn,
     ConverseResponse,
@@ -41,6 +42,8 @@ from rtrelay.v1 import (
     End,
     Extra,
     HedgeMode,
+    Notice,
+    NoticeKind,
     Outcome,
     PromptCache,
     Start,
@@ -177,6 +180,7 @@ async def test_settings_reach_the_relay(relay: FakeRelay) -> None:
         hedge=300,
         commit_on="first_segment",
         prompt_cache="auto",
+        cache="refresh",
         first_token_ms=800,
         total_ms=9000,
         extra={"verbosity": "low"},
@@ -203,6 +207,7 @@ async def test_settings_reach_the_relay(relay: FakeRelay) -> None:
     assert (first.hedge.mode, first.hedge.delay_ms) == (HedgeMode.HEDGE_MODE_AUTO, 300)
     assert first.output.commit_on == CommitOn.COMMIT_ON_FIRST_SEGMENT
     assert first.prompt_cache == PromptCache.PROMPT_CACHE_AUTO
+    assert first.cache == CacheMode.CACHE_MODE_REFRESH
     assert first.budgets == Budgets(first_token_ms=800, total_ms=9000)
     assert "temperature" not in body(second)
     assert (second.model, second.hedge.mode) == ("other", HedgeMode.HEDGE_MODE_OFF)
@@ -218,6 +223,7 @@ async def test_settings_reach_the_relay(relay: FakeRelay) -> None:
         ({"total_ms": True}, "total_ms: a whole number"),
         ({"commit_on": "now"}, "commit_on: one of first_content, first_segment"),
         ({"prompt_cache": "on"}, "prompt_cache: one of auto, off"),
+        ({"cache": "on"}, "cache: one of off, refresh, only"),
         ({"tags": "eu"}, "tags: several texts"),
     ],
 )
@@ -384,6 +390,7 @@ def fails(code: grpc.StatusCode, reason: str, *words: str) -> Any:
         (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", ErrorCategory.AUTHORIZATION),
         (grpc.StatusCode.PERMISSION_DENIED, "UPSTREAM_PERMISSION_DENIED", ErrorCategory.SERVER),
         (grpc.StatusCode.FAILED_PRECONDITION, "UPSTREAM_QUOTA_EXHAUSTED", ErrorCategory.QUOTA),
+        (grpc.StatusCode.FAILED_PRECONDITION, "GUARDRAIL_BLOCKED", ErrorCategory.APPLICATION),
         (grpc.StatusCode.INTERNAL, "INTERNAL", ErrorCategory.SERVER),
     ],
 )
@@ -405,6 +412,27 @@ async def test_a_failure_is_pushed_with_its_reason(
     assert error.category is category
     assert llm.is_usable is not category.is_permanent
     assert pipe.usages[0].completion_tokens == 1
+
+
+async def test_text_that_is_withdrawn_is_told(relay: FakeRelay) -> None:
+    async def withdraws(stream: FakeStream, start: Start) -> None:
+        await begins("One two")(stream, start)
+        stream.send(
+            notice=Notice(
+                kind=NoticeKind.NOTICE_KIND_RETRACT,
+                generation_id=start.generation_id,
+                retract_from_chars=3,
+            )
+        )
+        stream.end(start.generation_id)
+
+    relay.on_start = withdraws
+    async with Pipe(service(relay)) as pipe:
+        await pipe.send(asks())
+        await pipe.answered()
+    assert [error.error for error in pipe.errors] == [
+        "a guardrail withdraws text from character 3 on"
+    ]
 
 
 async def test_a_timeout_is_told_as_one(relay: FakeRelay) -> None:

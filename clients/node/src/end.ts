@@ -30,7 +30,7 @@ export interface Attempt extends Readonly<Omit<AttemptMessage, "kind" | "outcome
   readonly reason: string | undefined;
 }
 
-type Renamed = "outcome" | "error" | "cancelReason" | "choices" | "attempts";
+type Renamed = "outcome" | "error" | "cancelReason" | "choices" | "attempts" | "decisionJson";
 
 /** How a generation ended. There is exactly one for each, whatever happens. */
 export interface GenerationEnd extends Readonly<Omit<End, Renamed>> {
@@ -44,6 +44,11 @@ export interface GenerationEnd extends Readonly<Omit<End, Renamed>> {
   /** All that was tried, in the order of their starts. */
   readonly attempts: readonly Attempt[];
   /**
+   * What the operator's policies made of it: `rule`, `experiment`, `composition`, `legs`, `cache`,
+   * `guards`, ...; empty where there was nothing to decide.
+   */
+  readonly decision: Readonly<Record<string, unknown>>;
+  /**
    * The relay told it. False where it could not (no stream to be had, a stream that broke) or was
    * not asked (cancelled before a stream had it): usage, attempts and timeline are not known then.
    */
@@ -51,7 +56,7 @@ export interface GenerationEnd extends Readonly<Omit<End, Renamed>> {
 }
 
 /** @internal The end that the relay told. */
-export function endOfFrame(frame: End): GenerationEnd {
+export function endOfFrame({ decisionJson, ...frame }: End): GenerationEnd {
   const outcome = nameOf(Outcome, frame.outcome) ?? "failed";
   const error = outcome === "failed" ? errorOf(frame) : undefined;
   return withError({
@@ -69,11 +74,16 @@ export function endOfFrame(frame: End): GenerationEnd {
       outcome: nameOf(AttemptOutcome, attempt.outcome),
       reason: nameOf(ErrorReason, attempt.reason)?.toUpperCase(),
     })),
+    decision: decisionOf(decisionJson),
     fromRelay: true,
   });
 }
 
-function errorOf(frame: End): RelayError {
+function decisionOf(json: Uint8Array): Record<string, unknown> {
+  return json.length === 0 ? {} : JSON.parse(Buffer.from(json).toString());
+}
+
+function errorOf(frame: Pick<End, "error">): RelayError {
   if (frame.error) return fromStatus(frame.error);
   return new RelayError("", "UNKNOWN", "the generation failed, and the relay does not say why");
 }
@@ -84,13 +94,15 @@ export function endOfOurs(
   how: { cancelReason: CancelReasonName | undefined } | { error: RelayError },
 ): GenerationEnd {
   const error = "error" in how ? how.error : undefined;
+  const { decisionJson: _, ...blank } = End.create(ids);
   return withError({
-    ...End.create(ids),
+    ...blank,
     outcome: error ? "failed" : "cancelled",
     error,
     cancelReason: "cancelReason" in how ? how.cancelReason : undefined,
     choices: [],
     attempts: [],
+    decision: {},
     fromRelay: false,
   });
 }

@@ -86,6 +86,19 @@ export interface Segment {
   readonly choice: number;
 }
 
+/**
+ * A guardrail withdraws text that was delivered: not to be spoken where it was not yet, and to be taken
+ * back where it can be. The end follows.
+ */
+export interface Retract {
+  readonly type: "retract";
+  /** From where on the choice's text is withdrawn, in code points. */
+  readonly fromChars: number;
+  /** For people and logs. */
+  readonly message: string;
+  readonly choice: number;
+}
+
 /** A piece of output; switch on `type`, and pass over types that you do not know. */
 export type GenerationEvent =
   | TextDelta
@@ -95,18 +108,23 @@ export type GenerationEvent =
   | AudioDelta
   | Extra
   | ToolCallEvent
-  | Segment;
+  | Segment
+  | Retract;
 
 type Frame = NonNullable<ConverseResponse["frame"]>;
 /** @internal A frame with output. */
-export type OutputFrame = Extract<Frame, { $case: "delta" | "segment" | "toolCall" }>;
+export type OutputFrame = Extract<Frame, { $case: "delta" | "segment" | "toolCall" | "notice" }>;
 
-/** @internal The events of a frame. */
+/** @internal The events of a frame; of notices those that withdraw text. */
 export function eventsOf(frame: OutputFrame): GenerationEvent[] {
   if (frame.$case === "delta") return ofDelta(frame.value);
   if (frame.$case === "segment") {
     const { text, charOffset, index, isLast, choice } = frame.value;
     return [{ type: "segment", text, charOffset, index, isLast, choice }];
+  }
+  if (frame.$case === "notice") {
+    const { retractFromChars: fromChars, message, choice } = frame.value;
+    return [{ type: "retract", fromChars, message, choice }];
   }
   const { call, index, isPartial, choice } = frame.value;
   return call ? [{ type: "tool_call", call, index, isPartial, choice }] : [];

@@ -87,27 +87,38 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   /**
    * Read it to its end.
    *
-   * @returns the text of the first choice; what had come of it, if it was cancelled meanwhile
+   * @returns the text of the first choice, without what a guardrail withdrew of it; what had come of
+   *   it, if it was cancelled meanwhile
    * @throws RelayError it failed. The text so far is lost; iterate to keep it.
    */
   async text(): Promise<string> {
+    const type = this.#textType();
     let whole = "";
-    for await (const piece of this.textStream()) whole += piece;
+    for await (const event of this) {
+      if (event.choice !== 0) continue;
+      if (event.type === type) whole += event.text;
+      else if (event.type === "retract") whole = [...whole].slice(0, event.fromChars).join("");
+    }
     return whole;
   }
 
   /**
    * The text of the first choice as it comes, for who wants nothing else: deltas, or segments where
-   * only these were asked for. Leaving the loop cancels the generation.
+   * only these were asked for. What is withdrawn later it cannot take back. Leaving the loop cancels
+   * the generation.
    *
    * @throws RelayError from the loop, after all that came before the failure
    */
   async *textStream(): AsyncGenerator<string, void, undefined> {
-    const isInSegments = this.#flow.start.output?.textMode === TextMode.SEGMENTS;
-    const type = isInSegments ? "segment" : "text";
+    const type = this.#textType();
     for await (const event of this) {
       if (event.type === type && event.choice === 0 && event.text) yield event.text;
     }
+  }
+
+  #textType(): "segment" | "text" {
+    const isInSegments = this.#flow.start.output?.textMode === TextMode.SEGMENTS;
+    return isInSegments ? "segment" : "text";
   }
 
   /**

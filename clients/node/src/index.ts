@@ -11,6 +11,7 @@ export {
   type GenerationEvent,
   type ReasoningDelta,
   type RefusalDelta,
+  type Retract,
   type Segment,
   type TextDelta,
   type ToolArgumentsDelta,
@@ -19,6 +20,7 @@ export {
 export type { Generation } from "./generation.js";
 export type {
   Budgets,
+  CacheModeName,
   Defaults,
   HedgePolicy,
   OutputOptions,

@@ -74,6 +74,8 @@ export function sizeOf(event: GenerationEvent): number {
       return event.valueJson.byteLength;
     case "tool_call":
       return event.call.arguments.length + event.call.extraJson.byteLength;
+    case "retract":
+      return event.message.length;
     default:
       return event.text.length;
   }

@@ -12,6 +12,7 @@ import {
   ConverseResponse,
   type End,
   GenerateRequest,
+  NoticeKind,
   RelayServiceService,
 } from "./generated/rtrelay/v1/relay.js";
 import type { Driver } from "./generation.js";
@@ -117,14 +118,19 @@ export class OneShot implements Driver {
         flow.requestId = frame.value.requestId;
         flow.start.generationId = frame.value.generationId;
         return;
+      case "notice":
+        if (frame.value.kind !== NoticeKind.RETRACT) return;
+        break;
       case "delta":
       case "segment":
       case "toolCall":
-        if (flow.take(frame)) return;
-        flow.fail(slowConsumer());
-        cancelCall(this.#call);
+        break;
+      default:
         return;
     }
+    if (flow.take(frame)) return;
+    flow.fail(slowConsumer());
+    cancelCall(this.#call);
   }
 
   /** Returns the error of a relay that drains; another one may take the start. */

@@ -4,6 +4,7 @@ import type { Prompt } from "./generated/rtrelay/v1/content.js";
 import type { DeepPartial } from "./generated/rtrelay/v1/relay.js";
 import {
   type Budgets as BudgetsMessage,
+  CacheMode,
   CommitOn,
   HedgeMode,
   type HedgePolicy as HedgePolicyMessage,
@@ -49,6 +50,9 @@ export interface HedgePolicy {
 
 /** Whether the relay sees to it that the provider caches prompts. */
 export type PromptCacheName = NameOf<typeof PromptCache>;
+
+/** Whether an answer that the relay has kept will do; `only`: nothing else will. */
+export type CacheModeName = NameOf<typeof CacheMode>;
 
 /** Defaults of generations that do not say it themselves. */
 export interface Defaults {
@@ -136,6 +140,11 @@ export function labelsOf(given: Readonly<Record<string, string>>): Record<string
 /** @internal @throws TypeError naming the field */
 export function promptCacheOf(given: PromptCacheName | undefined): PromptCache {
   return numberOf(PromptCache, given, "promptCache");
+}
+
+/** @internal @throws TypeError naming the field */
+export function cacheOf(given: CacheModeName | undefined): CacheMode {
+  return numberOf(CacheMode, given, "cache");
 }
 
 /** @internal Later defaults over earlier ones, labels and budgets field by field. */

@@ -5,6 +5,8 @@ import { type DeepPartial, Start } from "./generated/rtrelay/v1/relay.js";
 import type { Generation } from "./generation.js";
 import {
   budgetsOf,
+  type CacheModeName,
+  cacheOf,
   checkKeys,
   DEFAULTS_KEYS,
   type Defaults,
@@ -47,6 +49,8 @@ export interface GenerateOptions extends Input, Defaults {
   /** Tags for the operator's routing rules. */
   readonly tags?: readonly string[];
   readonly hedge?: HedgePolicy;
+  /** Whether an answer that the relay has kept will do; left out: as the operator says. */
+  readonly cache?: CacheModeName;
   /** W3C trace context. */
   readonly traceparent?: string;
   /**
@@ -68,7 +72,7 @@ export interface StartOptions extends GenerateOptions {
 
 const GENERATE_KEYS = [
   ...["prompt", "messages", "body", ...DEFAULTS_KEYS, "turnId"],
-  ...["output", "tags", "hedge", "traceparent", "signal"],
+  ...["output", "tags", "hedge", "cache", "traceparent", "signal"],
 ];
 const START_KEYS = [...GENERATE_KEYS, "speculative", "holdUntilCommit", "supersedes"];
 
@@ -91,6 +95,7 @@ export function startOf(given: StartOptions, kind: "start" | "generate"): Start 
     tags: [...(given.tags ?? [])],
     labels: labelsOf(given.labels ?? {}),
     promptCache: promptCacheOf(given.promptCache),
+    cache: cacheOf(given.cache),
   });
 }
 

@@ -244,6 +244,9 @@ export class Switchboard implements LinkOwner {
         );
         this.#endIfDrained(link);
       }
+    } else if (notice.kind === NoticeKind.RETRACT) {
+      const flow = link.flows.get(notice.generationId);
+      if (flow && !flow.take({ $case: "notice", value: notice })) this.#overflow(link, flow);
     }
   }
 

@@ -38,6 +38,26 @@ test("an answer and its end", async (t) => {
   assert.deepEqual(call?.request.start?.labels, { a: "b", c: "d" });
 });
 
+test("text is withdrawn without a session too", async (t) => {
+  const relay = await fakeRelay(t);
+  relay.onGenerate = (call) => {
+    for (const kind of [v1.NoticeKind.DRAIN, v1.NoticeKind.RETRACT]) {
+      const value = v1.Notice.fromPartial({ kind, generationId: "g", retractFromChars: 1 });
+      const notice = { $case: "notice", value } as const;
+      for (const frame of kind === v1.NoticeKind.DRAIN ? [started, notice, said] : [notice]) {
+        call.write({ frame });
+      }
+    }
+    call.write({ frame: ended() });
+    call.end();
+  };
+  const client = clientOf(t, { address: relay.address });
+  const [word, ...rest] = await collect(client.generate({ prompt: "Hi" }));
+  assert.equal(word?.type, "text");
+  assert.deepEqual(rest, [{ type: "retract", fromChars: 1, message: "", choice: 0 }]);
+  assert.equal(await client.generate({ prompt: "Hi" }).text(), "O");
+});
+
 test("a failure has its end, with what was tried", async (t) => {
   const relay = await fakeRelay(t);
   relay.onGenerate = (call) => {

@@ -41,6 +41,45 @@ test("an answer and its end", async (t) => {
   assert.equal(session.address, relay.address);
 });
 
+test("what was decided, and whether kept answers are wanted", async (t) => {
+  const { relay, session } = await pair(t);
+  relay.onStart = async (stream, start) => {
+    stream.begin(start.generationId);
+    const decisionJson = Buffer.from('{"rule":"tools"}');
+    stream.end(start.generationId, { decisionJson, cache: "hit" });
+  };
+  const end = await session.start({ prompt: "Hi", cache: "refresh" }).end;
+  assert.deepEqual([end.decision, end.cache], [{ rule: "tools" }, "hit"]);
+  assert.equal("decisionJson" in end, false);
+  relay.onStart = answers("x");
+  assert.deepEqual((await session.start({ prompt: "Hi" }).end).decision, {});
+  const { starts } = await relay.stream();
+  assert.deepEqual(
+    starts.map((start) => start.cache),
+    [v1.CacheMode.REFRESH, v1.CacheMode.UNSPECIFIED],
+  );
+  const odd = { prompt: "Hi", cache: "on" } as unknown as StartOptions;
+  assert.throws(() => session.start(odd), /cache is one of off, refresh, only/);
+});
+
+test("text that a guardrail withdraws", async (t) => {
+  const { relay, session } = await pair(t);
+  relay.onStart = async (stream, { generationId }) => {
+    stream.begin(generationId);
+    for (const [at, letter] of [..."h\u00e9 \u{1f600} secret"].entries()) {
+      stream.say(generationId, letter, at);
+    }
+    const kind = v1.NoticeKind.RETRACT;
+    const fields = { kind, generationId, message: "withdrawn", retractFromChars: 5 };
+    stream.send({ $case: "notice", value: v1.Notice.fromPartial(fields) });
+    stream.end(generationId);
+  };
+  const events = await collect(session.start({ prompt: "Hi" }));
+  const told = { type: "retract", fromChars: 5, message: "withdrawn", choice: 0 };
+  assert.deepEqual(events.at(-1), told);
+  assert.equal(await session.start({ prompt: "Hi" }).text(), "h\u00e9 \u{1f600} ");
+});
+
 test("kinds of input", async (t) => {
   const { relay, session } = await pair(t);
   relay.onStart = answers("x");

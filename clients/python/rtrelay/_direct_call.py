@@ -30,6 +30,7 @@ from rtrelay.v1 import (
     AttemptKind,
     AttemptOutcome,
     Budgets,
+    CacheMode,
     CancelReason,
     ChoiceEnd,
     CommitOn,
@@ -130,6 +131,12 @@ class DirectCall:
             self._fail(failure)
 
     async def _read(self) -> None:
+        if self._start.cache == CacheMode.CACHE_MODE_ONLY:
+            raise RelayError(
+                "CACHE_MISS",
+                grpc.StatusCode.NOT_FOUND,
+                "no relay answers, and only it keeps answers",
+            )
         limits = _Limits(self._start.budgets, self._asked_at_s)
         try:
             async with asyncio.timeout_at(limits.until_s()) as limit:

@@ -28,6 +28,7 @@ from rtrelay._detour import Detour
 from rtrelay._flow import Flow, slow_consumer
 from rtrelay._link import Link
 from rtrelay.errors import STREAM_LOST, RelayError, from_status, stream_lost
+from rtrelay.events import from_retract
 from rtrelay.v1 import (
     Cancel,
     CancelReason,
@@ -425,6 +426,10 @@ class Switchboard:
                 del link.flows[notice.generation_id]
                 flow.fail(from_status(notice.error))
                 self._end_if_drained(link)
+        elif notice.kind == NoticeKind.NOTICE_KIND_RETRACT:
+            flow = link.flows.get(notice.generation_id)
+            if flow is not None and not flow.put([from_retract(notice)]):
+                self.cancel(flow, CancelReason.CANCEL_REASON_UNSPECIFIED)
 
     def _give_up_on(self, link: Link) -> None:
         """Send nothing new over a stream that drains; have another one before it is needed."""

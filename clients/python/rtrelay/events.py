@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from rtrelay.v1 import Delta, ToolCallDone
+    from rtrelay.v1 import Delta, Notice, ToolCallDone
     from rtrelay.v1 import Segment as SegmentMessage
     from rtrelay.v1 import ToolCall as ToolCallMessage
 
@@ -103,6 +103,18 @@ class Segment:
     choice: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Retract:
+    """A guardrail withdraws text that was delivered: not to be spoken where it was not yet, and to
+    be taken back where it can be. The end follows."""
+
+    from_chars: int
+    """From where on the choice's text is withdrawn."""
+    message: str
+    """For people and logs."""
+    choice: int = 0
+
+
 Event: TypeAlias = (
     TextDelta
     | ReasoningDelta
@@ -112,6 +124,7 @@ Event: TypeAlias = (
     | Extra
     | ToolCall
     | Segment
+    | Retract
 )
 
 
@@ -151,6 +164,11 @@ def from_segment(segment: SegmentMessage) -> Segment:
     )
 
 
+def from_retract(notice: Notice) -> Retract:
+    """The event of a `notice` frame that withdraws text."""
+    return Retract(notice.retract_from_chars, notice.message, notice.choice)
+
+
 def size_of(event: Event) -> int:
     """What it weighs, about: characters of text, bytes of sound and of JSON."""
     match event:
@@ -162,6 +180,8 @@ def size_of(event: Event) -> int:
             return len(event.call.arguments)
         case Extra():
             return len(event.value_json)
+        case Retract():
+            return len(event.message)
         case _:
             return len(event.text)
 

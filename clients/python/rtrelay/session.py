@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -11,9 +12,10 @@ from rtrelay._arguments import callback, made, set_prompt, texts
 from rtrelay._flow import Flow, Misuse
 from rtrelay._switchboard import Switchboard
 from rtrelay._takeover import Via
-from rtrelay.events import Event, Segment, TextDelta
+from rtrelay.events import Event, Retract, Segment, TextDelta
 from rtrelay.v1 import (
     Budgets,
+    CacheMode,
     CancelReason,
     End,
     HedgePolicy,
@@ -123,6 +125,7 @@ class Session:
         labels: Mapping[str, str] | None = None,
         hedge: HedgePolicy | None = None,
         prompt_cache: PromptCache.ValueType = PromptCache.PROMPT_CACHE_UNSPECIFIED,
+        cache: CacheMode.ValueType = CacheMode.CACHE_MODE_UNSPECIFIED,
         traceparent: str = "",
         on_event: Callable[[Event], object] | None = None,
         on_end: Callable[[Generation], object] | None = None,
@@ -133,6 +136,8 @@ class Session:
         told by the generation, never here.
 
         Args:
+            cache: whether an answer that the relay has kept will do; with CACHE_MODE_ONLY nothing
+                else will, and the generation fails with CACHE_MISS where there is none.
             supersedes: generations that are cancelled before this one starts; those of other
                 sessions at the same time.
             on_event: called with each event, in the loop, instead of iterating; it must not block.
@@ -157,6 +162,7 @@ class Session:
             labels=labels,
             hedge=hedge,
             prompt_cache=prompt_cache,
+            cache=cache,
             traceparent=traceparent,
         )
         set_prompt(start, prompt)
@@ -237,6 +243,17 @@ class Generation:
         return self.flow.end
 
     @property
+    def decision(self) -> Mapping[str, Any] | None:
+        """What the operator's policies made of it: `rule`, `experiment`, `composition`, `legs`,
+        `cache`, `guards`, ..., as `docs/logs.md` of the relay has them; empty where there was
+        nothing to decide, and None until its end is known."""
+        end = self.flow.end
+        if end is None:
+            return None
+        found = json.loads(end.decision_json or b"{}")
+        return found if isinstance(found, dict) else {}
+
+    @property
     def error(self) -> Exception | None:
         """The RelayError that it failed with, if it did."""
         return self.flow.error
@@ -270,19 +287,23 @@ class Generation:
         """Read it to its end.
 
         Returns:
-            The text of the first choice; what had come of it, if it was cancelled meanwhile.
+            The text of the first choice, without what a guardrail withdrew of it; what had come of
+            it, if it was cancelled meanwhile.
 
         Raises:
             RelayError: it failed. The text so far is lost; iterate to keep it.
         """
         pieces: list[str] = []
         segments: list[str] = []  # for starts that ask for these alone
+        until_chars: int | None = None
         async for event in self:
             if isinstance(event, TextDelta) and event.choice == 0:
                 pieces.append(event.text)
             elif isinstance(event, Segment) and event.choice == 0:
                 segments.append(event.text)
-        return "".join(pieces or segments)
+            elif isinstance(event, Retract) and event.choice == 0:
+                until_chars = event.from_chars
+        return "".join(pieces or segments)[:until_chars]
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -230,6 +230,11 @@ class SyncGeneration:
     def end(self) -> End | None:
         """How it ended; None until then."""
         return self.generation.end
+
+    @property
+    def decision(self) -> Mapping[str, Any] | None:
+        """As `Generation.decision`."""
+        return self.generation.decision
 
     def cancel(
         self, reason: CancelReason.ValueType = CancelReason.CANCEL_REASON_UNSPECIFIED

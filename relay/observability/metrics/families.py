@@ -84,6 +84,27 @@ GENERATION_ERRORS = _counter(
     ("alias", "source", "reason"),
     f"({_ALIASES}) x reasons (47)",
 )
+TURNED_AWAY = _counter(
+    "requests_refused",
+    "Requests that came to no generation and to no provider (a body that is wrong, a key that is"
+    " nobody's, a path that is not there, a worker that drains), by what they were for.",
+    ("surface", "reason"),
+    "surfaces (12) x reasons (47)",
+)
+HANDED_THROUGH = _counter(
+    "passthrough",
+    "What was handed through to a provider unread, by its end: ok, client_error and server_error by"
+    " the provider's status, cancelled by the client, error where the relay ended it.",
+    ("provider", "surface", "outcome"),
+    f"({_PROVIDERS}) x 2 x 5",
+)
+HANDED_THROUGH_TIME = _histogram(
+    "passthrough_seconds",
+    "From its beginning to its end; a WebSocket's whole life.",
+    ("provider", "surface"),
+    f"({_PROVIDERS}) x 2",
+    "wall_ms",
+)
 TTFT = _histogram(
     "ttft_seconds",
     "From the receipt of a request to its answer's first content.",

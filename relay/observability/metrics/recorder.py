@@ -12,6 +12,7 @@ from typing import Final
 from relay.errors import RelayError
 from relay.observability.metrics import families as of
 from relay.observability.metrics.families import DIRECT, NONE, OTHER, UNKNOWN, Family, key_of
+from relay.observability.metrics.histogram import Histogram
 from relay.observability.metrics.names import Names
 from relay.observability.metrics.policy_counts import PolicyCounts
 from relay.observability.metrics.rows import AliasRow, Bounds, FrontendRow, PhaseRow, TargetRow
@@ -21,6 +22,7 @@ from relay.outcome import (
     AttemptRecord,
     Ended,
     GenerationEnd,
+    HandedThrough,
     HedgeRecord,
     fate_of,
 )
@@ -69,12 +71,16 @@ class Recorder:
         self._frontends: dict[str, FrontendRow] = {}
         self._phases: dict[str, PhaseRow] = {}
         self._refusals: dict[tuple[str, str, str], int] = {}
+        self._turned_away: dict[tuple[str, str], int] = {}
+        self._handed: dict[tuple[str, str, str], int] = {}
+        self._handed_times: dict[tuple[str, str], Histogram] = {}
         self._denied = {"key": 0, "certificate": 0}
         self._spend_micro: dict[str, float] = {}
         self._told: Series = {}
         """Rows of targets as they were last shown."""
         self._surfaces = Names(_TEXTS)
         self._teams = Names(max_teams)
+        self._providers = Names(MAX_NAMES)
         self._policies = PolicyCounts()
         self._direct = AliasRow(bounds)
         self._unnamed = AliasRow(bounds)
@@ -227,6 +233,21 @@ class Recorder:
         name = (self._surfaces.of(surface), stage, error.reason.name.lower())
         self._refusals[name] = self._refusals.get(name, 0) + 1
 
+    def turned_away(self, error: RelayError, surface: str) -> None:
+        """See `Services.on_turned_away`."""
+        name = (self._surfaces.of(surface), error.reason.name.lower())
+        self._turned_away[name] = self._turned_away.get(name, 0) + 1
+
+    def handed_through(self, end: HandedThrough) -> None:
+        """See `Services.on_handed_through`."""
+        way = (self._providers.of(end.provider), end.surface)
+        name = (*way, end.outcome)
+        self._handed[name] = self._handed.get(name, 0) + 1
+        times = self._handed_times.get(way)
+        if times is None:
+            times = self._handed_times[way] = Histogram(self._bounds.wall)
+        times.observe(end.wall_us * 1e-6)
+
     def key_denied(self, *, is_by_certificate: bool) -> None:
         """Somebody called who is nobody."""
         self._denied["certificate" if is_by_certificate else "key"] += 1
@@ -286,6 +307,12 @@ class Recorder:
                     put(of.PHASE, key_of(provider, phase), histogram.row())
         for (surface, stage, reason), count in self._refusals.items():
             put(of.REFUSALS, key_of(surface, stage, reason), count)
+        for turned, count in self._turned_away.items():
+            put(of.TURNED_AWAY, key_of(*turned), count)
+        for handed, count in self._handed.items():
+            put(of.HANDED_THROUGH, key_of(*handed), count)
+        for way, times in self._handed_times.items():
+            put(of.HANDED_THROUGH_TIME, key_of(*way), times.row())
         for shown, count in self._denied.items():
             put(of.KEYS_DENIED, shown, count)
         for team, micro in self._spend_micro.items():

@@ -48,8 +48,11 @@ class WorkerMetrics:
     def start(self, sources: Sources) -> None:
         """Begin to count what ends in these services."""
         self._sampler = Sampler(sources, self._recorder, self._lag)
-        sources.services.on_ended.append(self._recorder.ended)
-        self.configured(sources.services.catalog)
+        services = sources.services
+        services.on_ended.append(self._recorder.ended)
+        services.on_turned_away.append(self._recorder.turned_away)
+        services.on_handed_through.append(self._recorder.handed_through)
+        self.configured(services.catalog)
         self._lag.start()
 
     def configured(self, catalog: Catalog) -> None:

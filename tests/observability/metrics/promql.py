@@ -18,6 +18,14 @@ OF_PROMETHEUS: Final = {"job", "instance"}
 VALUES: Final[dict[tuple[str, str], set[str]]] = {
     ("rtrelay_generations", "outcome"): {"ok", "cancelled", "error"},
     ("rtrelay_attempts", "outcome"): {"success", "failure", "overload", "cancelled", "lost"},
+    ("rtrelay_passthrough", "outcome"): {
+        "ok",
+        "client_error",
+        "server_error",
+        "cancelled",
+        "error",
+    },
+    ("rtrelay_requests_refused", "reason"): {reason.name.lower() for reason in Reason},
     ("", "role"): {role.value for role in AttemptRole},
     ("", "state"): {state.value for state in BreakerState},
     ("", "source"): {source.value for source in Source},

@@ -29,7 +29,10 @@ _STATUS: Final = {
     grpc.StatusCode.UNIMPLEMENTED: 501,
     grpc.StatusCode.UNAVAILABLE: 503,
 }
-"""As the relay's HTTP surface answers. 499 is left out: LiveKit takes it for a quiet end."""
+"""As the relay's HTTP surface answers, but for `_STATUS_OF_REASON`. 499 is left out:
+LiveKit takes it for a quiet end."""
+
+_STATUS_OF_REASON: Final = {"GUARDRAIL_BLOCKED": 400, "CACHE_MISS": 504}
 
 
 def to_api_error(error: RelayError, *, has_output: bool) -> APIError:
@@ -48,7 +51,7 @@ def to_api_error(error: RelayError, *, has_output: bool) -> APIError:
         body["retry_after_s"] = error.retry_after_s
     return APIStatusError(
         message,
-        status_code=_STATUS.get(error.code, 500),
+        status_code=_STATUS_OF_REASON.get(error.reason) or _STATUS.get(error.code, 500),
         request_id=error.end.request_id or None,
         body=body,
         retryable=retryable,

@@ -16,7 +16,15 @@ from livekit.agents.utils import is_given
 
 from rtrelay.livekit._state import restore
 from rtrelay.livekit.options import OPTION_NAMES, check_options
-from rtrelay.v1 import Budgets, CommitOn, HedgeMode, HedgePolicy, OutputOptions, PromptCache
+from rtrelay.v1 import (
+    Budgets,
+    CacheMode,
+    CommitOn,
+    HedgeMode,
+    HedgePolicy,
+    OutputOptions,
+    PromptCache,
+)
 
 _ONLY_HTTP: Final = ("extra_headers", "extra_query", "timeout")
 """Arguments of OpenAI's client about its own connection."""
@@ -28,6 +36,11 @@ _HEDGES: Final = {
 _CACHES: Final = {
     "auto": PromptCache.PROMPT_CACHE_AUTO,
     "off": PromptCache.PROMPT_CACHE_OFF,
+}
+_KEPT: Final = {
+    "off": CacheMode.CACHE_MODE_OFF,
+    "refresh": CacheMode.CACHE_MODE_REFRESH,
+    "only": CacheMode.CACHE_MODE_ONLY,
 }
 _BUDGETS: Final = ("first_token_ms", "first_segment_ms", "inter_token_ms", "total_ms")
 
@@ -104,6 +117,8 @@ def start_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         arguments["output"].commit_on = CommitOn.COMMIT_ON_FIRST_SEGMENT
     if "prompt_cache" in options:
         arguments["prompt_cache"] = _CACHES[options["prompt_cache"]]
+    if "cache" in options:
+        arguments["cache"] = _KEPT[options["cache"]]
     return arguments
 
 

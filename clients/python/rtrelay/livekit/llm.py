@@ -35,7 +35,7 @@ class GenerationEnded:
     was_speculative: bool
 
 
-class LLM(llm.LLM[Literal["generation_ended"]]):
+class LLM(llm.LLM[Literal["generation_ended", "text_retracted"]]):
     """Answers come from a relay, over one gRPC session that is opened when it is first needed.
 
     Time limits, failover and races are the relay's: LiveKit's own retries stay out of it, since
@@ -45,7 +45,8 @@ class LLM(llm.LLM[Literal["generation_ended"]]):
     Inside of an agent session requests carry LiveKit's id of the speech as turn, and answers that
     LiveKit starts before the caller has finished are speculative until it decides to use them; no
     code in the agent is needed for either. `metrics_collected` brings usage also of cancelled
-    answers; the event `generation_ended` brings `GenerationEnded`.
+    answers; the event `generation_ended` brings `GenerationEnded`, and `text_retracted` the
+    `rtrelay.Retract` of a guardrail.
 
     Belongs to one event loop. `aclose` it, or use `async with`: the agent session that it is given
     to does not close it.

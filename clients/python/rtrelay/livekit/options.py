@@ -40,6 +40,8 @@ class RelayOptions(TypedDict, total=False):
     total_ms: int
     prompt_cache: Literal["auto", "off"]
     """Whether the relay sees to it that the provider caches the prompt."""
+    cache: Literal["off", "refresh", "only"]
+    """Whether an answer that the relay has kept will do, where its operator keeps any."""
     traceparent: str
     """W3C trace context; else that of LiveKit's span, where it is recorded."""
 
@@ -51,6 +53,7 @@ _BUDGETS: Final = ("first_token_ms", "first_segment_ms", "inter_token_ms", "tota
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "commit_on": ("first_content", "first_segment"),
     "prompt_cache": ("auto", "off"),
+    "cache": ("off", "refresh", "only"),
 }
 _TEXTS: Final = ("route", "turn_id", "traceparent")
 _FLAGS: Final = ("speculative", "hold_until_commit")

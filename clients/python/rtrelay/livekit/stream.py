@@ -12,8 +12,9 @@ from livekit.agents.types import APIConnectOptions
 from opentelemetry import trace
 
 from rtrelay.errors import RelayError
-from rtrelay.events import Event, Extra, RefusalDelta, TextDelta, ToolCall
+from rtrelay.events import Event, Extra, RefusalDelta, Retract, TextDelta, ToolCall
 from rtrelay.livekit._errors import to_api_error
+from rtrelay.livekit._plugin import logger
 from rtrelay.livekit._request import chat_body, first_token_limit_ms, start_arguments
 from rtrelay.livekit._state import MessageState, call_extra
 from rtrelay.livekit._turns import Turn
@@ -126,6 +127,9 @@ class LLMStream(llm.LLMStream):
                 self._state.add(event.key, event.value_json)
             elif isinstance(event, RefusalDelta):
                 self._send_text(event.text)
+            elif isinstance(event, Retract):  # LiveKit has no word for it: the agent hears of it
+                logger.warning("a guardrail withdraws text that was given to be spoken")
+                self._owner.emit("text_retracted", event)
 
     def _take_call(self, event: ToolCall) -> None:
         call = event.call

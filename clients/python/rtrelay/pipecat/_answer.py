@@ -17,6 +17,7 @@ from rtrelay.events import (
     Extra,
     ReasoningDelta,
     RefusalDelta,
+    Retract,
     TextDelta,
     ToolCall,
 )
@@ -77,6 +78,10 @@ class Answer:
                 self.calls.append(event)
             case Extra():
                 self.extras.append(event)
+            case Retract():  # Pipecat has no word for it: whoever handles errors may interrupt
+                await self._service.push_error(
+                    f"a guardrail withdraws text from character {event.from_chars} on"
+                )
 
     async def _begin(self) -> None:
         if not self._has_content:

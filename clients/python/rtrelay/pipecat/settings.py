@@ -9,7 +9,15 @@ from typing import Any
 from pipecat.services.settings import LLMSettings
 from pipecat.utils.types import NOT_GIVEN, NotGiven, is_given
 
-from rtrelay.v1 import Budgets, CommitOn, HedgeMode, HedgePolicy, OutputOptions, PromptCache
+from rtrelay.v1 import (
+    Budgets,
+    CacheMode,
+    CommitOn,
+    HedgeMode,
+    HedgePolicy,
+    OutputOptions,
+    PromptCache,
+)
 
 _HEDGE_MODES = {
     "auto": HedgeMode.HEDGE_MODE_AUTO,
@@ -23,6 +31,11 @@ _COMMIT_ON = {
 _PROMPT_CACHE = {
     "auto": PromptCache.PROMPT_CACHE_AUTO,
     "off": PromptCache.PROMPT_CACHE_OFF,
+}
+_CACHE = {
+    "off": CacheMode.CACHE_MODE_OFF,
+    "refresh": CacheMode.CACHE_MODE_REFRESH,
+    "only": CacheMode.CACHE_MODE_ONLY,
 }
 _BUDGETS = ("first_token_ms", "first_segment_ms", "inter_token_ms", "total_ms")
 _MOST_MS = 2**32 - 1
@@ -55,6 +68,8 @@ class RelayLLMSettings(LLMSettings):
     """`first_content`, or `first_segment`: what breaks within the first sentence is never heard."""
     prompt_cache: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
     """`auto` or `off`."""
+    cache: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
+    """`off`, `refresh` or `only`: whether an answer that the relay has kept will do."""
     first_token_ms: int | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
     """The most time until the first content."""
     first_segment_ms: int | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
@@ -79,6 +94,7 @@ class RelayLLMSettings(LLMSettings):
             _check_ms("hedge", hedge)
         _check_word("commit_on", _of(self, "commit_on"), _COMMIT_ON)
         _check_word("prompt_cache", _of(self, "prompt_cache"), _PROMPT_CACHE)
+        _check_word("cache", _of(self, "cache"), _CACHE)
         if isinstance(_of(self, "tags"), str):
             raise ValueError("tags: several texts are needed, not one")  # noqa: TRY004
 
@@ -107,6 +123,8 @@ class RelayLLMSettings(LLMSettings):
             )
         if word := _of(self, "prompt_cache"):
             fields["prompt_cache"] = _PROMPT_CACHE[word]
+        if word := _of(self, "cache"):
+            fields["cache"] = _CACHE[word]
         return fields
 
 
@@ -139,6 +157,7 @@ def complete(settings: RelayLLMSettings | None) -> RelayLLMSettings:
         hedge=None,
         commit_on=None,
         prompt_cache=None,
+        cache=None,
         first_token_ms=None,
         first_segment_ms=None,
         inter_token_ms=None,
