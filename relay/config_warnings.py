@@ -56,6 +56,7 @@ def warnings(config: Config) -> list[str]:
     found += rule_warnings(config)
     found += cascade_warnings(config)
     found += panel_warnings(config)
+    found += _arms_of_nobody(config)
     found += _prices_that_rules_need(config)
     found += _addresses_of_nobody(config)
     found += _classes_of_one(config)
@@ -242,6 +243,17 @@ def _has_price(target: CandidateConfig, config: Config, tier: str = "") -> bool:
     tier = tier or row.service_tier
     names = (target.model, row.same_as.get(target.model))
     return any(name is not None and known_price(door, name, tier) is not None for name in names)
+
+
+def _arms_of_nobody(config: Config) -> Iterator[str]:
+    for name, row in config.policies.experiments.items():
+        for index, arm in enumerate(row.arms):
+            if arm.weight == 0:
+                of = "the control, with which the others are compared, " if index == 0 else ""
+                yield (
+                    f"policies.experiments.{name}.arms[{index}].weight is 0: {of}{arm.name!r}"
+                    " gets nobody"
+                )
 
 
 def _prices_that_rules_need(config: Config) -> Iterator[str]:

@@ -429,6 +429,7 @@ MAY_USE: dict[str, set[str]] = {
     "calls": set(),
     "commands": LEAVES
     | {
+        "cache.semantic_shelf",
         "policy.experiments",
         "administering",
         "administration",

@@ -31,6 +31,15 @@ _PACKAGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 """By who makes the vectors: the extra of `rtrelay`, and what it brings."""
 
 
+def missing_packages(config: SemanticCacheConfig) -> str:
+    """What is not installed here, and how to install it, in one line; empty where all is there."""
+    extra, names = _PACKAGES[config.embeddings]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"cache.semantic: not installed: {', '.join(missing)}; pip install 'rtrelay[{extra}]'"
+
+
 class SemanticShelf:
     """Of one worker; whoever makes it closes it.
 
@@ -62,11 +71,8 @@ class SemanticShelf:
             SemanticCacheError: a package, a model or a file is missing.
             ValueError: `store.redis` is no address; the message does not hold it.
         """
-        if missing := _missing(config):
-            raise SemanticCacheError(
-                f"cache.semantic: not installed: {', '.join(missing)};"
-                f" pip install 'rtrelay[{_PACKAGES[config.embeddings][0]}]'"
-            )
+        if missing := missing_packages(config):
+            raise SemanticCacheError(missing)
         embedder = self._embedder(config)  # before the store: see `_loaded`
         if self._store is None:
             self._store = self._opened(config)
@@ -82,7 +88,7 @@ class SemanticShelf:
     async def load(self, config: SemanticCacheConfig) -> None:
         """Read what `take` needs in a thread, so that a reload stops nobody. What is missing is for
         `take` to tell."""
-        if not self.lacks(config) or _missing(config):
+        if not self.lacks(config) or missing_packages(config):
             return
         with contextlib.suppress(SemanticCacheError):
             embedder = await asyncio.to_thread(_loaded, config)
@@ -132,11 +138,6 @@ class SemanticShelf:
         from relay.cache.semantic_memory import MemoryVectors
 
         return MemoryVectors(config.max_entries, config.max_bytes, clock=self._clock)
-
-
-def _missing(config: SemanticCacheConfig) -> list[str]:
-    names = _PACKAGES[config.embeddings][1]
-    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def _settings(config: SemanticCacheConfig) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from relay.cache.semantic_shelf import missing_packages
 from relay.commands.doors_view import places_table, providers_table, same_models_table
 from relay.commands.guardrails_view import check_guardrails, guardrails_table
 from relay.commands.listeners_view import listeners_table
@@ -120,8 +121,15 @@ def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
     listed = [name for name in catalog.names() if name not in catalog.routes]
     if listed:
         console.print(f"also by name: {escape(', '.join(listed))}", highlight=False)
-    for warning in warnings(config):
+    for warning in (*warnings(config), *_not_here(config)):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+
+
+def _not_here(config: Config) -> list[str]:
+    """What a relay would not start without on this machine, which another may have."""
+    semantic = config.cache.semantic if config.cache is not None else None
+    found = missing_packages(semantic) if semantic is not None else ""
+    return [found] if found else []
 
 
 def _hedging(catalog: Catalog) -> Table:

@@ -203,7 +203,10 @@ def checked(
         provider, slash, model = name.partition("/")
         if name in known or name in listed or (slash and model and provider in providers):
             return
-        raise ValueError(f"{field}: nobody can ask for {name!r}{near(name, {*known, *listed})}")
+        raise ValueError(
+            f"{field}: nobody can ask for {name!r}, which is no alias, cascade, panel or"
+            f" PROVIDER/MODEL{near(name, {*known, *listed})}"
+        )
 
     asked: dict[str, str] = {}
     for name, row in experiments.items():

@@ -34,6 +34,11 @@ def check_rules(
         seen[name] = index
         for field, target in _targets(rule):
             if not _is_there(target, names, providers):
+                tag = target.removeprefix(TAG)
+                if target != tag and tag in tags:
+                    raise ValueError(
+                        f"{path}.{field}: a tag is no model; write pick: {{tag: {tag}, by: order}}"
+                    )
                 raise ValueError(
                     f"{path}.{field}: there is no alias, cascade, panel or model"
                     f" {target!r}{near(target, names)}"

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from relay.config.model import near
 from relay.config.rule_values import Range
 from relay.config.rules import TAG, RuleConfig, named
 from relay.config.whole import Config
@@ -86,6 +87,9 @@ def _of_names(rules: Sequence[RuleConfig], known: set[str], config: Config) -> I
                 continue
             told.add(name)
             path = f"policies.rules[{index}].when.model"
+            if name.startswith(TAG):
+                tag = name[len(TAG) :]
+                yield f"{path}: no alias has the tag {tag!r}{near(tag, tags)}"
             if found := difflib.get_close_matches(name, sorted(known), 1, _LIKE):
                 yield f"{path}: {name!r} becomes a name of its own; was {found[0]!r} meant?"
             if not any(_gives(other, name) for other in rules):

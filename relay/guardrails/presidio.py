@@ -100,7 +100,14 @@ def _label(entity: str) -> str:
 
 
 def _own_analyzer() -> Analyzer:
-    from presidio_analyzer import AnalyzerEngine  # late: an extra, and seconds of import
+    try:
+        from presidio_analyzer import AnalyzerEngine  # late: an extra, and seconds of import
+    except ModuleNotFoundError as error:
+        if error.name != "presidio_analyzer":
+            raise
+        raise ModuleNotFoundError(
+            "not installed: presidio-analyzer; pip install 'rtrelay[presidio]'", name=error.name
+        ) from error
 
     engine: Analyzer = AnalyzerEngine()
     return engine

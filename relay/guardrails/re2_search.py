@@ -23,7 +23,7 @@ def compiled(pattern: str) -> Any:
     except re2.error as error:
         detail = error.args[0] if error.args else error
         text = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
-        raise ValueError(text) from error
+        raise ValueError(f"RE2 cannot read it: {text}") from error
 
 
 class Searched:

@@ -43,7 +43,15 @@ class SecretPlugins:
 
     def __init__(self, types: Sequence[str] | None = None) -> None:
         # late: an extra, and 0.2 s of import
-        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+        try:
+            from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+        except ModuleNotFoundError as error:
+            if error.name != "detect_secrets":
+                raise
+            raise ModuleNotFoundError(
+                "not installed: detect-secrets; pip install 'rtrelay[detect-secrets]'",
+                name=error.name,
+            ) from error
 
         known: dict[str, Any] = dict(get_mapping_from_secret_type_to_class())
         wanted = [name for name in known if name not in _NOISY] if types is None else types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import re
 import time
@@ -437,6 +438,22 @@ def test_listeners_are_shown_with_their_certificates(tmp_path: Path) -> None:
     assert rows["admin"][1:] == ["by a proxy", "-", "-"]
     assert "plain (local)" in text
     assert f"server.http.tls.cert_file: the certificate expires on {ends_on}" in text
+
+
+def test_packages_that_a_start_would_miss_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "usearch" else found(name)
+    )
+    semantic = {"embeddings": "wordllama", "routes": {"fast": {}}}
+    alias = {"candidates": [{"provider": "lab", "model": "m"}]}
+    document = {"providers": {"lab": LAB}, "models": {"fast": alias}}
+    text = shown(tmp_path, {**document, "cache": {"semantic": semantic}})
+    assert (
+        "warning: cache.semantic: not installed: usearch; pip install 'rtrelay[semantic]'" in text
+    )
 
 
 def test_check_refuses_what_serve_refuses(tmp_path: Path) -> None:

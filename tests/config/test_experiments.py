@@ -53,10 +53,11 @@ def test_two_experiments_on_one_name_may_follow_each_other() -> None:
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        ({"model": "voise"}, "policies.experiments.ab.model: nobody can ask for 'voise'; did you"),
+        ({"model": "voise"}, "policies.experiments.ab.model: nobody can ask for 'voise', which is"),
         (
             {"arms": [TWO_ARMS[0], {"name": "b", "use": "fasst"}]},
-            "policies.experiments.ab.arms[1].use: nobody can ask for 'fasst'; did you mean 'fast'?",
+            "policies.experiments.ab.arms[1].use: nobody can ask for 'fasst', which is no alias,"
+            " cascade, panel or PROVIDER/MODEL; did you mean 'fast'?",
         ),
         ({"arms": TWO_ARMS[:1]}, "policies.experiments.ab.arms"),
         ({"arms": [TWO_ARMS[0], TWO_ARMS[0]]}, "'now' is the name of two arms"),
