@@ -78,6 +78,7 @@ class JudgeAsker:
         try:
             leg = question.legs.start(self._label, self._model, self._request(question))
             whole = await leg.whole()
+            leg.cancel("ok")  # it is over: what it was good for is done
         except RelayError as error:
             why = error.reason.name.lower()
             raise (CannotTell if _is_the_judges(error) else NotAsked)(why) from None
