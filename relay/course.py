@@ -127,7 +127,7 @@ class PolicyCourse:
             if guard is None:
                 return answer
             progress.on_closed.append(guard.close)
-            return await guarded(answer, guard, decision)
+            return await guarded(answer, guard, decision, progress.on_held)
         except GuardrailBlocked as error:
             services.ledger.refused(error, Refused.of(request, generation_id, surface))
             raise

@@ -7,12 +7,14 @@ the client. None of it holds text of a prompt or an answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 CacheVerdict = Literal["off", "miss", "hit", "semantic", "shared", "bypass", "refresh"]
 """`off`: none applies. `hit`: the same request. `semantic`: one that means the same. `shared`: an
 equal request that ran at the time was waited for. `bypass`: the caller wanted none, or the request
 cannot be kept. `refresh`: the caller wanted a new answer, which is kept."""
+
+_KEPT: Final = frozenset({"hit", "semantic", "shared"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class Decision:
     shadow: dict[str, Any] = field(default_factory=dict)
     """Of a copy that nobody waits for: `name` of the shadow, `of` which generation, and how the two
     compare."""
+
+    @property
+    def is_kept(self) -> bool:
+        """The answer came from a cache: no provider was asked for it, though one may have been for
+        something else (a vector, a judge)."""
+        return self.cache in _KEPT
 
     @property
     def is_plain(self) -> bool:

@@ -171,6 +171,9 @@ class Progress:
     """The legs that it has; None for none."""
     on_closed: list[Callable[[], object]] = field(default_factory=list)
     """Called once, when the end is fixed; they neither raise nor wait."""
+    on_held: Callable[[Answer], Callable[[], None]] | None = None
+    """Told of an answer that is read before anything of it may leave; what it returns is to be
+    called whenever more of it has come, released or not."""
     of: Progress | None = None
     """Of the generation that this is a leg of: whose account pays."""
     leg: str = ""

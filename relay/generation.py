@@ -266,6 +266,8 @@ class Generation:
             left_s = max(0.0, segment_s - self._elapsed_s())
             self._segment_timer = Timer(self._scope, left_s, lambda: _no_segment(segment_s))
             self._timers.append(self._segment_timer)
+        if self._services.course is not None:
+            self._progress.on_held = self._hold
         try:
             attempt = await commit(
                 self._services,
@@ -290,14 +292,33 @@ class Generation:
             return False
         finally:
             timer.stop()
+            self._progress.on_held = None  # it holds who holds it: no work for the cycle collector
         if self._progress.request is not None:
             self.request = self._progress.request
         self._attempt = attempt
-        self._watch(attempt)
+        if self._watchdog is None:
+            self._watch(attempt)
+        else:  # it was read already
+            self._watchdog.enter(_DOWNSTREAM, self._clock())
         self._account(attempt.prelude)
         return True
 
-    def _watch(self, attempt: Answer) -> None:
+    def _hold(self, answer: Answer) -> Callable[[], None]:
+        """An answer is read before anything of it may leave: its limits hold from now on, and what
+        was written of it counts, also if nothing ever leaves."""
+        self._attempt = answer
+        watchdog = self._watch(answer)
+        watchdog.enter(_UPSTREAM, self._clock())
+
+        def heard() -> None:
+            now_s = self._clock()
+            if self._is_prelude_taken:
+                self.timeline.gap(now_s - watchdog.since_s, now_s)
+            watchdog.enter(watchdog.state, now_s)
+
+        return heard
+
+    def _watch(self, attempt: Answer) -> Watchdog:
         """The limits that hold after the commit: silence, a slow client, the attempt's total."""
         limits = attempt.timeouts
         budget_s = self.request.policy.budgets.inter_token_s
@@ -313,8 +334,8 @@ class Generation:
 
         tail_s = min(TAIL_S, inter_token_s)
         limits_s = (inter_token_s, slow_s, tail_s, None)
-        self._watchdog = Watchdog(self._scope, limits_s, overdue, self._clock)
-        self._watchdog.enter(_DOWNSTREAM, self._clock())
+        self._watchdog = watchdog = Watchdog(self._scope, limits_s, overdue, self._clock)
+        watchdog.enter(_DOWNSTREAM, self._clock())
         left_s = limits.total_s - (self._clock() - attempt.marks.started_s)
         self._attempt_timer = Timer(
             self._scope,
@@ -322,6 +343,7 @@ class Generation:
             lambda: AttemptTimeout(f"{attempt.name} took longer than {limits.total_s:g} s"),
         )
         self._timers.append(self._attempt_timer)
+        return watchdog
 
     # --- the stream -------------------------------------------------------------------------
 

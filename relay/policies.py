@@ -32,6 +32,7 @@ from relay.course import Choose, PolicyCourse
 from relay.credentials.base import Desk
 from relay.decision import Decision
 from relay.dispatch import Services
+from relay.errors import shown
 from relay.guardrails.build import chain_of
 from relay.guardrails.chain import GuardChain
 from relay.moderations import moderations_of
@@ -267,7 +268,7 @@ def _choose(
                 assigned.tell(decision)
                 request = assigned.of(request)
         if request.model != asked:
-            decision.asked = asked
+            decision.asked = shown(asked)  # the client's own words, of any length
         return request
 
     return choose

@@ -59,7 +59,6 @@ _SAYS_WHO: Final = ("user", "metadata", "store", "safety_identifier", "previous_
 _ELSEWHERE: Final = ("models", "fallbacks", "preset")
 """And those by which a host would ask another model."""
 _NOT_COPIED: Final = frozenset({SURFACE, "prewarm"})
-_NEVER_ASKED: Final = frozenset({"hit", "semantic", "shared"})
 
 
 class Heard:
@@ -287,7 +286,7 @@ def _is_copied(ended: Ended) -> bool:
         and ended.frontend not in _NOT_COPIED
         and not ended.request.is_prefix
         and ended.request.embedding is None
-        and (decision is None or decision.cache not in _NEVER_ASKED)
+        and (decision is None or not decision.is_kept)
     )
 
 

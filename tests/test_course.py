@@ -323,7 +323,11 @@ async def test_a_leg_is_asked_for_whoever_asks() -> None:
     own = Policy(tenant="team_1", key_id="key_1", zones=frozenset({"eu"}), tags=("minors",))
     await scenario.generate(replace(request(), policy=own))
     policy = asked[0].policy
-    assert (policy.tenant, policy.key_id, policy.zones) == ("team_1", "key_1", {"eu"})
+    assert (policy.tenant, policy.key_id, policy.zones) == (
+        "team_1",
+        "key_1",
+        frozenset({"eu"}),
+    )
     assert policy.tags == ("minors",)
 
 
@@ -503,3 +507,86 @@ async def test_every_end_closes_its_turn() -> None:
         scenario.services.course = PolicyCourse(caches=Caching())
         await scenario.generate()
     assert closed == ["turn", "turn"]
+
+
+# --- answers that are held back ---------------------------------------------------------------
+
+
+class Holding(Upper):
+    """A guard that lets nothing out before the end, and blocks it there where it is told to."""
+
+    def __init__(self, blocks: bool = False) -> None:
+        super().__init__()
+        self._all: list[object] = []
+        self._blocks = blocks
+
+    async def feed(self, events: Events) -> Events:
+        self._all += events
+        return ()
+
+    async def finish(self) -> Events:
+        if self._blocks:
+            self.is_blocked = True
+            raise GuardrailBlocked("not this", guardrail="g", side="output")
+        return self._all  # type: ignore[return-value]
+
+
+def holding(endpoint: FakeEndpoint, guard: Upper, **more: object) -> Scenario:
+    scenario = Scenario({"a": endpoint}, **more)  # type: ignore[arg-type]
+    scenario.services.course = PolicyCourse(guards=Guarding(guard))
+    return scenario
+
+
+@on_virtual_time
+async def test_silence_behind_a_guard_is_the_provider_s() -> None:
+    """Nothing was released yet, and nobody waits for ever."""
+    silent = FakeEndpoint(chunks=[*answer("one", "two", gap_s=0.5)[:3], (math.inf, DONE)])
+    scenario = holding(silent, Holding(), timeouts={"inter_token_ms": 2_000})
+    batches, end = await scenario.generate()
+    assert batches == []
+    assert end.error is not None
+    assert end.error.reason is Reason.STREAM_STALLED
+    assert scenario.aborted == [("a", 2.5)]
+    assert (end.provider, end.usage is not None) == ("a", True)
+    await scenario.settled()
+    scenario.check()
+
+
+@on_virtual_time
+async def test_what_a_guard_holds_back_is_no_silence() -> None:
+    words = [f"w{number} " for number in range(10)]
+    steady = FakeEndpoint(chunks=answer(*words, gap_s=0.5))
+    for guard in (Holding(), HoldingAfter(2)):
+        scenario = holding(steady, guard, timeouts={"inter_token_ms": 2_000})
+        batches, end = await scenario.generate()
+        assert end.error is None
+        assert text_of([event for events in batches for event in events]) == "".join(words)
+
+
+class HoldingAfter(Holding):
+    """Lets so many batches out, and holds back the rest."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self._left = batches
+
+    async def feed(self, events: Events) -> Events:
+        self._left -= 1
+        return events if self._left >= 0 else await super().feed(events)
+
+
+@on_virtual_time
+async def test_an_answer_that_is_blocked_whole_was_written_nevertheless() -> None:
+    ledger = FakeLedger()
+    scenario = holding(
+        FakeEndpoint(chunks=answer("a long", " answer of", " many words")),
+        Holding(blocks=True),
+        ledger=ledger,
+    )
+    batches, end = await scenario.generate()
+    assert batches == []
+    assert isinstance(end.error, GuardrailBlocked)
+    assert (end.provider, end.model) == ("a", "m")
+    assert end.usage is not None
+    assert end.usage.completion_tokens > 1
+    assert ledger.entries[0].ends == [end]

@@ -27,6 +27,7 @@ from relay.commands.doors_view import places_table, providers_table, same_models
 from relay.commands.guardrails_view import check_guardrails, guardrails_table
 from relay.commands.listeners_view import listeners_table
 from relay.commands.own_credentials import catalog_with_credentials
+from relay.commands.policies_view import policies_table
 from relay.commands.rules_view import rules_table
 from relay.commands.table import table as _table
 from relay.compositions import catalog_of
@@ -111,6 +112,8 @@ def print_routes(console: Console, config: Config, catalog: Catalog) -> None:
         console.print("no aliases: clients ask for PROVIDER/MODEL")
     if (rules := rules_table(config)) is not None:
         console.print(rules)
+    if (policies := policies_table(config)) is not None:
+        console.print(policies)
     if (guardrails := guardrails_table(config)) is not None:
         console.print(guardrails)
     if (same := same_models_table(config, catalog)) is not None:

@@ -352,14 +352,7 @@ class Entry:
             return
         now_us, usage = self._now_us(), end.usage
         if self._grant is not None:
-            prompt_tokens, output_tokens = 0, 0
-            if usage is not None and self._attempts:  # a kept answer has cost no provider anything
-                prompt_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
-            for record in end.attempts:
-                if record.usage is not None and not record.is_winner:  # legs beside the answer's
-                    prompt_tokens += record.usage.prompt_tokens
-                    output_tokens += record.usage.completion_tokens
-            self._grant.settle(prompt_tokens, output_tokens, now_us)
+            self._grant.settle(*counted_tokens(end), now_us)
         for record, grant in self._grants:
             used = usage if record.is_winner and usage is not None else record.usage
             used = used or _seen(record)
@@ -446,6 +439,21 @@ class _LegEntry:
 
     async def booked(self) -> None:
         """Nothing of its own."""
+
+
+def counted_tokens(end: GenerationEnd) -> tuple[int, int]:
+    """Of prompts and of output, for the limits of whoever asked: the answer's, and those of all
+    legs beside it. A kept answer has cost no provider anything."""
+    prompt_tokens, output_tokens = 0, 0
+    usage, decision = end.usage, end.decision
+    is_kept = decision is not None and decision.is_kept
+    if usage is not None and end.attempts and not is_kept:
+        prompt_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
+    for record in end.attempts:
+        if record.usage is not None and not record.is_winner:
+            prompt_tokens += record.usage.prompt_tokens
+            output_tokens += record.usage.completion_tokens
+    return prompt_tokens, output_tokens
 
 
 def _cost(

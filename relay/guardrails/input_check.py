@@ -18,10 +18,12 @@ from relay.guardrails.input_texts import read_request
 from relay.guardrails.notes import Notes
 from relay.guardrails.rail import Kind, Rail
 from relay.guardrails.rails import Rails
+from relay.guardrails.work import work_chars
 from relay.policy.base import Legs
 
-IN_A_THREAD_CHARS: Final = 200_000
-"""Of a request's texts: more would stop everybody else for tens of milliseconds."""
+IN_A_THREAD_CHARS: Final = 12_000
+"""Of a request's texts: more may stop everybody else for tens of milliseconds. A text costs 0.1 us
+a character as a rule, and up to 6 us where it is made of telephone numbers or composed letters."""
 
 
 async def checked(
@@ -44,7 +46,7 @@ async def checked(
     Cancelled: whoever is asked is given up; a scan in a thread ends by itself.
     """
     reader = _Reader(rails, notes, documents)
-    if rails.is_slow or _chars(request) > IN_A_THREAD_CHARS:
+    if rails.is_slow or work_chars(request, IN_A_THREAD_CHARS) > IN_A_THREAD_CHARS:
         new = await asyncio.to_thread(read_request, request, reader)
     else:
         new = read_request(request, reader)
@@ -110,21 +112,6 @@ class _Reader:
 def _keyed(kind: Kind, data: bytes) -> bytes:
     digest = CleanTexts.digest(data)
     return digest and digest + bytes([kind])
-
-
-def _chars(request: GenerateRequest) -> int:
-    """Roughly, and quickly: of what is said and of the definitions of tools."""
-    found = sum(len(tool.parameters_json) for tool in request.tools)
-    for message in request.messages:
-        for part in message.parts:
-            found += len(getattr(part, "text", "") or getattr(part, "data_base64", ""))
-        for call in message.tool_calls:
-            found += len(call.arguments)
-        if message.native is not None:
-            found += 200 * len(message.native.blocks)
-    if request.embedding is not None:
-        found += sum(map(len, request.embedding.texts))
-    return found
 
 
 async def _ask_all(

@@ -3,7 +3,9 @@
 One line a generation (`event: generation`, see `relay.generation`); other lines are passed over.
 Of an attempt all that counts is what its target did: the first content came after so long, it
 failed after so long, or it was left at that age and would have taken longer. What the relay itself
-refused (a breaker, a limit of ours) says nothing of the target and is left out.
+refused (a breaker, a limit of ours) says nothing of the target and is left out. So are copies that
+nobody waits for, and legs: those of a cascade or panel are no race over one alias, and judges and
+vectors answer nobody.
 """
 
 from __future__ import annotations
@@ -123,7 +125,8 @@ class Log(NamedTuple):
     requests: tuple[Recorded, ...]
     """In the order of their receipt."""
     passed_over: int
-    """Generations that say nothing: refused before any attempt, or lines without their fields."""
+    """Generations that say nothing: refused before any attempt, answered by a cache, a cascade or a
+    panel, copies of others, or lines without their fields."""
 
 
 def read_log(lines: Iterable[bytes]) -> Log:
@@ -156,7 +159,9 @@ def _recorded(row: dict[str, Any]) -> Recorded | None:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: it has not the fields of this version.
     """
-    rows = row["attempts"]
+    if row.get("frontend") == "shadow":
+        return None
+    rows = [one for one in row["attempts"] if not one.get("leg")]
     if not rows:
         return None
     wall_s = row["wall_us"] / 1e6

@@ -31,11 +31,11 @@ class MetricsPage:
             if all(own.get(label) == wanted for label, wanted in labels.items()):
                 yield own, value
 
-    def sum(self, name: str, **labels: str) -> float:
+    def sum(self, name: str, /, **labels: str) -> float:
         """Of all rows with these labels; 0 for none."""
         return sum(value for _, value in self._rows(name, labels))
 
-    def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
+    def by(self, label: str, name: str, /, **labels: str) -> dict[str, float]:
         """The same by one label's values, without those that are 0."""
         found: dict[str, float] = {}
         for own, value in self._rows(name, labels):

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.books import Books
 from tests.fakes.emulator_process import EmulatorProcess, emulator
 from tests.fakes.keyed_relay import keyed_relay
-from tests.fakes.relay_under_test import chat_body, provider
+from tests.fakes.relay_under_test import chat_body, provider, relay_under_test
 
 __all__ = ["emulator"]
 pytestmark = pytest.mark.sockets
@@ -82,3 +83,25 @@ async def test_a_guardrail_for_a_key_s_tags_holds_for_prompts_that_are_counted(
         for path, more in (("/v1/messages", {"max_tokens": 9}), ("/v1/messages/count_tokens", {})):
             answer = await keys.relay.http.post(path, json={**body, **more}, headers=headers)
             assert (path, answer.status_code) == (path, 400), answer.text
+
+
+async def test_a_name_of_any_length_fills_no_accounts(
+    emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    emulator.script("atk-said", {"text": "hello", "ttft": 0, "itl": 0})
+    url = f"sqlite:///{tmp_path / 'relay.db'}"
+    document = {
+        "store": {"url": url},
+        "providers": {"emu": row_of(emulator)},
+        "models": {"fast": alias("atk-said")},
+        "policies": {"rules": [{"name": "gpt", "when": {"model": "gpt-*"}, "use": "fast"}]},
+    }
+    async with relay_under_test(document) as relay:
+        answer = await relay.chat({**chat_body("gpt-" + "A" * 500_000), "stream": False})
+        assert answer.status_code == 200
+        await relay.settled()
+    books = Books(url)
+    (row,) = books.rows("SELECT decision FROM generations")
+    books.close()
+    assert row["decision"].startswith('{"asked":"gpt-AAAA')
+    assert len(row["decision"]) < 1000

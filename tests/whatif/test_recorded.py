@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from relay.whatif.recorded import Kind, Recorded, read_log
@@ -80,6 +81,21 @@ def test_a_client_that_left() -> None:
     assert found.ttft_s is None
     (tried,) = found.tried
     assert (tried.kind, tried.after_s) == (Kind.LEFT, 0.4)
+
+
+def test_legs_are_no_race() -> None:
+    """A judge beside an answer is left out; of a cascade nothing is left."""
+    judged = one(
+        attempt("a/m", started_us=300, first_us=200_000),
+        attempt("j/m", started_us=100, first_us=50_000) | {"leg": "guard"},
+    )
+    assert [tried.target for tried in judged.tried] == ["a/m"]
+    assert (judged.before_race_s, judged.ttft_s) == (0.0003, 0.2003)
+    cascade = [attempt("a/m", first_us=1) | {"leg": name} for name in ("small", "large")]
+    copy = line([attempt("a/m", first_us=1)], received_s=2)
+    copied = orjson.dumps(orjson.loads(copy) | {"frontend": "shadow"})
+    log = read_log([line(cascade, received_s=1), copied])
+    assert (log.requests, log.passed_over) == ((), 2)
 
 
 def test_other_lines_are_passed_over() -> None:

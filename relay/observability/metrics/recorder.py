@@ -117,7 +117,8 @@ class Recorder:
     def ended(self, ended: Ended) -> None:
         """A generation is over; see `Services.on_ended`."""
         end, request, frontend = ended.end, ended.request, ended.frontend
-        alias = self._aliases.get(request.model)
+        asked = request.asked_as or request.model
+        alias = self._aliases.get(asked)
         if alias is None:
             alias = self._direct if ended.was_planned else self._unnamed
         error = end.error
@@ -156,10 +157,11 @@ class Recorder:
                 * 1e-6
             )
         gap_s = 0.0
-        if has_content and end.attempts:  # a kept answer says nothing of who made it
+        is_kept = end.decision is not None and end.decision.is_kept
+        if has_content and end.attempts and not is_kept:  # which says nothing of who made it
             gap_s = self._winner(end, request.embedding is None)
         if end.decision is not None:
-            self._policies.ended(end.decision, self._label(request.model, ended))
+            self._policies.ended(end.decision, self._label(asked, ended))
         if end.attempts:
             for record in end.attempts:
                 self._attempt(record)
@@ -386,9 +388,13 @@ def _put_targets(put: _Put, targets: Mapping[tuple[str, str], TargetRow]) -> Non
         unpriced[key] = row.unpriced
 
 
+_UNHEARD: Final = frozenset({"prewarm", "shadow"})
+"""Generations of the relay's own, whose answers nobody gets."""
+
+
 def _is_spoken(ended: Ended) -> bool:
     """Whether somebody may be waiting to hear it."""
-    return ended.request.embedding is None and ended.frontend != "prewarm"
+    return ended.request.embedding is None and ended.frontend not in _UNHEARD
 
 
 def _hedge(alias: AliasRow, hedge: HedgeRecord) -> None:

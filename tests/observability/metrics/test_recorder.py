@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from relay.config import MetricsConfig
 from relay.content import Policy
+from relay.decision import Decision
 from relay.errors import (
     BudgetExceeded,
     ClientCancelled,
@@ -246,6 +248,7 @@ def test_no_answer_is_dead_air_but_not_of_who_left() -> None:
     assert dead_air(ended(error=ClientCancelled("left"), **none)) == (0, 0)
     assert dead_air(ended(error=Draining("stops"), attempts=[], provider="")) == (0, 0)
     assert dead_air(ended(frontend="prewarm")) == (0, 0)
+    assert dead_air(ended(frontend="shadow")) == (0, 0)
 
 
 # --- names ----------------------------------------------------------------------------------
@@ -330,3 +333,15 @@ def test_it_costs_little() -> None:
             one.ended(end)
         best_us = min(best_us, (time.perf_counter() - began_s) * 1e6 / 100)
     assert best_us < 100
+
+
+def test_a_kept_answer_tells_nothing_of_who_made_it_whatever_was_asked_beside_it() -> None:
+    """Its vector was asked of a provider; its words and tokens were another request's."""
+    one = recorder()
+    beside = attempt("spare", "n", is_loser=True)
+    given = ended(attempts=[beside])
+    kept = replace(given.end, decision=Decision(cache="semantic"))
+    one.ended(given._replace(end=kept))
+    assert not any(told(one, "tokens_total").values())
+    assert sum(row[-1] for row in told(one, "token_gap_mean_seconds").values()) == 0
+    assert told(one, "attempts_sent_total") == {("lab", "m"): 0, ("spare", "n"): 1}

@@ -1,6 +1,6 @@
-"""Metrics truth: after a script of answers, hedges, failovers, failures and cancels the counters
-equal what the emulator counted by itself, over one worker and over two; and a worker that dies
-takes nothing with it."""
+"""Metrics truth: after a script of answers, hedges, failovers, failures, cancels, silences and
+policies the counters equal what the emulator counted by itself, money its count times the price,
+over one worker and over two; and a worker that dies takes nothing with it."""
 
 from __future__ import annotations
 
@@ -29,20 +29,58 @@ pytestmark = [
 
 CHAT = "/v1/chat/completions"
 TOKENS = 12
-PLAIN, RPC, HEDGED, SPARED, LEFT = 24, 6, 8, 3, 5
+PLAIN, RPC, HEDGED, SPARED, LEFT, LATE = 24, 6, 8, 3, 5, 4
 """Requests of each kind. That of 24 connections one worker of two gets none is one case in eight
 million."""
+ARMS, RULED, EASY, UNSURE, GUARDED, TRIPPING = 16, 5, 4, 3, 3, 24
+TEXTS, ROUNDS = ("one", "two", "three"), 4
+"""Of what the cache is for: each text so many times, one after another."""
+ADDRESS = "jo.doe@example.com"
+NOT_SURE = "I am not sure" + " what to make of it" * 30
+"""As the small model repeats it: cut off long before its end."""
+IN_A_ROW = 5
+"""Failures that open a breaker."""
+PROMPT_TOKENS = 30
+GOOD = f"emu:ttft=15,itl=1,tokens={TOKENS},usage_in={PROMPT_TOKENS}"
+INPUT_USD, OUTPUT_USD = 2.0, 8.0
+"""Per million tokens."""
+ANSWER_USD = (PROMPT_TOKENS * INPUT_USD + TOKENS * OUTPUT_USD) / 1e6
+DEAD_AIR_MS = 2000
 BEHAVIOURS = {
-    "good": f"emu:ttft=15,itl=1,tokens={TOKENS}",
+    "good": GOOD,
     "slow": "emu:ttft=5000",
-    "quick": f"emu:ttft=15,itl=1,tokens={TOKENS}",
+    "quick": GOOD,
     "down": "emu:fault=status:500",
-    "spare": f"emu:ttft=15,itl=1,tokens={TOKENS}",
+    "spare": GOOD,
     "busy": "emu:fault=rate:7",
     "broken": "emu:ttft=15,itl=1,tokens=12,fault=reset@5",
     "long": "emu:ttft=15,itl=20,tokens=500",
+    "late": f"emu:ttft={DEAD_AIR_MS + 300},itl=1,tokens={TOKENS},usage_in={PROMPT_TOKENS}",
+    "arm": GOOD,
+    "rival": GOOD,
+    "cheap": GOOD,
+    "faq": GOOD,
+    "guarded": GOOD,
+    "small": "emu:ttft=15,itl=5,text=echo",
+    "large": GOOD,
+    "dead": "emu:fault=status:500",
+    "relief": GOOD,
 }
-FAILING = ("down", "busy", "broken")
+WHOLE = (
+    "good",
+    "quick",
+    "spare",
+    "late",
+    "arm",
+    "rival",
+    "cheap",
+    "faq",
+    "guarded",
+    "large",
+    "relief",
+)
+"""Models whose every answer is whole, or else was never begun."""
+FAILING = ("down", "busy", "broken", "dead")
 UNSENT = ("breaker_open", "limit_exceeded")
 OF_EMULATOR = {"clean": ("success",), "abandoned": ("lost", "cancelled"), "reset": ()}
 """Outcomes of attempts that it sees as this one, of answers that are good."""
@@ -56,8 +94,28 @@ def document(emulator: EmulatorProcess, name: str) -> dict[str, Any]:
         return [{"provider": "lab", "model": f"{name}-{kind}"} for kind in kinds]
 
     hedge = {"mode": "active", "delay": 30, "max_extra_requests": 1.0, "max_extra_cost": 1.0}
-    row = provider(f"{emulator.base_url_tls}", ca_file=emulator.ca_file)
+    price = {"input": INPUT_USD, "output": OUTPUT_USD}
+    prices = {f"{name}-{kind}": price for kind in BEHAVIOURS}
+    row = provider(f"{emulator.base_url_tls}", ca_file=emulator.ca_file, prices=prices)
+    arms = [{"name": "now", "use": "arms"}, {"name": "new", "use": "rival"}]
+    escalate = {"phrases": ["I am not sure"]}
     return {
+        "observability": {"metrics": {"dead_air_ms": DEAD_AIR_MS}},
+        "policies": {
+            "rules": [{"name": "batch", "when": {"tags": ["batch"]}, "use": "cheap"}],
+            "experiments": {"ab": {"model": "arms", "arms": arms, "sticky": "none"}},
+            "cascades": {"helped": {"small": "small", "large": "large", "escalate": escalate}},
+        },
+        "cache": {"exact": {"models": ["faq"]}},
+        "guardrails": {
+            "rails": {
+                "mail": {
+                    "scan": {"kind": "pii"},
+                    "where": {"models": ["guarded"]},
+                    "action": "redact",
+                }
+            }
+        },
         "providers": {"lab": row},
         "models": {
             "plain": {"candidates": at("good")},
@@ -66,6 +124,16 @@ def document(emulator: EmulatorProcess, name: str) -> dict[str, Any]:
             "failing": {"candidates": at("busy")},
             "broken": {"candidates": at("broken")},
             "left": {"candidates": at("long")},
+            "late": {"candidates": at("late")},
+            "arms": {"candidates": at("arm")},
+            "rival": {"candidates": at("rival")},
+            "ruled": {"candidates": at("good")},
+            "cheap": {"candidates": at("cheap")},
+            "faq": {"candidates": at("faq")},
+            "guarded": {"candidates": at("guarded")},
+            "small": {"candidates": at("small")},
+            "large": {"candidates": at("large")},
+            "tripped": {"candidates": at("dead"), "fallbacks": at("relief")},
         },
     }
 
@@ -78,11 +146,11 @@ class Script:
         self.answers: Counter[tuple[str, str]] = Counter()
         """By alias and outcome, as metrics call them."""
 
-    async def chat(self, alias: str) -> None:
+    async def chat(self, alias: str, text: str = "Hello", **headers: str) -> None:
         """One request over a connection of its own, read to its end."""
-        body = {**chat_body(alias), "stream_options": {"include_usage": True}}
+        body = {**chat_body(alias, text), "stream_options": {"include_usage": True}}
         async with self._relay.http() as http:
-            response = await http.post(CHAT, json=body)
+            response = await http.post(CHAT, json=body, headers=headers)
         is_whole = response.status_code == 200 and '"error"' not in response.text
         self.answers[alias, "ok" if is_whole else "error"] += 1
 
@@ -112,10 +180,27 @@ class Script:
             for _ in range(3):
                 asking.create_task(self.chat("failing"))
                 asking.create_task(self.chat("broken"))
+            for _ in range(LATE):
+                asking.create_task(self.chat("late"))
+            for _ in range(ARMS):
+                asking.create_task(self.chat("arms"))
+            for _ in range(RULED):
+                asking.create_task(self.chat("ruled", **{"x-relay-tags": "batch"}))
+            for _ in range(GUARDED):
+                asking.create_task(self.chat("guarded", f"Write to {ADDRESS}"))
+            asking.create_task(self.chat("guarded"))
+            for number in range(EASY):
+                asking.create_task(self.chat("helped", f"Where is room {number}?"))
+            for _ in range(UNSURE):
+                asking.create_task(self.chat("helped", NOT_SURE))
         for _ in range(SPARED):
             await self.chat("spared")
         for _ in range(HEDGED):
             await self.chat("hedged")
+        for text in TEXTS * ROUNDS:
+            await self.chat("faq", text)
+        for _ in range(TRIPPING):
+            await self.chat("tripped")
 
 
 async def quiet(admin: httpx2.AsyncClient) -> MetricsPage:
@@ -142,7 +227,9 @@ async def test_counters_are_what_the_emulator_counted(
     ):
         script = Script(relay)
         await script.run()
-        check(await quiet(admin), script, emulator, "alone", workers=1)
+        page = await quiet(admin)
+        check(page, script, emulator, "alone", workers=1)
+        check_breaker(page, emulator, "alone", workers=1)
 
 
 async def test_two_workers_of_which_one_dies(tmp_path: Path, emulator: EmulatorProcess) -> None:
@@ -158,6 +245,7 @@ async def test_two_workers_of_which_one_dies(tmp_path: Path, emulator: EmulatorP
         served = [row["state"]["hedging"]["aliases"]["plain"]["requests"] for row in rows]
         assert len([count for count in served if count]) == 2, "each has served some"
         check(before, script, emulator, "pair", workers=2)
+        check_breaker(before, emulator, "pair", workers=2)
         pids = await all_ready(relay, 2)
 
         # One that does not answer is told of, and not missed in silence.
@@ -237,8 +325,14 @@ def check(
     assert hedged >= HEDGED / 2
     lost = page.sum("rtrelay_attempts_total", outcome="lost")
     assert lost == seen(emulator, name, "slow")["abandoned"] == hedged
-    failovers = page.sum("rtrelay_attempts_total", role="failover", outcome="success")
+    failovers = page.sum(
+        "rtrelay_attempts_total", role="failover", outcome="success", model=f"{name}-spare"
+    )
     assert failovers == seen(emulator, name, "spare")["clean"]
+
+    check_money(page, emulator, name)
+    check_dead_air(page, plain)
+    check_policies(page, emulator, name)
 
     # And the histograms hold each answer once.
     for alias, count in (("plain", plain), ("hedged", HEDGED), ("left", LEFT)):
@@ -251,6 +345,78 @@ def check(
         count for (_, outcome), count in script.answers.items() if outcome == "ok"
     )
     assert page.sum("rtrelay_workers") == page.sum("rtrelay_workers_answering") == workers
+
+
+def check_money(page: MetricsPage, emulator: EmulatorProcess, name: str) -> None:
+    """What each whole answer cost, by the emulator's count; and that all of it was spent."""
+    for kind in WHOLE:
+        streams = seen(emulator, name, kind)
+        assert set(streams) == {"clean"}, kind
+        cost = page.sum("rtrelay_attempt_cost_usd_total", model=f"{name}-{kind}")
+        assert cost == pytest.approx(streams.total() * ANSWER_USD, rel=1e-9), kind
+    # Of what was cut short less than the whole is known, and more than nothing.
+    for kind in ("slow", "long"):
+        assert page.sum("rtrelay_attempt_cost_usd_total", model=f"{name}-{kind}") > 0
+    for kind in ("down", "busy", "dead"):
+        assert page.sum("rtrelay_attempt_cost_usd_total", model=f"{name}-{kind}") == 0
+    assert page.sum("rtrelay_attempts_unpriced_total") == 0
+    whole = page.sum("rtrelay_attempt_cost_usd_total")
+    assert page.by("team", "rtrelay_spend_usd_total") == {"": pytest.approx(whole, rel=1e-9)}
+
+
+def check_dead_air(page: MetricsPage, plain: int) -> None:
+    """Of the scripted silences each, and of what was quick none."""
+    for alias, judged, silent in (
+        ("late", LATE, LATE),
+        ("plain", plain, 0),
+        ("hedged", HEDGED, 0),
+        ("failing", 3, 3),  # nothing came, which is a silence too
+        ("left", LEFT, 0),
+    ):
+        assert page.sum("rtrelay_dead_air_judged_total", alias=alias) == judged, alias
+        assert page.sum("rtrelay_dead_air_generations_total", alias=alias) == silent, alias
+
+
+def check_policies(page: MetricsPage, emulator: EmulatorProcess, name: str) -> None:
+    """Choices are what was scripted, and what was asked is what they say."""
+
+    def chosen(kind: str, policy: str) -> dict[str, float]:
+        return page.by("outcome", "rtrelay_policy_choices_total", kind=kind, name=policy)
+
+    def asked(kind: str) -> int:
+        return seen(emulator, name, kind).total()
+
+    assert chosen("rule", "batch") == {"matched": RULED} == {"matched": asked("cheap")}
+    assert chosen("experiment", "ab") == {"now": asked("arm"), "new": asked("rival")}
+    assert asked("arm") + asked("rival") == ARMS
+    assert chosen("cascade", "helped") == {"small": EASY, "escalated": UNSURE}
+    assert seen(emulator, name, "small") == {"clean": EASY, "abandoned": UNSURE}
+    assert asked("large") == UNSURE
+
+    found = page.by("action", "rtrelay_guardrail_verdicts_total", guardrail="mail", side="input")
+    assert found == {"redact": GUARDED}
+    prompts = [one["prompt_start"] for one in emulator.streams(model=f"{name}-guarded")]
+    assert (len(prompts), prompts.count("Hello")) == (GUARDED + 1, 1)
+    assert ADDRESS not in " ".join(prompts)
+
+    verdicts = page.by("verdict", "rtrelay_cache_lookups_total", alias="faq")
+    misses = asked("faq")  # each worker has a memory of its own
+    assert verdicts == {"miss": misses, "hit": len(TEXTS) * ROUNDS - misses}
+    saved = page.sum("rtrelay_cache_saved_usd_total", alias="faq")
+    assert saved == pytest.approx(verdicts["hit"] * ANSWER_USD, rel=1e-9)
+
+
+def check_breaker(page: MetricsPage, emulator: EmulatorProcess, name: str, *, workers: int) -> None:
+    """One that trips keeps the rest away: what came to the provider is what made it trip."""
+    trips = page.sum("rtrelay_breaker_trips_total", model=f"{name}-dead")
+    states = page.by("state", "rtrelay_breaker_state", model=f"{name}-dead")
+    came = seen(emulator, name, "dead").total()
+    assert 1 <= trips <= workers
+    assert trips == workers - states.get("closed", 0)
+    # A worker that hears of another's trip opens its own sooner.
+    assert IN_A_ROW <= came <= IN_A_ROW * workers
+    assert seen(emulator, name, "relief").total() == TRIPPING
+    assert page.sum("rtrelay_breaker_trips_total", model=f"{name}-good") == 0
 
 
 def did_not_go_down(before: MetricsPage, after: MetricsPage) -> None:

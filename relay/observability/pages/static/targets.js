@@ -65,7 +65,7 @@ function chartFor(root, target) {
   const chart = new uPlot({
     width: Math.max(200, root.clientWidth || 300), height: 120,
     legend: { show: false }, cursor: { show: false }, select: { show: false },
-    padding: [6, 4, 0, 0],
+    padding: [6, 18, 0, 0], // half a time fits beside the last line
     scales: { x: { time: true, range: () => [axis.from, axis.until] }, y: { distr: 3, range: () => [axis.low, axis.high] } },
     series: [{}, line("p50", 2), line("p95", 1.5), line("p99", 1)],
     axes: [
