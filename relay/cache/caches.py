@@ -196,11 +196,11 @@ class ResponseCaches:
         look: NearLook | None,
         asked: _Asked,
     ) -> MissTurn:
+        asked.decision.cache = "refresh" if asked.wish == "refresh" else "miss"
         if asked.wish == "only":
             if leader is not None:
                 leader.give_up()
             raise CacheMiss("the relay has no kept answer to this request")
-        asked.decision.cache = "refresh" if asked.wish == "refresh" else "miss"
         keep = None
         if exact is not None and key is not None:
             keep = partial(exact.keep, key, exact.ttl_s(asked.request))

@@ -33,7 +33,9 @@ def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
         "owned_by": "rtrelay" if is_ours else first.endpoint.provider,
         "x_relay": {
             "tags": list(route.tags),
-            "embeddings": any(target.endpoint.has_embeddings for target in targets),
+            # Cascades and panels give none, whoever their members are.
+            "embeddings": route.legs_at_once == 1
+            and any(target.endpoint.has_embeddings for target in targets),
             "context_window": context_window(first.endpoint.door, first.model),
             "targets": [
                 {**_target(target), "fallback": target in route.fallbacks} for target in targets
