@@ -57,6 +57,7 @@ def warnings(config: Config) -> list[str]:
     found += cascade_warnings(config)
     found += panel_warnings(config)
     found += _arms_of_nobody(config)
+    found += _shadows_without_a_price(config)
     found += _prices_that_rules_need(config)
     found += _addresses_of_nobody(config)
     found += _classes_of_one(config)
@@ -253,6 +254,21 @@ def _arms_of_nobody(config: Config) -> Iterator[str]:
                 yield (
                     f"policies.experiments.{name}.arms[{index}].weight is 0: {of}{arm.name!r}"
                     " gets nobody"
+                )
+
+
+def _shadows_without_a_price(config: Config) -> Iterator[str]:
+    """They stop with the first copy, since nothing says when the day's money is spent."""
+    for name, row in config.policies.shadows.items():
+        alias = config.models.get(row.use)
+        if alias is None or not row.enabled or not row.max_cost_micro_per_day:
+            continue
+        for target in alias.candidates:
+            if not _has_price(target, config):
+                asked = f"{target.provider}/{target.model}"
+                yield (
+                    f"policies.shadows.{name}: no price is known of {asked}, so copying ends with the"
+                    " first copy of it; give it `prices`, or max_cost_micro_per_day: 0"
                 )
 
 

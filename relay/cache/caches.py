@@ -196,11 +196,11 @@ class ResponseCaches:
         look: NearLook | None,
         asked: _Asked,
     ) -> MissTurn:
+        asked.decision.cache = "refresh" if asked.wish == "refresh" else "miss"
         if asked.wish == "only":
             if leader is not None:
                 leader.give_up()
             raise CacheMiss("the relay has no kept answer to this request")
-        asked.decision.cache = "refresh" if asked.wish == "refresh" else "miss"
         keep = None
         if exact is not None and key is not None:
             keep = partial(exact.keep, key, exact.ttl_s(asked.request))
@@ -212,6 +212,7 @@ class ResponseCaches:
         answer: Answer,
         keep: Callable[[Stored], None],
         give_up: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> RecordingAnswer:
         exact = self._exact
         return RecordingAnswer(
@@ -224,6 +225,7 @@ class ResponseCaches:
             price_of=partial(self._cost_of, asked.decision),
             keep=keep,
             give_up=give_up,
+            let_go=let_go,
         )
 
     def _cost_of(self, decision: Decision, provider: str, model: str, usage: Usage) -> int | None:

@@ -156,8 +156,8 @@ class GuardrailConfig(Model):
             return left
         return Meaning(
             "barrier",
-            "what it knows by its letters does not pass, however a stream is cut; what is spelt"
-            " otherwise (look-alike letters, base64, another language, pictures, sound) does",
+            "what it knows by its letters does not pass; other spellings, base64, other languages,"
+            " pictures and sound pass",
         )
 
     @property

@@ -172,6 +172,7 @@ async def test_only_is_answered_or_refused() -> None:
     refused = await world.ask(asked(cache="only"))
     assert isinstance(refused.error, CacheMiss)
     assert not refused.was_asked
+    assert verdicts(refused) == ["miss"]
     await world.ask()
     assert verdicts(await world.ask(asked(cache="only"))) == ["hit"]
     assert len(world.shelf.flights) == 0

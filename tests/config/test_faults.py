@@ -95,6 +95,21 @@ def test_an_arm_of_nobody() -> None:
     assert not any("weight" in one for one in warnings(read(experiment())))
 
 
+def test_a_shadow_that_ends_with_its_first_copy() -> None:
+    def told(**more: Any) -> list[str]:
+        shadow = {"model": "fast", "use": "accurate", **more}
+        return [
+            one
+            for one in warnings(read({"policies": {"shadows": {"trial": shadow}}}))
+            if "shadows" in one
+        ]
+
+    (found,) = told()
+    assert found.startswith("policies.shadows.trial: no price is known of lab/m, so copying ends")
+    assert told(max_cost_micro_per_day=0) == []
+    assert told(enabled=False) == []
+
+
 def test_a_tag_of_nobody() -> None:
     found = warnings(read(rule(when={"model": "tag:cheep"}, use="fast")))
     assert any("no alias has the tag 'cheep'; did you mean 'cheap'?" in one for one in found)

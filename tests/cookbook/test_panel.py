@@ -175,6 +175,12 @@ async def test_a_client_of_the_shim_sees_one_answer(
                 model="agreed", messages=[{"role": "user", "content": "Where?"}]
             )
             assert whole.choices[0].message.content == "It is Paris."
+            listed = {one.id: one for one in (await client.models.list()).data}
+            takes_texts = {
+                name: (one.model_extra or {})["x_relay"]["embeddings"]
+                for name, one in listed.items()
+            }
+            assert (takes_texts["gemini"], takes_texts["agreed"]) == (True, False)
         answer = await at.relay.chat(chat_body("agreed", n=2))
         assert answer.status_code == 400
         assert "n = 2 is not supported by panel 'agreed'" in answer.text
