@@ -267,8 +267,8 @@ def _shadows_without_a_price(config: Config) -> Iterator[str]:
             if not _has_price(target, config):
                 asked = f"{target.provider}/{target.model}"
                 yield (
-                    f"policies.shadows.{name}: no price is known of {asked}, so copying ends with the"
-                    " first copy of it; give it `prices`, or max_cost_micro_per_day: 0"
+                    f"policies.shadows.{name}: no price is known of {asked}, so copying ends with"
+                    " the first copy of it; give it `prices`, or max_cost_micro_per_day: 0"
                 )
 
 
