@@ -53,6 +53,7 @@ _log = structlog.get_logger("relay.leg")
 
 CLOSING_S: Final = 2.0
 """How long legs that were stopped may take to end: they only close their books."""
+_CANCELLED: Final = "cancelled"
 _LEFT: Final = "nobody needs this leg any more"
 
 
@@ -165,13 +166,16 @@ class RunningLeg:
         self._is_given = True
         return LegAnswer(self)
 
-    def cancel(self, outcome: str = "cancelled") -> None:
+    def cancel(self, outcome: str = _CANCELLED) -> None:
         self.stop(ClientCancelled(_LEFT), outcome)
 
     # --- for whoever owns it ----------------------------------------------------------------
 
     def stop(self, cause: RelayError, outcome: str) -> None:
-        """End it with this cause; of one that has come to its end it is said what became of it."""
+        """End it with this cause; of one that has come to its end it is said what became of it, if
+        the outcome is more than that nobody reads it any more."""
+        if self._is_over and outcome == _CANCELLED:
+            return
         self._cancelled_as = self._cancelled_as or outcome
         if not self._is_over:
             self.generation.cancel(cause)

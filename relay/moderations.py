@@ -14,7 +14,7 @@ from typing import Final
 from relay.credentials.refusals import refuses_who_asks
 from relay.dispatch import Services
 from relay.errors import RelayError
-from relay.guardrails.asking import CannotTell, NotAsked
+from relay.guardrails.asking import OF_THE_TEXTS, CannotTell, NotAsked
 from relay.guardrails.moderation import PATH, Ask
 from relay.routing.endpoint import Endpoint
 from relay.transport.base import UpstreamRequest
@@ -84,5 +84,5 @@ async def _posted(services: Services, endpoint: Endpoint, body: bytes) -> bytes:
                 status, stream.headers, sent, time.time(), services.clock()
             )
         ):
-            raise CannotTell(f"status {status}")
+            raise (NotAsked if status in OF_THE_TEXTS else CannotTell)(f"status {status}")
         is_second = True

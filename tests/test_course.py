@@ -101,6 +101,24 @@ async def test_legs_that_nobody_takes_are_stopped_and_told_with_the_end() -> Non
 
 
 @on_virtual_time
+async def test_a_question_that_was_answered_is_no_cancelled_one() -> None:
+    """Its answer is never given away; it was asked for something else, and told it."""
+
+    async def asked_before(request: GenerateRequest, legs: Legs) -> Answer:
+        for label in ("classifier", "self_check"):
+            await legs.start(label, "a/m", request).whole()
+        legs.start("late", "b/m", request)
+        leg = legs.start("x", "a/m", request)
+        await leg.ready()
+        return leg.answer()
+
+    scenario = composed(asked_before, QUICK, SLOW)
+    _, end = await scenario.generate()
+    assert end.decision is not None
+    assert [leg["outcome"] for leg in end.decision.legs] == ["ok", "ok", "cancelled", "ok"]
+
+
+@on_virtual_time
 async def test_a_stream_goes_on_while_it_is_read() -> None:
     """The answer is given at its first content, and its words come when they come."""
 

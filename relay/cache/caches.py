@@ -212,6 +212,7 @@ class ResponseCaches:
         answer: Answer,
         keep: Callable[[Stored], None],
         give_up: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> RecordingAnswer:
         exact = self._exact
         return RecordingAnswer(
@@ -224,6 +225,7 @@ class ResponseCaches:
             price_of=partial(self._cost_of, asked.decision),
             keep=keep,
             give_up=give_up,
+            let_go=let_go,
         )
 
     def _cost_of(self, decision: Decision, provider: str, model: str, usage: Usage) -> int | None:

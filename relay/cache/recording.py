@@ -37,7 +37,8 @@ class RecordingAnswer:
         clock: monotonic, for the gaps.
         wall_clock: seconds since 1970, for when it was made.
         keep: given the whole answer, once, before `read` says that it is over.
-        give_up: called once, as soon as it is clear that nothing will be kept.
+        give_up: called once, where it breaks or is left.
+        let_go: called once in its place, as soon as it is clear that such an answer is not kept.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class RecordingAnswer:
         price_of: PriceOf,
         keep: Callable[[Stored], None],
         give_up: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> None:
         self._inner = answer
         self._tape = Tape(request, max_bytes, clock if has_gaps else None)
@@ -59,6 +61,7 @@ class RecordingAnswer:
         self._price_of = price_of
         self._keep = keep
         self._give_up: Callable[[], None] | None = give_up
+        self._let_go = let_go
         self.prelude: Events = answer.prelude
         """As the answer's."""
         self.take(self.prelude)
@@ -114,14 +117,14 @@ class RecordingAnswer:
     def take(self, events: Events) -> None:
         """Take down a batch."""
         if self._give_up is not None and not self._tape.take(events):
-            self._end_without()
+            self._not_kept()
 
     def text_source(self) -> TextSource | None:
         """As the answer's, taken down on its way."""
         source = self._inner.text_source()
         if source is None or self._give_up is None:
             return source
-        text_of = self._tape.over(source.text_of, self._end_without)
+        text_of = self._tape.over(source.text_of, self._not_kept)
         return TextSource(source.read_next, text_of, source.put_back)
 
     def spent(self, usage: Usage) -> None:
@@ -145,7 +148,7 @@ class RecordingAnswer:
             return
         usage = self._tape.usage_if_whole()
         if usage is None:
-            give_up()
+            self._let_go()
             return
         provider, model = self._inner.provider, self._inner.model
         self._keep(
@@ -157,6 +160,12 @@ class RecordingAnswer:
                 self._tape.batches(),
             )
         )
+
+    def _not_kept(self) -> None:
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            self._tape.erase()
+            self._let_go()
 
     def _end_without(self) -> None:
         give_up, self._give_up = self._give_up, None

@@ -6,10 +6,11 @@
                     a Leader          the one before gave up: it is this one's turn to ask
                     None              too long: ask alone
 
-A leader ends in one of two ways: `land`, which gives everybody the answer, or `give_up`, which
-makes the follower that has waited longest the next leader and lets the others wait on. Nothing in
-here raises or takes time of its own. Whoever is cancelled while he waits is out of it, and passes
-on what had just been handed to him.
+A leader ends in one of three ways: `land`, which gives everybody the answer; `give_up`, which makes
+the follower that has waited longest the next leader and lets the others wait on; or `scatter`,
+where the answer is one that is not kept: the next one's would not be either, so everybody asks
+alone, and nobody waits in a row. Nothing in here raises or takes time of its own. Whoever is
+cancelled while he waits is out of it, and passes on what had just been handed to him.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Flights(Generic[Answer]):
 
 
 class Leader(Generic[Answer]):
-    """The right to ask, and the duty to end that: `land` or `give_up`; later ones are ignored."""
+    """The right to ask, and the duty to end that: `land`, `give_up` or `scatter`; later ones are
+    ignored."""
 
     __slots__ = ("_flight",)
 
@@ -87,6 +89,11 @@ class Leader(Generic[Answer]):
         """There will be none to share: the next one asks."""
         if self._flight.leader is self:
             self._flight.hand_on()
+
+    def scatter(self) -> None:
+        """Such answers are not shared: everybody who waits asks alone."""
+        if self._flight.leader is self:
+            self._flight.scatter()
 
 
 class Follower(Generic[Answer]):
@@ -152,6 +159,13 @@ class _Flight(Generic[Answer]):
                 place.set_result(self.lead())
                 return
         self._end()
+
+    def scatter(self) -> None:
+        self._end()
+        while self.waiting:
+            place = self.waiting.popleft()
+            if not place.done():
+                place.set_result(None)
 
     def leave(self, place: asyncio.Future[Landed[Answer] | Leader[Answer] | None]) -> None:
         try:

@@ -10,9 +10,11 @@ from relay.cache.replay import StoredAnswer
 from relay.cache.single_flight import Leader
 from relay.cache.stored import Given, Stored
 
-Recording = Callable[[Answer, Callable[[Stored], None], Callable[[], None]], Answer]
-"""Of an answer, what is done with it when it is whole, and what when it will not be kept: the same
-answer, taken down."""
+Recording = Callable[
+    [Answer, Callable[[Stored], None], Callable[[], None], Callable[[], None]], Answer
+]
+"""Of an answer, what is done with it when it is whole, what when it was given up or broke, and what
+when it is one that is not kept: the same answer, taken down."""
 
 
 class HitTurn:
@@ -57,13 +59,18 @@ class MissTurn:
 
     def recording(self, answer: Answer) -> Answer:
         """See `Turn`."""
-        return self._record(answer, self._kept, self.close)
+        return self._record(answer, self._kept, self.close, self._scatter)
 
     def close(self) -> None:
         """See `Turn`."""
         leader, self._leader = self._leader, None
         if leader is not None:
             leader.give_up()
+
+    def _scatter(self) -> None:
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            leader.scatter()
 
     def _kept(self, stored: Stored) -> None:
         try:
@@ -72,4 +79,4 @@ class MissTurn:
             if self._look is not None:
                 self._look.keep(stored)
         finally:
-            self.close()
+            self._scatter()  # where it was too large after all; else it has landed

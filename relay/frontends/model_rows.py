@@ -33,7 +33,8 @@ def model_row(catalog: Catalog, route: Route, created_s: int) -> dict[str, Any]:
         "owned_by": "rtrelay" if is_ours else first.endpoint.provider,
         "x_relay": {
             "tags": list(route.tags),
-            "embeddings": name not in catalog.composed  # cascades and panels refuse them
+            # Cascades and panels give none, whoever their members are.
+            "embeddings": route.legs_at_once == 1
             and any(target.endpoint.has_embeddings for target in targets),
             "context_window": context_window(first.endpoint.door, first.model),
             "targets": [

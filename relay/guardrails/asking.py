@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from relay.guardrails.base import GuardScope
 from relay.policy.base import Legs
@@ -14,6 +14,11 @@ class CannotTell(Exception):
 
 class NotAsked(CannotTell):
     """As `CannotTell`, and it is nobody's fault: it says nothing of who would be asked."""
+
+
+OF_THE_TEXTS: Final = frozenset({400, 413, 422})
+"""Statuses by which somebody refuses what he was asked, and not to be asked: whoever may choose the
+texts could else have him left alone for everybody."""
 
 
 class Shown(NamedTuple):

@@ -20,12 +20,22 @@ from relay.content import (
     Sampling,
     TextPart,
 )
-from relay.errors import RelayError
+from relay.errors import (
+    AllAttemptsFailed,
+    BreakerOpen,
+    NoCandidates,
+    PoolExhausted,
+    Reason,
+    RelayError,
+    UpstreamError,
+    UpstreamStatus,
+)
 from relay.guardrails.asking import CannotTell, NotAsked, Opinion, Question
 
 _LABEL: Final = "judge"
 _MAX_TOKENS: Final = 512
 """Room for models that think before they say their word."""
+_OF_THE_TEXTS: Final = frozenset({Reason.UPSTREAM_REJECTED, Reason.UPSTREAM_CONTENT_BLOCKED})
 _VERDICT: Final = re.compile(r"\W*(ALLOW|BLOCK)\W*", re.IGNORECASE)
 
 _INSTRUCTIONS: Final = """\
@@ -68,8 +78,10 @@ class JudgeAsker:
         try:
             leg = question.legs.start(self._label, self._model, self._request(question))
             whole = await leg.whole()
+            leg.cancel("ok")  # it is over: what it was good for is done
         except RelayError as error:
-            raise CannotTell(error.reason.name.lower()) from None
+            why = error.reason.name.lower()
+            raise (CannotTell if _is_the_judges(error) else NotAsked)(why) from None
         finally:
             if leg is not None:
                 leg.cancel()
@@ -96,9 +108,18 @@ def opinion_of(said: str) -> Opinion:
     """What the model says.
 
     Raises:
-        CannotTell: it is not one of the two words.
+        NotAsked: it is not one of the two words, which texts can bring it to.
     """
     found = _VERDICT.fullmatch(said)
     if found is None:
-        raise CannotTell("its answer is neither of the two words")
+        raise NotAsked("its answer is neither of the two words")
     return Opinion(is_bad=found[1].upper() == "BLOCK")
+
+
+def _is_the_judges(error: RelayError) -> bool:
+    """Whether it says something of the judge: not where the generation has ended, cannot pay, or
+    has brought texts that it does not take."""
+    leading = error.leading if isinstance(error, AllAttemptsFailed) else error
+    if isinstance(leading, UpstreamStatus):
+        return leading.reason not in _OF_THE_TEXTS
+    return isinstance(leading, UpstreamError | NoCandidates | BreakerOpen | PoolExhausted)

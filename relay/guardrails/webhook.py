@@ -24,7 +24,7 @@ import orjson
 
 from relay import __version__
 from relay.governance.webhook import SIGNATURE_HEADER, require_address, sign
-from relay.guardrails.asking import CannotTell, Opinion, Question
+from relay.guardrails.asking import OF_THE_TEXTS, CannotTell, NotAsked, Opinion, Question
 
 MAX_ANSWER_BYTES: Final = 16 * 1024
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
@@ -81,6 +81,8 @@ class WebhookAsker:
         said = b""
         try:
             async with client.stream("POST", self._url, content=body, headers=headers) as answer:
+                if answer.status_code in OF_THE_TEXTS:
+                    raise NotAsked(f"status {answer.status_code}")
                 if answer.status_code != 200:
                     raise CannotTell(f"status {answer.status_code}")
                 async for piece in answer.aiter_raw():

@@ -97,7 +97,8 @@ class Leg(Protocol):
 
         Args:
             outcome: for the decision's list of legs; also of one that was read to its end and
-                whose answer was not taken: what it was good for.
+                whose answer was not taken: what it was good for. Unless told it is `cancelled`,
+                and `ok` of one that has come to its end.
         """
         ...
 

@@ -63,6 +63,7 @@ class Kept:
             price_of=price_of,
             keep=self.stored.append,
             give_up=self._give_up,
+            let_go=self._give_up,
         )
 
     def _give_up(self) -> None:

@@ -75,6 +75,19 @@ async def test_the_one_that_waited_longest_takes_over_and_the_others_wait_on() -
 
 
 @on_virtual_time
+async def test_of_answers_that_are_not_kept_nobody_waits_for_the_next() -> None:
+    flights: Flights[str] = Flights()
+    leader = lead(flights)
+    waiting = [follow(flights) for _ in range(3)]
+    await asyncio.sleep(1)
+    leader.scatter()
+    assert [await task for task in waiting] == [None, None, None], "each asks alone, at once"
+    assert (since_start_s(), len(flights)) == (1.0, 0)
+    leader.land("late")
+    assert not leader.is_leading
+
+
+@on_virtual_time
 async def test_nobody_waits_longer_than_he_wants() -> None:
     flights: Flights[str] = Flights()
     leader = lead(flights)

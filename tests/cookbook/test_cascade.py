@@ -257,6 +257,7 @@ async def test_checked(emulator: EmulatorProcess, tmp_path: Path) -> None:
             "small": cost("fast", 5),
             "self_check": cost("judge", 1),
         }
+        assert by_label(decision, "outcome") == {"small": "ok", "self_check": "ok"}
         at.script("fast", says("solve", out=5, wrong=1.0))
         text, decision = await at.ask("What is 17 + 25?")
         assert text == "It is 42."
@@ -284,6 +285,7 @@ async def test_sorted(emulator: EmulatorProcess, tmp_path: Path) -> None:
             "classifier": cost("judge", 1),
             "large": cost("accurate", 2),
         }
+        assert by_label(decision, "outcome") == {"classifier": "ok", "large": "ok"}
 
 
 async def test_ruled(emulator: EmulatorProcess, tmp_path: Path) -> None:

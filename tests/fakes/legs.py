@@ -233,7 +233,7 @@ class FakeLeg:
         if not self.is_over:
             self.stop()
             self._note(outcome, None)
-        elif self.entry["outcome"] == "ok":
+        elif self.entry["outcome"] == "ok" and outcome != "cancelled":
             self._note(outcome, None)
 
     def stop(self) -> None:

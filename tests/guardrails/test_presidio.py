@@ -73,5 +73,7 @@ def test_holds_back_everything() -> None:
 
 @pytest.mark.skipif(find_spec("presidio_analyzer") is not None, reason="it is installed")
 def test_not_installed() -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"presidio-analyzer; pip install .rtrelay\[presidio\]"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"presidio-analyzer; pip install .rtrelay\[presidio\]"
+    ):
         PresidioScanner()

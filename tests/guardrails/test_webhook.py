@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from relay.governance.webhook import SIGNATURE_HEADER, is_signed
-from relay.guardrails.asking import CannotTell, Opinion, Question, Shown
+from relay.guardrails.asking import CannotTell, NotAsked, Opinion, Question, Shown
 from relay.guardrails.timed import FAILURES, Timed
 from relay.guardrails.webhook import MAX_ANSWER_BYTES, WebhookAsker, opinion_of
 from tests.fakes.h1_server import Exchange, H1Server
@@ -90,6 +90,18 @@ async def test_no_other_status_says_anything(status: int) -> None:
     async with H1Server() as server, asker(f"{server.url}/guard") as made:
         server.routes["/guard"] = answers
         with pytest.raises(CannotTell, match=str(status)):
+            await made.ask(QUESTION)
+        assert server.requests("/other") == []
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_refusal_of_the_texts_says_nothing_of_who_is_asked(status: int) -> None:
+    async def answers(exchange: Exchange) -> None:
+        await exchange.head(status, ("location", "/other"), ("content-length", "0"))
+
+    async with H1Server() as server, asker(f"{server.url}/guard") as made:
+        server.routes["/guard"] = answers
+        with pytest.raises(NotAsked, match=str(status)):
             await made.ask(QUESTION)
         assert server.requests("/other") == []
 

@@ -288,3 +288,18 @@ async def test_a_reload_that_changes_the_model_forgets(
         relay.worker._reload()
         told.append((await relay.chat(asked)).headers["x-relay-cache"])
     assert told == ["miss", "hit", "miss", "hit"]
+
+
+async def test_answers_that_are_not_kept_come_beside_each_other(
+    relay: RelayUnderTest, emulator: EmulatorProcess
+) -> None:
+    """The first one's refusal is not shared: the others ask at once, and not in a row."""
+    model = model_of(560, ttft=200, tokens=1)
+    emulator.script(model, {"text": "No.", "refusal": True, "ttft": 200, "itl": 0})
+    asked = {**chat_body(f"emu/{model}"), "stream": False}
+    answers = await asyncio.gather(*[relay.chat(asked) for _ in range(6)])
+    assert {answer.headers["x-relay-cache"] for answer in answers} == {"miss"}
+    assert len(emulator.streams(model=model)) == 6
+    policies = relay.worker._policies
+    assert policies is not None
+    assert policies.describe()["cache"]["handed_on"] == 0

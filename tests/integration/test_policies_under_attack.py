@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.fakes.books import Books
@@ -57,6 +58,10 @@ async def test_a_judge_is_asked_for_who_asks(emulator: EmulatorProcess, tmp_path
         assert answer.status_code == 200, answer.text
     assert emulator.streams(model="atk-far-judge") == []
     assert len(emulator.streams(model="atk-judge")) == 2
+    books = Books(f"sqlite:///{tmp_path / 'relay.db'}")
+    (row,) = books.rows("SELECT decision FROM generations")
+    books.close()
+    assert [leg["outcome"] for leg in orjson.loads(row["decision"])["legs"]] == ["ok", "ok"]
 
 
 async def test_a_guardrail_for_a_key_s_tags_holds_for_prompts_that_are_counted(
