@@ -255,6 +255,10 @@ class HandedThrough(NamedTuple):
         return "ok" if self.status else "error"
 
 
+COPIES: Final = "shadow"
+"""The frontend of copies of requests whose answers nobody sees (`policies.shadows`)."""
+
+
 class Ended(NamedTuple):
     """A generation that has ended, as it is told to those who only watch (`Services.on_ended`):
     log, traces, payloads.
@@ -283,6 +287,11 @@ class Ended(NamedTuple):
     """What answered, as the provider itself called it; "" where it did not say."""
     recorded: Recorder | None = None
     """What was kept of the answer; None where nobody wanted it."""
+
+    @property
+    def is_copy(self) -> bool:
+        """Of a request that somebody else has answered: no caller's business, good or bad."""
+        return self.frontend == COPIES
 
     @property
     def first_content_us(self) -> int:

@@ -41,7 +41,7 @@ from relay.dispatch import Course, Live, Services
 from relay.errors import Draining
 from relay.generation import Generation
 from relay.governance.operators import operators
-from relay.outcome import Ended, Recorder
+from relay.outcome import COPIES, Ended, Recorder
 from relay.planner import Planner
 from relay.policy.likeness import likeness
 from relay.policy.shadow_plan import ShadowPlan
@@ -49,7 +49,7 @@ from relay.target_state import TargetStates
 
 _log = structlog.get_logger("relay.shadow")
 
-SURFACE: Final = "shadow"
+SURFACE: Final = COPIES
 TENANT: Final = "shadow"
 MAX_KEPT_CHARS: Final = 16_384
 """Of an answer that is to be compared."""

@@ -17,8 +17,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay.decision import Decision
 from relay.dispatch import Services
-from relay.errors import ClientCancelled, EventTooLarge, RelayError, SlowConsumer
+from relay.errors import (
+    ClientCancelled,
+    EventTooLarge,
+    GuardrailBlocked,
+    RelayError,
+    SlowConsumer,
+)
 from relay.frontends.asgi import (
     ABORT,
     BEGUN,
@@ -345,12 +352,25 @@ async def _whole(
     if end is None or isinstance(end.error, ClientCancelled):
         return
     headers = _relay_headers(surface, generation, request_id)
-    if end.error is not None:
+    error = end.error or _withdrawn(end.decision)
+    if error is not None:
         await send_answer(
             send,
-            http_status(end.error),
-            surface.error_body(end.error, request_id),
-            [*headers, *retry_headers(end.error)],
+            http_status(error),
+            surface.error_body(error, request_id),
+            [*headers, *retry_headers(error)],
         )
         return
     await send_answer(send, 200, collector.to_json(end), headers)
+
+
+def _withdrawn(decision: Decision | None) -> GuardrailBlocked | None:
+    """A guardrail that looks after release (`when: after`) has withdrawn text of an answer of which
+    nothing has left yet: nothing leaves. None where it has not."""
+    if decision is None or decision.retract_from is None:
+        return None
+    by = [one.guardrail for one in decision.guards if one.side == "output"]
+    name = by[-1] if by else ""
+    return GuardrailBlocked(
+        "the answer was withdrawn by a guardrail", guardrail=name, side="output"
+    )

@@ -230,6 +230,8 @@ async def test_judge_takes_back(emulator: EmulatorProcess) -> None:
         assert await k.ask("Hello") == (200, text)
         assert k.guards() == []
         k.says("BLOCK", "judge")
+        # Of a whole answer nothing has left yet, and so nothing does.
+        assert await k.ask("Hello") == (400, "the answer was withdrawn by a guardrail")
         async with k.relay.talk() as talk:
             await talk.start("g1")
             answer = await talk.ended("g1")

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from relay.observability.live.record import Record, record_of
-from relay.observability.live.slices import DIRECT, Slices
+from relay.observability.live.slices import COPIED, DIRECT, Slices
 from relay.outcome import Ended
 
 _log = structlog.get_logger("relay.live")
@@ -68,7 +68,8 @@ class Recorder:
                 )
             )
             asked = request.asked_as or request.model
-            self._slices.take(asked if self._has_name(asked) else DIRECT, end, now_s)
+            alias = asked if self._has_name(asked) else DIRECT
+            self._slices.take(COPIED if told.is_copy else alias, end, now_s)
         except Exception as error:  # noqa: BLE001 - a bug here must not cost an answer
             _log.error("live_bug", error=type(error).__name__, exc_info=error)
 

@@ -24,6 +24,8 @@ MAX_PAIRS: Final = 256
 MAX_BUDGETS: Final = 32
 """Told of one alias."""
 OTHERS: Final = "(others)"
+COPIED: Final = "(shadow copies)"
+"""The alias of copies of requests, whatever was asked for."""
 DIRECT: Final = "(named directly)"
 """The alias of generations that named a provider's model themselves."""
 

@@ -11,7 +11,15 @@ from typing import Final
 
 from relay.errors import RelayError
 from relay.observability.metrics import families as of
-from relay.observability.metrics.families import DIRECT, NONE, OTHER, UNKNOWN, Family, key_of
+from relay.observability.metrics.families import (
+    DIRECT,
+    NONE,
+    OTHER,
+    SHADOW,
+    UNKNOWN,
+    Family,
+    key_of,
+)
 from relay.observability.metrics.histogram import Histogram
 from relay.observability.metrics.names import Names
 from relay.observability.metrics.policy_counts import PolicyCounts
@@ -84,6 +92,7 @@ class Recorder:
         self._policies = PolicyCounts()
         self._direct = AliasRow(bounds)
         self._unnamed = AliasRow(bounds)
+        self._copies = AliasRow(bounds)
 
     def configured(self, aliases: Iterable[str], targets: Iterable[tuple[str, str]]) -> None:
         """These have rows of their own from now on, up to the bounds; rows of an earlier
@@ -118,7 +127,7 @@ class Recorder:
         """A generation is over; see `Services.on_ended`."""
         end, request, frontend = ended.end, ended.request, ended.frontend
         asked = request.asked_as or request.model
-        alias = self._aliases.get(asked)
+        alias = self._copies if ended.is_copy else self._aliases.get(asked)
         if alias is None:
             alias = self._direct if ended.was_planned else self._unnamed
         error = end.error
@@ -178,6 +187,8 @@ class Recorder:
             self._spend_micro[""] = self._spend_micro.get("", 0.0) + cost
 
     def _label(self, model: str, ended: Ended) -> str:
+        if ended.is_copy:
+            return SHADOW
         if model in self._aliases:
             return model
         return DIRECT if ended.was_planned else UNKNOWN
@@ -295,6 +306,7 @@ class Recorder:
             *self._aliases.items(),
             (DIRECT, self._direct),
             (UNKNOWN, self._unnamed),
+            (SHADOW, self._copies),
         ):
             _put_alias(put, alias, row)
         _put_targets(_Put(self._told), self._targets)
@@ -339,7 +351,7 @@ def _put_alias(put: _Put, alias: str, row: AliasRow) -> None:
         put(of.GENERATIONS, key_of(alias, frontend, outcome), count)
     for (source, reason), count in row.errors.items():
         put(of.GENERATION_ERRORS, key_of(alias, source, reason), count)
-    if not row.generations and alias == UNKNOWN:
+    if not row.generations and alias in (UNKNOWN, SHADOW):
         return
     key = key_of(alias)
     put(of.TTFT, key, row.ttft.row())

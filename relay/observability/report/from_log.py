@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from relay.observability.report.rows import Generation, SourceNotes, Tried
+from relay.outcome import COPIES
 from relay.timeline import PHASES
 
 _UNTIL_CONTENT: Final = PHASES[: PHASES.index("first_content") + 1]
@@ -65,6 +66,8 @@ def generations_of(
             notes.unreadable += 1
             continue
         notes.readable += 1
+        if row.get("frontend") == COPIES:
+            continue
         if since_us is not None and found.received_us < since_us:
             continue
         if until_us is not None and found.received_us >= until_us:

@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy import Connection, Engine, and_, func, or_, select
 
 from relay.observability.report.rows import ABANDONED, Generation, SourceNotes, Tried
+from relay.outcome import COPIES
 from relay.store import schema
 from relay.store.engine import reading
 from relay.store.schema import attempts, generations
@@ -59,6 +60,10 @@ _ATTEMPT: Final = (
 )
 
 
+_IS_ASKED: Final = _OF.surface != COPIES
+"""By somebody: copies of requests burn nobody's objective."""
+
+
 def generations_of(
     engine: Engine, selection: Selection, notes: SourceNotes, *, page_rows: int = PAGE_ROWS
 ) -> Iterator[Generation]:
@@ -90,7 +95,7 @@ def generations_of(
 
 
 def _look(connection: Connection, selection: Selection, notes: SourceNotes) -> None:
-    still = select(func.count()).select_from(generations).where(_OF.state == "open")
+    still = select(func.count()).select_from(generations).where(_OF.state == "open", _IS_ASKED)
     still = still.where(*generation_conditions(connection, selection))
     notes.open = connection.scalar(still) or 0
     for table in (schema.teams, schema.keys):
@@ -103,7 +108,11 @@ def _page(
 ) -> tuple[list[Any], list[Generation]]:
     query = (
         select(*_GENERATION)
-        .where(_OF.state != "open", *generation_conditions(connection, selection))
+        .where(
+            _OF.state != "open",
+            _IS_ASKED,
+            *generation_conditions(connection, selection),
+        )
         .order_by(_OF.admitted_at_us, _OF.id)
         .limit(page_rows)
     )

@@ -9,7 +9,15 @@ import yaml
 
 from relay.config import Config, parse
 from relay.errors import Reason
-from relay.observability.metrics.families import DIRECT, FAMILIES, NONE, OTHER, UNKNOWN, Kind
+from relay.observability.metrics.families import (
+    DIRECT,
+    FAMILIES,
+    NONE,
+    OTHER,
+    SHADOW,
+    UNKNOWN,
+    Kind,
+)
 from relay.timeline import PHASES
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -39,7 +47,7 @@ def test_names_in_the_text_are_there() -> None:
     for name in re.findall(r"`?(rtrelay_\w+)", PAGE):
         base = re.sub(r"_(sum|count|bucket)$", "", name)
         assert name in FAMILIES or base in FAMILIES, name
-    for own in (DIRECT, NONE, OTHER, UNKNOWN):
+    for own in (DIRECT, NONE, OTHER, SHADOW, UNKNOWN):
         assert f"`{own}`" in PAGE
 
 

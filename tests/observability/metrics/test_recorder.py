@@ -84,6 +84,16 @@ def test_an_answer() -> None:
     }
 
 
+def test_copies_of_requests_are_no_alias_s() -> None:
+    one = recorder()
+    one.ended(ended(frontend="shadow"))
+    one.ended(ended(frontend="shadow", provider="", attempts=(), error=StreamReset("gone")))
+    assert {key[0] for key in told(one, "generations_total")} == {"_shadow"}
+    assert {key[0] for key in told(one, "generation_errors_total")} == {"_shadow"}
+    assert sum(told(one, "ttft_seconds")["fast",][:-1]) == 0
+    assert told(one, "attempts_total") == {("lab", "m", "primary", "success"): 1}
+
+
 def test_phases_are_those_that_took_time() -> None:
     one = recorder()
     one.ended(ended())

@@ -81,6 +81,12 @@ def test_a_line_of_a_sampled_log_stands_for_several() -> None:
     assert (notes.sampled, notes.stand_for) == (4, 110)
 
 
+def test_copies_of_requests_are_nobody_s() -> None:
+    tried = [attempt("a/m", first_us=1)]
+    lines = [line(tried, received_s=1.0, frontend=one) for one in ("chat", "shadow")]
+    assert len(read(*lines)) == 1
+
+
 def test_the_range() -> None:
     lines = [line([attempt("a/m", first_us=1)], received_s=float(second)) for second in range(5)]
     found = read(*lines, since_us=BEGIN_US + 1_000_000, until_us=BEGIN_US + 3_000_000)

@@ -73,6 +73,7 @@ def test_what_is_chosen(engine: Engine) -> None:
         generation(1, labels={"user": "u1"}, tags=["prod"]),
         generation(2, team_id="team_2"),
         generation(3, admitted_at_us=NOW_US + 100),
+        generation(4, surface="shadow"),  # a copy, whose answer nobody sees
     )
 
     def count(selection: Selection) -> int:
