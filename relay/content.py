@@ -494,6 +494,9 @@ class ChoiceFinished(StreamEvent, frozen=True, gc=False):
     reason: FinishReason
     raw_reason: str
     choice: int = 0
+    is_withdrawn: bool = False
+    """A guardrail takes back text of it: what is not sent yet, such as a sentence without its end,
+    is not to be sent any more."""
 
 
 class Usage(StreamEvent, frozen=True, gc=False):

@@ -117,6 +117,8 @@ class FrameEncoder:
             if type(event) is TextDelta:
                 ended += segments.feed(event.choice, event.text)
             elif type(event) is ChoiceFinished:
+                if event.is_withdrawn:
+                    segments.withdraw(event.choice)
                 ended += segments.finish(event.choice)
         return [*frames, *ended]
 

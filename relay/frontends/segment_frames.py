@@ -35,6 +35,11 @@ class SegmentFrames:
         text = state.segmenter.break_off() if state is not None else ""
         return [self._frame(choice, state, text, is_last=False)] if state and text else []
 
+    def withdraw(self, choice: int) -> None:
+        """What is left of the text is not to be spoken: the last frame will be empty."""
+        if (state := self._choices.get(choice)) is not None:
+            state.segmenter.flush()
+
     def finish(self, choice: int) -> list[bytes]:
         """The choice is over: the frame of what is left, which is its last."""
         state = self._choices.pop(choice, None)

@@ -274,7 +274,10 @@ class GuardedOutput:
         for number, choice in sorted(self._choices.items()):
             if choice.has_begun and not choice.is_finished:
                 reason = f"guardrail:{rail.name}"
-                found.append(ChoiceFinished(FinishReason.CONTENT_FILTER, reason, number))
+                is_withdrawn = self.retract_from is not None and number == self.retract_choice
+                found.append(
+                    ChoiceFinished(FinishReason.CONTENT_FILTER, reason, number, is_withdrawn)
+                )
         if self._usage is not None:
             found.append(self._usage)
         return found

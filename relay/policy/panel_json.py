@@ -17,7 +17,7 @@ MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 5_000
 """Of one compared value, all levels together."""
 
-_FENCE: Final = re.compile(r"\s*```[A-Za-z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_FENCE: Final = "```"
 _STEPS: Final = re.compile(r"[^.\[\]]+")
 
 
@@ -34,6 +34,20 @@ def pointer_steps(path: str) -> tuple[str, ...]:
     return tuple(_STEPS.findall(path))
 
 
+def _unfenced(text: str) -> str:
+    """What stands between the lines of a fence, or the text; in linear time, since a model may be
+    asked to answer with anything."""
+    inner = text.strip()
+    if not (inner.startswith(_FENCE) and inner.endswith(_FENCE)):
+        return text
+    opening, has_lines, rest = inner.removeprefix(_FENCE).partition("\n")
+    language = opening.strip()
+    if not has_lines or not (not language or (language.isascii() and language.isalpha())):
+        return text
+    body, has_end, closing = rest.rpartition("\n")
+    return body if has_end and closing.strip() == _FENCE else text
+
+
 def parsed(text: str) -> Any:
     """The JSON of an answer, which may stand in a fence of Markdown.
 
@@ -42,8 +56,7 @@ def parsed(text: str) -> Any:
     """
     if len(text) > MAX_JSON_CHARS:
         raise NotComparable
-    if fenced := _FENCE.fullmatch(text):
-        text = fenced[1]
+    text = _unfenced(text)
     try:
         return msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):

@@ -31,7 +31,7 @@ FORM = {
     "ToolCallDone": "index call_id name arguments choice kind is_partial extra_json",
     "OpaqueDelta": "key value_json choice",
     "Embeddings": "data_json",
-    "ChoiceFinished": "reason raw_reason choice",
+    "ChoiceFinished": "reason raw_reason choice is_withdrawn",
     "Usage": "prompt_tokens completion_tokens total_tokens cached_tokens cache_write_tokens"
     " reasoning_tokens is_estimated raw_json service_tier",
 }

@@ -304,6 +304,15 @@ def test_sound_has_its_facts() -> None:
 STOP = ChoiceFinished(FinishReason.STOP, "end_turn")
 
 
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+def test_a_sentence_that_is_withdrawn_before_its_end_is_not_spoken(is_withdrawn: bool) -> None:
+    output = relay_pb.OutputOptions(text_mode=relay_pb.TEXT_MODE_SEGMENTS)
+    finished = ChoiceFinished(FinishReason.CONTENT_FILTER, "guardrail:x", is_withdrawn=is_withdrawn)
+    frames = frames_of(TextDelta("It rains. And the sec"), finished, output=output)
+    said = [(frame.text, frame.is_last) for frame in frames]
+    assert said == [("It rains. ", False), ("" if is_withdrawn else "And the sec", True)]
+
+
 def record(provider: str, outcome: AttemptOutcome, **fields: Any) -> AttemptRecord:
     return AttemptRecord(provider, "m", 100, 300, outcome, **fields)
 

@@ -464,6 +464,7 @@ async def test_what_was_out_is_taken_back() -> None:
     assert made.retract_from == TEXT.index("This is three")
     assert said(found).startswith(TEXT[: made.retract_from])
     assert ended(found).raw_reason == "guardrail:hook"
+    assert ended(found).is_withdrawn
     made.close()
 
 
@@ -472,7 +473,9 @@ async def test_the_end_waits_for_those_who_could_take_it_back() -> None:
     made = guard(asking(FakeAsker("four", took_s=0.2), is_before=False))
     found = [*await made.feed([TextDelta(TEXT)]), *await made.feed([STOP])]
     assert found == [TextDelta(TEXT)]
-    assert await made.finish() == [ChoiceFinished(FinishReason.CONTENT_FILTER, "guardrail:hook")]
+    assert await made.finish() == [
+        ChoiceFinished(FinishReason.CONTENT_FILTER, "guardrail:hook", is_withdrawn=True)
+    ]
     assert made.retract_from == 0
     made.close()
 

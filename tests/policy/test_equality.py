@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -13,7 +14,14 @@ from relay.config.panels import EqualityConfig
 from relay.content import FinishReason, ToolCallDone
 from relay.policy.base import Whole
 from relay.policy.equality import ALONE, Equality, Said, is_silent
-from relay.policy.panel_json import MAX_DEPTH, NotComparable, comparable, field_of, pointer_steps
+from relay.policy.panel_json import (
+    MAX_DEPTH,
+    NotComparable,
+    comparable,
+    field_of,
+    parsed,
+    pointer_steps,
+)
 from tests.fakes.properties import examples
 
 
@@ -164,3 +172,42 @@ def test_an_empty_answer_says_nothing() -> None:
     assert not is_silent(whole(refusal="no"))
     assert not is_silent(whole(calls=(("now", ""),)))
     assert NORMALISED.said(whole("?!")) == Said(("text", "?!"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\n" + "\n" * 50_000,
+        "```" + " \n" * 50_000 + "x",
+        "```json\n" + "\n " * 50_000 + "```x",
+        "```json\n" + "\n " * 50_000 + "```",
+    ],
+)
+def test_a_fence_of_any_kind_is_read_in_linear_time(text: str) -> None:
+    began_s = time.process_time()
+    with pytest.raises(NotComparable):
+        parsed(text)
+    assert time.process_time() - began_s < 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\n1\n```",
+        " ```json \n1\n```\n",
+        "```JSON\n\n1\n\n  ```  ",
+        "1",
+        " 1 ",
+        "```\r\n1\r\n```",
+    ],
+)
+def test_fences(text: str) -> None:
+    assert parsed(text) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["```1```", "```\n1```", "```json5\n1\n```", "```", "``````", "```\n```"]
+)
+def test_what_is_no_fence(text: str) -> None:
+    with pytest.raises(NotComparable):
+        parsed(text)
