@@ -3,6 +3,7 @@ client gets, what the decision says, and what every leg cost."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -70,8 +71,10 @@ class Kitchen:
         assert end is not None
         return found.text, orjson.loads(end.decision_json)
 
-    def streams(self, alias: str, outcome: str) -> list[dict[str, Any]]:
-        return self._emulator.wait_for_streams(f"{self.name}-{alias}", outcome)
+    async def streams(self, alias: str, outcome: str) -> list[dict[str, Any]]:
+        """Once there is one; the relay is in this thread, and goes on meanwhile."""
+        wait = self._emulator.wait_for_streams
+        return await asyncio.to_thread(wait, f"{self.name}-{alias}", outcome)
 
     async def booked(self) -> dict[str, Any]:
         """The last generation's row, and `attempts` with theirs, once it is settled."""
@@ -226,8 +229,8 @@ async def test_a_client_that_leaves_stops_both(emulator: EmulatorProcess, tmp_pa
         start = Start(model="quick", prompt=prompt("Where?"))
         found = await at.relay.generate(start, timeout_s=0.5)
         assert found.error is not None
-        at.streams("fast", "abandoned")
-        at.streams("accurate", "abandoned")
+        await at.streams("fast", "abandoned")
+        await at.streams("accurate", "abandoned")
         row = await at.booked()
         assert len(row["attempts"]) == 2
         assert orjson.loads(row["decision"])["composition"] == "cascade"
@@ -269,7 +272,7 @@ async def test_checked(emulator: EmulatorProcess, tmp_path: Path) -> None:
         at.script("judge", HANGS)
         text, decision = await at.ask("What is 17 + 25?")
         assert decision["reason"] == "self_check_failed"
-        at.streams("judge", "abandoned")
+        await at.streams("judge", "abandoned")
 
 
 async def test_sorted(emulator: EmulatorProcess, tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ async def test_quick(emulator: EmulatorProcess, tmp_path: Path) -> None:
         text, decision = await at.ask()
         assert text == LONG
         assert by_label(decision, "outcome") == {"small": "ok", "large": "not_needed"}
-        at.streams("accurate", "abandoned")  # upstream, at once
+        await at.streams("accurate", "abandoned")  # upstream, at once
         at.script("accurate", says("large", out=2, ttft=20))
         at.script("fast", says(LONG, ttft=100, nll=1.5, out=60))
         text, decision = await at.ask()
