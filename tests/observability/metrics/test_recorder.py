@@ -87,7 +87,7 @@ def test_an_answer() -> None:
 def test_copies_of_requests_are_no_alias_s() -> None:
     one = recorder()
     one.ended(ended(frontend="shadow"))
-    one.ended(ended(frontend="shadow", provider="", attempts=(), error=StreamReset("gone")))
+    one.ended(ended(frontend="shadow", provider="", attempts=(), error=FirstTokenTimeout("late")))
     assert {key[0] for key in told(one, "generations_total")} == {"_shadow"}
     assert {key[0] for key in told(one, "generation_errors_total")} == {"_shadow"}
     assert sum(told(one, "ttft_seconds")["fast",][:-1]) == 0
