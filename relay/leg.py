@@ -10,7 +10,7 @@ on no further than `lane_bytes` ahead of whoever reads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -432,7 +432,9 @@ class RunningLegs:
                 _, late = await asyncio.wait(running, timeout=CLOSING_S)
                 if late:
                     _log.error("legs_did_not_end", id=self._generation_id, legs=len(late))
-        finally:
+        finally:  # interrupted, or too late: somebody waits for them all the same
+            if left := [leg.task for leg in self._legs if not leg.task.done()]:
+                self._services.reaper.take(_ended(left))
             self._tell_of_bugs_and_losers()
 
     def _tell_of_bugs_and_losers(self) -> None:
@@ -444,3 +446,7 @@ class RunningLegs:
             if not leg.is_given:
                 for record in leg.generation.attempts:
                     record.is_winner = False
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)

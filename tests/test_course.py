@@ -172,6 +172,23 @@ async def test_no_leg_outlives_a_task_that_is_torn_down() -> None:
 
 
 @on_virtual_time
+async def test_legs_are_awaited_though_their_generation_is_torn_down_twice() -> None:
+    for turns in range(8):
+        scenario = composed(both_and_the_first, SILENT, SILENT)
+        task = asyncio.create_task(scenario.generate())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await scenario.settled()
+        scenario.check()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@on_virtual_time
 async def test_a_composition_that_fails_leaves_nothing() -> None:
     async def never(request: GenerateRequest, legs: Legs) -> Answer:
         legs.start("x", "a/m", request)
