@@ -140,12 +140,15 @@ def assert_all_is_accounted_for(calls: Iterable[dict[str, Any]], provider: Keepi
             if "idempotent-replayed" not in headers:  # else the attempts are those of its twin
                 sent += attempts
             answered[urlsplit(call["request"]["url"]).path] += 1
+        elif status == 504 and reason_of(response) == "CACHE_MISS":
+            assert wants_only_what_is_kept(call["request"]), f"a miss nobody asked for: {shown}"
+            assert not attempts, f"nothing kept, and yet asked: {shown}"
         elif status == 504:
             assert is_hurried(call["request"]), f"late, though it had time: {shown}"
             late += attempts
         elif attempts:
             # What the provider's wire cannot say is found when its attempt is to write it.
-            reason = orjson.loads(response["content"]["text"])["error"]["x_relay"]["reason"]
+            reason = reason_of(response)
             assert (status, reason) == (400, "UNSUPPORTED_FEATURE"), f"refused, but sent: {shown}"
     asked = len(provider.requests(CHAT)) + len(provider.requests(EMBEDDINGS))
     assert sent <= asked <= sent + late, "the provider was asked more, or less, than answers say"
@@ -154,12 +157,32 @@ def assert_all_is_accounted_for(calls: Iterable[dict[str, Any]], provider: Keepi
     assert not silent, f"the document asks for what is refused: {silent}"
 
 
+def reason_of(response: dict[str, Any]) -> str:
+    """The relay's own word for an error, "" where there is none."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(orjson.loads(response["content"]["text"])["error"]["x_relay"]["reason"])
+    return ""
+
+
+def policy_of(request: dict[str, Any]) -> dict[str, str]:
+    """What a request asks of the relay itself, in headers or body; where both speak, the header."""
+    asked: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, KeyError, AttributeError):
+        asked |= orjson.loads(request["postData"]["text"])["relay"].items()
+    found = {name.replace("_", "-"): str(value) for name, value in asked.items()}
+    for pair in request["headers"]:
+        found[pair["name"].lower().removeprefix("x-relay-")] = pair["value"]
+    return found
+
+
+def wants_only_what_is_kept(request: dict[str, Any]) -> bool:
+    """Whether it takes a kept answer or none."""
+    return policy_of(request).get("cache") == "only"
+
+
 def is_hurried(request: dict[str, Any]) -> bool:
     """Whether it asks for an answer sooner than one can be had, in headers or body."""
-    limits = {pair["name"].removeprefix("x-relay-"): pair["value"] for pair in request["headers"]}
-    with contextlib.suppress(ValueError, KeyError, AttributeError):
-        limits |= orjson.loads(request["postData"]["text"])["relay"].items()
-    found = {name.replace("_", "-"): str(value) for name, value in limits.items()}
+    found = policy_of(request)
     values = [found.get(name, "") for name in LIMITS]
     return any(value.isdigit() and int(value) < HURRY_MS for value in values)
 
