@@ -96,3 +96,41 @@ class Answer(Protocol):
     def fail(self, error: UpstreamError) -> None:
         """As `abort`, and the provider is to blame."""
         ...
+
+
+class AnswerOver:
+    """An `Answer` over another, which it owns: everything is the other's that is not said anew."""
+
+    def __init__(self, inner: Answer) -> None:
+        self._inner = inner
+
+    @property
+    def provider(self) -> str:
+        return self._inner.provider
+
+    @property
+    def model(self) -> str:
+        return self._inner.model
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return self._inner.timeouts
+
+    @property
+    def marks(self) -> AttemptMarks:
+        return self._inner.marks
+
+    @property
+    def is_over(self) -> bool:
+        return self._inner.is_over
+
+    @property
+    def output_bytes(self) -> int | None:
+        return self._inner.output_bytes
+
+    def spent(self, usage: Usage) -> None:
+        self._inner.spent(usage)

@@ -169,7 +169,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
-    "policy": LEAVES | {"answer", "config", "resilience.hedge_budget", "routing.route"},
+    "policy": LEAVES | {"answer", "config", "resilience.hedge_budget"},
     "surroundings": LEAVES
     | {
         "governance.gate",

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relay.answer import Answer, TextSource
+from relay.answer import Answer, AnswerOver, TextSource
 from relay.cache.stored import Stored
 from relay.cache.tape import Tape
 from relay.content import Events, GenerateRequest, Usage
 from relay.deadline import Clock
 from relay.errors import UpstreamError
-from relay.routing.route import Timeouts
-from relay.timeline import AttemptMarks
 
 PriceOf = Callable[[str, str, Usage], int | None]
 """Of a provider's row, a model as it calls it, and what was used: micro-dollars, or None."""
 
 
-class RecordingAnswer:
+class RecordingAnswer(AnswerOver):
     """An `Answer` over another, which it owns. See the module.
 
     Args:
@@ -55,7 +53,7 @@ class RecordingAnswer:
         give_up: Callable[[], None],
         let_go: Callable[[], None],
     ) -> None:
-        self._inner = answer
+        super().__init__(answer)
         self._tape = Tape(request, max_bytes, clock if has_gaps else None)
         self._wall_clock = wall_clock
         self._price_of = price_of
@@ -65,41 +63,6 @@ class RecordingAnswer:
         self.prelude: Events = answer.prelude
         """As the answer's."""
         self.take(self.prelude)
-
-    @property
-    def provider(self) -> str:
-        """As the answer's."""
-        return self._inner.provider
-
-    @property
-    def model(self) -> str:
-        """As the answer's."""
-        return self._inner.model
-
-    @property
-    def name(self) -> str:
-        """As the answer's."""
-        return self._inner.name
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """As the answer's."""
-        return self._inner.timeouts
-
-    @property
-    def marks(self) -> AttemptMarks:
-        """As the answer's."""
-        return self._inner.marks
-
-    @property
-    def is_over(self) -> bool:
-        """As the answer's."""
-        return self._inner.is_over
-
-    @property
-    def output_bytes(self) -> int | None:
-        """As the answer's."""
-        return self._inner.output_bytes
 
     async def read(self) -> Events:
         """As the answer's; at its clean end it is kept before this returns."""
@@ -126,10 +89,6 @@ class RecordingAnswer:
             return source
         text_of = self._tape.over(source.text_of, self._not_kept)
         return TextSource(source.read_next, text_of, source.put_back)
-
-    def spent(self, usage: Usage) -> None:
-        """As the answer's."""
-        self._inner.spent(usage)
 
     def abort(self) -> None:
         """As the answer's; nothing is kept that was not."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relay.answer import Answer, TextSource
-from relay.content import Events, OpaqueDelta, StreamEvent, Usage
+from relay.answer import Answer, AnswerOver, TextSource
+from relay.content import Events, OpaqueDelta, StreamEvent
 from relay.errors import UpstreamError
-from relay.routing.route import Timeouts
-from relay.timeline import AttemptMarks
 
 
-class TierAnswer:
+class TierAnswer(AnswerOver):
     """An `Answer` over another.
 
     Args:
@@ -22,44 +20,16 @@ class TierAnswer:
     def __init__(
         self, inner: Answer, *, hides_logprobs: bool, on_over: Callable[[], None] | None = None
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._hides = hides_logprobs
         self._on_over = on_over
         self._prelude: Events | None = None
-
-    @property
-    def provider(self) -> str:
-        return self._inner.provider
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    @property
-    def timeouts(self) -> Timeouts:
-        return self._inner.timeouts
-
-    @property
-    def marks(self) -> AttemptMarks:
-        return self._inner.marks
 
     @property
     def prelude(self) -> Events:
         if self._prelude is None:
             self._prelude = self._shown(self._inner.prelude)
         return self._prelude
-
-    @property
-    def is_over(self) -> bool:
-        return self._inner.is_over
-
-    @property
-    def output_bytes(self) -> int | None:
-        return self._inner.output_bytes
 
     async def read(self) -> Events:
         while True:
@@ -74,9 +44,6 @@ class TierAnswer:
     def text_source(self) -> TextSource | None:
         # Chunks with log probabilities are not plain text, and each would be put back.
         return None if self._hides else self._inner.text_source()
-
-    def spent(self, usage: Usage) -> None:
-        self._inner.spent(usage)
 
     def abort(self) -> None:
         self._inner.abort()

@@ -114,7 +114,7 @@ class Catalog:
         )
 
     def _compose(self, composed: Mapping[str, Composed]) -> None:
-        """Cascades may be members of a panel and rules name both: those that need none first."""
+        """Rules may name cascades and panels: those that need none first."""
         waiting = dict(composed)
         while waiting:
             ready = {
