@@ -30,6 +30,7 @@ from relay.governance.admission import Admission, AdmissionSettings
 from relay.governance.alert_task import AlertSettings, AlertTask
 from relay.governance.audit_trail import AuditTrail, NoTrail, Trail
 from relay.governance.charges import ChargeBook
+from relay.governance.clock_steps import ClockSteps
 from relay.governance.gate import Gate, OpenGate
 from relay.governance.ledger import Ledger, NullLedger, OnRefused, Refused
 from relay.governance.limit_desk import LimitDesk
@@ -114,6 +115,7 @@ class Accounts:
         self._admission: Admission | None = None
         self._task: asyncio.Task[None] | None = None
         self._lease_s = float(config.budgets.lease_s if config.budgets else DEFAULT_LEASE_S)
+        self._clock_steps = ClockSteps(self._lease_s)
         self.gate: Gate = OpenGate(tenants)
         self.ledger: Ledger = NullLedger(self.gate)
 
@@ -287,15 +289,26 @@ class Accounts:
                     _log.error("accounts_unusable", why=str(error))
                 continue
             try:
-                # First: one whose own lease has run out would sweep itself.
-                await store.renew(wall_us(), self._lease_s)
-                while swept := await store.sweep(wall_us(), SWEEP_ROWS):
-                    _log.warning("swept", generations=swept)
+                await self.look_after(store)
             except StoreUnavailable as error:
                 _log.warning("accounts_behind", why=str(error))
             except Exception as error:  # noqa: BLE001 - the lease must go on
                 _log.error("accounts_bug", error=type(error).__name__, exc_info=error)
             await asyncio.sleep(pause_s)
+
+    async def look_after(self, store: LedgerStore) -> None:
+        """Renew the lease; settle what dead workers left open, unless the clock has just been put
+        forward: then the living look dead.
+
+        Raises:
+            StoreUnavailable
+        """
+        # First: one whose own lease has run out would sweep itself.
+        await store.renew(wall_us(), self._lease_s)
+        if not self._clock_steps.is_calm(wall_us(), self._clock()):
+            return
+        while swept := await store.sweep(wall_us(), SWEEP_ROWS):
+            _log.warning("swept", generations=swept)
 
     def describe(self) -> dict[str, Any]:
         """For `/admin/state`."""
@@ -371,5 +384,6 @@ def _teller(config: Config) -> tuple[Webhook | None, AlertSettings]:
         alerts.url.get_secret_value(),
         alerts.secret.get_secret_value(),
         timeout_s=alerts.timeout_ms / 1000,
+        private=alerts.allow_private,
     )
     return webhook, AlertSettings(give_up_s=alerts.give_up_h * 3600)

@@ -21,6 +21,7 @@ import structlog
 
 from relay import __version__
 from relay.answer import TextSource
+from relay.answer_head import check_head
 from relay.attempt_cost import ANY_OUTPUT, AttemptCost, is_free_to_retry
 from relay.codecs.base import Codec, EndsInSteps
 from relay.codecs.rate_limit_headers import read_rate_windows
@@ -285,6 +286,7 @@ class Attempt:
         self.record.http_status = stream.status
         if stream.status < 400:
             self._tell_credential(stream)
+        check_head(stream.status, stream.headers)
         try:
             codec.decode_headers(stream.status, stream.headers)
             windows = read_rate_windows(stream.headers)

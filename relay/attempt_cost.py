@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.content import ReasoningDelta, StreamEvent, TextDelta, ToolArgumentsDelta, Usage
-from relay.errors import ConnectError, RelayError, Retry, StreamRefused, UpstreamStatus
+from relay.errors import (
+    ConnectError,
+    NotAnAnswer,
+    RelayError,
+    Retry,
+    StreamRefused,
+    UpstreamStatus,
+)
 from relay.outcome import AttemptOutcome, AttemptRecord, AttemptRole
 from relay.prices import LOSER_OUTPUT_TOKENS, NO_COST, UNSET_OUTPUT_TOKENS, OutputTokens
 from relay.routing.target import Target
@@ -23,7 +30,7 @@ STALE_WITHIN_S: Final = 1.0
 
 ANY_OUTPUT: Final = OutputTokens(UNSET_OUTPUT_TOKENS, UNSET_OUTPUT_TOKENS)
 
-_COSTS_NOTHING: Final = (UpstreamStatus, ConnectError, StreamRefused)
+_COSTS_NOTHING: Final = (UpstreamStatus, ConnectError, StreamRefused, NotAnAnswer)
 
 
 @dataclass(slots=True)

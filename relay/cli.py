@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from relay import __version__
+from relay.commands import banner
 from relay.commands.lazy_groups import LazyGroups
 from relay.commands.leaving import own_the_process
 from relay.emulator.cert_dir import CERT_DIR_HELP
@@ -88,7 +89,7 @@ def serve(
     from relay.config import ConfigError
     from relay.open_files import raise_open_files
     from relay.serving import run_worker, run_workers
-    from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE
+    from relay.supervisor import FAILED_START_STATUS, WORKER_VARIABLE, WORKERS_VARIABLE
     from relay.workers.link import inherited
 
     logs.configure(level="debug" if verbose else "info", serves=True)
@@ -101,7 +102,10 @@ def serve(
             status = asyncio.run(run_workers(config, workers, announce=_announce))
         elif worker is not None:
             pipe = inherited(os.environ)
-            status = uvloop.run(run_worker(config, announce=None, worker=int(worker), pipe=pipe))
+            of = int(os.environ.get(WORKERS_VARIABLE, "1"))
+            status = uvloop.run(
+                run_worker(config, announce=None, worker=int(worker), workers=of, pipe=pipe)
+            )
         else:
             status = uvloop.run(run_worker(config, announce=_announce))
     except ConfigError as error:
@@ -110,8 +114,7 @@ def serve(
 
 
 def _announce(lines: list[str]) -> None:
-    for line in lines:
-        _out.print(line, highlight=False, soft_wrap=True)
+    banner.tell("".join(f"{line}\n" for line in lines), sys.stdout)
 
 
 @app.command()

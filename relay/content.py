@@ -311,6 +311,8 @@ class Policy:
     cache_ttl_s: float | None = None
     """How old a kept answer may be, and how long a new one is kept, within what the operator
     allows; None: as the operator says."""
+    is_batch: bool = False
+    """It can wait: a worker that has too much to do refuses it first."""
     session_id: str = ""
     """Of the session that the generation is a turn of, if it is: its turns stay at one provider
     while that is well, where their prompt cache is warm, and with `prompt_cache: auto` a key of

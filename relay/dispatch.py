@@ -30,6 +30,7 @@ from relay.outcome import (
     Listener,
     Recorder,
 )
+from relay.overload import Overload
 from relay.planner import Planner
 from relay.race import run_race
 from relay.race_plan import RacePlan
@@ -94,6 +95,8 @@ class Services:
     lane_bytes: int = 65_536
     is_draining: bool = False
     live: Live = field(default_factory=Live)
+    overload: Overload = field(default_factory=Overload)
+    """Whether more may come in."""
     gate: Gate = field(default_factory=OpenGate)
     trace_rule: TraceRule | None = None
     """Which traces are kept; None where no spans are made."""

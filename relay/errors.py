@@ -6,7 +6,7 @@
     |  |- Unauthenticated, PermissionDenied, SlowConsumer, GuardrailBlocked, CacheMiss
     |  '- ClientCancelled       not a fault: the client asked us to stop
     |- AdmissionError           we declined; nothing was sent upstream
-    |  '- PoolExhausted, Draining, NoCandidates
+    |  '- PoolExhausted, Draining, Overloaded, NoCandidates
     |- DeadlineExceeded         the generation's own budget, whichever layer noticed
     |- UpstreamError            the provider, or the way to it
     |  |- ConnectError, TlsFailed, ConnectTimeout
@@ -14,7 +14,8 @@
     |  |- StreamRefused, StreamReset
     |  |- FirstTokenTimeout, StreamStalled, AttemptTimeout
     |  |- UpstreamStatus        the provider answered with an error (see `reason`)
-    |  |- RemoteProtocolError   bytes that break the format; StreamTruncated, EventTooLarge
+    |  |- RemoteProtocolError   bytes that break the format; NotAnAnswer, StreamTruncated,
+    |  |                        EventTooLarge
     |  '- AllAttemptsFailed     every attempt failed; the causes are in `attempts`
     '- InternalError            a bug in the relay; LocalProtocolError, OutsideZones
 
@@ -85,6 +86,7 @@ class Reason(enum.IntEnum):
     LEDGER_UNAVAILABLE = 26
     GUARDRAIL_BLOCKED = 27
     CACHE_MISS = 28
+    OVERLOADED = 29
     # time
     DEADLINE_EXCEEDED = 40
     CONNECT_TIMEOUT = 41
@@ -356,6 +358,12 @@ class Draining(AdmissionError):
     reason = Reason.DRAINING
 
 
+class Overloaded(AdmissionError):
+    """This worker has more to do than it can; `retry_after_s` says when to come again."""
+
+    reason = Reason.OVERLOADED
+
+
 class NoCandidates(AdmissionError):
     """No endpoint may serve this request now."""
 
@@ -598,6 +606,11 @@ class RemoteProtocolError(UpstreamError):
     """The provider's bytes break the format. The bytes themselves are not in the message."""
 
     reason = Reason.UPSTREAM_PROTOCOL
+
+
+class NotAnAnswer(RemoteProtocolError):
+    """A success whose body is something else: markup of an edge, JSON of another interface. It
+    costs nothing: no model has written anything."""
 
 
 class StreamTruncated(RemoteProtocolError):

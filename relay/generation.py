@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 
 from relay.answer import Answer, TextSource
@@ -74,6 +75,9 @@ _UPSTREAM, _DOWNSTREAM, _TAIL = 0, 1, 2
 """States of the watchdog: whom the generation waits for. `_TAIL` is the upstream when every choice
 has finished and only usage and the end marker can come."""
 
+LEAST_STALL_S = 1.0
+"""Silence that is shorter, and within the target's own limit, is no stall that others should hear
+of, whatever limit a request has: with one of a millisecond every target would be at fault."""
 TAIL_S = 2.0
 """How long a whole answer may wait for them: they come with the last chunk or never."""
 
@@ -145,6 +149,7 @@ class Generation:
         self._has_output = False
         self._output_bytes = 0
         self._usage: Usage | None = None
+        self._is_usage_doubted = False
         self._begun: set[int] = set()
         self._finish_of: dict[int, ChoiceFinished] = {}
         self.info: ResponseInfo | None = None
@@ -168,6 +173,8 @@ class Generation:
         self._segment_timer: Timer | None = None
         self._wanted_s: float | None = None
         self._cancel_heard_s: float | None = None
+        self._is_impatience = False
+        """A limit of silence has ended it that is the request's own, and shorter than a stall."""
         self.end: GenerationEnd | None = None
         """None while the generation lives; set exactly once."""
 
@@ -200,11 +207,13 @@ class Generation:
                 await self._booked()
             return is_ours
         finally:
-            self._text_sink = None  # it may hold who holds us: no work for the cycle collector
             for timer in self._timers:
                 timer.stop()
             if self._watchdog is not None:
                 self._watchdog.stop()
+            # Both may hold who holds us: no work for the cycle collector, whose pauses everybody
+            # hears (370 ms after some thousand generations).
+            self._text_sink = self._watchdog = None
             self._scope.leave()
             self._services.live.discard(self)
 
@@ -326,6 +335,7 @@ class Generation:
         slow_s = self._services.slow_consumer_s
 
         def overdue(state: int) -> RelayError:
+            self._is_impatience = inter_token_s < min(LEAST_STALL_S, limits.inter_token_s)
             if state == _TAIL:
                 return StreamStalled(f"{attempt.name} did not end its answer")
             if state == _UPSTREAM:
@@ -503,7 +513,10 @@ class Generation:
             elif isinstance(event, ToolCallStart):
                 self._output_bytes += count_bytes(event.name)
             elif isinstance(event, Usage):
-                self._usage = event
+                if self._usage is None or self._usage.is_estimated or not event.is_estimated:
+                    self._usage, self._is_usage_doubted = event, False
+                else:  # one that cannot be takes back none that can, but makes it an estimate
+                    self._is_usage_doubted = True
             elif isinstance(event, ChoiceFinished):
                 self._finish_of[event.choice] = event
             elif isinstance(event, ResponseInfo):
@@ -562,7 +575,8 @@ class Generation:
         """Stop what is read, at once."""
         attempt = self._attempt
         if attempt is not None:
-            if isinstance(error, UpstreamError):
+            # What one client has no patience for says nothing of the target to all others.
+            if isinstance(error, UpstreamError) and not self._is_impatience:
                 attempt.fail(error)
             else:
                 attempt.abort()
@@ -596,11 +610,12 @@ class Generation:
             cancel_us = round((self._clock() - heard_s) * 1e6)
         if isinstance(error, _BROKEN_OFF) and self._is_whole:
             error = None
-        usage = self._usage
-        is_final = usage is not None and error is None
-        output_bytes = self._output_bytes
+        usage, output_bytes = self._usage, self._output_bytes
         if attempt is not None and attempt.output_bytes is not None:
             output_bytes = attempt.output_bytes
+        if usage is not None and self._is_usage_doubted:
+            usage = msgspec.structs.replace(usage, is_estimated=True)
+        is_final = usage is not None and error is None
         if usage is None and (attempt is not None or self._was_left_asking()):
             usage = estimate_usage(self.request, output_bytes)
         elif usage is not None and (usage.is_estimated or not is_final):

@@ -16,6 +16,8 @@ from typing import Any, Self, cast
 import uvicorn
 
 from relay.config import Listener
+from relay.frontends.address_bound import AddressBound
+from relay.frontends.asgi import Early
 from relay.frontends.http_protocol import BoundedHttpProtocol
 from relay.tls.door import Door
 
@@ -93,6 +95,8 @@ class HttpServer:
         slow_consumer_s: float,
         reuse_port: bool = False,
         door: Door | None = None,
+        early: Early | None = None,
+        addresses: AddressBound | None = None,
     ) -> Self:
         """Returns when requests are served.
 
@@ -102,6 +106,8 @@ class HttpServer:
             slow_consumer_s: after so long a client that reads nothing is let go.
             reuse_port: other processes of ours listen there too.
             door: its TLS; None for plain text.
+            early: answers in the application's place, by heads alone.
+            addresses: bounds the connections of each.
 
         Raises:
             StartError: the address is taken or is not ours.
@@ -109,7 +115,12 @@ class HttpServer:
         Cancelled: nothing listens any more.
         """
         listening = listen(listener, name, reuse_port=reuse_port)
-        protocol = partial(BoundedHttpProtocol, slow_consumer_s=slow_consumer_s)
+        protocol = partial(
+            BoundedHttpProtocol,
+            slow_consumer_s=slow_consumer_s,
+            early=early,
+            addresses=addresses,
+        )
         server = _Uvicorn(
             uvicorn.Config(
                 app,

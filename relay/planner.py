@@ -43,7 +43,7 @@ from relay.routing.keep_warm import is_worth_keeping
 from relay.routing.plan import PlannedAttempt
 from relay.routing.route import Route
 from relay.routing.same_models import are_same
-from relay.routing.sticky import StickySessions, Warm
+from relay.routing.sticky import StickySessions, Warm, session_of
 from relay.routing.target import Target
 from relay.target_state import TargetState, TargetStates
 
@@ -205,7 +205,7 @@ class Planner:
             route.hedge.tenant_max_extra_requests,
             route.hedge.tenant_max_extra_cost,
         )
-        session = policy.session_id if choose.sticky else ""
+        session = session_of(policy) if choose.sticky else None
         warm = self.sticky.of(session, now_s) if session else None
         output = alias.output(request)
         rated = [
@@ -235,10 +235,7 @@ class Planner:
             self._shared,
             alias,
             request,
-            (
-                *[PlannedAttempt(row.target, False) for row in ordered],
-                *[PlannedAttempt(target, True) for target in fallbacks],
-            ),
+            self._steps(ordered, fallbacks, now_s),
             route.timeouts_for(request),
             prompt_tokens=prompt_tokens,
             output=output,
@@ -300,6 +297,30 @@ class Planner:
             state.is_learned,
         )
         return _Rated(target, state, scale, stats, loser_cost)
+
+    def _steps(
+        self, ordered: Sequence[_Rated], fallbacks: Sequence[Target], now_s: float
+    ) -> tuple[PlannedAttempt, ...]:
+        """Who is asked one after another: candidates, then fallbacks; but a candidate that said
+        when to come back is until then behind the fallbacks that may be asked. (One with an open
+        breaker is never asked, so that it costs no time to stay in front; one that refused without
+        a word of time may have room again for the next.)
+
+        Args:
+            fallbacks: those that may be asked first.
+        """
+        steps = [PlannedAttempt(row.target, False) for row in ordered]
+        rest = [PlannedAttempt(target, True) for target in fallbacks]
+        able = [step for step in rest if self.states.of(step.target, now_s).wait_s(now_s) <= 0]
+        if able:
+            held = [
+                step
+                for step, row in zip(steps, ordered, strict=True)
+                if not row.state.push_back.admits(now_s)
+            ]
+            steps = [step for step in steps if step not in held]
+            rest = [*able, *held, *rest[len(able) :]]
+        return (*steps, *rest)
 
     def _probe(
         self,
@@ -376,6 +397,9 @@ class Planner:
         wish = policy.hedge
         most = min(settings.max_attempts, wish.max_attempts or settings.max_attempts)
         if wish.mode == "off" or most < 2:
+            return
+        if plan.attempts[0].is_fallback:  # the candidates refuse, and fallbacks are not hedged
+            plan.hedge = HedgeRecord(HedgeReason.ALONE.value)
             return
         now_s = self.clock()
         others = [

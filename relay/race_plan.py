@@ -33,7 +33,7 @@ from relay.resilience.throttle import Retry, RetryBudget, RetryThrottle
 from relay.routing.choose import Pair, Survival
 from relay.routing.plan import PlannedAttempt
 from relay.routing.route import Timeouts
-from relay.routing.sticky import StickySessions, Warm
+from relay.routing.sticky import StickySessions, Warm, session_of
 from relay.routing.target import Target
 from relay.target_state import TargetState, TargetStates
 
@@ -331,7 +331,7 @@ class RacePlan:
         if winner is not None:
             place = f"{winner.provider}/{winner.model}"
             first = first_of(end.attempts)
-            sticky, session = self._shared.sticky, request.policy.session_id
+            sticky, session = self._shared.sticky, session_of(request.policy)
             prompt_tokens = end.usage.prompt_tokens if end.usage else self._prompt_tokens
             if request.is_prefix:  # no turn
                 sticky.warmed(session, place, now_s, prompt_tokens=prompt_tokens)

@@ -35,15 +35,20 @@ from relay.credentials.base import Credential
 from relay.credentials.desk import CredentialDesk
 from relay.dispatch import Services
 from relay.errors import MAX_SHOWN_CHARS, Draining
+from relay.frontends.address_bound import AddressBound
 from relay.frontends.admin_app import AdminApp, Readiness
+from relay.frontends.asgi import Early
+from relay.frontends.caller import MAX_METADATA_BYTES
 from relay.frontends.cors import with_cors
 from relay.frontends.grpc_gate import KeyCheck
 from relay.frontends.grpc_health import BoundedHealth
+from relay.frontends.grpc_noise import NoiseWatch
 from relay.frontends.grpc_peer import PeerCheck
-from relay.frontends.grpc_service import SERVICE, RelayService, hard_limit_bytes
+from relay.frontends.grpc_service import SERVICE, RelayService, StrangeMethods, hard_limit_bytes
 from relay.frontends.http_app import HttpApp
 from relay.frontends.http_generation import HttpSettings
 from relay.frontends.kept_answers import AnswerLimits
+from relay.frontends.protobuf_kind import BOUNDED, protobuf_kind
 from relay.frontends.response_store import StoreLimits
 from relay.generation_log import GenerationLog
 from relay.governance import audit_actions as actions
@@ -54,6 +59,7 @@ from relay.hints.hint import where
 from relay.hints.pipe_bus import PipeBus
 from relay.http_server import STOP_GRACE_S, HttpServer, StartError, refuse_taken
 from relay.instance import instance_id, place
+from relay.loop_watch import LoopWatch
 from relay.observability.exports import Exports
 from relay.observability.live.play import PlayDesk
 from relay.observability.live.recorder import LIVE, Recorder
@@ -62,9 +68,11 @@ from relay.observability.metrics import serve
 from relay.observability.metrics.sampler import Sources
 from relay.observability.metrics.worker import WorkerMetrics
 from relay.observability.pages.app import Dashboard
+from relay.overload import Overload, bounds_of
 from relay.policies import Policies, Taken
 from relay.policy.guard_rail import Stop
 from relay.reaper import Reaper
+from relay.resilience.overload import Bounds
 from relay.routing.catalog import Catalog
 from relay.routing.endpoint import Endpoint
 from relay.stopped_arms import StoppedArms
@@ -85,6 +93,15 @@ _log = structlog.get_logger("relay.server")
 WARM_WAIT_S = 3.0
 """How long the listeners wait for the first warm connections; an unreachable provider must not
 keep the others from being served."""
+HANDSHAKE_TIMEOUT_MS = 10_000
+"""For a client of gRPC without TLS to show that it speaks HTTP/2; with TLS the same of its own."""
+WINDOW_BYTES = 1024 * 1024
+"""What a client may send on one stream, and on one connection, before anybody has read of it."""
+MAX_SENT_BYTES = 4 * 1024 * 1024
+"""Of one gRPC message to a client."""
+MORE_RPCS = 2048
+"""Beside twice the sessions and generations that a worker takes: health checks and watches, and
+those that are being refused with words. What is over all that, gRPC refuses by itself."""
 MAX_OTHER_TARGETS = 100
 """Shown in `/admin/state` beside those of aliases; a hundred take a millisecond or two."""
 
@@ -98,19 +115,38 @@ def grpc_options(config: Config, *, reuse_port: bool = False) -> list[tuple[str,
         # Otherwise a second process shares the port in silence.
         ("grpc.so_reuseport", int(reuse_port)),
         # Between a soft and a hard limit the core refuses a random sample: make them one.
-        ("grpc.max_metadata_size", 8192),
-        ("grpc.absolute_max_metadata_size", 8192),
-        ("grpc.max_concurrent_streams", 1000),
-        ("grpc.server_handshake_timeout_ms", 10_000 if tls is None else tls.handshake_timeout_ms),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", grpc_config.max_streams),
+        ("grpc.max_allowed_incoming_connections", grpc_config.max_connections),
+        # Windows that do not grow: else each connection is lent four megabytes at once, whoever it
+        # is. With 64 KiB a prompt that is larger would wait for one more round trip, so 1 MiB.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        # Clients take no more; what is larger than an event of a provider (1 MiB) is none of ours.
+        ("grpc.max_send_message_length", MAX_SENT_BYTES),
+        (
+            "grpc.server_handshake_timeout_ms",
+            HANDSHAKE_TIMEOUT_MS if tls is None else tls.handshake_timeout_ms,
+        ),
         # Voice clients ping every 20-30 s also when idle; the default allows one in 5 minutes.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 3),
-        # And we find clients that vanished without a word.
+        # And we find clients that vanished without a word. The core waits for the answer to a ping
+        # for as long as the last of these says (a minute by itself), not the one before it.
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.enable_http_proxy", 0),
     ]
+
+
+def max_rpcs(bounds: Bounds) -> int | None:
+    """How many RPCs may run at once in one worker; None for any number."""
+    if not (bounds.max_generations and bounds.max_sessions):
+        return None
+    return 2 * (bounds.max_generations + bounds.max_sessions) + MORE_RPCS
 
 
 def transport_settings(config: Config) -> TransportSettings:
@@ -152,6 +188,7 @@ class Worker:
         reload_config: Callable[[], Config] | None = None,
         worker: int | None = None,
         link: SupervisorLink | None = None,
+        workers: int = 1,
     ) -> None:
         """
         Args:
@@ -159,6 +196,7 @@ class Worker:
             worker: number of one of several that share the ports; the first has what cannot be
                 shared, the Unix socket. None for the only one, which has an admin listener.
             link: to the supervisor of several, which shows their states; its owner closes it.
+            workers: how many share the memory.
 
         Raises:
             ConfigError: the configuration names what does not exist.
@@ -171,6 +209,7 @@ class Worker:
         self._is_alone = worker is None
         self._is_first = not worker
         self._number = worker or 0
+        self._overload = Overload(bounds_of(config.server.overload, workers))
         self._link = link
         self._credentials = CredentialDesk(self._secrets.learn_passing)
         self._catalog = catalog_of(config, self._credentials)
@@ -181,6 +220,7 @@ class Worker:
         self._grpc_server: grpc.aio.Server | None = None
         self._service: RelayService | None = None
         self._health: BoundedHealth | None = None
+        self._noise = NoiseWatch()
         self._services: Services | None = None
         self._upkeep: Upkeep | None = None
         self._accounts: Accounts | None = None
@@ -214,6 +254,12 @@ class Worker:
         server = self._config.server
         if exposed := self._config.exposed:
             raise StartError("\n".join(exposed))
+        if (kind := protobuf_kind()) not in BOUNDED:
+            raise StartError(
+                f"protobuf's implementation in {kind} reads messages here, which does not bound how"
+                " deep they are; unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION, or install a wheel"
+                " of protobuf for this platform"
+            )
         try:
             names = ("grpc", "http", "admin") if self._is_alone else ("grpc", "http")
             self._doors = await asyncio.to_thread(Doors, self._config, names)
@@ -231,6 +277,7 @@ class Worker:
             lane_bytes=server.lane_bytes,
             gate=accounts.gate,
             feedback=FeedbackDesk(accounts.feedback),
+            overload=self._overload,
         )
         transport.on_dial = services.dialled
         self._start_exports(services)
@@ -257,23 +304,20 @@ class Worker:
         self._start_hints(services)
         self._start_metrics(services)
         await self._start_grpc(services)
-        self.http_port = await self._start_http(
-            server.http,
-            with_cors(
-                HttpApp(
-                    services,
-                    HttpSettings(
-                        max_request_bytes=server.http.max_request_bytes,
-                        commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
-                        comment_interval_s=server.http.comment_interval_ms / 1000,
-                        origins=server.http.cors_origins,
-                        responses_store=_store_limits(server.http),
-                        kept_answers=_answer_limits(server.http),
-                    ),
-                ),
-                server.http.cors_origins,
+        shim = HttpApp(
+            services,
+            HttpSettings(
+                max_request_bytes=server.http.max_request_bytes,
+                commit_headers_after_s=server.http.commit_headers_after_ms / 1000,
+                comment_interval_s=server.http.comment_interval_ms / 1000,
+                origins=server.http.cors_origins,
+                responses_store=_store_limits(server.http),
+                kept_answers=_answer_limits(server.http),
             ),
-            "http",
+        )
+        origins = server.http.cors_origins
+        self.http_port = await self._start_http(
+            server.http, with_cors(shim, origins), "http", shim.early
         )
         recorder = Recorder(self._number, instance_id(), self._has_name, self._state, time.time)
         services.on_ended.append(recorder.ended)
@@ -288,6 +332,7 @@ class Worker:
             admin = AdminApp(self._readiness, self._shown, mounts)
             self.admin_port = await self._start_http(server.admin, admin, "admin")
         self._doors.start()
+        self._overload.start()
         if self._link is not None:
             self._link.answer("state", self._state)
             if self._metrics is not None:
@@ -425,8 +470,9 @@ class Worker:
         server = grpc.aio.server(
             interceptors=checks,
             options=grpc_options(self._config, reuse_port=self._reuse_port),
+            maximum_concurrent_rpcs=max_rpcs(self._overload.bounds),
         )
-        self._service = RelayService(services, listener)
+        self._service = RelayService(services, listener, self._noise)
         server.add_generic_rpc_handlers((self._service.handler(),))
         self._health = BoundedHealth()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -434,6 +480,7 @@ class Worker:
             reflection.enable_server_reflection(
                 (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
             )
+        server.add_generic_rpc_handlers((StrangeMethods(self._noise),))
         if not self._reuse_port:
             refuse_taken(listener, "grpc")  # gRPC would write lines of its own first
         try:
@@ -452,6 +499,7 @@ class Worker:
                 ) from error
         await server.start()
         self._grpc_server = server
+        self._noise.start(self.grpc_port)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def _set_health(self, status: int) -> None:
@@ -459,7 +507,9 @@ class Worker:
             await self._health.set("", status)
             await self._health.set(SERVICE, status)
 
-    async def _start_http(self, listener: Listener, app: Any, name: str) -> int:
+    async def _start_http(
+        self, listener: Listener, app: Any, name: str, early: Early | None = None
+    ) -> int:
         server = await HttpServer.start(
             listener,
             app,
@@ -467,6 +517,12 @@ class Worker:
             slow_consumer_s=self._config.server.slow_consumer_ms / 1000,
             reuse_port=self._reuse_port,
             door=self._door(name),
+            early=early,
+            addresses=(
+                AddressBound.of(listener, time.monotonic)
+                if isinstance(listener, HttpListener)
+                else None
+            ),
         )
         self._http_servers.append(server)
         return server.port
@@ -480,6 +536,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        watch = LoopWatch()
+        watch.start()
         try:
             await self._stop_requested.wait()
             await self.drain()
@@ -487,6 +545,7 @@ class Worker:
             try:
                 await self.aclose()
             finally:
+                watch.close()
                 # Last: without a handler one more SIGTERM would kill us while we close.
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     loop.remove_signal_handler(number)
@@ -597,6 +656,7 @@ class Worker:
         sessions, telling each why."""
         services = self._require_services()
         services.is_draining = True
+        self._overload.drain()
         if self._policies is not None:
             self._policies.stop()
         if self._link is not None:
@@ -623,6 +683,7 @@ class Worker:
 
     async def aclose(self) -> None:
         """Close listeners, then upstreams. Idempotent; bounded in time."""
+        await self._overload.aclose()
         if self._doors is not None:
             await self._doors.aclose()
         if self._dashboard is not None:
@@ -632,6 +693,7 @@ class Worker:
         if self._grpc_server is not None:
             await self._grpc_server.stop(STOP_GRACE_S)
             self._grpc_server = None
+        await self._noise.aclose()
         for server in self._http_servers:
             server.close()
         await asyncio.gather(*(server.aclose() for server in self._http_servers))
@@ -702,6 +764,7 @@ class Worker:
             "draining": services.is_draining,
             "generations": len(services.live),
             "sessions": 0 if self._service is None else self._service.sessions,
+            "overload": self._overload.describe(),
             "prewarms": services.prewarms,
             "background": len(services.reaper),
             "accounts": self.accounts.describe(),

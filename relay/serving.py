@@ -41,6 +41,7 @@ async def run_worker(
     *,
     announce: Announce | None,
     worker: int | None = None,
+    workers: int = 1,
     pipe: socket.socket | None = None,
 ) -> int:
     """Serve in this process until stopped; returns its exit status.
@@ -48,6 +49,7 @@ async def run_worker(
     Args:
         announce: shows lines to the person who started it; None in a supervised worker.
         worker: number of a supervised worker, which shares its ports; None if it is alone.
+        workers: how many share this machine's memory.
         pipe: to the supervisor; closed at the end.
 
     SIGTERM or SIGINT before it serves ends it as one after does: status 0, nothing left behind.
@@ -64,7 +66,7 @@ async def run_worker(
                 if pipe is not None:
                     link = await SupervisorLink.connect(pipe)
                     stack.push_async_callback(link.aclose)
-                server, lines = await _start(stack, path, worker, link)
+                server, lines = await _start(stack, path, worker, link, workers)
             except asyncio.CancelledError:
                 if not signals.is_stop_asked:
                     raise
@@ -183,6 +185,7 @@ async def _start(
     path: Path | None,
     worker: int | None,
     link: SupervisorLink | None,
+    workers: int,
 ) -> tuple[Worker, list[str]]:
     """A worker that serves, and what to tell the person who started it; `stack` closes it all."""
     config, source, _ = await _find(stack, path)
@@ -190,7 +193,7 @@ async def _start(
     for warning in [*warnings(config), *unspoken]:
         _log.warning("config", warning=warning)
     reload_config = None if path is None else _loader(path)
-    server = Worker(config, reload_config=reload_config, worker=worker, link=link)
+    server = Worker(config, reload_config=reload_config, worker=worker, link=link, workers=workers)
     stack.push_async_callback(server.aclose)
     try:
         await server.start()

@@ -23,6 +23,7 @@ from relay.errors import (
     Draining,
     DuplicateGeneration,
     InternalError,
+    Reason,
     RelayError,
     TooManyGenerations,
 )
@@ -30,6 +31,7 @@ from relay.generation import Generation
 from relay.outbox import Lane, Outbox
 from relay.outcome import GenerationEnd, refused
 from relay.prewarm import Prewarm
+from relay.resilience.overload import RequestClass
 
 _log = structlog.get_logger("relay.session")
 
@@ -70,15 +72,29 @@ def check_acceptable(
 
 
 def log_refusal(error: RelayError, request_id: str) -> None:
-    """The line of a generation that never began; others log their own end."""
+    """The line of a generation that never began; others log their own end. Those that a worker
+    refuses as it has too much to do are counted instead: they are many, and lines cost more."""
+    if error.reason is Reason.OVERLOADED:
+        return
     _log.info("start_refused", id=request_id, reason=error.reason.name, why=error.public_message)
 
 
 class Session:
     """The generations of one client stream. Created and closed by the stream's handler."""
 
-    def __init__(self, services: Services, outbox: Outbox, max_live: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        outbox: Outbox,
+        max_live: int,
+        kind: RequestClass = RequestClass.LIVE,
+    ) -> None:
+        """
+        Args:
+            kind: what its generations are to a worker that has too much to do.
+        """
         self._services = services
+        self._kind = kind
         self._outbox = outbox
         self._max_live = max_live
         self._live: dict[str, Generation] = {}
@@ -133,7 +149,9 @@ class Session:
             )
             self._refuse(lane, frames, error, request_id)
             return
+        overload = self._services.overload
         try:
+            overload.check(self._kind)
             request = make_request()
             check_acceptable(self._services, request, request_id, "converse")
         except RelayError as refusal:
@@ -158,6 +176,8 @@ class Session:
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        overload.enter()
+        task.add_done_callback(overload.leave)
         # After the task: it runs first then, and the request leaves before this frame is written.
         self._outbox.control(frames.started())
 

@@ -42,6 +42,8 @@ FAILED_START_STATUS = 78
 """Exit status of a worker that could not start (EX_CONFIG of sysexits.h)."""
 WORKER_VARIABLE = "RTRELAY_WORKER"
 """Set in a worker's environment: its number, from 0."""
+WORKERS_VARIABLE = "RTRELAY_WORKERS"
+"""Likewise: how many there are."""
 ASK_TIMEOUT_S = 1.0
 """For a worker's state; the page is shown without those that are later."""
 STACKS_WAIT_S = 0.2
@@ -178,6 +180,7 @@ class Supervisor:
                 **os.environ,
                 SALT_VARIABLE: self._salt,
                 WORKER_VARIABLE: str(number),
+                WORKERS_VARIABLE: str(self._count),
                 PIPE_VARIABLE: str(pipe),
                 STACKS_VARIABLE: str(stacks),
             },

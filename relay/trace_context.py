@@ -15,7 +15,9 @@ import re
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_TRACEPARENT: Final = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-[!-~]*)?"
+)
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 MAX_CHARS: Final = 512

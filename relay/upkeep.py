@@ -19,7 +19,7 @@ import structlog
 from relay.attempt import Attempt
 from relay.content import GenerateRequest, Message, Role, Sampling, TextPart
 from relay.dispatch import Services
-from relay.errors import RelayError
+from relay.errors import RelayError, StreamStalled
 from relay.outcome import AttemptRole
 from relay.routing.route import Timeouts
 from relay.routing.target import Target
@@ -143,8 +143,7 @@ class Upkeep:
         )
         try:
             await attempt.run_until_ready()
-            while await attempt.read():
-                pass
+            await _read_to_the_end(attempt, limits)
         except RelayError as error:
             _log.info("probe_failed", target=target.name, reason=error.reason.name)
         else:
@@ -161,6 +160,26 @@ class Upkeep:
             await asyncio.to_thread(learned.save, self._store, self._worker, states, time.time())
         except learned.StoreError as error:
             _log.warning("learned_not_saved", why=str(error))
+
+
+async def _read_to_the_end(attempt: Attempt, limits: Timeouts) -> None:
+    """Read what is of no interest: nobody waits for a probe, so nothing else would end one whose
+    provider falls silent or speaks for ever.
+
+    Raises:
+        RelayError: it failed, or took longer than any generation may.
+    """
+    try:
+        async with asyncio.timeout(limits.total_s):
+            while True:
+                async with asyncio.timeout(limits.inter_token_s):
+                    events = await attempt.read()
+                if not events:
+                    return
+    except TimeoutError:
+        error = StreamStalled(f"{attempt.name} did not end its answer to a probe")
+        attempt.fail(error)
+        raise error from None
 
 
 _PROBE = GenerateRequest(

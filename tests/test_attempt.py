@@ -43,6 +43,7 @@ from relay.errors import (
     EventTooLarge,
     FirstTokenTimeout,
     LocalProtocolError,
+    NotAnAnswer,
     PoolExhausted,
     Reason,
     RelayError,
@@ -72,6 +73,8 @@ from tests.fakes.scenario import (
     text_of,
 )
 from tests.fakes.virtual_time import VirtualLoop, on_virtual_time, run, since_start_s
+
+MARKUP = b"<html><body>504 at the edge</body></html>"
 
 
 async def read_all(attempt: Attempt) -> list[StreamEvent]:
@@ -336,6 +339,7 @@ RESET = StreamReset("the stream broke", headers_received=True)
             id="body: reset",
         ),
         pytest.param(FakeEndpoint(), StreamTruncated, 0.0, id="body: empty"),
+        pytest.param(FakeEndpoint(chunks=[(0.5, MARKUP)]), NotAnAnswer, 0.5, id="body: markup"),
         pytest.param(
             FakeEndpoint(chunks=[(0.5, ROLE)]), StreamTruncated, 0.5, id="body: truncated"
         ),
@@ -377,6 +381,27 @@ def test_fails_before_the_first_content(
     error, failed_at_s = at_first_content(endpoint)
     assert type(error) is kind
     assert failed_at_s == at_s
+
+
+@pytest.mark.parametrize(
+    ("body", "is_free"),
+    [
+        pytest.param(MARKUP, True, id="markup"),
+        pytest.param(b'{"status": "ok"}', True, id="JSON of something else"),
+        pytest.param(b"", False, id="empty: something may have been written"),
+        pytest.param(ROLE, False, id="cut"),
+    ],
+)
+def test_what_is_no_answer_costs_nothing(body: bytes, is_free: bool) -> None:
+    async def play() -> None:
+        scenario = Scenario({"a": FakeEndpoint(chunks=[(0.0, body)] if body else [])})
+        attempt = scenario.attempt()
+        with pytest.raises(RemoteProtocolError):
+            await attempt.run_until_ready()
+        assert attempt.record.is_free is is_free
+        await scenario.settled()
+
+    run(play())
 
 
 def test_first_token_limit_counts_from_the_start_of_the_attempt() -> None:

@@ -49,6 +49,7 @@ def test_only_what_reached_nobody_is_safe_to_try_again() -> None:
     assert safe == {
         "AdmissionError",
         "BreakerOpen",
+        "Overloaded",
         "ConnectError",
         "ConnectTimeout",
         "CredentialUnavailable",

@@ -133,6 +133,36 @@ async def test_missing_usage_is_estimated_and_said_to_be() -> None:
 
 
 @on_virtual_time
+@pytest.mark.parametrize(
+    ("told", "counted", "is_estimated"),
+    [
+        pytest.param([(5, 4), (-1, -1)], (5, 4), True, id="a wrong one takes back no right one"),
+        pytest.param([(5, 4), (-1, -1), (0, 10**12)], (5, 4), True, id="nor do two"),
+        pytest.param([(5, 4), (-1, -1), (5, 6)], (5, 6), False, id="a right one behind it counts"),
+        pytest.param([(-1, -1), (5, 6)], (5, 6), False, id="or alone"),
+        # As Anthropic counts: the answer at its end, one token at its beginning.
+        pytest.param([(5, 1), (5, 10**12)], (5, 3), True, id="fewer than were heard cannot be"),
+        pytest.param([(0, 0)], (0, 0), False, id="zero is a count"),
+        pytest.param([(0, 3)], (0, 3), False, id="a prompt may be free"),
+    ],
+)
+async def test_of_several_counts_the_last_that_can_be(
+    told: list[tuple[int, int]], counted: tuple[int, int], is_estimated: bool
+) -> None:
+    def usage(prompt: int, completion: int) -> bytes:
+        return chunk(usage={"prompt_tokens": prompt, "completion_tokens": completion}, choices=[])
+
+    chunks = [(0.0, chunk({"content": "Hello world"})), (0.0, chunk(finish="stop"))]
+    chunks += [(0.0, usage(*counts)) for counts in told]
+    scenario = Scenario({"a": FakeEndpoint(chunks=[*chunks, (0.0, DONE)])})
+    _, end = await scenario.generate()
+    assert end.usage is not None
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == counted
+    assert end.usage.is_estimated is is_estimated
+    await scenario.settled()
+
+
+@on_virtual_time
 async def test_empty_but_clean_answer_is_a_clean_end() -> None:
     scenario = Scenario({"a": FakeEndpoint(chunks=[(0.5, chunk(finish="stop")), (0.0, DONE)])})
     batches, end = await scenario.generate()
@@ -573,6 +603,20 @@ async def test_total_limit_of_the_attempt_holds_after_the_commit() -> None:
     (record,) = end.attempts
     assert record.outcome is AttemptOutcome.FAILURE
     await scenario.settled()
+
+
+@on_virtual_time
+async def test_what_one_request_has_no_patience_for_is_no_failure_of_the_target() -> None:
+    chunks = answer("Hello", "there", gap_s=0.1)
+    scenario = Scenario({"a": FakeEndpoint(chunks=chunks)})
+    _, end = await scenario.generate(request(budgets=Budgets(inter_token_s=0.001)))
+    assert isinstance(end.error, StreamStalled)
+    (record,) = end.attempts
+    assert record.outcome is AttemptOutcome.IGNORED
+    assert end.usage is not None
+    assert end.usage.completion_tokens > 0, "it is paid all the same"
+    await scenario.settled()
+    scenario.check()
 
 
 @pytest.mark.parametrize(("budget_s", "at_s"), [(None, 5.0), (2.0, 2.0), (9.0, 5.0)])

@@ -15,6 +15,7 @@ from relay.resilience.breaker import BreakerState
 from relay.target_state import TargetState
 from relay.upkeep import PROBE_GRACE_S, Upkeep
 from tests.fakes.memory_transport import FakeEndpoint
+from tests.fakes.relay_under_test import chunk
 from tests.fakes.scenario import Rows, Scenario, answer, request, text_of
 from tests.fakes.virtual_time import now_s, on_virtual_time, since_start_s
 
@@ -319,6 +320,34 @@ async def test_a_fallback_spares_the_one_that_is_ejected() -> None:
 
 
 @on_virtual_time
+@pytest.mark.parametrize("mode", ["disabled", "active"])
+async def test_a_fallback_comes_before_who_said_not_to_be_asked_now(mode: str) -> None:
+    busy = FakeEndpoint(status=429, headers=[("retry-after", "9")])
+    rows = {"a": [busy, FAST], "x": [FAST, FAST, BROKEN, FAST]}
+    scenario = hedged(rows, {"hedge": {"mode": mode}}, fallbacks=("x",))
+    await many(scenario, 2)
+    assert asked(scenario) == "ax" + "x"
+    _, end = await scenario.generate()
+    assert asked(scenario) == "axx" + "xa", "asked all the same before nobody is"
+    assert end.error is None
+    await asyncio.sleep(9)
+    await many(scenario, 1)
+    assert asked(scenario) == "axxxa" + "a"
+    await scenario.settled()
+    scenario.check()
+
+
+@on_virtual_time
+async def test_who_refuses_without_a_word_of_time_stays_before_fallbacks() -> None:
+    busy = FakeEndpoint(status=429)
+    scenario = hedged({"a": [busy, FAST], "x": FAST}, fallbacks=("x",))
+    await many(scenario, 2)
+    assert asked(scenario) == "ax" + "a"
+    await scenario.settled()
+    scenario.check()
+
+
+@on_virtual_time
 async def test_a_probe_is_a_real_request_with_the_other_standing_by() -> None:
     scenario = hedged({"a": [BROKEN] * 5 + [SLOW, FAST], "b": FAST})
     await many(scenario, 5)
@@ -365,6 +394,28 @@ async def test_without_hedges_one_token_is_asked_of_who_was_ejected() -> None:
     assert b"Hello" not in body, "never a copy of somebody's prompt"
     assert state_of(scenario, "a").breaker.state is BreakerState.RAMP
     await scenario.settled()
+
+
+@pytest.mark.parametrize("gaps_s", [(math.inf,), (5.0,) * 100], ids=["silent", "endless"])
+def test_a_probe_whose_answer_does_not_end_is_given_up(gaps_s: tuple[float, ...]) -> None:
+    @on_virtual_time
+    async def play() -> None:
+        words = [(0.25, chunk({"content": "Hi"}))]
+        words += [(gap_s, chunk({"content": "Hi"})) for gap_s in gaps_s]
+        endless = FakeEndpoint(headers_s=0.25, chunks=[*words, (math.inf, b"")])
+        scenario = hedged(
+            {"a": [BROKEN] * 5 + [endless], "b": FAST}, {"hedge": {"mode": "disabled"}}
+        )
+        upkeep = Upkeep(scenario.services, None, 0)
+        await many(scenario, 5)
+        await asyncio.sleep(37 + PROBE_GRACE_S)
+        upkeep.probe()
+        await asyncio.sleep(121)
+        assert not len(scenario.services.reaper), "it runs on"
+        assert scenario.transport.attempts[-1].aborted_s is not None
+        await scenario.settled()
+
+    play()
 
 
 @pytest.mark.parametrize("extra", [0.0, 1.0], ids=["nothing left to pay with", "hedged"])

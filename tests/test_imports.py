@@ -21,6 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LEAVES = {
+    "addresses",
     "errors",
     "content",
     "deadline",
@@ -42,6 +43,10 @@ LEAVES = {
 
 MAY_USE: dict[str, set[str]] = {
     # leaves
+    "addresses": set(),
+    # names looked up, and httpx held to what was found: for all that connects somewhere
+    "resolving": {"addresses"},
+    "pinned_http": {"addresses", "resolving"},
     "errors": set(),
     "content": {"errors"},
     "deadline": {"errors"},
@@ -63,7 +68,7 @@ MAY_USE: dict[str, set[str]] = {
     # parts that do not know each other. Routing makes targets out of the seams of the other two:
     # an endpoint holds an origin and a way to make a codec, and nothing of what is behind them.
     "codecs": LEAVES,
-    "transport": LEAVES,
+    "transport": LEAVES | {"pinned_http", "resolving"},
     # A credential makes headers out of what it has; what it is made of is the configuration's.
     "credentials": LEAVES | {"config", "transport.base"},
     "routing": LEAVES
@@ -77,6 +82,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "governance": LEAVES
     | {
+        "pinned_http",
         "config",
         "outcome",
         "prices",
@@ -88,6 +94,9 @@ MAY_USE: dict[str, set[str]] = {
         "store",
     },
     "resilience": set(),
+    "memory_limit": set(),
+    # what a worker has taken on: asked by who lets in
+    "overload": LEAVES | {"config", "memory_limit", "resilience.overload"},
     "store": {
         "config.limits",
         "config.store",
@@ -101,6 +110,7 @@ MAY_USE: dict[str, set[str]] = {
     "upkeep": LEAVES | {"attempt", "dispatch", "routing", "store", "target_news", "target_state"},
     # The names of wires and of HTTP modes are checked where they are written.
     "config": {
+        "addresses",
         "codecs.registry",
         "transport.base",
         "governance.audit_chain",
@@ -129,11 +139,13 @@ MAY_USE: dict[str, set[str]] = {
     "tls": {"config"},
     # the way of one generation
     "prelude": LEAVES,
+    "answer_head": LEAVES | {"transport.base"},
     "attempt_cost": LEAVES | {"routing.target", "target_state"},
     "answer": LEAVES | {"routing.route"},
     "attempt": LEAVES
     | {
         "answer",
+        "answer_head",
         "attempt_cost",
         "prelude",
         "governance.ledger",
@@ -166,6 +178,7 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "transport.base",
         "generation_log",
+        "overload",
     },
     "generation": LEAVES | {"answer", "dispatch", "governance.ledger", "race_plan"},
     # what a request may become: each knows the way by protocols alone, and `course` alone knows all
@@ -191,6 +204,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "guardrails": LEAVES
     | {
+        "pinned_http",
         "config.guardrail_scans",
         "config.guardrails",
         "config.model",
@@ -271,7 +285,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     "prewarm": LEAVES
     | {"generation", "dispatch", "routing.route", "routing.target", "routing.keep_warm"},
-    "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm"},
+    "session": LEAVES | {"generation", "dispatch", "outbox", "prewarm", "resilience.overload"},
     "frontends": LEAVES
     | {
         "session",
@@ -287,6 +301,7 @@ MAY_USE: dict[str, set[str]] = {
         "governance.scopes",
         "governance.token_text",
         "prompt_count",
+        "resilience.overload",
         "routing.catalog",
         "routing.endpoint",
         "routing.route",
@@ -315,6 +330,7 @@ MAY_USE: dict[str, set[str]] = {
     },
     # a worker, and what starts it: what it is called, and how it is bound to a supervisor
     "instance": set(),
+    "loop_watch": set(),
     "notify": set(),
     "open_files": set(),
     "workers": set(),
@@ -326,7 +342,13 @@ MAY_USE: dict[str, set[str]] = {
         "target_state",
         "workers",
     },
-    "http_server": {"config", "frontends.http_protocol", "tls.door"},
+    "http_server": {
+        "config",
+        "frontends.address_bound",
+        "frontends.asgi",
+        "frontends.http_protocol",
+        "tls.door",
+    },
     "admin_port": LEAVES
     | {
         "admin_office",
@@ -342,6 +364,8 @@ MAY_USE: dict[str, set[str]] = {
     | {
         "stopped_arms",
         "accounts",
+        "overload",
+        "resilience.overload",
         "admin_office",
         "auditing",
         "compositions",
@@ -362,6 +386,7 @@ MAY_USE: dict[str, set[str]] = {
         "workers",
         "hints",
         "instance",
+        "loop_watch",
         "generation_log",
         "observability",
     },
@@ -369,6 +394,7 @@ MAY_USE: dict[str, set[str]] = {
     # writes reports; nobody on a request's way knows of it.
     "observability": LEAVES
     | {
+        "pinned_http",
         "administration",
         "config",
         "credentials.base",
@@ -485,7 +511,14 @@ OUTSIDE: dict[str, set[str]] = {
     "rtrelay": {"frontends", "commands", "calls"},
     "wreq": {"transport"},
     "pyqwest": {"transport"},
-    "httpx2": {"transport", "commands", "governance", "guardrails", "observability"},
+    "httpx2": {
+        "transport",
+        "commands",
+        "governance",
+        "guardrails",
+        "observability",
+        "pinned_http",
+    },
     "opentelemetry": {"observability"},
     "websockets": {"transport"},
     "botocore": {"credentials"},

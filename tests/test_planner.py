@@ -57,7 +57,7 @@ async def test_a_session_does_not_move_to_who_was_tried_to_learn_of_it() -> None
         policy = Policy(session_id=f"call-{number}")
         _, end = await scenario.generate(request(policy=policy))
         tried.add(end.provider)
-        stay = planner.sticky.of(f"call-{number}", now_s())
+        stay = planner.sticky.of(("", f"call-{number}"), now_s())
         assert (stay is None) == (end.provider == "b")
     assert tried == {"a", "b"}
     await scenario.settled()
@@ -203,7 +203,7 @@ async def test_an_escalation_asks_at_its_tier_and_the_session_stays() -> None:
     assert orjson.loads(second.request.body)["service_tier"] == "priority"
     assert end.hedge is not None
     assert (end.hedge.won, end.hedge.second) == (True, "a/m#priority")
-    stay = scenario.services.planner.sticky.of("call", now_s())
+    stay = scenario.services.planner.sticky.of(("", "call"), now_s())
     assert stay is not None
     assert stay.target == "a/m"
     assert scenario.services.planner.states.known("a/m#priority") is not None

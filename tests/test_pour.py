@@ -238,6 +238,25 @@ async def test_who_pours_and_who_is_poured_to_go_without_the_collector() -> None
 
 
 @on_virtual_time
+async def test_a_generation_goes_without_the_collector() -> None:
+    # A worker makes some hundred a second, and what waits for the collector stops it for long.
+    scenario = Scenario({"a": FakeEndpoint(chunks=answer(*WORDS, gap_s=0.01))})
+    generation = scenario.generation()
+    async with generation:
+        assert await generation.commit()
+        async for _ in generation:
+            generation.released()
+    await scenario.settled()
+    gone = weakref.ref(generation)
+    gc.disable()
+    try:
+        del generation
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@on_virtual_time
 async def test_nothing_is_poured_before_the_first_write() -> None:
     scenario = Scenario({"a": FakeEndpoint(chunks=answer(*WORDS, gap_s=0.01))})
     generation, poured = scenario.generation(), Poured()

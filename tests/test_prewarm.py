@@ -170,7 +170,7 @@ async def test_the_second_place_is_kept_warm_while_the_session_lasts() -> None:
     await asyncio.sleep(5.0)
     assert world.asked == ["a", "b"]
     planner = world.scenario.services.planner
-    warm = planner.sticky.of("call", now_s())
+    warm = planner.sticky.of(("", "call"), now_s())
     assert warm is not None
     assert (warm.target, warm.second) == ("a/m", "b/m")
     assert warm.second_tokens > 0
@@ -207,7 +207,7 @@ async def test_a_second_place_that_fails_is_left() -> None:
     assert world.prewarm.task is not None
     await world.prewarm.task
     assert world.asked == ["a", "b"]
-    warm = world.scenario.services.planner.sticky.of("call", now_s())
+    warm = world.scenario.services.planner.sticky.of(("", "call"), now_s())
     assert warm is not None
     assert warm.second == ""
     await world.scenario.settled()

@@ -51,6 +51,10 @@ def test_valid(value: str) -> None:
         f" 00-{TRACE}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}-01\n",
         f"cc-{TRACE}-{SPAN}-01-{'x' * 600}",
+        f"cc-{TRACE}-{SPAN}-01-a\rb: c",
+        f"cc-{TRACE}-{SPAN}-01-a\0",
+        f"cc-{TRACE}-{SPAN}-01-\u00e9",
+        f"cc-{TRACE}-{SPAN}-01-a b",
     ],
 )
 def test_ignored(value: str) -> None:

@@ -271,9 +271,10 @@ class Watched:
         session = f"s{draw.randrange(3)}" if draw.random() < 0.5 else ""
         if session and draw.random() < 0.3:  # its cache is anywhere, as before a key was changed
             place = draw.choice(list(self.zone_of))
-            self.planner.sticky.won(session, place, self.now_s, prompt_tokens=900, was_first=True)
+            named = ("", session)
+            self.planner.sticky.won(named, place, self.now_s, prompt_tokens=900, was_first=True)
             other = draw.choice(list(self.zone_of))
-            self.planner.sticky.warmed(session, other, self.now_s, prompt_tokens=900)
+            self.planner.sticky.warmed(named, other, self.now_s, prompt_tokens=900)
         asked_as = ""
         if name == "fast" and draw.random() < 0.15:  # as a prefix that is sent ahead
             name, asked_as = draw.choice(list(self.zone_of)), "fast"

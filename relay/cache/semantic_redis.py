@@ -228,6 +228,6 @@ def _value(raw: object, partition: bytes) -> _Value | None:
         return None
     try:
         value = _DECODER.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return value if value.partition == partition else None

@@ -41,7 +41,7 @@ from relay.content import (
     StreamEvent,
     TextDelta,
 )
-from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated
+from relay.errors import EventTooLarge, NotAnAnswer, RemoteProtocolError, StreamTruncated
 from relay.sse import MAX_EVENT_BYTES
 
 REASONING_FORMAT: Final = "anthropic-claude-v1"
@@ -145,7 +145,7 @@ class MessageReader:
         if type(document) is dict and (document.get("type") == "error" or document.get("error")):
             raise decode_inner_error(document)
         if type(document) is not dict or document.get("type") != "message":
-            raise RemoteProtocolError("the provider sent JSON that is no message")
+            raise NotAnAnswer("the provider sent JSON that is no message")
         self._on_info(document, events)
         content = document.get("content")
         for index, block in enumerate(content if type(content) is list else ()):

@@ -62,7 +62,8 @@ class Codec(Protocol):
         """Decode the next bytes of the body; returns what they complete, often nothing.
 
         Never raises for what a provider sends: a broken format is a `ProviderFailed` event.
-        Holds at most the cap of one event (1 MiB) beyond what it has returned.
+        Holds at most the cap of one event (1 MiB; Gemini's, with pictures in them, 32) beyond what
+        it has returned.
         """
         ...
 

@@ -43,7 +43,14 @@ from relay.content import (
     StreamEvent,
     TextDelta,
 )
-from relay.errors import EventTooLarge, Reason, RemoteProtocolError, StreamTruncated, UpstreamStatus
+from relay.errors import (
+    EventTooLarge,
+    NotAnAnswer,
+    Reason,
+    RemoteProtocolError,
+    StreamTruncated,
+    UpstreamStatus,
+)
 from relay.sse import MAX_EVENT_BYTES
 
 MAX_OPEN_BLOCKS: Final = 64
@@ -159,7 +166,7 @@ class ConverseReader:
         output = document.get("output") if type(document) is dict else None
         message = output.get("message") if type(output) is dict else None
         if type(message) is not dict:
-            raise RemoteProtocolError("the provider sent JSON that is no answer of Converse")
+            raise NotAnAnswer("the provider sent JSON that is no answer of Converse")
         self._begin(events)
         for index, block in enumerate(list_of(message.get("content"))):
             self._read_block(index, block if type(block) is dict else {}, events)

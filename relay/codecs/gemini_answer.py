@@ -51,7 +51,7 @@ from relay.content import (
     StreamEvent,
     TextDelta,
 )
-from relay.errors import EventTooLarge, Reason, RemoteProtocolError, UpstreamStatus
+from relay.errors import EventTooLarge, NotAnAnswer, Reason, RemoteProtocolError, UpstreamStatus
 from relay.sse import MAX_EVENT_BYTES
 
 REASONING_FORMAT: Final = "google-gemini-v1"
@@ -230,7 +230,8 @@ class AnswerReader:
         if type(document) is dict and not document.keys() - _SAYS_NOTHING:
             return
         if type(document) is not dict or not document.keys() & _ANSWER_FIELDS:
-            raise RemoteProtocolError("the provider sent JSON that is not an answer of this wire")
+            kind = RemoteProtocolError if self.has_begun else NotAnAnswer
+            raise kind("the provider sent JSON that is not an answer of this wire")
         candidates = document.get("candidates")
         usage = document.get("usageMetadata")
         if not self._has_info and not document.get("error"):

@@ -25,7 +25,7 @@ from relay.content import (
     StreamEvent,
     TextDelta,
 )
-from relay.errors import EventTooLarge, Reason, RemoteProtocolError, UpstreamStatus
+from relay.errors import EventTooLarge, NotAnAnswer, Reason, RemoteProtocolError, UpstreamStatus
 from relay.sse import MAX_EVENT_BYTES
 
 MAX_CHOICES: Final = 128
@@ -191,7 +191,7 @@ class CompletionReader:
         if openai_errors.read_facts(document) is not None:
             raise openai_errors.decode_inner_error(document)
         if "choices" not in document:
-            raise RemoteProtocolError("the provider sent JSON that is not a completion")
+            raise NotAnAnswer("the provider sent JSON that is not a completion")
 
     def _on_info(self, document: dict[str, Any], events: list[StreamEvent]) -> None:
         info = ResponseInfo(

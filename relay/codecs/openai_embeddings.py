@@ -87,6 +87,8 @@ class OpenAIEmbeddings(EmbeddingsCodec):
         value = bytes(vector)
         if value[:1] not in (b"[", b'"'):
             raise RemoteProtocolError("a vector of the provider's is neither list nor text")
+        if not value.isascii():  # it was passed over unread, and may not even be UTF-8
+            raise RemoteProtocolError("a vector of the provider's is neither numbers nor base64")
         return value
 
 

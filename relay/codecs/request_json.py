@@ -124,13 +124,17 @@ def cache_key(request: GenerateRequest) -> str:
     """`prompt_cache_key` for providers that know it: the client's own, else with
     `prompt_cache: auto` one made of its session, else none.
 
-    A session's id is the client's to choose and may say who calls: the provider sees a hash.
+    A session's id is the client's to choose and may say who calls: the provider sees a hash, with
+    the tenant in it, so that two who name their sessions alike have two keys.
     """
     policy = request.policy
     if request.prompt_cache_key or policy.prompt_cache != "auto" or not policy.session_id:
         return request.prompt_cache_key
     session_id = policy.session_id.encode("utf-8", "replace")
-    return hashlib.blake2b(session_id, digest_size=16).hexdigest()
+    tenant = policy.tenant.encode("utf-8", "replace")
+    # By a key of its own length, so that no tenant and session make another's.
+    of_tenant = hashlib.blake2b(tenant, digest_size=32).digest() if tenant else b""
+    return hashlib.blake2b(session_id, digest_size=16, key=of_tenant).hexdigest()
 
 
 def opaque_user(user: str) -> str:

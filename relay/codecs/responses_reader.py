@@ -34,6 +34,7 @@ from relay.content import (
     TextDelta,
 )
 from relay.errors import (
+    NotAnAnswer,
     Reason,
     RemoteProtocolError,
     StreamTruncated,
@@ -261,7 +262,7 @@ class ResponseReader:
         if status not in _STATUSES and type(document.get("output")) is not list:
             if openai_errors.read_facts(document) is not None:
                 raise openai_errors.decode_inner_error(document)
-            raise RemoteProtocolError("the provider sent JSON that is not a response")
+            raise NotAnAnswer("the provider sent JSON that is not a response")
         if status in ("queued", "in_progress"):
             raise StreamTruncated("the provider's answer is not finished")
         self._end(document, status if status in _STATUSES else "completed", events)

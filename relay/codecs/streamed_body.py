@@ -16,7 +16,7 @@ from relay.codecs import lenient_json
 from relay.codecs.base import ErrorDecoder
 from relay.codecs.error_text import looks_like_markup, provider_request_id
 from relay.content import Events, ProviderFailed, StreamEvent
-from relay.errors import EventTooLarge, RemoteProtocolError, StreamTruncated, UpstreamError
+from relay.errors import EventTooLarge, NotAnAnswer, StreamTruncated, UpstreamError
 from relay.sse import MAX_EVENT_BYTES, SseEvent, SseParser
 
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -251,6 +251,6 @@ class StreamedBody(ABC):
         self._body.clear()
         if looks_like_markup(head):
             error = "the provider answered with markup instead of a completion"
-            return self._failed(RemoteProtocolError(error))
+            return self._failed(NotAnAnswer(error))
         self._mode = DOCUMENT if head.startswith(self.DOCUMENT_MARKS) else STREAM
         return self.feed(head)

@@ -57,6 +57,7 @@ from relay.config.observability import ObservabilityConfig
 from relay.config.observability_logs import LogsConfig
 from relay.config.observability_payloads import PayloadsConfig
 from relay.config.observability_tracing import TracingConfig
+from relay.config.overload import OverloadConfig
 from relay.config.panel_warnings import panel_warnings
 from relay.config.providers import (
     CancelBilling,
@@ -106,6 +107,7 @@ __all__ = [
     "MetricsConfig",
     "ObjectiveConfig",
     "ObservabilityConfig",
+    "OverloadConfig",
     "PassthroughConfig",
     "PayloadsConfig",
     "PriceConfig",

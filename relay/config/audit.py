@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic import field_validator as validator
 
 from relay.config.model import Model
 from relay.config.references import resolve_secret, surroundings
+from relay.config.secret import Secret
 from relay.governance.audit_chain import MIN_KEY_CHARS
 from relay.governance.audit_syslog import parse_address
 
@@ -17,14 +18,14 @@ def _resolved(value: object, info: ValidationInfo) -> object:
     return None if value is None else resolve_secret(value, surroundings(info))
 
 
-def _long_enough(value: SecretStr) -> SecretStr:
+def _long_enough(value: Secret) -> Secret:
     text = value.get_secret_value()
     if len(text) < MIN_KEY_CHARS or len(set(text)) < 8:
         raise ValueError(f"at least {MIN_KEY_CHARS} characters are needed, made at random")
     return value
 
 
-KeyText = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_long_enough)]
+KeyText = Annotated[Secret, BeforeValidator(_resolved), AfterValidator(_long_enough)]
 
 
 class AuditConfig(Model):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from relay.config.model import Model
 from relay.config.references import resolve_secret, surroundings
+from relay.config.secret import Secret
 from relay.governance.pepper import MIN_CHARACTERS, check_strength
 
 
@@ -15,12 +16,12 @@ def _resolved(value: object, info: ValidationInfo) -> object:
     return resolve_secret(value, surroundings(info))
 
 
-def _strong(value: SecretStr) -> SecretStr:
+def _strong(value: Secret) -> Secret:
     check_strength(value.get_secret_value())
     return value
 
 
-PepperText = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_strong)]
+PepperText = Annotated[Secret, BeforeValidator(_resolved), AfterValidator(_strong)]
 
 
 class AuthConfig(Model):

@@ -6,11 +6,13 @@ from __future__ import annotations
 import ipaddress
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from relay.config.model import Model
 from relay.config.providers import split_url
+from relay.config.reach import AllowPrivate, require_reachable
 from relay.config.references import expand_secret, resolve_secret, surroundings
+from relay.config.secret import Secret
 
 LEAST_SECRET_CHARS = 32
 
@@ -18,10 +20,11 @@ LEAST_SECRET_CHARS = 32
 class AlertsConfig(Model):
     """Where it is told that so much of a budget is spent."""
 
-    url: SecretStr = Field(description="https; http for this machine alone")
-    secret: SecretStr = Field(
+    url: Secret = Field(description="https; http for this machine alone")
+    secret: Secret = Field(
         description="signs what is sent: at least 32 characters, as ${NAME} or ${file:PATH}"
     )
+    allow_private: AllowPrivate = None
     timeout_ms: int = Field(10_000, ge=100, le=60_000, description="of one delivery")
     give_up_h: float = Field(
         24.0, gt=0, le=24 * 14, allow_inf_nan=False, description="after it was noticed"
@@ -34,7 +37,7 @@ class AlertsConfig(Model):
 
     @field_validator("url")
     @classmethod
-    def _url(cls, value: SecretStr) -> SecretStr:
+    def _url(cls, value: Secret) -> Secret:
         return signed_address(value)
 
     @field_validator("secret", mode="before")
@@ -44,7 +47,7 @@ class AlertsConfig(Model):
 
     @field_validator("secret")
     @classmethod
-    def _secret(cls, value: SecretStr) -> SecretStr:
+    def _secret(cls, value: Secret) -> Secret:
         if len(value.get_secret_value()) < LEAST_SECRET_CHARS:
             raise ValueError(f"at least {LEAST_SECRET_CHARS} characters are needed")
         return value
@@ -67,7 +70,7 @@ class BudgetsConfig(Model):
     alerts: AlertsConfig | None = None
 
 
-def signed_address(value: SecretStr) -> SecretStr:
+def signed_address(value: Secret) -> Secret:
     """An address to which signed messages go.
 
     Raises:
@@ -80,6 +83,7 @@ def signed_address(value: SecretStr) -> SecretStr:
         raise ValueError("no user or password belongs here: the signature tells who sends")
     if parts.fragment:
         raise ValueError("no #fragment belongs here")
+    require_reachable(parts.hostname or "", None)
     return value
 
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
+from relay.config.secret import Secret
 from relay.config.whole import Config
 
 
 def secrets_in(value: object) -> Iterator[str]:
     """Every secret in a configuration or a part of it. The name of an SQLite file is none."""
-    if isinstance(value, SecretStr):
+    if isinstance(value, Secret):
         text = value.get_secret_value()
         if not text.startswith("sqlite:"):
             yield text

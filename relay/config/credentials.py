@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from relay.config.model import Model
 from relay.config.references import (
@@ -19,6 +19,7 @@ from relay.config.references import (
     resolve_secret,
     surroundings,
 )
+from relay.config.secret import Secret
 
 
 def _secret(value: object, info: ValidationInfo) -> object:
@@ -56,7 +57,7 @@ class StaticConfig(Model):
     """Keys as a console gives them out."""
 
     kind: Literal["static"] = "static"
-    api_keys: tuple[SecretStr, ...] = Field((), description="the first that is not refused serves")
+    api_keys: tuple[Secret, ...] = Field((), description="the first that is not refused serves")
     spread_keys: bool = Field(
         False,
         description="sessions are spread over the keys; else all use the first, which is better"
@@ -154,14 +155,14 @@ class AzureEntraConfig(Model):
         description="default: AZURE_CLIENT_ID, but for a managed identity: without one it is the"
         " machine's own",
     )
-    client_secret: SecretStr | None = None
+    client_secret: Secret | None = None
     certificate_file: str | None = Field(
         None,
         description="certificate and private key (RSA), PEM or PKCS#12; default:"
         " AZURE_CLIENT_CERTIFICATE_PATH, with AZURE_CLIENT_CERTIFICATE_PASSWORD and"
         " AZURE_CLIENT_SEND_CERTIFICATE_CHAIN",
     )
-    certificate_password: SecretStr | None = Field(
+    certificate_password: Secret | None = Field(
         None, description="of the private key in it, where that is encrypted"
     )
     send_chain: bool = Field(
@@ -179,7 +180,7 @@ class AzureEntraConfig(Model):
     identity_endpoint: str | None = Field(
         None, description="of App Service; default: IDENTITY_ENDPOINT; without it the machine's"
     )
-    identity_header: SecretStr | None = Field(None, description="default: IDENTITY_HEADER")
+    identity_header: Secret | None = Field(None, description="default: IDENTITY_HEADER")
 
     @model_validator(mode="before")
     @classmethod
@@ -194,7 +195,7 @@ class AzureEntraConfig(Model):
             filled = _fill(value, info, {"identity_endpoint": "IDENTITY_ENDPOINT"})
             header = around.environment.get("IDENTITY_HEADER")
             if header and filled.get("identity_header") is None:
-                filled = {**filled, "identity_header": SecretStr(header)}
+                filled = {**filled, "identity_header": Secret(header)}
             return filled
         variables = {
             "tenant_id": "AZURE_TENANT_ID",
@@ -259,7 +260,7 @@ def _azure_certificate(given: dict[str, Any], environment: Mapping[str, str]) ->
     found: dict[str, Any] = {"certificate_file": str(Path(path).absolute())}
     password = environment.get("AZURE_CLIENT_CERTIFICATE_PASSWORD")
     if password and given.get("certificate_password") is None:
-        found["certificate_password"] = SecretStr(password)
+        found["certificate_password"] = Secret(password)
     sends = environment.get("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "").lower()
     if given.get("send_chain") is None:
         found["send_chain"] = sends in ("1", "true")
@@ -275,9 +276,9 @@ class AwsSigV4Config(Model):
         description="chain: botocore's own search (environment, profiles, SSO, web identity,"
         " containers, instances), with the extra `aws`",
     )
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
-    session_token: SecretStr | None = Field(None, description="of temporary keys")
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = Field(None, description="of temporary keys")
     profile: str | None = Field(None, description="of `chain`: of the shared AWS files")
     service: str = Field("bedrock", description="that is signed for; default: the door's")
 

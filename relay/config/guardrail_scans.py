@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from relay.config.budgets import LEAST_SECRET_CHARS, signed_address
 from relay.config.model import Model
 from relay.config.providers import readable_file
+from relay.config.reach import AllowPrivate
 from relay.config.references import expand_secret, resolve_secret, surroundings
+from relay.config.secret import Secret
 
 MAX_TERMS = 20_000
 MAX_TERM_CHARS = 200
@@ -192,13 +194,15 @@ class WebhookScanConfig(AskingConfig):
     """An address of the operator's own, asked by a signed POST."""
 
     kind: Literal["webhook"]
-    url: SecretStr = Field(description="https; http for this machine alone")
-    secret: SecretStr = Field(
+    url: Secret = Field(description="https; http for this machine alone")
+    secret: Secret = Field(
         description="signs what is sent: at least 32 characters, as ${NAME} or ${file:PATH}"
     )
     ca_file: str | None = Field(
         None, description="PEM file of the only trusted roots; unset: those of the machine"
     )
+
+    allow_private: AllowPrivate = None
 
     @field_validator("ca_file")
     @classmethod
@@ -212,7 +216,7 @@ class WebhookScanConfig(AskingConfig):
 
     @field_validator("url")
     @classmethod
-    def _url(cls, value: SecretStr) -> SecretStr:
+    def _url(cls, value: Secret) -> Secret:
         return signed_address(value)
 
     @field_validator("secret", mode="before")
@@ -222,7 +226,7 @@ class WebhookScanConfig(AskingConfig):
 
     @field_validator("secret")
     @classmethod
-    def _secret(cls, value: SecretStr) -> SecretStr:
+    def _secret(cls, value: Secret) -> Secret:
         if len(value.get_secret_value()) < LEAST_SECRET_CHARS:
             raise ValueError(f"at least {LEAST_SECRET_CHARS} characters are needed")
         return value

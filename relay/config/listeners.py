@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from relay.config.model import Address, Model
+from relay.config.overload import OverloadConfig
 from relay.config.tls import PLAIN, OneListenersTls, TlsConfig
 
 
@@ -49,8 +50,17 @@ class GrpcListener(Listener):
     max_live_generations: int = Field(
         8, ge=1, description="per session: one spoken, some speculative, some beside the call"
     )
+    max_connections: int = Field(
+        16_384, ge=1, description="open at once in one worker; more are closed as they come"
+    )
+    max_streams: int = Field(
+        1000,
+        ge=1,
+        description="of one connection at once: a client holds a session for each of its calls, and"
+        " one too many would wait in silence",
+    )
     session_idle_ms: int = Field(
-        3_600_000,
+        600_000,
         ge=0,
         description="a session without a frame and without a generation for so long ends; 0: never",
     )
@@ -73,6 +83,12 @@ class IdempotencyConfig(Model):
 class HttpListener(Listener):
     address: Address = "127.0.0.1:8080"
     max_request_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="one request body")
+    max_connections_per_address: int | None = Field(
+        None,
+        ge=0,
+        description="open at once; null: 256 of an address of another machine (of IPv6: 64 bits of"
+        " it), any number of this one and behind proxy_terminates_tls; 0: any number",
+    )
     commit_headers_after_ms: int = Field(
         15_000, ge=0, description="then 200 and comments, so that slow models survive proxies"
     )
@@ -117,6 +133,7 @@ class ServerConfig(Model):
     grpc: GrpcListener = GrpcListener()
     http: HttpListener = HttpListener()
     admin: AdminListener = AdminListener()
+    overload: OverloadConfig = OverloadConfig()
     drain_grace_ms: int = Field(30_000, ge=0, description="running generations may finish in it")
     slow_consumer_ms: int = Field(
         30_000, ge=100, description="a client that reads nothing for so long loses its generation"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from relay.config.model import Model
 from relay.config.providers import expand_headers, readable_file, split_url
+from relay.config.reach import AllowPrivate, require_reachable
 from relay.config.references import expand, surroundings
+from relay.config.secret import Secret
 from relay.trace_context import TraceRule
 
 _PATH = "/v1/traces"
@@ -19,12 +21,13 @@ class TracingConfig(Model):
         "http://127.0.0.1:4318/v1/traces",
         description="of the collector, OTLP over HTTP; may hold references",
     )
-    headers: dict[str, SecretStr] = Field(
+    headers: dict[str, Secret] = Field(
         default_factory=dict, description="sent with every batch; values may hold references"
     )
     ca_file: str | None = Field(
         None, description="PEM file of the only trusted roots; relative to this file's folder"
     )
+    allow_private: AllowPrivate = None
     compression: Literal["gzip", "none"] = "gzip"
     timeout_ms: int = Field(5_000, ge=100, le=60_000, description="of the collector's silence")
     share: float = Field(
@@ -72,6 +75,7 @@ class TracingConfig(Model):
         parts = split_url(url, ("http", "https"))
         if "@" in parts.netloc or parts.fragment:
             raise ValueError("user and password do not belong here; use `headers`")
+        require_reachable(parts.hostname or "", None)
         if parts.path in ("", "/"):  # the address of a collector, as its own variable has it
             return f"{url.rstrip('/')}{_PATH}"
         return url

@@ -6,12 +6,19 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from relay.config.credentials import AnyCredentialConfig, CredentialConfig, StaticConfig
 from relay.config.doors import text_of, zone_of_region
 from relay.config.model import Model
+from relay.config.reach import AllowPrivate, require_reachable
 from relay.config.references import expand, resolve_secret, surroundings
+from relay.config.secret import Secret
 from relay.transport.base import HttpMode
 
 
@@ -46,7 +53,7 @@ def split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def expand_headers(value: object, info: ValidationInfo) -> dict[str, SecretStr]:
+def expand_headers(value: object, info: ValidationInfo) -> dict[str, Secret]:
     """Headers whose values may hold references, names in lower case.
 
     Raises:
@@ -55,7 +62,7 @@ def expand_headers(value: object, info: ValidationInfo) -> dict[str, SecretStr]:
     if not isinstance(value, dict):
         raise ValueError("a mapping of names to values is expected")  # noqa: TRY004
     around = surroundings(info)
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, Secret] = {}
     for name, given in value.items():
         # No more than the part that can be a name is shown: `{Authorization:Bearer x}` without
         # its blank makes a name of the whole.
@@ -69,7 +76,7 @@ def expand_headers(value: object, info: ValidationInfo) -> dict[str, SecretStr]:
             raise ValueError(f"{called}: {error}") from None
         if not text.isprintable() or not text.isascii():
             raise ValueError(f"the value of {called} has characters that no header may carry")
-        headers[name.lower()] = SecretStr(text)
+        headers[name.lower()] = Secret(text)
     return headers
 
 
@@ -181,8 +188,8 @@ class ProviderConfig(Model):
         description="this provider's name of a model -> the class of `same_models` that it is of,"
         " or a word of the operator's own",
     )
-    api_key: SecretStr | None = None
-    api_keys: tuple[SecretStr, ...] = ()
+    api_key: Secret | None = None
+    api_keys: tuple[Secret, ...] = ()
     spread_keys: bool = Field(
         False, description="sessions are spread over `api_keys`; else the first serves"
     )
@@ -190,14 +197,15 @@ class ProviderConfig(Model):
         None, description="in the place of api_key: tokens and signatures that the relay renews"
     )
     auth: AuthStyle = "bearer"
-    headers: dict[str, SecretStr] = Field(
+    headers: dict[str, Secret] = Field(
         default_factory=dict, description="sent with every request; values may hold references"
     )
     http: HttpMode = "auto"
     ca_file: str | None = Field(
         None, description="PEM file of the only trusted roots; relative to this file's folder"
     )
-    egress_proxy: SecretStr | None = Field(
+    allow_private: AllowPrivate = None
+    egress_proxy: Secret | None = Field(
         None, description="http, https or socks5 URL; its password should be a reference"
     )
     warm_connections: int = Field(2, ge=0, le=64, description="open before the first request")
@@ -276,12 +284,20 @@ class ProviderConfig(Model):
             return None
         url = expand(value, surroundings(info))
         split_url(url, ("http", "https", "socks5", "socks5h"))
-        return SecretStr(url)
+        return Secret(url)
 
     @field_validator("headers", mode="before")
     @classmethod
     def _headers(cls, value: object, info: ValidationInfo) -> object:
         return expand_headers(value, info)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ProviderConfig:
+        try:
+            require_reachable(urlsplit(self.base_url).hostname or "", self.allow_private)
+        except ValueError as error:
+            raise ValueError(f"base_url: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _one_credential(self) -> ProviderConfig:
@@ -315,7 +331,7 @@ class ProviderConfig(Model):
         return "bedrock" if is_aws else door
 
     @property
-    def keys(self) -> tuple[SecretStr, ...]:
+    def keys(self) -> tuple[Secret, ...]:
         """All credentials of the row, `api_key` first."""
         return ((self.api_key,) if self.api_key else ()) + self.api_keys
 

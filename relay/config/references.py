@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import SecretStr, ValidationInfo
+from pydantic import ValidationInfo
+
+from relay.config.secret import Secret
 
 _REFERENCE = re.compile(r"\$\{(?:(?P<env>[A-Za-z_][A-Za-z0-9_]*)|file:(?P<file>[^}]+))\}")
 
@@ -62,13 +64,13 @@ def resolve_secret(value: object, around: Surroundings) -> object:
     return found
 
 
-def resolve_password(value: object, around: Surroundings) -> SecretStr:
+def resolve_password(value: object, around: Surroundings) -> Secret:
     """As `resolve_secret`, of one that is sent in no header: it may have any characters."""
-    if isinstance(value, SecretStr):
+    if isinstance(value, Secret):
         return value
     if not isinstance(value, str) or (match := _REFERENCE.fullmatch(value)) is None:
         raise ValueError("a secret is given as ${ENV_NAME} or ${file:PATH}, never in the file")
-    return SecretStr(_look_up(match, around))
+    return Secret(_look_up(match, around))
 
 
 def expand(value: object, around: Surroundings) -> str:
@@ -77,7 +79,7 @@ def expand(value: object, around: Surroundings) -> str:
     Raises:
         ValueError: it is no text, a reference is malformed or leads nowhere.
     """
-    if isinstance(value, SecretStr):
+    if isinstance(value, Secret):
         return value.get_secret_value()
     if not isinstance(value, str):
         raise ValueError("a text is expected")  # noqa: TRY004 - pydantic's protocol
@@ -88,4 +90,4 @@ def expand(value: object, around: Surroundings) -> str:
 
 def expand_secret(value: object, info: ValidationInfo) -> object:
     """`expand`, and never shown again."""
-    return None if value is None else SecretStr(expand(value, surroundings(info)))
+    return None if value is None else Secret(expand(value, surroundings(info)))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from relay.config.model import Model
 from relay.config.references import expand_secret, surroundings
+from relay.config.secret import Secret
 
 _DATABASES = ("sqlite", "postgresql")
 _FILE = "sqlite:///"
@@ -16,13 +17,13 @@ _REDIS = ("redis", "rediss", "unix")
 
 
 class StoreConfig(Model):
-    url: SecretStr = Field(
-        SecretStr("sqlite:///relay.db"),
+    url: Secret = Field(
+        Secret("sqlite:///relay.db"),
         validate_default=True,
         json_schema_extra={"default": "sqlite:///relay.db"},
         description="sqlite:///FILE, relative to this file's folder, or postgresql://...",
     )
-    redis: SecretStr | None = Field(
+    redis: Secret | None = Field(
         None, description="what several machines have in common beside the database: limits, hints"
     )
     durability: Literal["process", "power"] = Field(
@@ -49,7 +50,7 @@ class StoreConfig(Model):
 
     @field_validator("url")
     @classmethod
-    def _database(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _database(cls, value: Secret, info: ValidationInfo) -> Secret:
         """The address from here: commands find the same file from whatever folder they are run."""
         url = value.get_secret_value()
         if urlsplit(url).scheme not in _DATABASES:
@@ -60,11 +61,11 @@ class StoreConfig(Model):
             return value
         if "?" in str(folder):  # begins the options of an address
             raise ValueError("a folder with ? in its name cannot hold the file")
-        return SecretStr(f"{_FILE}{folder / path}")
+        return Secret(f"{_FILE}{folder / path}")
 
     @field_validator("redis")
     @classmethod
-    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+    def _redis(cls, value: Secret | None) -> Secret | None:
         if value is not None and urlsplit(value.get_secret_value()).scheme not in _REDIS:
             raise ValueError("a redis://, rediss:// or unix:// address is expected")
         return value

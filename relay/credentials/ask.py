@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from relay import __version__
+from relay.addresses import ANYWHERE
 from relay.credentials.clock_offset import date_in
 from relay.credentials.google_file import is_token_address
 from relay.errors import CredentialUnavailable, RelayError
@@ -35,6 +36,8 @@ class Way(NamedTuple):
     egress_proxy: str | None = None
     ca_file: str | None = None
     ca_digest: str = ""
+    private: tuple[str, ...] | None = None
+    """As of `Origin`."""
 
 
 class Answer(NamedTuple):
@@ -115,7 +118,8 @@ class Ask:
         """
         parts = urlsplit(url)
         host = parts.hostname or ""
-        way = Way() if is_local else self._way
+        # What the machine's own cloud serves it has addresses that nothing else may have.
+        way = Way(private=ANYWHERE) if is_local else self._way
         is_secure = parts.scheme == "https"
         if method == "POST" and not is_local and not is_token_address(url):
             raise CredentialUnavailable(f"{host}: secrets are sent to https:// addresses alone")
@@ -127,6 +131,7 @@ class Ask:
             ca_file=way.ca_file,
             egress_proxy=way.egress_proxy,
             ca_digest=way.ca_digest,
+            private=way.private,
         )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         request = UpstreamRequest(method, path, [*headers, _USER_AGENT], body)

@@ -235,5 +235,5 @@ def _key_of(row: ProviderConfig) -> tuple[tuple[object, ...], Way]:
     elif isinstance(config, AzureEntraConfig):
         path = config.certificate_file
     proxy = None if row.egress_proxy is None else ProxyUrl(row.egress_proxy.get_secret_value())
-    way = Way(proxy, row.ca_file, digest_of(row.ca_file))
+    way = Way(proxy, row.ca_file, digest_of(row.ca_file), row.allow_private)
     return (config, digest_of(path), row.auth, row.region, way), way

@@ -57,7 +57,9 @@ def is_address(uri: str) -> bool:
         return False
     try:
         parts = urlsplit(uri)
-        is_http = parts.scheme in ("http", "https") and "@" not in parts.netloc
+        # Before a bracket the library passes over what stands: `http[::1]` is this machine to it.
+        is_plain = "@" not in parts.netloc and parts.netloc.rfind("[") <= 0
+        is_http = parts.scheme in ("http", "https") and is_plain
         return is_http and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

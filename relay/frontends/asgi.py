@@ -12,6 +12,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
+Early = Callable[[Scope], "tuple[int, RawHeaders, bytes] | None"]
+"""Status, headers and body of an answer that a request's head alone decides, at once; None for
+every other request, which the application then gets. Neither waits nor raises."""
 
 JSON_TYPE = (b"content-type", b"application/json")
 

@@ -7,10 +7,11 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final, TypeVar
 
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, shown
+from relay.frontends.limits import MAX_BODY_FIELDS, check_count
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ NEVER_SENT_ON: Final = frozenset(
 )
 """What some client libraries would have name another host or key: dropped from every body, at any
 time."""
+
 
 _WORDS: Final[Mapping[type, str]] = {
     str: "a string",
@@ -113,6 +115,32 @@ def an_object(value: object, path: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise wrong(path, "must be an object")
     return value
+
+
+def further(body: Mapping[str, Any], read: Set[str], path: str = "") -> dict[str, Any]:
+    """The fields of a body that go on as they came, since nobody here reads them.
+
+    Some hosts know no case (Go's JSON takes `Model` for `model`, and the last of the two counts):
+    what is read here, as scopes, limits and budgets go by it, must not go on in another spelling.
+
+    Args:
+        read: names of those that are read here.
+
+    Raises:
+        InvalidRequest: a field is one of those in another case, or one that is never sent on; or
+            there are more than `MAX_BODY_FIELDS`.
+    """
+    check_count(len(body), MAX_BODY_FIELDS, path or "the body")
+    found: dict[str, Any] = {}
+    for name, value in body.items():
+        if name in read or name in NEVER_SENT_ON:
+            continue
+        if not (name.isascii() and name.islower()):
+            folded = name.casefold()
+            if folded in read or folded in NEVER_SENT_ON:
+                raise wrong(_path(path, shown(name)), f"must be written {folded}")
+        found[name] = value
+    return found
 
 
 def said(value: Mapping[str, Any]) -> set[str]:

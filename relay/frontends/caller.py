@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from relay.errors import InvalidRequest, RequestTooLarge
 from relay.frontends.asgi import TLS, WEBSOCKET, Scope
 from relay.governance import token_text
 from relay.governance.gate import Gate
@@ -22,10 +23,18 @@ CALLER: Final = "rtrelay.caller"
 where there is none is a bug, and serves nothing."""
 BROWSER_KEY: Final = "openai-insecure-api-key."
 """What a browser puts before its key, having no headers, to make it a subprotocol."""
+MAX_METADATA_BYTES: Final = 8192
+"""Of a call, as HTTP/2 counts them (RFC 9113, 6.5.2)."""
+_FIELD_BYTES: Final = 32
 _HEADERS: Final = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2}
 """Where keys are, and which of them counts first."""
 _METADATA: Final = {name.decode(): rank for name, rank in _HEADERS.items()}
 _SCHEME: Final = "bearer"
+CLASS: Final = "x-relay-class"
+"""Header, and key of the metadata: what a request is, where it matters who is refused first."""
+_CLASS: Final = CLASS.encode()
+BATCH: Final = "batch"
+CLASSES: Final = ("interactive", BATCH)
 
 
 class Caller(NamedTuple):
@@ -39,6 +48,8 @@ class Caller(NamedTuple):
     """Of the key that asks; "" where there are no keys."""
     tracestate: str = ""
     """Valid, or empty; of a `traceparent`, never alone."""
+    is_batch: bool = False
+    """It says that it can wait."""
 
 
 NOBODY = Caller()
@@ -67,7 +78,7 @@ def caller_of_scope(gate: Gate, scope: Scope) -> Caller:
         Unauthenticated, TooManyBadKeys, StoreDown: as `Gate.identify`.
     """
     found: list[tuple[int, str]] = []
-    traceparent, tracestates = "", []
+    traceparent, tracestates, is_batch = "", [], False
     for name, value in scope["headers"]:
         if (rank := _HEADERS.get(name)) is not None:
             found.append((rank, value.decode("latin-1")))
@@ -75,6 +86,8 @@ def caller_of_scope(gate: Gate, scope: Scope) -> Caller:
             traceparent = valid_traceparent(value.decode("latin-1"))
         elif name == b"tracestate":
             tracestates.append(value.decode("latin-1"))
+        elif name == _CLASS:  # a word that is wrong is told by who reads the rest of the wishes
+            is_batch = value == b"batch"
     if (offer := scope.get(WEBSOCKET)) is not None:
         found += [
             (len(_HEADERS), name.removeprefix(BROWSER_KEY))
@@ -85,14 +98,24 @@ def caller_of_scope(gate: Gate, scope: Scope) -> Caller:
     client = scope.get("client")
     identity = gate.identify(_bearer(found), names, client[0] if client else "")
     tracestate = valid_tracestate(",".join(tracestates)) if traceparent and tracestates else ""
-    return Caller(identity.tenant, traceparent, identity.key_id, tracestate)
+    return Caller(identity.tenant, traceparent, identity.key_id, tracestate, is_batch)
 
 
 def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
-    """Of an RPC; raises as `caller_of_scope`."""
+    """Of an RPC.
+
+    Raises:
+        RequestTooLarge: its metadata is over `MAX_METADATA_BYTES`. grpc's core, told the same
+            limit, lets any size pass until the client has acknowledged its settings, so with the
+            first call of a connection.
+        InvalidRequest: `x-relay-class` is none that there is.
+        Unauthenticated, TooManyBadKeys, StoreDown: as `Gate.identify`.
+    """
     found: list[tuple[int, str]] = []
-    traceparent, tracestates = "", []
+    traceparent, tracestates, is_batch = "", [], False
+    size_bytes = 0
     for name, value in context.invocation_metadata() or ():
+        size_bytes += len(name) + len(value) + _FIELD_BYTES
         if not isinstance(value, str):
             continue
         if (rank := _METADATA.get(name)) is not None:
@@ -101,6 +124,17 @@ def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
             traceparent = valid_traceparent(value)
         elif name == "tracestate":
             tracestates.append(value)
+        elif name == CLASS:
+            is_batch = means_batch(CLASS, value)
+    if size_bytes > MAX_METADATA_BYTES:
+        raise RequestTooLarge(
+            f"the metadata has {size_bytes} bytes, and {MAX_METADATA_BYTES} is the limit",
+            metadata={
+                "field": "metadata",
+                "limit_bytes": str(MAX_METADATA_BYTES),
+                "size_bytes": str(size_bytes),
+            },
+        )
     names: Sequence[str] = ()
     peer = ""
     if gate.needs_keys:  # both cost more than all the rest
@@ -108,7 +142,18 @@ def caller_of_rpc(gate: Gate, context: RpcContext) -> Caller:
         peer = address_of_peer(context.peer())
     identity = gate.identify(_bearer(found), names, peer)
     tracestate = valid_tracestate(",".join(tracestates)) if traceparent and tracestates else ""
-    return Caller(identity.tenant, traceparent, identity.key_id, tracestate)
+    return Caller(identity.tenant, traceparent, identity.key_id, tracestate, is_batch)
+
+
+def means_batch(field: str, value: object) -> bool:
+    """Whether a request says that it can wait.
+
+    Raises:
+        InvalidRequest: the word is no class.
+    """
+    if value not in CLASSES:
+        raise InvalidRequest(f"{field} must be {' or '.join(CLASSES)}", field=field)
+    return value == BATCH
 
 
 def _bearer(found: list[tuple[int, str]]) -> str:

@@ -39,7 +39,7 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest
-from relay.frontends.body_fields import NEVER_SENT_ON, integer, number, said, typed
+from relay.frontends.body_fields import further, integer, number, said, typed
 from relay.frontends.legacy_functions import as_tools, uses_functions
 from relay.frontends.limits import (
     MAX_MESSAGES,
@@ -174,11 +174,7 @@ def to_request(body: Mapping[str, Any], policy: Policy | None = None) -> Generat
     extra = (
         {}
         if talks_alone
-        else {
-            key: value
-            for key, value in body.items()
-            if key not in READ_HERE and key not in NEVER_SENT_ON and value is not None
-        }
+        else {key: value for key, value in further(body, READ_HERE).items() if value is not None}
     )
     if options := _stream_options(body.get("stream_options")):
         extra["stream_options"] = options

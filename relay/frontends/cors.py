@@ -79,7 +79,8 @@ def check_host(scope: Scope, origins: Collection[str] = ()) -> None:
     if "*" in origins or f"http://{name}" in origins or f"https://{name}" in origins:
         return
     try:
-        host = urlsplit(f"//{name}").hostname or ""
+        # Before a bracket the library passes over what stands: `a[::1]` is this machine to it.
+        host = name if name.rfind("[") > 0 else urlsplit(f"//{name}").hostname or ""
         if host == "localhost" or host.endswith(".localhost"):
             return
         ipaddress.ip_address(host)

@@ -24,8 +24,9 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import grpc
 import structlog
@@ -40,14 +41,17 @@ from relay.errors import (
     Draining,
     InternalError,
     InvalidRequest,
+    LimitReached,
     NotImplementedYet,
     Reason,
     RelayError,
     RequestTooLarge,
     SessionIdle,
     SlowConsumer,
+    Unauthenticated,
 )
 from relay.frontends.caller import Caller, caller_of_rpc
+from relay.frontends.grpc_noise import NoiseWatch
 from relay.frontends.grpc_status import to_status, to_trailers
 from relay.frontends.proto_in import (
     check_generation_id,
@@ -60,8 +64,10 @@ from relay.frontends.proto_out import FrameEncoder
 from relay.frontends.rate_headers import grpc_metadata
 from relay.frontends.surfaces.feedback import feedback_message
 from relay.generation import Generation
+from relay.governance.gate import TooManyBadKeys
 from relay.outbox import Outbox
 from relay.outcome import refused
+from relay.resilience.overload import RequestClass
 from relay.session import Session, check_acceptable, log_refusal
 
 _log = structlog.get_logger("relay.grpc")
@@ -83,6 +89,15 @@ HARD_LIMIT_FACTOR = 4
 LONG_REQUEST_BYTES = 64 * 1024
 """Between reading a request that is longer and encoding it for a provider, others have a turn."""
 
+REQUEST_S = 60.0
+"""For the message of a `Generate`, as for a body of HTTP."""
+
+_OF_A_STRANGER: Final = (Unauthenticated, TooManyBadKeys, InvalidRequest, RequestTooLarge)
+"""Refusals that are the client's own doing, whatever the relay has to do."""
+MAX_SILENT: Final = 1000
+"""Calls of one key whose message has not come: no limit of the key holds them yet, and the RPCs of
+a worker, which all share, have an end."""
+
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Asked = TypeVar("Asked")
 """What a handler is given beside its context: a message, or an iterator of them."""
@@ -98,10 +113,19 @@ def hard_limit_bytes(settings: GrpcListener) -> int:
 class RelayService:
     """The servicer; one per worker."""
 
-    def __init__(self, services: Services, settings: GrpcListener) -> None:
+    def __init__(
+        self, services: Services, settings: GrpcListener, noise: NoiseWatch | None = None
+    ) -> None:
+        """
+        Args:
+            noise: is told of RPCs and messages; its owner starts and closes it.
+        """
         self._services = services
         self._settings = settings
+        self._noise = noise or NoiseWatch()
         self._sessions: dict[_Conversation, asyncio.Task[object] | None] = {}
+        self._silent: Counter[str] = Counter()
+        """Calls whose message is waited for, by key."""
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server registers; (de)serialisation stays with us. No method is in it but
@@ -112,26 +136,47 @@ class RelayService:
                 "Converse": grpc.stream_stream_rpc_method_handler(
                     self._let_in(self.converse, "converse")
                 ),
-                "Generate": grpc.unary_stream_rpc_method_handler(
-                    self._let_in(self.generate, "generate")
+                # Of a unary one grpc waits for the message itself, for ever, and where none comes
+                # never ends the call. To clients both are one.
+                "Generate": grpc.stream_stream_rpc_method_handler(
+                    self._let_in(self._read_and_generate, "generate")
                 ),
                 "Feedback": grpc.unary_unary_rpc_method_handler(
-                    self._let_in(self.feedback, "feedback")
+                    self._let_in(self.feedback, "feedback", is_light=True)
                 ),
             },
         )
 
     def _let_in(
-        self, serve: Callable[[Asked, Context, Caller], Awaitable[Told]], surface: str
+        self,
+        serve: Callable[[Asked, Context, Caller], Awaitable[Told]],
+        surface: str,
+        *,
+        is_light: bool = False,
     ) -> Callable[[Asked, Context], Awaitable[Told]]:
-        """The handler of an RPC whose caller is known before anything is read of it."""
+        """The handler of an RPC whose caller is known before anything is read of it. A worker that
+        has too much to do refuses it before that, unless it `is_light`: costs no more than to
+        refuse it."""
+
+        noise = self._noise
 
         async def handler(asked: Asked, context: Context) -> Told:
+            overload = self._services.overload
+            noise.arrived(context)
             try:
-                caller = caller_of_rpc(self._services.gate, context)
-            except RelayError as error:
-                await self._turn_away(context, error, surface)
-            return await serve(asked, context, caller)
+                try:
+                    if not is_light:
+                        overload.check(RequestClass.NEW)
+                    caller = caller_of_rpc(self._services.gate, context)
+                    if caller.is_batch and not is_light:
+                        overload.check(RequestClass.BATCH)
+                except RelayError as error:
+                    await self._turn_away(context, error, surface)
+                if isinstance(asked, bytes):
+                    noise.began(context, len(asked))
+                return await serve(asked, context, caller)
+            finally:
+                noise.left(context)
 
         return handler
 
@@ -139,15 +184,28 @@ class RelayService:
         self, requests: AsyncIterator[bytes], context: Context, caller: Caller
     ) -> None:
         """One session; see the contract for its rules."""
-        if self._services.is_draining:
-            draining = Draining("this relay is shutting down; connect again")
-            await self._turn_away(context, draining, "converse")
+        services, overload = self._services, self._services.overload
+        try:
+            if services.is_draining:
+                raise Draining("this relay is shutting down; connect again")
+            overload.check_session(RequestClass.BATCH if caller.is_batch else RequestClass.NEW)
+        except RelayError as error:
+            await self._turn_away(context, error, "converse")
+        overload.open_session()
+        try:
+            await self._converse(context, caller)
+        finally:
+            overload.close_session()
+
+    async def _converse(self, context: Context, caller: Caller) -> None:
         try:
             leave = await self._services.ledger.enter(caller.tenant, caller.key_id)
         except RelayError as error:
             await self._turn_away(context, error, "converse")
         try:
-            conversation = _Conversation(self._services, self._settings, context, caller)
+            conversation = _Conversation(
+                self._services, self._settings, context, caller, self._noise
+            )
             self._sessions[conversation] = asyncio.current_task()
             try:
                 await conversation.run()
@@ -178,8 +236,24 @@ class RelayService:
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
 
+    async def _read_and_generate(
+        self, _: AsyncIterator[bytes], context: Context, caller: Caller
+    ) -> None:
+        try:
+            request = await self._request(context, caller.key_id)
+        except RelayError as error:
+            await self._turn_away(context, error, "generate")
+        await self.generate(request, context, caller)
+
     async def generate(self, request: bytes, context: Context, caller: Caller) -> None:
         """One generation without a session."""
+        self._services.overload.enter()
+        try:
+            await self._generate(request, context, caller)
+        finally:
+            self._services.overload.leave()
+
+    async def _generate(self, request: bytes, context: Context, caller: Caller) -> None:
         services = self._services
         received_s = services.clock()
         request_id = _new_id("gen")
@@ -246,6 +320,43 @@ class RelayService:
         if standing:
             context.set_trailing_metadata(tuple(standing))
 
+    async def _request(self, context: Context, key_id: str) -> bytes:
+        """The one message of a call.
+
+        Raises:
+            InvalidRequest: there is none, or it does not come to an end within `REQUEST_S`.
+            LimitReached: of very many others of the key it has not come either.
+        """
+        silent = self._silent
+        if key_id and silent[key_id] >= MAX_SILENT:  # without keys nobody is told from others
+            raise LimitReached(
+                f"{MAX_SILENT} calls of this key have not sent their request", retry_after_s=1.0
+            )
+        silent[key_id] += 1
+        try:
+            return await self._message(context)
+        finally:
+            silent[key_id] -= 1
+            if not silent[key_id]:
+                del silent[key_id]
+
+    async def _message(self, context: Context) -> bytes:
+        """Raises as `_request`."""
+        reading = asyncio.ensure_future(context.read())
+        reading.add_done_callback(_look_away)
+        try:
+            await asyncio.wait([reading], timeout=REQUEST_S)
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
+        if not reading.done():  # nor cancelled: grpc ends a call whose waiting read is, in silence
+            raise InvalidRequest(f"the request took longer than {REQUEST_S:g} s")
+        data = reading.result()
+        if not isinstance(data, bytes):  # grpc.aio.EOF
+            raise InvalidRequest("the call has no request, or not the whole of one")
+        self._noise.began(context, len(data))
+        return data
+
     async def feedback(self, request: bytes, context: Context, caller: Caller) -> bytes:
         """A word on an answer."""
         try:
@@ -255,7 +366,22 @@ class RelayService:
 
     async def _turn_away(self, context: Context, error: RelayError, surface: str) -> NoReturn:
         self._services.turned_away(error, surface)
-        await abort(context, error)
+        try:
+            await abort(context, error)
+        except grpc.aio.AbortError:  # and not cancelled: who resets has not been refused
+            if not isinstance(error, _OF_A_STRANGER):
+                self._noise.refused(context)
+            raise
+
+
+class StrangeMethods(grpc.GenericRpcHandler):
+    """Comes after all others of a server, and serves nothing: it hears of RPCs that none knows."""
+
+    def __init__(self, noise: NoiseWatch) -> None:
+        self._noise = noise
+
+    def service(self, _: grpc.HandlerCallDetails) -> None:
+        self._noise.strange()
 
 
 def _refuse_session_features(start: relay_pb.Start) -> None:
@@ -272,8 +398,14 @@ class _Conversation:
     """One Converse RPC: frames of the client to the session, the outbox to the client."""
 
     def __init__(
-        self, services: Services, settings: GrpcListener, context: Context, caller: Caller
+        self,
+        services: Services,
+        settings: GrpcListener,
+        context: Context,
+        caller: Caller,
+        noise: NoiseWatch,
     ) -> None:
+        self._noise = noise
         self._services = services
         self._settings = settings
         self._context = context
@@ -281,7 +413,8 @@ class _Conversation:
         self._setup: relay_pb.Setup | None = None
         self._caller = caller
         self._outbox = Outbox(context.write, services.clock, services.slow_consumer_s)
-        self._session = Session(services, self._outbox, settings.max_live_generations)
+        kind = RequestClass.BATCH if caller.is_batch else RequestClass.LIVE
+        self._session = Session(services, self._outbox, settings.max_live_generations, kind)
         self._scope = Scope()
         self._is_reading = True
         self._is_closed_by_client = False
@@ -395,6 +528,10 @@ class _Conversation:
                     )
                 return
             self._heard_s = received_s = self._services.clock()
+            if self._setup is None:
+                self._noise.began(self._context, len(data))
+            elif self._noise.is_counting:
+                self._noise.heard(self._context.peer(), len(data))
             try:
                 frame = parse(relay_pb.ConverseRequest, data, max_bytes)
             except (InvalidRequest, RequestTooLarge) as error:
@@ -504,6 +641,12 @@ class _Conversation:
             message="this relay is shutting down; open a new session",
         )
         self._outbox.control(relay_pb.ConverseResponse(notice=notice).SerializeToString())
+
+
+def _look_away(reading: asyncio.Future[bytes]) -> None:
+    """Of a read that ended with its call, or was left to: why is of no interest."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 async def _let_out(outbox: Outbox, writer: asyncio.Task[None]) -> SlowConsumer | None:

@@ -34,11 +34,13 @@ from relay.frontends import messages_errors
 from relay.frontends.asgi import (
     ABORT,
     BEGUN,
+    JSON_TYPE,
     HeadIsOut,
     RawHeaders,
     Receive,
     Scope,
     Send,
+    header,
     send_answer,
 )
 from relay.frontends.caller import CALLER, caller_of, caller_of_scope
@@ -56,6 +58,7 @@ from relay.frontends.models_list import anthropic_list, anthropic_row, is_of_ant
 from relay.frontends.openapi import openapi_json
 from relay.frontends.passthrough import Passthrough
 from relay.frontends.passthrough_rules import METHODS, is_handed_through
+from relay.frontends.place import Place
 from relay.frontends.response_store import ResponseStore
 from relay.frontends.stored_responses import RESPONSES, StoredResponses
 from relay.frontends.surface import Surface
@@ -70,6 +73,7 @@ from relay.frontends.surfaces.responses import Responses
 from relay.governance.grants import check_handed_through, route_of, routes_for, scopes_of
 from relay.governance.ledger import Refused
 from relay.governance.scopes import Scopes
+from relay.resilience.overload import RequestClass
 from relay.routing.route import Route
 
 _log = structlog.get_logger("relay.http")
@@ -163,14 +167,14 @@ class HttpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # no lifespan, no websocket
-        request_id = f"req_{secrets.token_hex(12)}"
+        request_id = _new_request_id()
         try:
             check_request(scope, self._settings.origins)
             handler = self._open.get(scope["path"]) if scope["method"] in _READS else None
-            if handler is None:
-                scope[CALLER] = caller_of_scope(self._services.gate, scope)
-                handler = self._find(scope, request_id)
-            await handler(scope, receive, send, request_id)
+            if handler is not None:
+                await handler(scope, receive, send, request_id)
+            else:
+                await self._serve(scope, receive, send, request_id)
         except ClientCancelled:
             pass  # nobody is there to read an answer
         except RelayError as error:
@@ -186,6 +190,38 @@ class HttpApp:
             except HeadIsOut:
                 # Half an answer must not look like a whole one.
                 await send({"type": ABORT})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """A request of somebody with a key, where there are keys. A worker that has too much to do
+        refuses it before its body is read and before the key is looked at, and once more when the
+        body is there; not what costs no more than to refuse it: lists, and words of feedback."""
+        overload, is_light = self._services.overload, _is_light(scope)
+        if not is_light:
+            overload.check(RequestClass.NEW)
+        scope[CALLER] = caller = caller_of_scope(self._services.gate, scope)
+        if caller.is_batch and not is_light:
+            overload.check(RequestClass.BATCH)
+        handler = self._find(scope, request_id)
+        if is_light:
+            await handler(scope, receive, send, request_id)
+            return
+        kind = RequestClass.BATCH if caller.is_batch else RequestClass.NEW
+        place = Place(self._services, kind, scope, receive)
+        try:
+            await handler(scope, place.receive, send, request_id)
+        finally:
+            place.leave()
+
+    def early(self, scope: Scope) -> tuple[int, RawHeaders, bytes] | None:
+        """What `_serve` would come to for a request that is refused by its head alone, without a
+        task; None for all others. Pages get theirs the long way, with headers for browsers."""
+        overload = self._services.overload
+        if overload.has_room or _is_light(scope) or header(scope, b"origin"):
+            return None
+        error = overload.refusal(RequestClass.NEW)
+        self._turned_away(error, scope)
+        status, headers, body = self._told(error, scope, _new_request_id())
+        return status, [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers], body
 
     def _turned_away(self, error: RelayError, scope: Scope) -> None:
         """Count it, unless somebody has it who tells of it himself."""
@@ -238,6 +274,13 @@ class HttpApp:
     async def _answer_error(
         self, error: RelayError, scope: Scope, send: Send, request_id: str
     ) -> None:
+        status, headers, body = self._told(error, scope, request_id)
+        await send_answer(send, status, body, headers)
+
+    def _told(
+        self, error: RelayError, scope: Scope, request_id: str
+    ) -> tuple[int, RawHeaders, bytes]:
+        """Status, headers and body of an error, in the words of the API that was asked."""
         status, headers = http_status(error), retry_headers(error)
         if isinstance(error, _NoSuchPath):
             status = 404
@@ -248,8 +291,7 @@ class HttpApp:
         told = self._error_bodies.get(scope["path"], error_body)
         if is_of_anthropic(scope):
             told = messages_errors.error_body
-        body = told(error, request_id)
-        await send_answer(send, status, body, headers)
+        return status, headers, told(error, request_id)
 
     # --- routes -----------------------------------------------------------------------------
 
@@ -336,6 +378,19 @@ def _of_deployment(scope: Scope) -> str:
         scope[MODEL_OF_PATH], tail = found.groups()
         path = scope["path"] = f"/v1{tail}"
     return path
+
+
+def _new_request_id() -> str:
+    """Of one request over HTTP."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def _is_light(scope: Scope) -> bool:
+    """Whether a request costs no more than to refuse it: a read of ours, a word of feedback."""
+    path: str = scope["path"]
+    if path == _FEEDBACK:
+        return True
+    return scope["method"] in _READS and not is_handed_through(path)
 
 
 class _NoSuchPath(InvalidRequest):

@@ -2,8 +2,8 @@
 
 The relay has already tried what it may, so its final failures carry `x-should-retry: false`; the
 official clients would otherwise repeat each of them twice. Only what another worker or a moment
-later can serve (a drain, no free stream slot, a twin that is being answered) is left to their
-judgement, and a limit of the caller's own that has room again after a while.
+later can serve (a drain, too much to do, no free stream slot, a twin that is being answered) is
+left to their judgement, and a limit of the caller's own that has room again after a while.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _CODE_OF_REASON = {
 }
 """Codes that clients of OpenAI know and act on; other reasons are their own names in lower case."""
 
-_WORTH_ANOTHER_TRY = frozenset({Reason.DRAINING, Reason.POOL_EXHAUSTED})
+_WORTH_ANOTHER_TRY = frozenset({Reason.DRAINING, Reason.OVERLOADED, Reason.POOL_EXHAUSTED})
 
 
 def http_status(error: RelayError) -> int:

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from relay.errors import ClientCancelled
 from relay.frontends.asgi import ABORT, STREAMS, TAKE_OVER, HeadIsOut, Send, send_answer
+from relay.frontends.connection_reset import reset
 from relay.frontends.write_watch import WriteWatch
 
 PieceWriter = Callable[[bytes], Awaitable[None] | None]
@@ -114,6 +115,12 @@ class Exchange(RequestResponseCycle):
         self._writes.write(b"%x\r\n%b\r\n" % (len(body), body))
         return None
 
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """The whole answer, at once, in the application's place; what comes of the request's body
+        is dropped. `headers` name the body's length."""
+        self._start(status, headers)
+        self._continue(body, False)
+
     def when_lost(self, told: Callable[[], object]) -> None:
         """Call `told` once, when the client goes before its answer is complete; at once if it has
         gone. For who has read the whole body, in place of a task that waits for `receive`."""
@@ -188,7 +195,10 @@ class Exchange(RequestResponseCycle):
 
     def _break(self) -> None:
         self._disconnect()
-        self.transport.abort()
+        if self.transport.get_write_buffer_size():  # the client is behind: it may never read
+            reset(self.transport)
+        else:
+            self.transport.abort()
 
     def _disconnect(self) -> None:
         self.disconnected = True

@@ -48,6 +48,7 @@ from relay.frontends.request_policy import POLICY_KEYS, read_policy
 from relay.frontends.response_store import StoreLimits
 from relay.frontends.surface import Collector, StreamEncoder, Surface
 from relay.generation import Generation
+from relay.resilience.overload import RequestClass
 from relay.sse import encode_comment
 
 _SSE_HEADERS: RawHeaders = [
@@ -100,7 +101,10 @@ async def serve_generation(
     raw = await read_body(scope, receive, settings.max_request_bytes)
     is_large = len(raw) > _LARGE_BYTES
     body = await _decode(raw, surface.max_nodes)
-    policy, model = read_policy(scope, body, caller_of(scope))
+    caller = caller_of(scope)
+    policy, model = read_policy(scope, body, caller)
+    if policy.is_batch and not caller.is_batch:  # its body alone says so
+        services.overload.check(RequestClass.BATCH)
     is_streamed = surface.wants_stream(body)
     for key in POLICY_KEYS:
         body.pop(key, None)

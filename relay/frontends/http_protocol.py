@@ -19,14 +19,18 @@ beyond it the rest is read and dropped, and the connection closes after the answ
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from relay.frontends.asgi import TLS, WEBSOCKET, Scope
+from relay.frontends.address_bound import AddressBound
+from relay.frontends.asgi import TLS, WEBSOCKET, Early, Scope
 from relay.frontends.http_exchange import Exchange
+from relay.frontends.http_target import check_target
 from relay.frontends.websocket_offer import Offer, offer_of
 from relay.frontends.write_watch import WriteWatch
 from relay.tls.names import names_of_transport
@@ -44,7 +48,7 @@ MAX_AHEAD_BYTES = 65_536
 _EXCHANGE_BYTES = 2048
 """What a request that waits is counted with beside its head and body."""
 
-HEAD_TIMEOUT_S = 10.0
+HEAD_TIMEOUT_S = 5.0
 """For a head, from its first byte; SDKs send theirs in one piece."""
 
 BODY_TIMEOUT_S = 60.0
@@ -57,10 +61,20 @@ _HELD_BYTES = 65_536
 """What a transport holds before it says so, as those without TLS do; those with it would take half
 a megabyte."""
 
+_UNSENT_BYTES = 131_072
+"""What the kernel takes beyond that, before it says that there is no room: left to itself it takes
+megabytes for a client that has stopped reading, each of them out of the machine's memory, and what
+such a client is told late is not seen to be late."""
+
 _FIRST_PROBE_S = 0.001
 """After a half-close, then twice as long each time: an answer that is there at once goes without
 probes, and a client that has gone is noticed soon after one round trip."""
 _MAX_PROBE_S = 5.0
+_TOO_MANY_TEXT = b"Too many connections are open from there.\n"
+_TOO_MANY = (
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_MANY_TEXT), _TOO_MANY_TEXT)
+)
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """An interim answer, which every HTTP/1.1 client skips."""
 
@@ -72,12 +86,13 @@ class _Deaf(Exception):
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection.
 
-    A head over `MAX_HEAD_BYTES` is answered with 400, trailers or chunk extensions over
+    A head over `MAX_HEAD_BYTES`, or one that names no path, several hosts or what is none
+    (`http_target`), is answered with 400, trailers or chunk extensions over
     `MAX_FRAMING_BYTES` with 431, a head or body that takes longer than `head_timeout_s` or
     `body_timeout_s` (seconds) with 408; then the connection is closed, and the application, if it
     waits for the body, is told that the client has gone. A connection that is opened and says
     nothing is closed like one that is kept alive for nothing. One whose client does not read what
-    waits for it is aborted after one to two times `slow_consumer_s`.
+    waits for it is aborted after one to one and a quarter times `slow_consumer_s`.
 
     While an earlier answer of the connection is under way the clock of the next request stands
     still: its bytes may wait in our own buffers.
@@ -98,8 +113,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     cycle: Exchange
 
-    def __init__(self, *args: Any, slow_consumer_s: float = SLOW_CONSUMER_S, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        slow_consumer_s: float = SLOW_CONSUMER_S,
+        early: Early | None = None,
+        addresses: AddressBound | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            early: is asked for an answer once a head is there, before the application.
+            addresses: how many connections one of them may have, over all of this listener's.
+        """
         super().__init__(*args, **kwargs)
+        self._early = early
+        self._addresses = addresses
+        self._counted_as = ""
         self._slow_consumer_s = slow_consumer_s
         self._writes: WriteWatch = None  # type: ignore[assignment]  # with the connection
         self._tls: dict[str, dict[str, tuple[str, ...]]] | None = None
@@ -131,17 +161,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self._addresses is not None:
+            counted_as = self._addresses.take(self.client[0] if self.client else "")
+            if counted_as is None:
+                self._is_deaf = True
+                transport.write(_TOO_MANY)
+                transport.close()
+            self._counted_as = counted_as or ""
         self._writes = WriteWatch(transport, self._slow_consumer_s, self.loop)
         names = names_of_transport(transport)
         if names is not None:
             self._tls = {TLS: {"names": names}}
             transport.set_write_buffer_limits(_HELD_BYTES)
+        _bound_unsent(transport)
         # uvicorn sets it after an answer only; the first byte takes it back.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._uncount()
         self._due_s = None
         for timer in (self._look_timer, self._probe_timer):
             if timer is not None:
@@ -154,6 +193,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._running.lose()
         self.pipeline.clear()
         super().connection_lost(exc)
+
+    def _uncount(self) -> None:
+        counted_as, self._counted_as = self._counted_as, ""
+        if self._addresses is not None:
+            self._addresses.give(counted_as)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -272,9 +316,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         parser, scope = self.parser, self.scope
         method = parser.get_method()
         version = parser.get_http_version()
+        if method == b"CONNECT":
+            raise ValueError("there is nothing to connect to")
+        check_target(self.url, self.headers)
         if parser.should_upgrade():
-            if method == b"CONNECT":
-                raise ValueError("there is nothing to connect to")
             self._plain_head = _without_upgrade(method, self.url, version, self.headers)
             self._offer = offer_of(method, version, self.headers)
             return
@@ -311,6 +356,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._hold(exchange, _EXCHANGE_BYTES + size)
             self.cycle = exchange
             self.pipeline.appendleft((exchange, self.app))
+        elif self._early is not None and (answer := self._early(cast(Scope, scope))) is not None:
+            # No task and no turn of the loop for it: who is asked three times too much can say no
+            # to two of them.
+            self.cycle = self._running = exchange
+            exchange.answer(*answer)
         else:
             self.cycle = exchange
             self._start_asgi_task(exchange, self.app)
@@ -378,6 +428,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._look_timer = self._probe_timer = None
         self._unset_keepalive_if_required()
+        self._uncount()  # we are not told of its end; it has the bounds of what it is
         self._writes.write(head)
         self._writes.stop()
         self.connections.discard(self)  # uvicorn still waits for the application's task
@@ -467,3 +518,12 @@ def _without_upgrade(
         elif name not in (b"upgrade", b"http2-settings"):
             lines.append(b"%b: %b" % (name, value))
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _bound_unsent(transport: asyncio.Transport) -> None:
+    """Of TCP connections, where the system can (Linux, macOS)."""
+    own = transport.get_extra_info("socket")
+    option: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # it is gone already
+            own.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)

@@ -5,8 +5,9 @@ has a whole, clean answer, a repeat gets that answer and nothing is asked again.
 given up by its client, holds nothing: a repeat is then a new try. Another request under the same
 key is refused, since one of the two must be a mistake.
 
-Bounded by number, bytes and time since the answer, whichever comes first; the oldest goes first. Of
-an answer that is too large to be kept, the key is: its repeat is refused, not paid for twice.
+Bounded by number, bytes and time since the answer, whichever comes first; where there is no room,
+the oldest goes of the tenant that holds the most, so that nobody drives out what others have. Of an
+answer that is too large to be kept, the key is: its repeat is refused, not paid for twice.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from relay.errors import Code, DownstreamError, DuplicateGeneration, InvalidRequest, Reason
 from relay.frontends.asgi import RawHeaders, Send
+from relay.frontends.shares import Shares
 
 FIELD: Final = "idempotency-key"
 ENTRY_BYTES: Final = 512
@@ -141,8 +143,12 @@ class KeptAnswers:
         self._clock = clock
         self._running: dict[_Key, _Entry] = {}
         self._kept: OrderedDict[_Key, _Entry] = OrderedDict()  # the oldest first
-        self.held_bytes = 0
+        self._shares = Shares()
+
+    @property
+    def held_bytes(self) -> int:
         """Of all that is kept."""
+        return self._shares.held_bytes
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -186,19 +192,20 @@ class KeptAnswers:
             return
         entry.answer, entry.kept_s = answer, self._clock()
         self._kept[name] = entry
-        self.held_bytes += entry.size_bytes
+        self._shares.add(*name, entry.size_bytes)
         limits = self._limits
-        while len(self._kept) > limits.max_answers or self.held_bytes > limits.max_bytes:
-            self._drop_oldest()
+        while len(self._kept) > limits.max_answers:
+            self._drop(self._shares.next_to_go(by_bytes=False))
+        while self.held_bytes > limits.max_bytes:
+            self._drop(self._shares.next_to_go(by_bytes=True))
 
     def _expire(self) -> None:
         before_s = self._clock() - self._limits.ttl_s
         while self._kept and next(iter(self._kept.values())).kept_s <= before_s:
-            self._drop_oldest()
+            self._drop(next(iter(self._kept)))
 
-    def _drop_oldest(self) -> None:
-        _, entry = self._kept.popitem(last=False)
-        self.held_bytes -= entry.size_bytes
+    def _drop(self, name: _Key) -> None:
+        self._shares.remove(*name, self._kept.pop(name).size_bytes)
 
 
 def digest_of(*pieces: bytes) -> bytes:

@@ -24,6 +24,8 @@ MAX_CALLS = 2_000
 MAX_TOOLS = 1_000
 MAX_STOPS = 64
 """Texts that end the answer."""
+MAX_BODY_FIELDS = 1_000
+"""Of a body itself; each is looked at several times."""
 MAX_TAGS = 32
 MAX_LABELS = 16
 MAX_LABEL_CHARS = 256

@@ -28,8 +28,8 @@ from relay.content import (
 )
 from relay.errors import InvalidRequest
 from relay.frontends.body_fields import (
-    NEVER_SENT_ON,
     an_object,
+    further,
     integer,
     number,
     required,
@@ -146,11 +146,7 @@ def _extra(
     config: Mapping[str, Any],
     betas: Sequence[str],
 ) -> dict[str, Any]:
-    extra = {
-        key: value
-        for key, value in body.items()
-        if key not in _READ_HERE and key not in NEVER_SENT_ON and value is not None
-    }
+    extra = {key: value for key, value in further(body, _READ_HERE).items() if value is not None}
     own_config = {key: value for key, value in config.items() if key != "format"}
     if thinking:
         extra["thinking"] = thinking

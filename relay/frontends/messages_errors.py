@@ -20,6 +20,7 @@ _TYPE_OF_REASON: Final[Mapping[Reason, str]] = {
     Reason.UPSTREAM_QUOTA_EXHAUSTED: "billing_error",
     Reason.UPSTREAM_OVERLOADED: "overloaded_error",
     Reason.DRAINING: "overloaded_error",
+    Reason.OVERLOADED: "overloaded_error",
     Reason.POOL_EXHAUSTED: "overloaded_error",
     Reason.BREAKER_OPEN: "overloaded_error",
 }

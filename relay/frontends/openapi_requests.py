@@ -73,6 +73,10 @@ POLICY_HEADERS: Final[dict[str, tuple[Schema, str]]] = {
     ),
     "x-relay-session-id": (_LABEL, "Turns of one session stay where their prompt cache is."),
     "x-relay-turn-id": (_LABEL, "Yours, for logs."),
+    "x-relay-class": (
+        {"enum": ["interactive", "batch"]},
+        "What can wait is batch: a relay with too much to do refuses it first.",
+    ),
     "x-relay-hedge": (
         {"type": "string", "pattern": "^(off|auto|race|[1-9][0-9]{0,6})$"},
         "Less or sooner hedging: off, auto, race, or milliseconds.",

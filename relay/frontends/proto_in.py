@@ -45,7 +45,7 @@ from relay.content import (
     ToolChoiceMode,
 )
 from relay.errors import InvalidRequest, RequestTooLarge
-from relay.frontends.body_fields import NEVER_SENT_ON
+from relay.frontends.body_fields import further
 from relay.frontends.caller import NOBODY, Caller
 from relay.frontends.chat_body import (
     MAX_CHOICES,
@@ -231,7 +231,10 @@ def _further(data: bytes, field: str, allowance: Allowance) -> Mapping[str, Any]
             raise InvalidRequest(
                 f"{field}.{name} has a field of its own in the prompt", field=f"{field}.{name}"
             )
-    return {name: value for name, value in extra.items() if name not in NEVER_SENT_ON}
+    return {
+        **further(extra, READ_HERE, field),
+        **{name: extra[name] for name in extra.keys() & _DECIDED_HERE},
+    }
 
 
 def _with_reasoning(request: GenerateRequest, want_reasoning: bool) -> GenerateRequest:

@@ -16,7 +16,7 @@ from typing import Any
 from relay.content import Budgets, CacheWish, HedgeWish, Policy, PromptCache
 from relay.errors import InvalidRequest, shown
 from relay.frontends.asgi import Scope
-from relay.frontends.caller import NOBODY, Caller
+from relay.frontends.caller import NOBODY, Caller, means_batch
 from relay.frontends.limits import MAX_LABEL_CHARS, MAX_TAGS, check_count
 
 _PREFIX = b"x-relay-"
@@ -35,6 +35,7 @@ _NAMES = (
     "turn-id",
     "session-id",
     "idempotency-key",
+    "class",
     "hedge",
     "commit-on",
     "prompt-cache",
@@ -97,7 +98,7 @@ def read_policy(
     cache: CacheWish = ""
     cache_ttl_s: int | None = None
     tags: tuple[str, ...] = ()
-    hedge, on_segment = HedgeWish(), False
+    hedge, on_segment, is_batch = HedgeWish(), False, False
     for name, (field, value) in entries.items():
         if name in _MILLISECONDS:
             limits[_MILLISECONDS[name]] = _milliseconds(field, value) / 1000
@@ -111,6 +112,8 @@ def read_policy(
             if value not in ("first_content", "first_segment"):
                 raise InvalidRequest(f"{field} must be first_content or first_segment", field=field)
             on_segment = value == "first_segment"
+        elif name == "class":
+            is_batch = means_batch(field, value)
         elif name == "hedge":
             hedge = _hedge(field, value)
         elif name == "timeline":
@@ -143,6 +146,7 @@ def read_policy(
             cache=cache,
             cache_ttl_s=cache_ttl_s,
             idempotency_key=idempotency_key,
+            is_batch=is_batch,
             session_id=session_id,
         ),
         model,

@@ -1,7 +1,8 @@
 """Responses that are kept for `previous_response_id`, in the memory of one worker.
 
-Bounded by number, bytes and time since the last use, whichever comes first; the one that was used
-longest ago goes first. What a conversation was asked and answered is kept once, however many of its
+Bounded by number, bytes and time since the last use, whichever comes first; where there is no room,
+the one that was used longest ago goes of the tenant that holds the most, so that nobody drives out
+what others have. What a conversation was asked and answered is kept once, however many of its
 responses are there. A tenant sees nothing of another's. Time is an argument.
 """
 
@@ -11,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from relay.errors import Code, DownstreamError, shown
+from relay.frontends.shares import Shares
 
 ENTRY_BYTES = 512
 """What a response is counted with beside its content."""
@@ -78,8 +80,12 @@ class ResponseStore:
     def __init__(self, limits: StoreLimits) -> None:
         self._limits = limits
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()  # the least recently used first
-        self.held_bytes = 0
+        self._shares = Shares()
+
+    @property
+    def held_bytes(self) -> int:
         """Of all that is kept."""
+        return self._shares.held_bytes
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -96,15 +102,17 @@ class ResponseStore:
         self._drop((tenant, response_id))
         kept = _Kept(document, turns, now_s)
         self._kept[tenant, response_id] = kept
-        self.held_bytes += kept.own_bytes
+        shares, limits = self._shares, self._limits
+        shares.add(tenant, response_id, kept.own_bytes)
         for turn in turns:
             if not turn.holders:
-                self.held_bytes += turn.size_bytes
+                shares.resize(tenant, turn.size_bytes)
             turn.holders += 1
         self._expire(now_s)
-        limits = self._limits
-        while len(self._kept) > limits.max_responses or self.held_bytes > limits.max_bytes:
-            self._drop(next(iter(self._kept)))
+        while len(self._kept) > limits.max_responses:
+            self._drop(shares.next_to_go(by_bytes=False))
+        while self.held_bytes > limits.max_bytes:
+            self._drop(shares.next_to_go(by_bytes=True))
 
     def document(self, tenant: str, response_id: str, now_s: float) -> bytes:
         """The response as JSON.
@@ -139,6 +147,7 @@ class ResponseStore:
             raise ResponseNotFound(response_id)
         kept.used_s = now_s
         self._kept.move_to_end(key)
+        self._shares.used(tenant, response_id)
         return kept
 
     def _expire(self, now_s: float) -> None:
@@ -152,8 +161,10 @@ class ResponseStore:
         kept = self._kept.pop(key, None)
         if kept is None:
             return
-        self.held_bytes -= kept.own_bytes
+        tenant, response_id = key
+        freed_bytes = kept.own_bytes
         for turn in kept.turns:
             turn.holders -= 1
             if not turn.holders:
-                self.held_bytes -= turn.size_bytes
+                freed_bytes += turn.size_bytes
+        self._shares.remove(tenant, response_id, freed_bytes)

@@ -8,18 +8,32 @@ connection lives for ever, whether its answer is still being made or is long com
 from __future__ import annotations
 
 import asyncio
+from typing import Final
+
+from relay.frontends.connection_reset import reset
+
+LOOKS: Final = 4
+"""In the time that a client is given: so much more of it, at most a quarter, passes unseen."""
 
 
 class WriteWatch:
-    """Writes for one connection, and aborts it when its client takes nothing.
+    """Writes for one connection, and resets it when its client takes nothing.
 
-    It looks when told to (`look_later`) and then every `limit_s` seconds until nothing waits:
-    when nothing was taken between two looks, the connection is aborted, so after one to two times
-    `limit_s`. A look that finds nothing waiting is the last; there is no timer for a client that
-    reads.
+    It looks when told to (`look_later`) and then four times every `limit_s` seconds until nothing
+    waits: when four looks on end find that nothing was taken, the connection is reset, so after
+    one to one and a quarter times `limit_s`. A look that finds nothing waiting is the last; there
+    is no timer for a client that reads.
     """
 
-    __slots__ = ("_limit_s", "_loop", "_taken_bytes", "_timer", "_transport", "_written_bytes")
+    __slots__ = (
+        "_idle_looks",
+        "_limit_s",
+        "_loop",
+        "_taken_bytes",
+        "_timer",
+        "_transport",
+        "_written_bytes",
+    )
 
     def __init__(
         self, transport: asyncio.Transport, limit_s: float, loop: asyncio.AbstractEventLoop
@@ -29,8 +43,10 @@ class WriteWatch:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._written_bytes = 0
-        self._taken_bytes = -1
-        """At the last look; -1 before there was one."""
+        self._taken_bytes = 0
+        """At the last look."""
+        self._idle_looks = 0
+        """On end, that found no more taken than the one before."""
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport; never waits."""
@@ -40,9 +56,11 @@ class WriteWatch:
     def look_later(self) -> None:
         """Something may wait for the client to read: call when the transport says that it holds
         much, when an answer is complete, and before a close."""
-        if self._timer is None and self._transport.get_write_buffer_size():
-            self._taken_bytes = -1
-            self._timer = self._loop.call_later(self._limit_s, self._look)
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if self._timer is None and waiting_bytes:
+            self._taken_bytes = self._written_bytes - waiting_bytes
+            self._idle_looks = 0
+            self._timer = self._loop.call_later(self._limit_s / LOOKS, self._look)
 
     def stop(self) -> None:
         """The connection is gone."""
@@ -56,8 +74,9 @@ class WriteWatch:
         if not waiting_bytes:
             return
         taken_bytes = self._written_bytes - waiting_bytes
-        if taken_bytes <= self._taken_bytes:
-            self._transport.abort()
+        self._idle_looks = self._idle_looks + 1 if taken_bytes <= self._taken_bytes else 0
+        if self._idle_looks == LOOKS:
+            reset(self._transport)
             return
         self._taken_bytes = taken_bytes
-        self._timer = self._loop.call_later(self._limit_s, self._look)
+        self._timer = self._loop.call_later(self._limit_s / LOOKS, self._look)

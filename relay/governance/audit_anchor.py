@@ -76,8 +76,9 @@ def from_line(line: bytes) -> Anchor | None:
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
     is_typed = type(anchor.at_us) is int and type(anchor.seq) is int and type(anchor.key_id) is str
-    in_range = 0 < anchor.seq < 1 << 63 and len(anchor.mac) == len(anchor.proof) == 32
-    return anchor if is_whole and is_typed and in_range else None
+    if not (is_whole and is_typed and 0 < anchor.seq < 1 << 63):
+        return None
+    return anchor if len(anchor.mac) == len(anchor.proof) == 32 else None
 
 
 def moment(at_us: int) -> str:

@@ -16,7 +16,8 @@ in room near a budget's limit, for as long as the request runs. **The stated bou
   200,000 tokens; each tool that the provider runs itself 50,000, for what it brings in.
 - The answer is `max_output_tokens`, but 16 where that is less, and the budget of its reasoning
   beside it where the client set one, for each of its choices; a limit or a number of choices that
-  stands in the body by another host's name counts where it is more; four times that where the
+  stands in the body by another host's name counts where it is more, in whatever case, as a text,
+  and among its settings too; four times that where the
   provider runs tools itself, since each of its steps may be as long. Vectors have none.
 
 What exceeds it all the same (a provider's searches, its hidden prompts) is booked in full, and the
@@ -26,7 +27,7 @@ part that no reservation covered is written down as overrun.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from relay.content import (
@@ -59,30 +60,46 @@ PROVIDER_STEPS: Final = 4
 LEAST_OUTPUT_TOKENS: Final = 16
 """OpenAI writes so many whatever it is told."""
 
-_UNSEEN_FIELDS: Final = frozenset(
-    {"previous_response_id", "conversation", "prompt", "cachedContent", "cached_content"}
-)
-"""Of a body: they name what the provider keeps."""
+_UNSEEN_FIELDS: Final = frozenset({"previousresponseid", "conversation", "prompt", "cachedcontent"})
+"""Of a body, as `_plain` spells them: they name what the provider keeps."""
 _SEARCH_FIELDS: Final = frozenset(
-    {"web_search_options", "search_parameters", "plugins", "mcp_servers", "container", "tools"}
+    {"websearchoptions", "searchparameters", "plugins", "mcpservers", "container", "tools"}
 )
-"""Of a body: the provider looks things up by itself. `tools` here are those of one wire alone."""
+"""Likewise: the provider looks things up by itself. `tools` here are those of one wire alone."""
 _IMAGE_TYPES: Final = frozenset({"image", "image_url", "input_image"})
 _FILE_TYPES: Final = frozenset({"document", "file", "input_file"})
 _AUDIO_TYPES: Final = frozenset({"audio", "input_audio"})
-_LIMIT_FIELDS: Final = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_new_tokens",
-    "max_gen_len",
-    "max_tokens_to_sample",
-    "min_tokens",
-    "n_predict",
-    "num_predict",
+_LIMIT_FIELDS: Final = frozenset(
+    {
+        "maxtokens",
+        "maxcompletiontokens",
+        "maxoutputtokens",
+        "maxnewtokens",
+        "maxgenlen",
+        "maxtokenstosample",
+        "mintokens",
+        "npredict",
+        "numpredict",
+    }
 )
-_CHOICE_FIELDS: Final = ("n", "best_of", "num_return_sequences")
-"""Of a body: what some host or other goes by, beside the limit that we set or before it."""
+_CHOICE_FIELDS: Final = frozenset({"n", "bestof", "numreturnsequences", "candidatecount"})
+"""Of a body, as `_plain` spells them: what some host or other goes by, beside the limit that we set
+or before it."""
+_SETTINGS: Final = frozenset(
+    {
+        "additionalmodelrequestfields",
+        "extrabody",
+        "generationconfig",
+        "inferenceconfig",
+        "options",
+        "parameters",
+    }
+)
+"""Objects of a body in which they may stand as well."""
+_TYPED_AT_GEMINI: Final = ("generationConfig", ("maxOutputTokens", "candidateCount"))
+"""What the request's own words are written over, where it has some."""
+_MOST_TOKENS: Final = 10**12
+_MAX_DIGITS: Final = 32
 _NUMBER_TOKENS: Final = 24
 _KEY_TOKENS: Final = 6
 """Quotes, colon and comma."""
@@ -134,16 +151,22 @@ def output_bound(request: GenerateRequest, default: int) -> int:
         asked, most = request.sampling, request.sampling.max_output_tokens
         answer = max(default if most is None else most, LEAST_OUTPUT_TOKENS)
         return (answer + max(0, request.reasoning.budget_tokens or 0)) * max(1, asked.choices or 1)
-    config = [body["generationConfig"] for body in bodies if _is_object(body, "generationConfig")]
+    fields = [field for body in bodies for field in _fields(body)]
+    place, (limit_name, choices_name) = _TYPED_AT_GEMINI
+    typed = [
+        field
+        for body in bodies
+        if isinstance(config := body.get(place), Mapping)
+        for field in config.items()
+    ]
     limit = request.sampling.max_output_tokens
     if limit is None:
-        limit = _largest(config, "maxOutputTokens")
-    choices = request.sampling.choices or _largest(config, "candidateCount") or 1
+        limit = _largest(typed, {limit_name})
+    choices = request.sampling.choices or _largest(typed, {choices_name}) or 1
     answer = max(default if limit is None else limit, LEAST_OUTPUT_TOKENS)
-    if bodies:
-        answer = max(answer, *(_largest(bodies, name) or 0 for name in _LIMIT_FIELDS))
-        choices = max(choices, *(_largest(bodies, name) or 0 for name in _CHOICE_FIELDS))
-    answer += _reasoning_budget(request, bodies, config)
+    answer = max(answer, _largest(fields, _LIMIT_FIELDS) or 0)
+    choices = max(choices, _largest(fields, _CHOICE_FIELDS) or 0)
+    answer += _reasoning_budget(request, fields)
     if _runs_tools(request, bodies):
         answer *= PROVIDER_STEPS
     return answer * max(1, choices) + sum(
@@ -159,38 +182,67 @@ def _bodies(request: GenerateRequest) -> list[Mapping[str, Any]]:
     return [body for body in (request.extra, *request.native.values()) if body]
 
 
+def _plain(name: str) -> str:
+    """A field's name as all hosts read it that take it: Go's JSON knows no case, Protobuf's knows
+    `candidateCount` as `candidate_count` too."""
+    return name.casefold().replace("_", "")
+
+
+def _fields(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names, as `_plain` spells them, and values: the body's, and those of its settings. One may be
+    there several times, as nobody knows which of two spellings a host goes by."""
+    found: list[tuple[str, Any]] = []
+    for name, value in body.items():
+        plain = _plain(name)
+        found.append((plain, value))
+        if plain in _SETTINGS and isinstance(value, Mapping):
+            typed = _TYPED_AT_GEMINI[1] if name == _TYPED_AT_GEMINI[0] else ()
+            found += [(_plain(key), inner) for key, inner in value.items() if key not in typed]
+    return found
+
+
 def _runs_tools(request: GenerateRequest, bodies: list[Mapping[str, Any]]) -> bool:
     """Whether the provider does: then it goes on by itself with what they bring."""
     return any(tool.opaque is not None and not tool.parameters_json for tool in request.tools) or (
-        any(not _SEARCH_FIELDS.isdisjoint(body) for body in bodies)
+        any(not _SEARCH_FIELDS.isdisjoint(map(_plain, body)) for body in bodies)
     )
 
 
-def _reasoning_budget(
-    request: GenerateRequest,
-    bodies: list[Mapping[str, Any]],
-    config: list[Mapping[str, Any]],
-) -> int:
+_BUDGET_FIELDS: Final = {
+    "thinking": frozenset({"budgettokens"}),
+    "reasoning": frozenset({"maxtokens"}),
+    "reasoningconfig": frozenset({"budgettokens"}),
+    "thinkingconfig": frozenset({"thinkingbudget"}),
+}
+
+
+def _reasoning_budget(request: GenerateRequest, fields: Sequence[tuple[str, Any]]) -> int:
     """Most wires count it inside of the answer's limit; some do not, so it is added."""
-    found = [request.reasoning.budget_tokens, _largest(bodies, "thinking_budget")]
-    for name, field in (("thinking", "budget_tokens"), ("reasoning", "max_tokens")):
-        found.append(_largest([body[name] for body in bodies if _is_object(body, name)], field))
-    thinking = [body["thinkingConfig"] for body in config if _is_object(body, "thinkingConfig")]
-    found.append(_largest(thinking, "thinkingBudget"))
+    found = [request.reasoning.budget_tokens, _largest(fields, {"thinkingbudget"})]
+    for name, value in fields:
+        if name in _BUDGET_FIELDS and isinstance(value, Mapping):
+            inner = [(_plain(key), tokens) for key, tokens in value.items()]
+            found.append(_largest(inner, _BUDGET_FIELDS[name]))
     return max(0, *(tokens or 0 for tokens in found))
 
 
-def _is_object(body: Mapping[str, Any], name: str) -> bool:
-    return isinstance(body.get(name), Mapping)
-
-
-def _largest(bodies: Iterable[Mapping[str, Any]], name: str) -> int | None:
+def _largest(fields: Iterable[tuple[str, Any]], names: Set[str]) -> int | None:
     found = [
-        math.ceil(value)
-        for body in bodies
-        if isinstance(value := body.get(name), int | float) and not isinstance(value, bool)
+        tokens for name, value in fields if name in names and (tokens := _number(value)) is not None
     ]
     return max(found) if found else None
+
+
+def _number(value: object) -> int | None:
+    """Of a number, or of a text that hosts take for one; None of all else."""
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    return math.ceil(min(value, _MOST_TOKENS)) if value > -_MOST_TOKENS else -_MOST_TOKENS
 
 
 class _Counter:
@@ -275,11 +327,11 @@ class _Counter:
 
     def _body(self, body: Mapping[str, Any]) -> int:
         tokens = self.json(body)
-        for name in body:
+        for name, several in body.items():
+            name = _plain(name)
             if name in _UNSEEN_FIELDS:
                 tokens += UNSEEN_TOKENS
             elif name in _SEARCH_FIELDS:
-                several = body[name]
                 count = len(several) if isinstance(several, list) else 1
                 tokens += PROVIDER_TOOL_TOKENS * max(1, count)
         config = body.get("generationConfig")

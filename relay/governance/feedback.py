@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final, NamedTuple, Protocol
@@ -33,6 +34,8 @@ MOST_KNOWN: Final = 20_000
 """Answers that a worker remembers: some MB."""
 MOST_WAITING: Final = 64
 """Words that are being written."""
+MOST_OF_ONE: Final = 8
+"""Of one team; the others have room beside it."""
 
 Felt = Callable[[str, str, str, float], object]
 """Told the experiment, the arm, the unit and the score; never waits, never raises."""
@@ -133,7 +136,7 @@ class FeedbackDesk:
         self._books = books
         self._now_us = now_us
         self._known: dict[str, _Known] = {}
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self.felt: Felt | None = None
         """Set by whoever has experiments."""
 
@@ -165,15 +168,18 @@ class FeedbackDesk:
         """
         known = self._known.get(word.request_id)
         if self._books is not None:
-            if self._waiting >= MOST_WAITING:
+            waiting = self._waiting
+            if waiting[tenant] >= MOST_OF_ONE or waiting.total() >= MOST_WAITING:
                 raise LimitReached("too much feedback at once", retry_after_s=1.0)
-            self._waiting += 1
+            waiting[tenant] += 1
             try:
                 known = await self._written(self._books, word, known, tenant, key_id)
             except StoreUnavailable as error:
                 raise StoreDown("feedback cannot be written now", retry_after_s=1.0) from error
             finally:
-                self._waiting -= 1
+                waiting[tenant] -= 1
+                if not waiting[tenant]:
+                    del waiting[tenant]
         if known is None or known.tenant != tenant:
             raise _unknown(word.request_id)
         _log.info(

@@ -240,11 +240,14 @@ def _check_other_places(request: GenerateRequest, zones: frozenset[str]) -> None
 
 
 def _named(request: GenerateRequest, names: tuple[str, ...]) -> str:
-    """The first of these fields that a body of the request has; empty for none."""
+    """The first of these fields that a body of the request has; empty for none. In any case: Go's
+    JSON, which hosts of many models are written with, reads `Models` as `models`."""
     for body in (request.extra, *request.native.values()):
-        for name in names:
-            if name in body:
-                return name
+        if body:
+            folded = {name.casefold() for name in body}
+            for name in names:
+                if name in folded:
+                    return name
     return ""
 
 

@@ -7,7 +7,7 @@ exactly, and nothing is ever added up in floating point.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 PICO: Final = 1_000_000
@@ -16,6 +16,7 @@ MICRO: Final = 1_000_000
 """Micro-dollars in a dollar."""
 MOST_MICRO: Final = 1 << 62
 """More than this fits no column of 64 bits with room to add to it."""
+_EXACT: Final = Context(traps=[Inexact])
 
 
 def micro_half_up(pico: int) -> int:
@@ -53,8 +54,11 @@ def micro_from_dollars(text: str) -> int:
         raise ValueError(f"{text[:32]!r} is no amount in dollars") from None
     if not amount.is_finite() or amount.is_signed() or amount > MOST_MICRO // MICRO:
         raise ValueError(f"{text[:32]!r} is no amount from 0 to {MOST_MICRO // MICRO} dollars")
-    micro = amount * MICRO
-    if micro != int(micro):
+    try:
+        micro = _EXACT.multiply(amount, MICRO)
+    except Inexact:  # more digits than are reckoned with, so more than six after the point
+        micro = amount
+    if micro is amount or micro != int(micro):
         raise ValueError(f"{text[:32]!r} has more than six digits after the point")
     return int(micro)
 

@@ -13,12 +13,14 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
 
 from relay import __version__
+from relay.pinned_http import PinnedTransport
 
 SIGNATURE_HEADER: Final = "x-rtrelay-signature"
 ID_HEADER: Final = "x-rtrelay-id"
@@ -38,18 +40,27 @@ class Webhook:
         url: `https://...`, or `http://` of this machine.
         secret: at least 32 characters.
         timeout_s: of a delivery, from connecting to the status.
+        private: networks that its name may lead to: see `relay.addresses.may_connect`.
 
     Raises:
         ValueError: the address or the secret will not do.
     """
 
-    def __init__(self, url: str, secret: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        *,
+        timeout_s: float = 10.0,
+        private: Sequence[str] | None = None,
+    ) -> None:
         require_address(url)
         if len(secret.strip()) < LEAST_SECRET_CHARS:
             raise ValueError(f"a signing secret has at least {LEAST_SECRET_CHARS} characters")
         self._url = url
         self._secret = secret.encode()
         self._timeout_s = timeout_s
+        self._private = private
         self._client: httpx2.AsyncClient | None = None
 
     def __repr__(self) -> str:
@@ -70,7 +81,7 @@ class Webhook:
         client = self._client
         if client is None:
             # Made when it is first needed: it reads every trusted root, some 20 ms.
-            client = self._client = await asyncio.to_thread(_client)
+            client = self._client = await asyncio.to_thread(_client, self._private)
         headers = {
             "content-type": "application/json",
             "user-agent": f"rtrelay/{__version__}",
@@ -129,7 +140,8 @@ def require_address(url: str) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        is_right = bool(host) and parts.port != 0 and "@" not in parts.netloc
+        is_plain = "@" not in parts.netloc and parts.netloc.rfind("[") <= 0  # not `a[::1]`
+        is_right = bool(host) and parts.port != 0 and is_plain
     except ValueError:
         is_right, host = False, ""
     if not is_right or not url.isprintable() or " " in url:
@@ -146,11 +158,15 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        follow_redirects=False,
+def _client(private: Sequence[str] | None) -> httpx2.AsyncClient:
+    transport = httpx2.AsyncHTTPTransport(
         trust_env=False,
         http2=False,
-        timeout=None,
         limits=httpx2.Limits(max_connections=4, max_keepalive_connections=1),
+    )
+    return httpx2.AsyncClient(
+        transport=PinnedTransport(transport, private),
+        follow_redirects=False,
+        trust_env=False,
+        timeout=None,
     )

@@ -160,6 +160,7 @@ def _asker(name: str, scan: AnyScan, ask_of: AskOf) -> Asker:
                 scan.url.get_secret_value(),
                 scan.secret.get_secret_value(),
                 ca_file=scan.ca_file,
+                private=scan.allow_private,
                 at_once=scan.at_once,
             )
     raise ConfigError(f"guardrails.rails.{name}.scan: {scan.kind} asks nobody")

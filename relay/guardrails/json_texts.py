@@ -42,6 +42,8 @@ _MOST_HEAD_CHARS: Final = 512
 """Of a data URL."""
 _LEAST_NUMBER: Final = 10**11
 """Numbers of cards and accounts are; smaller ones are moments and counts as a rule."""
+_MOST_LEVELS: Final = 200
+"""Of a text that means to be JSON; what is deeper is nobody's arguments and somebody's attack."""
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _PLAIN: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
@@ -66,14 +68,13 @@ def changed(value: Any, change: Change, unread: Unread) -> Any:
 def changed_text(text: str, change: Change, unread: Unread) -> str:
     """Of a text that is JSON, or means to be: a model's arguments of a call.
 
-    What is no JSON is looked at as it stands and without its escapes, since a reader that mends it
-    would find what they hide.
+    What is no JSON, or nested deeper than `_MOST_LEVELS`, is looked at as it stands and without its
+    escapes, since a reader that mends it would find what they hide.
     """
     if not text:
         return text
-    try:
-        value = orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
+    value = _json_of(text)
+    if value is None:
         plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
         new = change(text)
         if plain is not text and (new_plain := change(plain)) is not plain:
@@ -86,6 +87,28 @@ def changed_text(text: str, change: Change, unread: Unread) -> str:
             return new
         return text if new_value is value else orjson.dumps(new_value).decode()
     return change(text)
+
+
+def _json_of(text: str) -> str | Mapping[str, Any] | list[Any] | float | bool | None:
+    """None of what is no JSON (or says null, in which there is no text), or is nested too deeply:
+    orjson reads more levels than it writes, and more than Python's stack has room for."""
+    try:
+        value: Any = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return None
+    if text.count("[") + text.count("{") <= _MOST_LEVELS:
+        return value  # type: ignore[no-any-return]
+    level = [value]
+    for _ in range(_MOST_LEVELS + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return value  # type: ignore[no-any-return]
+    return None
 
 
 def changed_bytes(data: bytes, change: Change, unread: Unread) -> bytes:

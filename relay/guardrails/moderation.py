@@ -83,7 +83,8 @@ def _of_one(result: Any, categories: Mapping[str, float]) -> Opinion:
         if not result["flagged"]:
             return Opinion(is_bad=False)
         flags = result.get("categories")
-        names = [name for name, is_on in (flags or {}).items() if is_on is True]
+        known = flags if isinstance(flags, dict) else {}
+        names = [name for name, is_on in known.items() if is_on is True]
         return Opinion(is_bad=True, label=str(names[0])[:64] if names else "flagged")
     for name, least in categories.items():
         score = scores.get(name) if isinstance(scores, dict) else None

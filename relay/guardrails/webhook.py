@@ -16,7 +16,7 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import httpx2
@@ -25,6 +25,7 @@ import orjson
 from relay import __version__
 from relay.governance.webhook import SIGNATURE_HEADER, require_address, sign
 from relay.guardrails.asking import OF_THE_TEXTS, CannotTell, NotAsked, Opinion, Question
+from relay.pinned_http import PinnedTransport
 
 MAX_ANSWER_BYTES: Final = 16 * 1024
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
@@ -38,6 +39,7 @@ class WebhookAsker:
         url: `https://...`, or `http://` of this machine.
         secret: signs what is sent.
         ca_file: PEM file of the only trusted roots; None for those of the machine.
+        private: networks that its name may lead to: see `relay.addresses.may_connect`.
         at_once: connections at a time.
         clock: seconds since 1970.
 
@@ -52,6 +54,7 @@ class WebhookAsker:
         secret: str,
         *,
         ca_file: str | None = None,
+        private: Sequence[str] | None = None,
         at_once: int = 32,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -60,6 +63,7 @@ class WebhookAsker:
         self._url = url
         self._secret = secret.encode()
         self._ca_file = ca_file
+        self._private = private
         self._at_once = at_once
         self._clock = clock
         self._client: httpx2.AsyncClient | None = None
@@ -111,7 +115,9 @@ class WebhookAsker:
         async with self._making:
             if self._client is None:
                 # When it is first needed, in a thread: it reads every trusted root, some 20 ms.
-                self._client = await asyncio.to_thread(_client, self._ca_file, self._at_once)
+                self._client = await asyncio.to_thread(
+                    _client, self._ca_file, self._at_once, self._private
+                )
             return self._client
 
     async def aclose(self) -> None:
@@ -139,12 +145,16 @@ def opinion_of(said: bytes) -> Opinion:
     return Opinion(verdict == "block", label if is_label else "")
 
 
-def _client(ca_file: str | None, at_once: int) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
+def _client(ca_file: str | None, at_once: int, private: Sequence[str] | None) -> httpx2.AsyncClient:
+    transport = httpx2.AsyncHTTPTransport(
         verify=ssl.create_default_context(cafile=ca_file),
-        follow_redirects=False,
         trust_env=False,
         http2=False,
-        timeout=None,  # `Timed` has one for the whole
         limits=httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once),
+    )
+    return httpx2.AsyncClient(
+        transport=PinnedTransport(transport, private),
+        follow_redirects=False,
+        trust_env=False,
+        timeout=None,  # `Timed` has one for the whole
     )

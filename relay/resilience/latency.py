@@ -60,6 +60,9 @@ DEFAULT_SLOPE: Final = 0.03
 MAX_SLOPE: Final = 0.5
 _SLOPE_PRIOR_WEIGHT: Final = 50.0
 _DECAY: Final = 0.998
+_MOST_SUM: Final = 1e18
+_MOST_COUNT: Final = 1 << 40
+"""Of what is read back: more was never counted, and could not be reckoned with."""
 
 
 class Prior(NamedTuple):
@@ -299,7 +302,7 @@ class LatencySketch:
         1,000 tokens, so that prompts of one length (no evidence) leave it alone.
         """
         weight, x, y, xx, xy = self._sums
-        if weight < 1.0:
+        if weight < 1.0 or y <= 0.0:
             return
         mean_x, mean_y = x / weight, y / weight
         variance = max(0.0, xx / weight - mean_x * mean_x) * weight
@@ -445,8 +448,10 @@ class LatencySketch:
                 raise ValueError("the sketch has other buckets")
             slope = float(kept["slope"])
             sums = [float(value) for value in kept["sums"]]
-            if len(sums) != len(sketch._sums) or not all(map(math.isfinite, [slope, *sums])):
+            if len(sums) != len(sketch._sums) or not math.isfinite(slope):
                 raise ValueError("the sketch has other sums")
+            if not all(0.0 <= value <= _MOST_SUM for value in sums):
+                raise ValueError("the sketch has sums that cannot be")
             for row in list(kept["parts"])[-PARTS:]:
                 age_s = float(row["age_s"])
                 if not math.isfinite(age_s):
@@ -455,7 +460,7 @@ class LatencySketch:
                 for name, counts in (("finished", part.finished), ("censored", part.censored)):
                     for key, value in row[name].items():
                         bucket, count = int(key), int(value)
-                        if not 0 <= bucket < _BUCKETS or count < 0:
+                        if not 0 <= bucket < _BUCKETS or not 0 <= count <= _MOST_COUNT:
                             raise ValueError("the sketch counts what it cannot")
                         counts[bucket] = count
                         part.samples += count

@@ -37,6 +37,7 @@ def endpoint_of(name: str, row: ProviderConfig, desk: Desk | None) -> Endpoint:
         ca_file=row.ca_file,
         egress_proxy=ProxyUrl(row.egress_proxy.get_secret_value()) if row.egress_proxy else None,
         ca_digest=digest_of(row.ca_file),
+        private=row.allow_private,
     )
     try:
         credential = without_desk(row) if desk is None else desk.of(row)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+from relay.content import Policy
 from relay.routing.target import Target
 
 TTL_S: Final = 300.0
@@ -24,6 +25,16 @@ USUAL_S: Final = 180.0
 _WEIGHT: Final = 0.02
 """Of one session in what sessions are like."""
 _WINS: Final = 3
+
+
+Session = tuple[str, str]
+"""Whose it is (the tenant), and what he calls it."""
+
+
+def session_of(policy: Policy) -> Session | None:
+    """The session of a request; None of one that is in none. Two tenants who name theirs alike have
+    two: neither moves the other's."""
+    return (policy.tenant, policy.session_id) if policy.session_id else None
 
 
 class Warm(NamedTuple):
@@ -77,13 +88,13 @@ class StickySessions:
 
     def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
         self._max = max_sessions
-        self._stays: OrderedDict[str, _Stay] = OrderedDict()
+        self._stays: OrderedDict[Session, _Stay] = OrderedDict()
         self.turns = USUAL_TURNS
         """That a session has, by those that are over."""
         self.lasts_s = USUAL_S
         """From its first answer, or its prefix, to its last."""
 
-    def of(self, session: str, now_s: float) -> Warm | None:
+    def of(self, session: Session, now_s: float) -> Warm | None:
         """Where the session's cache is warm; None for no session, or one that has cooled down."""
         stay = self._stays.get(session)
         if stay is None:
@@ -96,7 +107,13 @@ class StickySessions:
         return Warm(stay.target, stay.tokens)
 
     def won(
-        self, session: str, target: str, now_s: float, *, prompt_tokens: int, was_first: bool
+        self,
+        session: Session | None,
+        target: str,
+        now_s: float,
+        *,
+        prompt_tokens: int,
+        was_first: bool,
     ) -> None:
         """A turn of the session was answered by this target.
 
@@ -115,7 +132,9 @@ class StickySessions:
         if target == stay.target:
             stay.tokens = prompt_tokens
 
-    def warmed(self, session: str, target: str, now_s: float, *, prompt_tokens: int) -> None:
+    def warmed(
+        self, session: Session | None, target: str, now_s: float, *, prompt_tokens: int
+    ) -> None:
         """A prefix of the session was sent ahead to this target: it stays there if it is nowhere
         yet, and else has a second place."""
         if not session:
@@ -128,7 +147,7 @@ class StickySessions:
         stay.until_s = now_s + TTL_S
         stay.tokens = max(stay.tokens, prompt_tokens)
 
-    def _stay(self, session: str, target: str, now_s: float) -> _Stay:
+    def _stay(self, session: Session, target: str, now_s: float) -> _Stay:
         stay = self._stays.get(session)
         if stay is None or now_s >= stay.until_s:
             if stay is not None:

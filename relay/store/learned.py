@@ -79,11 +79,11 @@ def load(path: Path, worker: int) -> dict[str, list[Learned]]:
         raise StoreError(f"{path.name}: {error}") from error
     found: dict[str, list[Learned]] = {}
     for target, is_own, saved_at_s, text in rows:
-        if len(found.get(target, ())) >= MAX_ROWS:
+        if not isinstance(target, str) or len(found.get(target, ())) >= MAX_ROWS:
             continue
         try:
             state = json.loads(text)
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             continue
         if isinstance(state, dict) and _is_moment(saved_at_s):
             found.setdefault(target, []).append(Learned(saved_at_s, state, bool(is_own)))

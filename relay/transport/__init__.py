@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from relay.resolving import Resolver
 from relay.transport.engine import EngineName, TransportSettings
 from relay.transport.pool import PooledTransport
 
@@ -25,9 +26,14 @@ holds one HTTP stack and not three."""
 
 
 def make_transport(
-    engine: EngineName, settings: TransportSettings | None = None
+    engine: EngineName,
+    settings: TransportSettings | None = None,
+    resolver: Resolver | None = None,
 ) -> PooledTransport:
     """A transport over the engine of that name. The caller awaits its `aclose`.
+
+    Args:
+        resolver: None for the machine's.
 
     Call it inside the running loop that will use it.
 
@@ -39,4 +45,4 @@ def make_transport(
     settings = settings or TransportSettings()
     module = import_module(f"{__name__}.{engine}")
     factory = cast("Callable[[TransportSettings], Engine]", getattr(module, ENGINES[engine]))
-    return PooledTransport(factory(settings), settings)
+    return PooledTransport(factory(settings), settings, resolver=resolver or Resolver())

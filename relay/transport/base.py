@@ -17,6 +17,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 Headers = list[tuple[str, str]]
 """Header names in lower case, in order of arrival; values as text (latin-1)."""
 
+MAX_HEAD_BYTES = 64 * 1024
+"""Of the names and values in a response's head; real ones have some kilobytes."""
+
 MAX_READY_CHUNKS = 64
 """How many chunks a stream may hand out without a turn of the loop, all being there already."""
 
@@ -37,6 +40,10 @@ class Origin(NamedTuple):
     ca_digest: str = ""
     """Stands for what `ca_file` holds: with other roots it is another origin, so that connections
     made under the old ones are not used for it."""
+    private: tuple[str, ...] | None = None
+    """Networks that are not global and may be connected to all the same: see
+    `relay.addresses.may_connect`. Through an egress proxy, which looks names up itself, it says
+    nothing."""
 
     @property
     def url(self) -> str:
@@ -161,7 +168,8 @@ class Transport(Protocol):
             ConnectError, TlsFailed, ConnectTimeout: no connection; nothing was sent.
             PoolExhausted: no stream slot became free within `connect_timeout_s`.
             StreamRefused: the provider did not process the request.
-            StreamReset: broken before the head; `Retry.IF_REUSED` on a reused connection.
+            StreamReset: broken before the head; `Retry.IF_REUSED` where a reused connection
+                broke, and not where the provider reset the stream, which it has then seen.
             RemoteProtocolError: the answer is not HTTP.
             Draining: the transport is closed or closing.
 

@@ -15,6 +15,9 @@ from relay.transport.base import Origin, PhaseMark, UpstreamRequest, UpstreamStr
 
 EngineName = Literal["wreq", "pyqwest", "httpx"]
 
+NOT_ALLOWED = "the provider's name leads to an address that its row does not allow (allow_private)"
+"""Why nothing is connected to: what is said of it to whoever asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportSettings:
@@ -124,8 +127,14 @@ class EngineConnection(Protocol):
 class Engine(Protocol):
     """Makes connections."""
 
-    def connect(self, origin: Origin, *, connect_timeout_s: float) -> EngineConnection:
+    def connect(
+        self, origin: Origin, *, connect_timeout_s: float, addresses: tuple[str, ...]
+    ) -> EngineConnection:
         """A connection to the origin that is not dialled yet; TCP and TLS get the timeout.
+
+        Args:
+            addresses: the only ones that it may ever be connected to, also when the engine dials
+                again; best first. Empty behind an egress proxy, which looks names up itself.
 
         Raises:
             OSError: `origin.ca_file` cannot be read.

@@ -28,6 +28,7 @@ from relay.errors import (
     TlsFailed,
     UpstreamError,
 )
+from relay.pinned_http import is_peer, pinned
 from relay.transport.base import MAX_READY_CHUNKS, Origin, PhaseMark, UpstreamRequest
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.stream import EngineStream
@@ -47,7 +48,9 @@ class HttpxEngine:
         self._contexts: dict[tuple[str | None, str], ssl.SSLContext] = {}
         self._cleanups: set[asyncio.Task[None]] = set()
 
-    def connect(self, origin: Origin, *, connect_timeout_s: float) -> HttpxConnection:
+    def connect(
+        self, origin: Origin, *, connect_timeout_s: float, addresses: tuple[str, ...]
+    ) -> HttpxConnection:
         """See `Engine.connect`.
 
         Raises:
@@ -63,7 +66,7 @@ class HttpxEngine:
             limits=_ONE_CONNECTION,
             proxy=origin.egress_proxy,
         )
-        return HttpxConnection(self, transport, origin.url, connect_timeout_s)
+        return HttpxConnection(self, transport, origin.url, connect_timeout_s, addresses)
 
     async def aclose(self) -> None:
         """Await the clean-up of aborted streams and closed connections."""
@@ -87,7 +90,7 @@ class HttpxEngine:
 class HttpxConnection:
     """One httpx transport held to one HTTP/1.1 connection."""
 
-    __slots__ = ("_closed", "_engine", "_extensions", "_socket", "_transport", "_url")
+    __slots__ = ("_addresses", "_closed", "_engine", "_extensions", "_socket", "_transport", "_url")
 
     def __init__(
         self,
@@ -95,8 +98,11 @@ class HttpxConnection:
         transport: httpx2.AsyncHTTPTransport,
         url: str,
         connect_timeout_s: float,
+        addresses: tuple[str, ...],
     ) -> None:
         self._engine = engine
+        self._addresses = addresses
+        """The only ones; empty behind a proxy."""
         self._transport = transport
         self._url = url
         self._extensions = {
@@ -121,11 +127,29 @@ class HttpxConnection:
         if mark is not None:
             mark("request_sent")
         try:
-            response = await self._transport.handle_async_request(message)
+            response = await self._ask(message)
         except _FAILURES as error:
             owner.end(StreamEnd.LOST)
             raise _mapped(error, headers_received=False, reused=owner.reused) from None
         return HttpxStream(self._engine, response, owner)
+
+    async def _ask(self, message: httpx2.Request) -> httpx2.Response:
+        """By the first of the addresses that can be connected to, which it then stays with."""
+        if not self._addresses:
+            return await self._transport.handle_async_request(message)
+        *others, last = self._addresses
+        for address in others:
+            with contextlib.suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
+                return await self._ask_at(message, address)
+        return await self._ask_at(message, last)
+
+    async def _ask_at(self, message: httpx2.Request, address: str) -> httpx2.Response:
+        response = await self._transport.handle_async_request(pinned(message, address))
+        if not is_peer(response, address):
+            await response.aclose()
+            raise httpx2.ConnectError("another peer")
+        self._addresses = (address,)
+        return response
 
     async def _trace(self, event: str, info: dict[str, Any]) -> None:
         # httpcore forgets the socket when a TLS handshake is cancelled.

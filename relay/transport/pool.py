@@ -29,6 +29,7 @@ from relay.errors import (
     RelayError,
     UpstreamError,
 )
+from relay.resolving import Resolver
 from relay.transport.base import (
     Headers,
     Origin,
@@ -38,6 +39,7 @@ from relay.transport.base import (
     UpstreamStream,
     UsedConnection,
 )
+from relay.transport.dialling import addresses_of
 from relay.transport.engine import (
     Engine,
     EngineConnection,
@@ -50,7 +52,8 @@ from relay.transport.slots import Lease, OriginSlots, PooledConnection
 
 _STALE_AFTER_S = 1.0
 """When a connection is lost, those of its siblings that were silent for longer are probed at
-once: what broke one (a balancer going away) has often broken all."""
+once: what broke one (a balancer going away) has often broken all. So is one over which nothing has
+come for as long as a request waited that was then given up."""
 
 _PROBE_HEADERS: Headers = [("accept", "*/*")]
 _PROBE_BODY_BYTES = 65_536
@@ -74,9 +77,15 @@ class PooledTransport:
     """
 
     def __init__(
-        self, engine: Engine, settings: TransportSettings, *, rng: random.Random | None = None
+        self,
+        engine: Engine,
+        settings: TransportSettings,
+        *,
+        resolver: Resolver,
+        rng: random.Random | None = None,
     ) -> None:
         self._engine = engine
+        self._resolver = resolver
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._pools: dict[Origin, OriginPool] = {}
@@ -122,6 +131,7 @@ class PooledTransport:
             lease.end(StreamEnd.BROKEN)
             raise
         connection.alive_s = pool.now_s()
+        lease.answered = True
         if lease.how is None:
             lease.holder = stream
         return stream
@@ -164,7 +174,13 @@ class PooledTransport:
             if self._closed:
                 raise Draining("the transport is closed")
             pool = OriginPool(
-                origin, self._engine, self._settings, self._rng, self._forget, self._dialled
+                origin,
+                self._engine,
+                self._settings,
+                self._resolver,
+                self._rng,
+                self._forget,
+                self._dialled,
             )
             self._pools[origin] = pool
             if self._retained is not None and origin not in self._retained:
@@ -247,6 +263,7 @@ class OriginPool:
         origin: Origin,
         engine: Engine,
         settings: TransportSettings,
+        resolver: Resolver,
         rng: random.Random,
         on_empty: Callable[[Origin], None],
         on_dial: OnDial,
@@ -261,6 +278,7 @@ class OriginPool:
         self._origin = origin
         self._engine = engine
         self._settings = settings
+        self._resolver = resolver
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self.now_s = self._loop.time
@@ -541,6 +559,7 @@ class OriginPool:
             for sibling in self._slots.usable:
                 if now_s - sibling.alive_s > _STALE_AFTER_S:
                     sibling.alive_s = 0.0
+        self._doubt(lease)
         if lease.how is StreamEnd.ABORTED and connection.is_http2 and not connection.draining:
             now_s = self.now_s()
             # Else it only waits for its replacement.
@@ -553,6 +572,22 @@ class OriginPool:
             self.tick()
         elif not connection.leases:
             self._schedule(connection.idle_since_s + self._settings.idle_timeout_s)
+
+    def _doubt(self, lease: Lease[EngineConnection]) -> None:
+        """A request was given up that had no answer: ask at once whether its connection lives, if
+        nothing has come over it since. Half-open ones would else take requests until the next ping
+        or probe finds them."""
+        connection = lease.connection
+        silent_since_s = max(lease.since_s, connection.alive_s)
+        if (
+            lease.how is StreamEnd.ABORTED
+            and lease.counts
+            and not lease.answered
+            and not connection.draining
+            and self.now_s() - silent_since_s > _STALE_AFTER_S
+        ):
+            connection.alive_s = 0.0
+            self._schedule(self.now_s())
 
     def _close_drained(self) -> None:
         for connection in self._slots.take_drained():
@@ -590,8 +625,18 @@ class OriginPool:
 
     async def _dial(self) -> None:
         settings = self._settings
+        started_s = self.now_s()
         try:
-            raw = self._engine.connect(self._origin, connect_timeout_s=settings.dial_timeout_s)
+            addresses = await self._addresses()
+        except ConnectError as error:
+            self._dial_failed(error)
+            if self._failures == 1:
+                self._on_dial(self._origin, self.now_s() - started_s)
+            return
+        try:
+            raw = self._engine.connect(
+                self._origin, connect_timeout_s=settings.dial_timeout_s, addresses=addresses
+            )
         except OSError:
             self._dial_failed(ConnectError("the origin's ca_file cannot be read"))
             return
@@ -603,7 +648,6 @@ class OriginPool:
             raise
         answers_probes, is_http2 = True, self._origin.http == "h2"
         owner = _DialOwner()
-        started_s = self.now_s()
         try:
             async with asyncio.timeout(settings.dial_timeout_s + _PROBE_MARGIN_S):
                 is_http2 = await self._ask(raw, owner) == "2"
@@ -655,6 +699,21 @@ class OriginPool:
             )
         )
 
+    async def _addresses(self) -> tuple[str, ...]:
+        """Where this connection may go; it is held to them for its life.
+
+        Raises:
+            ConnectError, ConnectTimeout: there are none, or there may be none.
+        """
+        origin = self._origin
+        if origin.egress_proxy is not None:
+            return ()
+        try:
+            async with asyncio.timeout(self._settings.dial_timeout_s):
+                return await addresses_of(origin, self._resolver)
+        except TimeoutError:
+            raise ConnectTimeout("no address of the provider's in time") from None
+
     async def _ask(self, raw: EngineConnection, owner: StreamOwner) -> str:
         """Send a probe and read its answer; the HTTP version."""
         stream = await raw.send(
@@ -697,6 +756,7 @@ class OriginPool:
                 connection.answers_probes = False
                 connection.alive_s = self.now_s()
             else:
+                lease.end(StreamEnd.LOST)  # its siblings are then asked too
                 connection.draining = True
         finally:
             connection.probing = False

@@ -1,7 +1,8 @@
 """The second HTTP/2 engine: pyqwest (Rust, reqwest), one transport for each connection.
 
 The same behaviour as wreq at about four times the CPU for an event, so that the choice of the
-first stays reversible.
+first stays reversible. It is held to the addresses that the pool has found, as wreq is; it does not
+tell who has answered.
 
 Known limits: no HTTP/2 keep-alive pings (the pool's probes find dead connections); windows
 cannot be set, so a reader that stops lets 2 MiB in before its provider is stopped; a stream
@@ -17,6 +18,7 @@ from typing import cast
 
 import pyqwest
 
+from relay.addresses import literal_of
 from relay.errors import (
     ConnectError,
     ConnectTimeout,
@@ -28,7 +30,7 @@ from relay.errors import (
 )
 from relay.transport.base import Headers, Origin, PhaseMark, UpstreamRequest
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
-from relay.transport.stream import EngineStream
+from relay.transport.stream import EngineStream, reset_by_provider
 from relay.transport.trust import roots_of
 
 _NO_PROXY = pyqwest.Proxy("http://127.0.0.1:9", no_proxy="*,0.0.0.0/0,::/0")
@@ -57,7 +59,9 @@ class PyqwestEngine:
     def __init__(self, settings: TransportSettings) -> None:
         self._keepalive_s = settings.ping_interval_s
 
-    def connect(self, origin: Origin, *, connect_timeout_s: float) -> PyqwestConnection:
+    def connect(
+        self, origin: Origin, *, connect_timeout_s: float, addresses: tuple[str, ...]
+    ) -> PyqwestConnection:
         """See `Engine.connect`.
 
         Raises:
@@ -66,15 +70,21 @@ class PyqwestEngine:
         """
         pem = None if origin.ca_file is None else roots_of(origin.ca_file)
         try:
-            return PyqwestConnection(self._transport(origin, pem, connect_timeout_s), origin.url)
+            transport = self._transport(origin, pem, connect_timeout_s, addresses)
         except RuntimeError:  # "builder error: invalid peer certificate"
             if pem is None:
                 raise
             raise ConnectError("the origin's ca_file holds what is no certificate") from None
+        return PyqwestConnection(transport, origin.url)
 
     def _transport(
-        self, origin: Origin, pem: bytes | None, connect_timeout_s: float
+        self,
+        origin: Origin,
+        pem: bytes | None,
+        connect_timeout_s: float,
+        addresses: tuple[str, ...],
     ) -> pyqwest.HTTPTransport:
+        is_name = addresses and literal_of(origin.host) is None
         return pyqwest.HTTPTransport(
             tls_ca_cert=pem,
             tls_include_system_certs=pem is None,
@@ -88,6 +98,7 @@ class PyqwestEngine:
             enable_brotli=False,
             enable_zstd=False,
             follow_redirects=False,
+            dns_overrides={origin.host: addresses} if is_name else None,
             enable_otel=False,
         )
 
@@ -199,7 +210,8 @@ def _mapped(
             return StreamRefused("the provider is leaving the connection"), how
         if error.code is pyqwest.StreamErrorCode.REFUSED_STREAM and not headers_received:
             return StreamRefused("the provider refused the stream"), StreamEnd.BROKEN
-        return reset(f"the provider reset the stream ({error.code.name})"), StreamEnd.BROKEN
+        text = f"the provider reset the stream ({error.code.name})"
+        return reset_by_provider(text, headers_received)
     if "stream error detected" in text:
         wrong = RemoteProtocolError("the response breaks HTTP/2 or its own content-length")
         return wrong, StreamEnd.BROKEN

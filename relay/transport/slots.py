@@ -106,10 +106,14 @@ class PooledConnection(Generic[C]):
 class Lease(Generic[C]):
     """One stream slot, held from being granted until `end`. It is the `StreamOwner`."""
 
-    __slots__ = ("_slots", "connection", "counts", "holder", "how", "reused")
+    __slots__ = ("_slots", "answered", "connection", "counts", "holder", "how", "reused", "since_s")
 
     def __init__(
-        self, slots: OriginSlots[C, Any], connection: PooledConnection[C], counts: bool
+        self,
+        slots: OriginSlots[C, Any],
+        connection: PooledConnection[C],
+        counts: bool,
+        since_s: float,
     ) -> None:
         self._slots = slots
         self.connection = connection
@@ -120,6 +124,10 @@ class Lease(Generic[C]):
         """What to abort when the pool closes over it."""
         self.how: StreamEnd | None = None
         """None while the slot is held."""
+        self.answered = False
+        """The head of a response has come."""
+        self.since_s = since_s
+        """When it was granted."""
 
     def end(self, how: StreamEnd) -> None:
         """Free the slot. Idempotent: the first call counts."""
@@ -199,7 +207,7 @@ class OriginSlots(Generic[C, W]):
 
     def lease(self, connection: PooledConnection[C], *, counts: bool = True) -> Lease[C]:
         """A slot of this very connection; the caller has seen that one is free."""
-        lease = Lease(self, connection, counts)
+        lease = Lease(self, connection, counts, self._clock())
         connection.leases.add(lease)
         connection.requests += 1
         if counts:

@@ -14,6 +14,12 @@ from relay.transport.base import Headers
 from relay.transport.engine import StreamEnd, StreamOwner
 
 
+def reset_by_provider(message: str, headers_received: bool) -> tuple[StreamReset, StreamEnd]:
+    """RST_STREAM, but for REFUSED_STREAM. Who sends it has seen the request and may bill it: no
+    connection was stale, and no second try is free."""
+    return StreamReset(message, headers_received=headers_received), StreamEnd.BROKEN
+
+
 class EngineStream(ABC):
     """An `UpstreamStream`. Subclasses write `__anext__` and `_leave`.
 

@@ -50,7 +50,9 @@ from relay.errors import (
     StreamReset,
     TlsFailed,
 )
+from relay.resolving import Resolver
 from relay.transport.base import Headers, Origin
+from relay.transport.dialling import connected
 from relay.transport.trust import roots_of, system_roots
 
 CLOSE_S: Final = 2.0
@@ -355,6 +357,9 @@ def _options(limits: SocketLimits) -> dict[str, Any]:
 # --- to a provider ------------------------------------------------------------------------------
 
 
+_RESOLVER: Final = Resolver()
+
+
 class _Dial(connect):
     """Straight to where it is told to, and nowhere else."""
 
@@ -370,6 +375,7 @@ async def dial(
     limits: SocketLimits,
     *,
     connect_timeout_s: float,
+    resolver: Resolver = _RESOLVER,
 ) -> ClientSocket:
     """Open a WebSocket; the caller finishes it.
 
@@ -378,6 +384,7 @@ async def dial(
         headers: beside those of the handshake; they hold secrets.
         subprotocols: offered, best first; the provider's choice is `subprotocol` of what returns.
         connect_timeout_s: for all of it.
+        resolver: says which addresses may be connected to, in turn.
 
     Raises:
         ConnectError, TlsFailed, ConnectTimeout, StreamReset: no connection, or it broke.
@@ -396,14 +403,36 @@ async def dial(
         options["ssl"] = _context(origin.ca_file, origin.ca_digest)
     if proxy is not None and proxy.startswith("https://"):
         options["proxy_ssl"] = _context(origin.ca_file, origin.ca_digest)
+    dialling = _dialling(origin, path, headers, subprotocols, limits, options)
+    try:
+        async with asyncio.timeout(connect_timeout_s):
+            if proxy is None:
+                # Whoever dials takes it over in the same turn, and closes it with its connection.
+                dialling.create_connection_kwargs["sock"] = await connected(origin, resolver)
+            opened = await dialling
+    except (InvalidHandshake, InvalidProxy, OSError) as error:
+        raise _mapped(error) from None
+    connection = cast(ClientSocket, opened)
+    connection.stall_s = limits.stall_s
+    return connection
+
+
+def _dialling(
+    origin: Origin,
+    path: str,
+    headers: Headers,
+    subprotocols: Sequence[str],
+    limits: SocketLimits,
+    options: dict[str, Any],
+) -> _Dial:
     dialling = _Dial(
         origin.url.replace("http", "ws", 1),
         subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         compression=None,
         additional_headers=headers,
         user_agent_header=None,
-        proxy=proxy,
-        open_timeout=connect_timeout_s,
+        proxy=origin.egress_proxy,
+        open_timeout=None,  # there is one around it
         max_size=limits.max_message_bytes,
         logger=_quiet,
         create_connection=ClientSocket,
@@ -413,14 +442,9 @@ async def dial(
     # As it stands: to take an address apart would lose some of it.
     path, _, query = path.partition("?")
     quoted = quote(query.encode("latin-1"), safe=_PRINTABLE)
+    is_secure = origin.scheme == "https"
     dialling.ws_uri = WebSocketURI(is_secure, origin.host, origin.port, path, quoted)
-    try:
-        opened = await dialling
-    except (InvalidHandshake, InvalidProxy, OSError) as error:
-        raise _mapped(error) from None
-    connection = cast(ClientSocket, opened)
-    connection.stall_s = limits.stall_s
-    return connection
+    return dialling
 
 
 @lru_cache(maxsize=64)

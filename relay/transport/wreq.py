@@ -10,6 +10,9 @@ wreq's exceptions tell phase and cause in their text alone, as the debug form of
 Trust is explicit: the origin's `ca_file`, else what the machine trusts (`trust.py`, read once, when
 the first connection needs it), else, on a machine without roots, the set that wreq was built with.
 
+A name is resolved by the pool, and wreq is held to its addresses, also where it dials again by
+itself; who has answered is looked at all the same.
+
 Known limits: a stream refused (REFUSED_STREAM, GOAWAY with NO_ERROR) is tried three times by wreq
 before the error is ours.
 """
@@ -19,11 +22,13 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import wreq
 from wreq import exceptions
 
+from relay.addresses import faces, literal_of
 from relay.errors import (
     ConnectError,
     ConnectTimeout,
@@ -33,9 +38,15 @@ from relay.errors import (
     TlsFailed,
     UpstreamError,
 )
-from relay.transport.base import Headers, Origin, PhaseMark, UpstreamRequest
+from relay.transport.base import (
+    MAX_HEAD_BYTES,
+    Headers,
+    Origin,
+    PhaseMark,
+    UpstreamRequest,
+)
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
-from relay.transport.stream import EngineStream
+from relay.transport.stream import EngineStream, reset_by_provider
 from relay.transport.trust import roots_of, system_roots
 
 _METHODS = {
@@ -66,6 +77,9 @@ _GOAWAY = re.compile(r'kind: GoAway\(b"(?:[^"\\]|\\.)*", (\w+), (\w+)\)')
 _CUT = "kind: UnexpectedEof"
 """Between two chunks the text goes on with "unexpected EOF during chunk size line"."""
 _NOT_HTTP = re.compile(r"Parse\(|chunk size|InvalidInput")
+_TLS = re.compile(r"SSL routines|code: (?:SSL|SYSCALL|ZERO_RETURN)\b")
+"""BoringSSL's words. SYSCALL: the connection was cut during the handshake."""
+_MIN_TLS = wreq.TlsVersion.TLS_1_2
 _FOREVER = timedelta(days=365)
 
 
@@ -84,10 +98,14 @@ class WreqEngine:
             keep_alive_interval=timedelta(seconds=settings.ping_interval_s),
             keep_alive_timeout=timedelta(seconds=settings.ping_timeout_s),
             keep_alive_while_idle=True,
+            # 16 MB by default.
+            max_header_list_size=2 * MAX_HEAD_BYTES,
         )
         self._trust: dict[tuple[str | None, str], wreq.CertStore | None] = {}
 
-    def connect(self, origin: Origin, *, connect_timeout_s: float) -> WreqConnection:
+    def connect(
+        self, origin: Origin, *, connect_timeout_s: float, addresses: tuple[str, ...]
+    ) -> WreqConnection:
         """See `Engine.connect`.
 
         Raises:
@@ -104,6 +122,10 @@ class WreqEngine:
         else:
             # Else proxies would come from the environment.
             config["no_proxy"] = True
+        if addresses and literal_of(origin.host) is None:
+            dns = wreq.DnsOptions()
+            dns.add_resolve(origin.host, [ip_address(address) for address in addresses])
+            config["dns_options"] = dns
         if origin.http == "h2":
             config["http2_only"] = True
         elif origin.http == "h1":
@@ -111,6 +133,7 @@ class WreqEngine:
         client = wreq.Client(
             runtime=self._runtime,
             redirect=wreq.redirect.Policy.none(),
+            tls_min_version=_MIN_TLS,
             connect_timeout=timedelta(seconds=connect_timeout_s),
             # Idle connections would be dropped after 90 s in spite of pings; the pool decides.
             pool_idle_timeout=_FOREVER,
@@ -123,7 +146,7 @@ class WreqEngine:
             zstd=False,
             **config,
         )
-        return WreqConnection(client, origin.url)
+        return WreqConnection(client, origin.url, addresses)
 
     async def aclose(self) -> None:
         """Nothing to do: the runtime ends with its last client."""
@@ -158,11 +181,15 @@ def _system_store() -> wreq.CertStore | None:
 class WreqConnection:
     """One wreq client: at most one HTTP/2 connection, redialled by wreq when it is gone."""
 
-    __slots__ = ("_client", "_url")
+    __slots__ = ("_client", "_peers", "_url")
 
-    def __init__(self, client: wreq.Client, url: str) -> None:
+    def __init__(self, client: wreq.Client, url: str, addresses: tuple[str, ...]) -> None:
         self._client: wreq.Client | None = client
         self._url = url
+        self._peers = frozenset(
+            face for address in addresses for face in faces(ip_address(address))
+        )
+        """Who may answer; empty behind a proxy."""
 
     async def send(
         self, request: UpstreamRequest, owner: StreamOwner, mark: PhaseMark | None = None
@@ -185,7 +212,16 @@ class WreqConnection:
             failure, how = _mapped(error, headers_received=False, reused=owner.reused)
             owner.end(how)
             raise failure from None
+        if self._peers and not self._is_peer(response):
+            await response.close()
+            owner.end(StreamEnd.LOST)
+            raise ConnectError("the connection leads to another address than it was made for")
         return WreqStream(response, owner)
+
+    def _is_peer(self, response: wreq.Response) -> bool:
+        # Every request of a dial's is preceded by its probe, which has no credentials.
+        peer = response.remote_addr
+        return peer is not None and bool(faces(peer.ip()) & self._peers)
 
     def close(self) -> None:
         """Let the client go: its connection ends with its last stream.
@@ -267,7 +303,7 @@ def _mapped(
             return error_, StreamEnd.BROKEN
         if code == "REFUSED_STREAM" and not headers_received:
             return StreamRefused("the provider refused the stream"), StreamEnd.BROKEN
-        return reset(f"the provider reset the stream ({code})"), StreamEnd.BROKEN
+        return reset_by_provider(f"the provider reset the stream ({code})", headers_received)
     if found := _GOAWAY.search(text):
         code, by = found.groups()
         if by != "Remote":
@@ -286,7 +322,7 @@ def _mapped(
 def _connect_error(text: str) -> ConnectError:
     if "TimedOut" in text:
         return ConnectTimeout("no connection in time")
-    if "SSL routines" in text or "code: SSL" in text:
+    if _TLS.search(text):
         return TlsFailed("the TLS handshake with the provider failed")
     if "dns error" in text:
         return ConnectError("the provider's name does not resolve")

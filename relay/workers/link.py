@@ -92,14 +92,15 @@ class SupervisorLink:
     def _take(self, message: Message) -> None:
         kind = message.get("kind")
         if kind == "ask":
-            answer: Message = {"kind": "answer", "id": message["id"]}
+            what: Any = message.get("what")
+            answer: Message = {"kind": "answer", "id": message.get("id")}
             try:
-                answer["value"] = self._answers[message["what"]](*message.get("given", ()))
+                answer["value"] = self._answers[what](*message.get("given", ()))
             except Exception as error:  # noqa: BLE001 - the admin page must not end a worker
-                _log.error("answer_failed", what=message["what"], exc_info=error)
+                _log.error("answer_failed", what=what, exc_info=error)
                 answer["error"] = type(error).__name__
             self._send(answer)
-        elif kind == "hint" and self.on_hint is not None:
+        elif kind == "hint" and self.on_hint is not None and "hint" in message:
             self.on_hint(message["hint"])
 
     def _lost(self) -> None:

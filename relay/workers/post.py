@@ -121,19 +121,20 @@ class Post:
         self.watch.beat(self._clock())
         kind = message.get("kind")
         if kind == "status":
-            self.status = str(message["status"])
-            self.ports = message["ports"]
+            self.status = str(message.get("status", ""))
+            self.ports = message.get("ports", {})
             if self.on_status is not None:
                 self.on_status()
         elif kind == "answer":
-            future = self._asked.pop(message["id"], None)
+            number = message.get("id")
+            future = self._asked.pop(number, None) if isinstance(number, int) else None
             if future is None or future.done():  # too late
                 return
             if "error" in message:
                 future.set_exception(NoAnswer(f"it could not answer: {message['error']}"))
             else:
-                future.set_result(message["value"])
-        elif kind == "hint" and self.on_hint is not None:
+                future.set_result(message.get("value"))
+        elif kind == "hint" and self.on_hint is not None and "hint" in message:
             self.on_hint(message["hint"])
 
     def _lost(self) -> None:

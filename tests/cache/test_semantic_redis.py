@@ -178,6 +178,7 @@ async def test_a_redis_that_is_away_stops_no_start_and_no_request() -> None:
         ("VSIM", b"*3\r\n$1\r\na\r\n$1\r\nx\r\n$1\r\nb\r\n"),
         ("MGET", b"*0\r\n"),
         ("MGET", b"*1\r\n$4\r\n\x93\x01\x02\x03\r\n"),
+        ("MGET", b"*1\r\n$7\r\n\x93\xc4\x01a\xa1\xc4\xc4\r\n"),  # a text that is no UTF-8
         ("MGET", b"*1\r\n:1\r\n"),
         ("MGET", b"-ERR no\r\n"),
     ],

@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from relay.cache.semantic_error import SemanticCacheError
 from relay.cache.semantic_shelf import SemanticShelf
+from relay.config.secret import Secret
 from relay.config.semantic_cache import SemanticCacheConfig
 from relay.config.store import StoreConfig
 from tests.cache.world import NO_LEGS, SCOPE, asked
@@ -109,7 +109,7 @@ class TestInstalled:
             await shelf.aclose()
 
     async def test_a_redis_that_cannot_is_refused_at_the_start(self, redis_url: str) -> None:
-        shelf = SemanticShelf(StoreConfig(redis=SecretStr(redis_url)))
+        shelf = SemanticShelf(StoreConfig(redis=Secret(redis_url)))
         try:
             shelf.take(config())
             with pytest.raises(SemanticCacheError, match=r"store\.redis has no VADD"):
@@ -118,7 +118,7 @@ class TestInstalled:
             await shelf.aclose()
 
     async def test_memory_where_redis_is_not_wanted(self, redis_url: str) -> None:
-        shelf = SemanticShelf(StoreConfig(redis=SecretStr(redis_url)))
+        shelf = SemanticShelf(StoreConfig(redis=Secret(redis_url)))
         try:
             shelf.take(config(redis=False))
             await shelf.check()

@@ -27,6 +27,7 @@ from relay.content import (
 )
 from relay.errors import (
     EventTooLarge,
+    NotAnAnswer,
     Reason,
     RelayError,
     RemoteProtocolError,
@@ -552,10 +553,10 @@ def test_other_blocks_of_a_whole_answer() -> None:
     [
         (b'{"output":{"message":{"content":[]}}', StreamTruncated),
         (document({"text": "a"}, reason=None), StreamTruncated),
-        (b'{"output":{}}', RemoteProtocolError),
-        (b"[1]", RemoteProtocolError),
+        (b'{"output":{}}', NotAnAnswer),
+        (b"[1]", NotAnAnswer),
         (b'{"message":"no"}', UpstreamStatus),
-        (b"<html>", RemoteProtocolError),
+        (b"<html>", NotAnAnswer),
     ],
 )
 def test_documents_that_are_no_answer(body: bytes, kind: type[RelayError]) -> None:

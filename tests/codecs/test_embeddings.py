@@ -26,7 +26,7 @@ from relay.content import (
     ResponseInfo,
     Usage,
 )
-from relay.errors import Reason, UnsupportedFeature
+from relay.errors import Reason, RemoteProtocolError, UnsupportedFeature
 
 VECTORS = [[0.5, -0.25], [1.0, 0.0]]
 NUMBERS = orjson.dumps(
@@ -195,6 +195,14 @@ def test_vectors_come_in_the_order_of_their_texts() -> None:
     _, vectors, *_ = read(codec_of("openai_chat"), orjson.dumps(body))
     assert isinstance(vectors, Embeddings)
     assert orjson.loads(vectors.data_json) == orjson.loads(NUMBERS)
+
+
+@pytest.mark.parametrize("vector", [b'"A\xc1AA"', b'["A\xc1AA"]', '"é"'.encode()])
+def test_a_vector_that_is_no_text_goes_no_further(vector: bytes) -> None:
+    """It is passed on unread, and would make the whole answer one that nobody can read."""
+    body = b'{"data":[{"embedding":[0.5],"index":0},{"embedding":%b,"index":1}]}' % vector
+    failed = failure_of(read(codec_of("openai_chat"), body))
+    assert isinstance(failed.error, RemoteProtocolError)
 
 
 def two_alike() -> dict[str, Any]:

@@ -366,7 +366,7 @@ def test_error_inside_a_stream() -> None:
     ],
 )
 def test_broken_format(body: bytes) -> None:
-    assert type(decode(body).failure) is RemoteProtocolError
+    assert isinstance(decode(body).failure, RemoteProtocolError)
 
 
 @pytest.mark.parametrize("message", [None, 7, {"content": None}, {"tool_calls": None}, {"x": 1}])

@@ -10,7 +10,7 @@ import pytest
 from relay.codecs.gemini import MAX_ANSWER_BYTES
 from relay.codecs.registry import BUILDERS
 from relay.content import ProviderFailed
-from relay.errors import RelayError, RemoteProtocolError
+from relay.errors import NotAnAnswer, RelayError, RemoteProtocolError
 from relay.sse import MAX_EVENT_BYTES
 from tests.codecs.aws_frames import chunk
 from tests.fakes.collect import collect, run
@@ -87,7 +87,7 @@ def test_name_in_the_body_counts_more(wire: str, body: bytes, status: int) -> No
 @pytest.mark.parametrize("before", [b"", b"\n\n", b"\xef\xbb\xbf", b" \r\n\xef\xbb\xbf\n"])
 def test_markup_is_no_answer(wire: str, before: bytes) -> None:
     for body in (b"<html>no</html>", b"<"):
-        assert type(failure(wire, before + body)) is RemoteProtocolError
+        assert type(failure(wire, before + body)) is NotAnAnswer
 
 
 @pytest.mark.parametrize("wire", WIRES)

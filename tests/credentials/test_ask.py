@@ -48,7 +48,8 @@ async def test_request_and_answer() -> None:
     assert sent.request.headers[0] == ("x-a", "1")
     assert sent.request.headers[1][1].startswith("rtrelay/")
     assert sent.origin.port == 8443
-    assert (sent.origin.egress_proxy, sent.origin.ca_file, sent.origin.ca_digest) == WAY
+    to = sent.origin
+    assert Way(to.egress_proxy, to.ca_file, to.ca_digest, to.private) == WAY
     assert not transport.unfinished
 
 

@@ -257,6 +257,7 @@ def test_who_logs_in_again_is_taken_and_known(tmp_path: Path) -> None:
         ({**SERVICE_ACCOUNT, "token_uri": "ftp://x"}, "default", "token_uri: an https:// address"),
         ({**SERVICE_ACCOUNT, "universe_domain": "a.b"}, "default", "universe_domain: another"),
         ({**USER, "token_uri": "http://t.test/"}, "default", "token_uri: an https:// address"),
+        ({**USER, "token_uri": "http://a[::1]/"}, "default", "token_uri: an https:// address"),
         ({**USER, "token_uri": "https://a:b@t.test/"}, "default", "token_uri: an https:// address"),
         (
             {**USER, "token_uri": "https://t.test/\r\na"},

@@ -113,6 +113,9 @@ def _refused(status: int, text: str, headers: dict[str, str], common: dict[str, 
 async def ask_generate(relay: RelayUnderTest, model: str) -> Reply:
     """The unary-stream RPC."""
     result = await relay.generate(start("g", model))
+    if result.answer.end is None:  # refused before anything of it was read
+        status = status_of(result.error)
+        return Reply("", reason_of(status), str(status.code), status.message)
     reply = _of_answer(result.answer)
     if reply.is_clean:
         assert result.error is None

@@ -349,11 +349,13 @@ async def generate(
     *,
     timeout_s: float | None = None,
     answer: Answer | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Generated:
     """Run one Generate call to its end; bytes are sent as they are.
 
     Args:
         answer: filled as frames come, for who wants to see them before the end.
+        metadata: of the call.
     """
     answer = answer or Answer()
     error = None
@@ -363,9 +365,10 @@ async def generate(
         response_deserializer=GenerateResponse.FromString,
     )
     message = request if isinstance(request, bytes) else GenerateRequest(start=request)
+    sent = tuple((metadata or {}).items())
     try:
         async with asyncio.timeout(WAIT_S):
-            async for frame in rpc(message, timeout=timeout_s):
+            async for frame in rpc(message, timeout=timeout_s, metadata=sent):
                 answer.take(frame)
     except grpc.aio.AioRpcError as failure:
         error = failure

@@ -73,6 +73,7 @@ class ServerStream:
     method: str
     path: str
     headers: list[tuple[str, str]]
+    authority: str = ""
     body: bytearray = field(default_factory=bytearray)
     sent_bytes: int = 0
     """Body bytes handed to the connection so far (flow control obeyed)."""
@@ -287,6 +288,7 @@ class ServerConnection(asyncio.Protocol):
                     pseudo[":method"],
                     pseudo[":path"],
                     [pair for pair in pairs if not pair[0].startswith(":")],
+                    pseudo.get(":authority", ""),
                 )
                 self.streams[stream.stream_id] = stream
                 self._server.streams.append(stream)

@@ -49,6 +49,14 @@ def _faults(
                 yield f"{path}: below {rule}"
             case "maximum" if isinstance(value, int | float) and value > rule:
                 yield f"{path}: above {rule}"
+            case "minLength" if isinstance(value, str) and len(value) < rule:
+                yield f"{path}: shorter than {rule}"
+            case "maxLength" if isinstance(value, str) and len(value) > rule:
+                yield f"{path}: longer than {rule}"
+            case "maxItems" if isinstance(value, list) and len(value) > rule:
+                yield f"{path}: more than {rule}"
+            case "minProperties" if isinstance(value, dict) and len(value) < rule:
+                yield f"{path}: fewer than {rule}"
             case "minItems" if isinstance(value, list) and len(value) < rule:
                 yield f"{path}: fewer than {rule}"
             case "items" if isinstance(value, list):
@@ -67,7 +75,9 @@ def _faults(
                         yield from _faults(rule, value[name], root, f"{path}.{name}")
             case "enum" | "const" | "minimum" | "maximum" | "minItems" | "items":
                 pass
-            case "required" | "properties" | "additionalProperties":
+            case "required" | "properties" | "additionalProperties" | "minProperties":
+                pass
+            case "minLength" | "maxLength" | "maxItems":
                 pass
             case _:
                 raise NotImplementedError(f"{path}: {keyword}")

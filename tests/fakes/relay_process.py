@@ -21,7 +21,7 @@ import httpx2
 import orjson
 import yaml
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 40.0
 WORKERS_TIMEOUT_S = 40.0
 """Several start at once, each for a second of CPU, and other tests run too."""
 WAIT_S = 10.0

@@ -118,7 +118,7 @@ async def relay_under_test(document: Document) -> AsyncIterator[RelayUnderTest]:
         "admin": {"address": "127.0.0.1:0"},
     }
     for key, value in document.get("server", {}).items():
-        server[key] = {**server[key], **value} if isinstance(value, dict) else value
+        server[key] = {**server.get(key, {}), **value} if isinstance(value, dict) else value
     worker = Worker(parse({**document, "server": server}))
     try:
         await worker.start()

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from relay.errors import RequestTooLarge
 from relay.frontends.asgi import TLS, WEBSOCKET
 from relay.frontends.caller import (
+    MAX_METADATA_BYTES,
     NOBODY,
     Caller,
     caller_of,
@@ -155,3 +157,12 @@ def test_without_keys_bearers_name_tenants() -> None:
 def test_a_handler_that_was_reached_without_the_question_serves_nothing() -> None:
     with pytest.raises(KeyError):
         caller_of({"headers": []})
+
+
+def test_metadata_of_a_call_has_a_limit() -> None:
+    value = "v" * (MAX_METADATA_BYTES - 32 - len("x-large"))
+    assert caller_of_rpc(OPEN, FakeRpc([("x-large", value)])) == NOBODY
+    for much in ([("x-large", value + "v")], [("x", "")] * 300, [("x-bin", b"v" * 9000)]):
+        with pytest.raises(RequestTooLarge, match="8192 is the limit") as refused:
+            caller_of_rpc(OPEN, FakeRpc(much))
+        assert refused.value.metadata["field"] == "metadata"

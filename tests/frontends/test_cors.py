@@ -37,7 +37,7 @@ def test_names_that_no_page_can_have(host: str | None) -> None:
             "0x7f000001",
         ),
         *("notlocalhost", "127.1", "2130706433", "[::1", "a@127.0.0.1.evil.test", "\xe9vil.test"),
-        *("known.test:1", "evil.test/127.0.0.1", "known.test.evil.test"),
+        *("a[::1]", "known.test:1", "evil.test/127.0.0.1", "known.test.evil.test"),
     ],
 )
 def test_names_that_a_page_can_have(host: str) -> None:

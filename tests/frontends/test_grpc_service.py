@@ -189,6 +189,21 @@ async def test_request_of_generate_over_the_limit_is_refused() -> None:
     assert_names_the_limit(rpc.status, len(big), "rtrelay.v1.GenerateRequest")
 
 
+@on_virtual_time
+async def test_a_call_without_its_message_is_ended() -> None:
+    for rpc, words in (
+        (Rpc(), "no request"),
+        (Rpc(ends=False), "took longer than 60 s"),
+    ):
+        with pytest.raises(grpc.aio.AbortError):
+            await Relay().service._read_and_generate(None, rpc, NOBODY)  # type: ignore[arg-type]
+        assert rpc.status is not None
+        assert rpc.status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert words in rpc.status.message
+        rpc.incoming.put_nowait(grpc.aio.EOF)  # what ends a read that was left to itself
+        await asyncio.sleep(0)
+
+
 def test_hard_limit_is_a_multiple_that_grpc_can_hold() -> None:
     assert hard_limit_bytes(GrpcListener(max_request_bytes=1024)) == 1024 * HARD_LIMIT_FACTOR
     assert hard_limit_bytes(GrpcListener(max_request_bytes=2**30)) == 2**31 - 1

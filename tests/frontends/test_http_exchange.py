@@ -34,6 +34,9 @@ class Written(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.writes.append(bytes(data))
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -172,3 +172,31 @@ def test_the_oldest_go_where_there_is_no_room() -> None:
 
 def test_pieces_of_a_digest_do_not_run_together() -> None:
     assert digest_of(b"ab", b"c") != digest_of(b"a", b"bc")
+
+
+@pytest.mark.parametrize(
+    ("limits", "size_bytes"),
+    [({"max_answers": 10}, 5), ({"max_bytes": 40_000}, 5_000)],
+)
+async def test_who_has_many_keys_drives_out_his_own(
+    limits: dict[str, int], size_bytes: int
+) -> None:
+    """Another's repeat is not paid for twice because of him."""
+    world = World(**limits)
+
+    async def answer(tenant: str, key: str) -> None:
+        claim = world.claim(key, tenant=tenant)
+        await claim.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await claim.send({"type": "http.response.body", "body": b"x" * size_bytes})
+        claim.settle(is_clean=True)
+
+    await answer("quiet", "k")
+    for number in range(30):
+        await answer("loud", f"k{number}")
+    assert isinstance(world.kept.claim("quiet", "k", ONE, world.send), Answer)
+    assert isinstance(world.kept.claim("loud", "k29", ONE, world.send), Answer)
+    world.claim("k0", tenant="loud")
+    world.now_s += 3600
+    world.claim("k29", tenant="loud")
+    assert not len(world.kept)
+    assert world.kept.held_bytes == 0

@@ -158,3 +158,19 @@ def test_bytes_are_those_of_what_is_there(sizes: list[int]) -> None:
         store.put("", f"r{at}", b"", (turn(size),), 0.0)
     kept = [size for at, size in enumerate(sizes) if at >= len(sizes) - len(store)]
     assert store.held_bytes == sum(ENTRY_BYTES + 16 + 128 + 2 + size for size in kept)
+
+
+@pytest.mark.parametrize("size_bytes", [10, 20_000])
+def test_who_stores_much_drives_out_his_own(size_bytes: int) -> None:
+    """By number and by bytes; the others keep what they have, however old."""
+    store = ResponseStore(StoreLimits(max_responses=20, max_bytes=100_000, ttl_s=100.0))
+    store.put("quiet", "r", b"{}", (turn(),), 0.0)
+    store.put("other", "r", b"{}", (turn(),), 0.0)
+    for number in range(50):
+        store.put("loud", f"r{number}", b"{}", (turn(size_bytes),), 1.0)
+        store.document("other", "r", 1.0)
+    assert store.document("quiet", "r", 2.0) == b"{}"
+    assert store.document("loud", "r49", 2.0) == b"{}"
+    store.put("quiet", "r2", b"{}", (turn(),), 2.0)
+    assert store.document("quiet", "r", 2.0) == store.document("other", "r", 2.0) == b"{}"
+    assert store.held_bytes <= 100_000

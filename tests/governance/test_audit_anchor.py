@@ -75,6 +75,12 @@ def test_moment_that_people_read_is_the_one_that_is_signed() -> None:
     assert from_line(line.replace(moment(START_US).encode(), moment(0).encode())) is None
 
 
+@pytest.mark.parametrize("seq", [b'"1"', b"null", b"[]", b"1.0", b"true"])
+def test_number_that_is_none(seq: bytes) -> None:
+    line = to_line(Anchor.of(Head(1, b"m" * 32), START_US, KEY))
+    assert from_line(line.replace(b'"seq":1', b'"seq":' + seq)) is None
+
+
 # --- the file -----------------------------------------------------------------------------------
 
 

@@ -239,6 +239,28 @@ def test_tools_of_the_provider_bring_things_in_and_ours_do_not() -> None:
             4_596,
         ),
         ({"extra": {"generationConfig": {"thinkingConfig": {"thinkingBudget": -1}}}}, 4_096),
+        # As hosts read them that know no case, take texts for numbers, or Protobuf's own names.
+        ({"extra": {"Max_New_Tokens": 9_000}}, 9_000),
+        ({"extra": {"max_new_tokens": 9_000, "Max_New_Tokens": 1}}, 9_000),
+        ({"extra": {"max_new_tokens": "9000"}}, 9_000),
+        ({"extra": {"best_of": " 5 "}}, 5 * 4_096),
+        ({"extra": {"best_of": "five", "max_new_tokens": "nan"}}, 4_096),
+        ({"extra": {"max_new_tokens": "9" * 30}}, 10**12),
+        ({"extra": {"Web_Search_Options": {}}}, 4 * 4_096),
+        ({"extra": {"generationConfig": {"candidateCount": "4"}}}, 4 * 4_096),
+        ({"extra": {"generationConfig": {"candidate_count": 4}}}, 4 * 4_096),
+        ({"extra": {"generationConfig": {"max_output_tokens": "9000"}}}, 9_000),
+        (
+            {
+                "sampling": Sampling(max_output_tokens=100),
+                "extra": {"generationConfig": {"maxOutputTokens": 9_000}},
+            },
+            100,
+        ),
+        ({"extra": {"additionalModelRequestFields": {"max_gen_len": 9_000}}}, 9_000),
+        ({"extra": {"additionalModelRequestFields": {"thinking": {"budget_tokens": 9}}}}, 4_105),
+        ({"extra": {"Thinking": {"Budget_Tokens": "2000"}}}, 6_096),
+        ({"extra": {"metadata": {"n": 50, "max_tokens": 10**6}}}, 4_096),
     ],
 )
 def test_output(fields: dict[str, Any], most: int) -> None:

@@ -83,3 +83,28 @@ def test_all_take_their_rows_in_one_order(ids: list[str], order: random.Random) 
     order.shuffle(rows)
     found = [hold.budget_id for hold in holds(rows, NOW_US)]
     assert found == sorted(set(ids))
+
+
+def test_holds_of_a_period_are_made_once_and_anew_for_the_next() -> None:
+    """Between the period's first microsecond and its last nothing is worked out again."""
+    memo, rows = HoldMemo(), (budget("a"), budget("b", period="month"))
+    first_us, after_us = second(5, 31) * 1_000_000, second(6, 1) * 1_000_000
+    known = memo.holds(rows, first_us)
+    assert memo.holds(rows, first_us) is known
+    assert memo.holds(rows, after_us - 1) is known
+    assert memo.holds(rows, after_us) is not known
+    again = memo.holds(rows, after_us - 1)
+    assert (again, again is known) == (known, False)
+    assert memo.holds(rows, first_us) is again
+    assert memo.holds(rows, first_us - 1) is not again
+
+
+def test_how_much_is_remembered_is_bounded() -> None:
+    memo = HoldMemo()
+    kept = [(budget(f"b{number}", period="total"),) for number in range(4097)]
+    found = [memo.holds(rows, NOW_US) for rows in kept[:4096]]
+    assert memo.holds(kept[0], NOW_US) is found[0]
+    assert len(memo._known) == 4096
+    memo.holds(kept[4096], NOW_US)
+    assert len(memo._known) == 1
+    assert memo.holds(kept[0], NOW_US) == found[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from relay.errors import Code, LimitReached, Reason, Retry, TargetLimited
@@ -248,3 +250,56 @@ def test_headers_speak_only_of_what_is_limited() -> None:
     assert rate_state(Taken([lease], [1])) is None
     rpm = Charge("key:k:rpm", 60, 1, RATE)
     assert rate_state(Taken([rpm], [60_000])) == RateState(60, 60, 0.0, None, 0, 0.0)
+
+
+class Corrected:
+    """A store that notes what is corrected and given back."""
+
+    def __init__(self) -> None:
+        self.by: list[tuple[str, int]] = []
+        self.back: list[tuple[str, int]] = []
+
+    def correct(self, bucket: str, limit: int, by: int, now_us: int) -> None:
+        self.by.append((bucket, by))
+
+    def give_back(self, bucket: str, amount: int) -> None:
+        self.back.append((bucket, amount))
+
+
+def test_undone_exactly_what_was_taken_comes_back_and_once() -> None:
+    store = Corrected()
+    charges = ChargeBook().of_generation(Payer("k", limits=KeyLimits(ALL)), "m", 120, 60)
+    grant = Grant(cast(Any, store), charges, Taken(tuple(charges.all), ()))
+    grant.undo(NOW_US)
+    grant.undo(NOW_US)
+    grant.settle(1, 1, NOW_US)
+    assert store.back == [("key:k:generations", 1)]
+    assert store.by == [("key:k:rpm", -1), ("key:k:input_tpm", -120), ("key:k:output_tpm", -60)]
+
+
+def test_a_request_that_is_no_generation_is_charged_to_limits_of_requests_alone() -> None:
+    charges = ChargeBook().of_request(Payer("k", limits=KeyLimits(ALL)), "m")
+    assert list(charges.all) == [Charge("key:k:rpm", 10, 1, RATE)]
+    assert (charges.inputs_from, charges.outputs_from) == (1, 1)
+
+
+def test_plans_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.governance.charges._MAX_PLANS", 2)
+    book = ChargeBook()
+    for name, known in (("a", 1), ("b", 2), ("a", 2), ("c", 1), ("d", 2)):
+        book.of_generation(Payer(name), "m", 1, 1)
+        assert len(book._plans) == known, name
+
+
+def test_of_two_that_are_as_near_to_their_limits_the_first_is_told() -> None:
+    charges = [Charge("key:k:rpm", 10, 1, RATE), Charge("team:t:rpm", 20, 1, RATE)]
+    state = rate_state(Taken(tuple(charges), (5_000, 10_000)))
+    assert state is not None
+    assert (state.limit_requests, state.remaining_requests) == (10, 5)
+
+
+def test_seconds_until_a_limit_is_full_are_told_in_parts() -> None:
+    state = rate_state(Taken((Charge("key:k:rpm", 7, 1, RATE),), (6_999,)))
+    assert state is not None
+    assert state.remaining_requests == 6
+    assert state.reset_requests_s == pytest.approx(60 / 7 / 1000, rel=1e-9)

@@ -7,7 +7,14 @@ import pytest
 import structlog
 
 from relay.errors import InvalidRequest, LimitReached, StoreDown
-from relay.governance.feedback import MOST_KNOWN, MOST_WAITING, Feedback, FeedbackDesk, checked
+from relay.governance.feedback import (
+    MOST_KNOWN,
+    MOST_OF_ONE,
+    MOST_WAITING,
+    Feedback,
+    FeedbackDesk,
+    checked,
+)
 from relay.store.base import StoreUnavailable
 from relay.store.feedback_rows import FeedbackRow, Rated
 from tests.policy.worlds import ended
@@ -154,10 +161,21 @@ async def test_a_store_that_is_away_is_told() -> None:
 
 async def test_too_many_at_once_are_refused() -> None:
     one, _ = desk(Books())
-    words = [one.give(Feedback("gen_kept", 1.0, "", ""), "t", "") for _ in range(MOST_WAITING + 3)]
+    word = Feedback("gen_kept", 1.0, "", "")
+    words = [one.give(word, f"t{number}", "") for number in range(MOST_WAITING + 3)]
     found = await asyncio.gather(*words, return_exceptions=True)
     assert sum(isinstance(each, LimitReached) for each in found) == 3
+    assert not (await one.give(word, "t", "")).counts_for_experiment
+
+
+async def test_one_team_leaves_room_for_the_words_of_others() -> None:
+    one, _ = desk(Books())
+    strange = Feedback("gen_none", 1.0, "", "")
+    loud = [asyncio.ensure_future(one.give(strange, "loud", "")) for _ in range(200)]
+    await asyncio.sleep(0)
     assert not (await one.give(Feedback("gen_kept", 1.0, "", ""), "t", "")).counts_for_experiment
+    found = await asyncio.gather(*loud, return_exceptions=True)
+    assert sum(isinstance(each, LimitReached) for each in found) == 200 - MOST_OF_ONE
 
 
 def test_answers_are_remembered_within_a_bound() -> None:

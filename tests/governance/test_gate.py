@@ -157,3 +157,18 @@ def test_whoever_is_refused_is_told_of_and_by_what() -> None:
     gated.refusal("any", ["DNS:agent.test"])
     assert gated.denied == ["10.0.0.1"] * 4
     assert gated.by_certificate == [False, False, True, True]
+
+
+def test_the_first_that_is_refused_is_told_at_once_and_as_one() -> None:
+    gated = Gated()
+    with capture_logs() as lines:
+        gated.refusal(mint("virtual key").text)
+    assert [(line["event"], line["count"]) for line in lines] == [("keys_refused", 1)]
+
+
+def test_another_try_with_a_bad_key_is_worth_nothing_however_long_it_waits() -> None:
+    gated = Gated()
+    told = [gated.refusal(mint("virtual key").text) for _ in range(2 * BURST)]
+    last = told[-1]
+    assert isinstance(last, TooManyBadKeys)
+    assert not last.is_worth_another_try

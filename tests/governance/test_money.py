@@ -50,7 +50,13 @@ def test_amount(text: str, micro: int) -> None:
     assert micro_from_dollars(text) == micro
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "-0", "nan", "inf", "1e40", "0.0000001", "1,5"])
+SLIVER = "1." + "0" * 40 + "1"
+"""More digits than decimal arithmetic keeps, unless told to."""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "-0", "nan", "inf", "1e40", "0.0000001", "1,5", SLIVER]
+)
 def test_no_amount(text: str) -> None:
     with pytest.raises(ValueError, match=r"amount|digits"):
         micro_from_dollars(text)
@@ -63,3 +69,18 @@ def test_amount_is_read_as_it_was_written(micro: int) -> None:
 
 def test_debt_is_told_as_such() -> None:
     assert dollars(-1_500_000) == "-1.5"
+
+
+def test_the_largest_amount_and_the_one_over_it() -> None:
+    most = MOST_MICRO // 1_000_000
+    assert micro_from_dollars(str(most)) == most * 1_000_000
+    with pytest.raises(ValueError, match=f"from 0 to {most} dollars"):
+        micro_from_dollars(f"{most + 1}")
+
+
+def test_only_the_beginning_of_what_is_no_amount_is_told() -> None:
+    for text, why in (("x" * 40, "is no amount in"), ("0." + "1" * 60, "more than six digits")):
+        with pytest.raises(ValueError, match=why) as refused:
+            micro_from_dollars(text)
+        assert text[:32] in str(refused.value)
+        assert text[:33] not in str(refused.value)

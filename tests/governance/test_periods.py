@@ -172,3 +172,54 @@ def test_periods_follow_each_other_without_gap_or_overlap(
         found.add((start, end))
     ordered = sorted(found)
     assert all(one[1] <= other[0] for one, other in pairwise(ordered))
+
+
+@pytest.fixture
+def unknown(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], tuple[int, int]]:
+    """Nothing has been asked before."""
+    last: dict[tuple[str, str], tuple[int, int]] = {}
+    monkeypatch.setattr(periods, "_last", last)
+    periods._bounds_of.cache_clear()
+    return last
+
+
+@pytest.mark.usefixtures("unknown")
+def test_just_after_clocks_were_put_back_over_midnight_it_is_the_new_day() -> None:
+    """The calendar shows the day before again, which is over: nobody asked before, so that the
+    day is not known from then."""
+    zone = "America/St_Johns"
+    midnight = at_us("2009-11-01T00:00:00", zone)
+    again = at_us("2009-10-31T23:30:00", zone, fold=1)
+    assert periods.start_s("day", zone, again) * 1_000_000 == midnight
+    assert periods.end_s("day", zone, again) * 1_000_000 == at_us("2009-11-02T00:00:00", zone)
+    assert periods.start_s("month", zone, again) * 1_000_000 == midnight
+
+
+def test_a_period_is_worked_out_once_from_its_first_second_to_its_last(
+    unknown: dict[tuple[str, str], tuple[int, int]],
+) -> None:
+    day = at_us("2026-06-01")
+    known = periods.bounds_s("day", "UTC", day)
+    assert periods.bounds_s("day", "UTC", day) is known
+    assert periods.bounds_s("day", "UTC", day + DAY_S * 1_000_000 - 1) is known
+    assert periods.bounds_s("day", "UTC", day + DAY_S * 1_000_000) != known
+    assert list(unknown) == [("day", "UTC")]
+
+
+def test_how_many_zones_are_remembered_is_bounded(
+    unknown: dict[tuple[str, str], tuple[int, int]],
+) -> None:
+    for number in range(periods._MOST_ZONES - 1):
+        unknown["day", f"Made/Up_{number}"] = (0, 0)
+    periods.bounds_s("day", "UTC", 0)
+    assert len(unknown) == periods._MOST_ZONES
+    periods.bounds_s("month", "UTC", 0)
+    assert list(unknown) == [("month", "UTC")]
+
+
+@pytest.mark.usefixtures("unknown")
+def test_a_month_of_31_days_ends_with_it_also_before_a_short_one() -> None:
+    for month in range(1, 13):
+        now = at_us(f"2026-{month:02d}-28T00:00:00")
+        after = at_us(f"2026-{month + 1:02d}-01" if month < 12 else "2027-01-01")
+        assert periods.end_s("month", "UTC", now) * 1_000_000 == after

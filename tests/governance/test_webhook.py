@@ -149,6 +149,7 @@ async def test_nobody_there() -> None:
         "https://hooks.test:99999/",
         "http://127.0.0.1.hooks.test/",
         "",
+        "http://a[::1]/x",
     ],
 )
 def test_wrong_address(url: str) -> None:

@@ -64,6 +64,15 @@ def test_arguments(text: str, new: str) -> None:
     assert changed_text(text, upper, nothing) == new
 
 
+@pytest.mark.parametrize("levels", [190, 254, 300, 1000])
+def test_arguments_that_are_nested_without_end(levels: int) -> None:
+    """orjson reads a thousand levels and writes a quarter of them; a stack has not as many."""
+    text = '{"a":' * levels + '"b\\u0061d"' + "}" * levels
+    assert "[BAD]" in changed_text(text, upper, nothing)
+    clean = text.replace("\\u0061", "o")
+    assert changed_text(clean, upper, nothing) == clean
+
+
 def test_a_data_url() -> None:
     said = base64.b64encode(b"so bad " + b"x" * 90).decode()
     found = changed({"u": f"data:text/plain;charset=utf-8;base64,{said}"}, upper, nothing)["u"]

@@ -56,6 +56,12 @@ def test_anything_else_says_nothing(said: bytes) -> None:
         opinion_of(said, 1, {})
 
 
+@pytest.mark.parametrize("categories", ["hate", ["hate"], 1, {"hate": "yes"}, None])
+def test_what_is_flagged_is_bad_whatever_its_categories_are(categories: object) -> None:
+    said = answer({"flagged": True, "categories": categories})
+    assert opinion_of(said, 1, {}) == Opinion(is_bad=True, label="flagged")
+
+
 @pytest.mark.parametrize("scores", [None, {}, {"hate": "0.1"}, {"hate": True}])
 def test_a_category_that_lacks_says_nothing(scores: object) -> None:
     with pytest.raises(CannotTell):

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import grpc
@@ -61,6 +62,8 @@ pytestmark = pytest.mark.sockets
 
 CHAT = "/v1/chat/completions"
 SIDE = "/side/v1/chat/completions"
+KERNEL_BYTES = 393_216
+"""Of both sockets' queues together, for one who reads nothing."""
 HELD_BYTES = 400_000
 """The most that may be held in the relay for one client that does not read."""
 PIECES = 2_000
@@ -238,6 +241,12 @@ def connections(relay: RelayUnderTest) -> list[Any]:
     return [one for listener in relay.worker._http_servers for one in listener.connections]
 
 
+def kept_for(port: int) -> list[str]:
+    """Rows of the kernel's table of connections to this port of this machine."""
+    rows = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    return [row for row in rows if row.split()[2].endswith(f":{port:04X}")]
+
+
 def unchunked(data: bytes) -> str:
     """The body of a chunked answer."""
     _, _, rest = data.partition(b"\r\n\r\n")
@@ -258,6 +267,9 @@ async def test_sse_client_that_stops_reading_holds_little(
         held = stream.sent_bytes - client.beyond_relay()
         record_property("sse_held_bytes", held)
         assert held < HELD_BYTES
+        in_kernel = client.beyond_relay()
+        record_property("sse_kernel_bytes", in_kernel)
+        assert in_kernel < KERNEL_BYTES
         # It reads again: everything comes, in order, nothing twice.
         text = unchunked(await client.read_to_end())
     assert text.endswith("data: [DONE]\n\n")
@@ -271,8 +283,10 @@ async def test_sse_client_that_never_reads_again_is_given_up(world: World) -> No
         stream = await world.lab.request(CHAT)
         await world.lab.until(lambda: stream.reset_code == CANCEL, timeout_s=10)
         await world.relay.settled()
-        # Nothing is kept for it, and what it finds when it comes back is no end at all.
+        # Nothing is kept for it, by the kernel neither, and what it finds when it comes back is no
+        # end at all.
         await eventually(lambda: not connections(world.relay))
+        assert not kept_for(client.socket.getsockname()[1])
         received = await client.read_to_end()
         assert b"[DONE]" not in received
         assert not received.endswith(b"0\r\n\r\n")

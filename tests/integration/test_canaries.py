@@ -23,6 +23,7 @@ import orjson
 import psycopg
 import pytest
 import yaml
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from rtrelay.v1 import GenerateRequest, GenerateResponse
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
@@ -41,6 +42,7 @@ from tests.fakes.converse_client import GENERATE, Conversation, prompt, start
 from tests.fakes.directory_rows import Rows
 from tests.fakes.h1_server import Exchange, H1Server
 from tests.fakes.metered_lab import CHAT, MeteredLab, ask
+from tests.fakes.otlp_collector import OtlpCollector
 from tests.fakes.postgres_server import PASSWORD as POSTGRES_PASSWORD
 from tests.fakes.postgres_server import PostgresServer
 from tests.fakes.redis_server import PASSWORD as REDIS_PASSWORD
@@ -214,6 +216,8 @@ async def played(
     scene = Scene(folder, url, redis)
     secret = partial(scene.secret, monkeypatch)
     watching = asyncio.create_task(scene.watch())
+    spans = OtlpCollector()
+    spans.__enter__()
     try:
         async with H1Server() as server, H1Server() as echo, WebSocketProvider() as sockets:
             sockets.refuse, sockets.script = refusing, echoing_in_messages
@@ -233,7 +237,14 @@ async def played(
             row = {"headers": {"x-extra": secret("HEADER")}, "auth": "bearer", "prices": PRICES}
             alerts = {"url": f"{server.url}/hook?{secret('HOOK')}", "secret": secret("HOOK_SECRET")}
             document: dict[str, Any] = {
-                "server": {"grpc": {"tls": scene.tls.settings()}},
+                "server": {"grpc": {"tls": scene.tls.settings(), "reflection": True}},
+                "observability": {
+                    "tracing": {
+                        "endpoint": spans.endpoint,
+                        "headers": {"x-collector": secret("COLLECTOR_KEY")},
+                        "interval_ms": 20,
+                    }
+                },
                 "store": store,
                 "auth": {"pepper": pepper, "old_peppers": [secret("OLD_PEPPER")], "sync_ms": 50},
                 "budgets": {"default_max_tokens": 100, "alerts": alerts},
@@ -295,8 +306,12 @@ async def played(
                     await _play(scene, ported, outage, "--workers", str(workers))
             else:
                 await _play(scene, document, outage)
+            for batch in spans.batches:
+                scene.tell("spans", batch.request.SerializeToString())
+                scene.tell("spans, as they are read", str(batch.request))
             yield scene
     finally:
+        spans.__exit__(None, None, None)
         watching.cancel()
         await asyncio.wait([watching])
         scene.books.close()
@@ -496,6 +511,7 @@ class Clients:
         asking += [self._generate(key, model) for model in models]
         asking += [self._get(key, path) for path in ("/v1/crash", "/v1/models")]
         asking.append(self._messages(key))
+        asking.append(self._reflection(key))
         asking.append(self._converse(key, models))
         await asyncio.gather(*asking, self.hand_through(key))
 
@@ -529,9 +545,30 @@ class Clients:
 
     async def _chat(self, key: str, model: str, stream: bool) -> None:
         body = chat_body(model, text=ask(1, prompt=10, output=10), stream=stream)
+        # A prompt is nobody's to see either, as nothing in the file lets it out.
+        said = self._scene.canaries.make("prompt")
+        body["messages"].insert(0, {"role": "system", "content": said})
         with contextlib.suppress(httpx2.RemoteProtocolError):
             answer = await self._http.post(CHAT, json=body, headers=_bearer(key))
             self._note(f"chat {model}", answer)
+
+    async def _reflection(self, key: str) -> None:
+        """Everything that tools may ask of what is served."""
+
+        async def asked() -> AsyncIterator[Any]:
+            for name in ("rtrelay.v1.RelayService", f"{key}x"):
+                yield reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+            yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+        stub = reflection_pb2_grpc.ServerReflectionStub(self._channel)
+        try:
+            async for told in stub.ServerReflectionInfo(
+                asked(), metadata=tuple(_bearer(key).items())
+            ):
+                told.ClearField("original_request")  # what the client itself has said
+                self._scene.tell("reflection", told.SerializeToString())
+        except grpc.aio.AioRpcError as error:
+            self._scene.tell("error of reflection", str(error))
 
     async def _messages(self, key: str) -> None:
         body = {
@@ -625,6 +662,8 @@ def _report(scene: Scene) -> None:
         "alert_not_delivered",
         "key.created",
         "reload_refused",
+        "RelayService",
+        "gen_ai.",
     ):
         assert words in told, words
     print(f"{len(scene.seen)} places, {canaries.searched_bytes / 1e6:.1f} MB, searched")

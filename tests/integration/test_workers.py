@@ -17,6 +17,7 @@ import orjson
 import pytest
 import structlog
 
+from relay.memory_limit import memory_limit_bytes
 from relay.supervisor import Supervisor
 from relay.workers.link import PIPE_VARIABLE, STACKS_VARIABLE
 from relay.workers.post import Post
@@ -249,6 +250,9 @@ async def test_what_one_learnt_the_other_hears_and_a_stuck_one_is_replaced(tmp_p
                 rows = (await admin.get("/admin/state")).json()["workers"]
             assert rows["0"]["why"] == "no answer within 1 s"
             assert rows["1"]["state"]["generations"] == 0
+            whole_mib = (memory_limit_bytes() or 0) >> 20
+            share_mib = rows["1"]["state"]["overload"]["max_rss_mib"]
+            assert share_mib == pytest.approx(0.8 * whole_mib / 2, abs=2), "they share the memory"
             stuck = await relay.logged("worker_stuck")
             assert (stuck["worker"], stuck["pid"]) == (0, pids[0])
             assert stuck["silent_s"] > 1.5

@@ -223,3 +223,154 @@ def test_fullness_is_that_of_the_scarcer_credit() -> None:
     assert budget.fullness == 1.0
     assert budget.take(150.0) is not None
     assert budget.fullness == 0.25  # 50 of 200 are left, and 19 of 20 requests
+
+
+# --- to the number ----------------------------------------------------------------------------
+
+
+def test_money_is_earned_by_shares_and_capped_at_twenty_mean_requests() -> None:
+    budget = HedgeBudget(0.5, 0.2)
+    assert budget.money is None
+    budget.earn(100.0)
+    assert budget.money == pytest.approx(10 * 100 + 0.2 * 100)
+    budget.earn(200.0)  # the mean is 101 now
+    assert budget.money == pytest.approx(1020 + 0.2 * 200)
+    for _ in range(2000):
+        budget.earn(50.0)
+    assert budget.money == pytest.approx(20 * 50)
+    budget.earn(None)
+    assert budget.money == pytest.approx(20 * 50)
+    assert budget.requests == 2003
+
+
+def test_a_hedge_takes_what_it_is_reckoned_to_cost_and_settles_what_it_did() -> None:
+    budget = HedgeBudget(0.5, 0.0)
+    budget.earn(100.0)
+    charge = budget.take(300.0)
+    assert charge == Charge(300.0)
+    assert (budget.money, budget.credit, budget.hedges) == (700.0, 9.5, 1)
+    assert budget.take(0.0) == Charge(0.0)
+    assert budget.money == 700.0
+    budget.settle(charge, 120.0)
+    assert budget.money == 880.0
+    budget.settle(Charge(0.0), -5.0)
+    assert budget.money == 880.0, "nothing costs less than nothing"
+    budget.settle(Charge(1e9), 0.0)
+    assert budget.money == 2000.0
+    budget.settle(Charge(0.0), 1e9)
+    assert budget.money == -2000.0
+
+
+@pytest.mark.parametrize(("cost", "why"), [(1000.0, ""), (1000.5, "money")])
+def test_money_suffices_to_the_last_of_it(cost: float, why: str) -> None:
+    budget = HedgeBudget(0.5, 0.0)
+    budget.earn(100.0)
+    assert budget.refuses(cost) == why
+
+
+def test_a_hedge_counts_until_ten_thousand_later_requests_in_whole_hundreds() -> None:
+    budget = HedgeBudget(1.0, 1.0)
+    assert budget.extra_share == 0.0
+    assert budget.take(0.0) is not None
+    for _ in range(WINDOW + 99):
+        budget.earn(None)
+    assert budget.extra_share == pytest.approx(1 / (WINDOW + 99))
+    budget.earn(None)
+    assert budget.extra_share == 0.0
+    assert budget.take(0.0) is not None
+    assert budget.extra_share == pytest.approx(1 / WINDOW)
+
+
+@pytest.mark.parametrize(("requests", "allowed"), [(0, 10), (39, 10), (44, 11), (48, 12)])
+def test_the_hard_count_is_ten_or_the_share_of_the_window(requests: int, allowed: int) -> None:
+    budget = HedgeBudget(0.25, 1.0)
+    for _ in range(requests):
+        budget.earn(None)
+    taken = 0
+    while budget.refuses(0.0) != "share":
+        budget._credit = 20.0
+        assert budget.take(0.0) is not None
+        taken += 1
+    assert taken == allowed
+
+
+def test_credit_of_requests_needs_a_whole_one() -> None:
+    budget = HedgeBudget(0.25, 1.0)
+    while budget.take(0.0) is not None:
+        pass
+    assert budget.credit == 0.0
+    for _ in range(3):
+        budget.earn(None)
+        assert budget.refuses(0.0) == "requests"
+    budget.earn(None)
+    assert budget.credit == 1.0
+    assert budget.refuses(0.0) != "requests"
+
+
+def test_deadlines_have_a_credit_of_their_own_that_is_earned_by_a_part() -> None:
+    budget = HedgeBudget(0.625, 1.0)
+    taken = 0
+    while budget.take(0.0, by_deadline=True) is not None:
+        taken += 1
+    assert taken == 4
+    for _ in range(3):
+        budget.earn(None)
+        assert budget.refuses(0.0, by_deadline=True) == "deadline_share"
+    budget.earn(None)
+    assert budget.refuses(0.0, by_deadline=True) == ""
+    for _ in range(1000):
+        budget.earn(None)
+    assert budget._deadline_credit == 0.4 * CAP_REQUESTS
+
+
+def test_fullness_is_that_of_whichever_is_less() -> None:
+    budget = HedgeBudget(0.5, 0.0)
+    assert budget.fullness == 0.5
+    budget.earn(100.0)
+    assert budget.fullness == pytest.approx(0.5)  # of money; of requests it is more
+    assert budget.take(500.0) is not None
+    assert budget.fullness == pytest.approx(0.25)
+    free = HedgeBudget(0.5, 0.0)
+    free.earn(0.0)
+    assert free.fullness == pytest.approx(10.5 / 20)
+
+
+def test_both_payers_pay_or_neither() -> None:
+    budgets = HedgeBudgets(1.0, 1.0)
+    for _ in range(40):
+        budgets.earn("a", 100.0)
+    tenant, operator = budgets.of("a"), budgets.operator
+    assert budgets.refuses("a", 2001.0) == "money"
+    assert budgets.take("a", 2001.0) is None
+    while operator.take(0.0) is not None:  # somebody else's
+        pass
+    before = tenant.credit
+    assert budgets.take("a", 0.0) is None
+    assert tenant.credit == before
+    budgets.limit(1.0, 1.0, 0.0)
+    budgets.earn("a", 100.0)
+    had = operator.credit
+    assert budgets.take("a", 0.0) is None
+    assert operator.credit == had
+    budgets.limit(1.0, 1.0)
+    charge = budgets.take("a", 10.0)
+    assert charge is not None
+    money = (operator.money, budgets.of("a").money)
+    budgets.settle("a", charge, 4.0)
+    assert money[0] is not None
+    assert money[1] is not None
+    assert (operator.money, budgets.of("a").money) == (money[0] + 6.0, money[1] + 6.0)
+
+
+def test_tenants_are_remembered_within_a_bound_the_latest_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relay.resilience.hedge_budget.MAX_TENANTS", 2)
+    budgets = HedgeBudgets(1.0, 1.0)
+    first, second = budgets.of("first"), budgets.of("second")
+    assert budgets.of("first") is first
+    budgets.of("third")
+    assert list(budgets.latest(5)) == ["third", "first"]
+    assert budgets.latest(1) == {"third": budgets.of("third")}
+    assert budgets.of("first") is first
+    assert budgets.of("second") is not second

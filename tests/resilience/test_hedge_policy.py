@@ -11,6 +11,7 @@ from relay.resilience.hedge_policy import (
     HedgeReason,
     TargetView,
     aim,
+    late_after_s,
     time_hedge,
     view,
 )
@@ -91,3 +92,62 @@ def test_a_limit_only_ever_makes_it_earlier(
                 limited.delay_s
                 >= min(primary.p75_s, left_s - SECOND.p75_s - DEADLINE_MARGIN_S) - 1e-9
             )
+
+
+class Line:
+    """A sketch whose share of so much takes ten times as many seconds, and half as long again
+    lately."""
+
+    is_learned = True
+
+    def quantile_s(self, share: float) -> float:
+        return 10 * share
+
+    def drift(self) -> float:
+        return 1.5
+
+
+def test_what_is_seen_of_a_target_is_stretched_by_the_prompt_and_its_trigger_by_the_drift() -> None:
+    seen = view(Line(), 3.0, 0.2)
+    assert seen.p50_s == pytest.approx(15.0)
+    assert seen.p75_s == pytest.approx(22.5)
+    assert seen.trigger_s == pytest.approx(8 * 3 * 1.5)
+    assert seen.is_learned
+
+
+@pytest.mark.parametrize(("trigger_s", "late_s"), [(0.5, 0.6), (0.61, 0.61)])
+def test_nobody_is_late_before_a_fifth_over_the_median(trigger_s: float, late_s: float) -> None:
+    assert late_after_s(TargetView(0.5, 0.5, trigger_s, is_learned=True)) == pytest.approx(late_s)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "delay_s", "reason"),
+    [
+        # Just as late as was learned: nothing needs to be earlier.
+        (1.2 + 0.7 + DEADLINE_MARGIN_S + 1e-9, 1.2, HedgeReason.LEARNED),
+        (1.2 + 0.7 + DEADLINE_MARGIN_S - 1e-3, 1.199, HedgeReason.DEADLINE),
+        # The primary's own p75, if the hedge then starts before the limit.
+        (0.6001, 0.6, HedgeReason.DEADLINE),
+        (0.6, None, HedgeReason.TOO_LATE),
+    ],
+)
+def test_limits_to_the_millisecond(
+    left_s: float, delay_s: float | None, reason: HedgeReason
+) -> None:
+    timing = time_hedge(STEADY, SECOND, first_token_left_s=left_s)
+    assert timing.reason is reason
+    assert timing.delay_s == (None if delay_s is None else pytest.approx(delay_s))
+
+
+@pytest.mark.parametrize(
+    ("fixed_s", "left_s", "expected"),
+    [
+        (0.3, 0.31, (0.3, HedgeReason.FIXED)),
+        (0.3, 0.3, (None, HedgeReason.TOO_LATE)),
+        (0.6, 0.9, (0.6, HedgeReason.FIXED)),  # not before the primary's p75, which is no earlier
+    ],
+)
+def test_a_fixed_delay_that_a_limit_leaves_no_room_to_move(
+    fixed_s: float, left_s: float, expected: tuple[float | None, HedgeReason]
+) -> None:
+    assert time_hedge(STEADY, SECOND, fixed_s=fixed_s, first_token_left_s=left_s) == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,16 @@ def test_a_save_that_fails_changes_nothing(file: Path, monkeypatch: pytest.Monke
     assert load(file, 0)["a/m"][0].state == {"old": 1}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"'])
-def test_a_row_that_is_no_state_is_left_out(file: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"', "[" * 100_000, b"\xff"])
+def test_a_row_that_is_no_state_is_left_out(file: Path, text: str | bytes) -> None:
     save(file, 0, {"a/m": {"x": 1}, "b/m": {"y": 1}}, SAVED_S)
     spoil(file, "UPDATE learned SET state = ? WHERE target = 'a/m'", text)
+    assert list(load(file, 0)) == ["b/m"]
+
+
+def test_a_row_of_no_name_is_left_out(file: Path) -> None:
+    save(file, 0, {"a/m": {"x": 1}, "b/m": {"y": 1}}, SAVED_S)
+    spoil(file, "UPDATE learned SET target = ? WHERE target = 'a/m'", b"a/m")
     assert list(load(file, 0)) == ["b/m"]
 
 
@@ -209,10 +215,24 @@ def no_age(state: dict[str, Any]) -> None:
     state["latency"]["parts"][0]["age_s"] = float("nan")
 
 
+def endless_count(state: dict[str, Any]) -> None:
+    state["latency"]["parts"][0]["finished"] = {"7": 10**400}
+
+
+def sums_of(*sums: float) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        state["latency"]["sums"] = list(sums)
+
+    return change
+
+
 @pytest.mark.parametrize(
     "change",
     [
         other_buckets,
+        endless_count,
+        sums_of(9.0, 1.0, -1.0, 1.0, 1.0),
+        sums_of(9.0, 1e300, 1.0, 1e300, 1.0),
         infinite_count,
         no_age,
         lambda state: state.update(latency=[]),
@@ -236,6 +256,15 @@ def test_a_row_of_another_version_is_begun_anew(file: Path, change: Any) -> None
 
 
 # --- of all workers -----------------------------------------------------------------------------
+
+
+def test_a_row_of_no_time_at_all_spoils_no_request(file: Path) -> None:
+    """Sums that could be, of samples that took none."""
+    save(file, 0, learnt().to_dict(60.0), SAVED_S)
+    state: Any = load(file, 0)["a/m"][0].state
+    sums_of(9.0, 1.0, 0.0, 1.0, 0.0)(state)
+    save(file, 0, {"a/m": state}, SAVED_S)
+    assert begun(file).of(target("m"), 0.0).usual_s is not None
 
 
 def test_one_that_starts_knows_what_all_have_learnt(file: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -234,6 +236,43 @@ async def test_tls_to_a_port_that_speaks_none(engine: EngineName, ca_file: str) 
         origin = Origin("https", "127.0.0.1", server.port, ca_file=ca_file)
         with pytest.raises(TlsFailed):
             await transport.open(origin, POST, connect_timeout_s=2)
+
+
+@every_engine
+@pytest.mark.parametrize("abort", [False, True], ids=["closed", "reset"])
+async def test_tls_that_is_cut_in_its_handshake(
+    engine: EngineName, abort: bool, ca_file: str
+) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        writer.write(b"\x16\x03\x03\x00\x50\x02\x00\x00")  # a hello that is not all there
+        await writer.drain()
+        if abort:
+            writer.transport.abort()
+        writer.close()
+
+    listener = await asyncio.start_server(cut, "127.0.0.1", 0)
+    async with listener, transport_of(engine) as transport:
+        port = listener.sockets[0].getsockname()[1]
+        origin = Origin("https", "127.0.0.1", port, ca_file=ca_file)
+        with pytest.raises(TlsFailed):
+            await transport.open(origin, POST, connect_timeout_s=2)
+
+
+@every_engine
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+async def test_tls_that_is_too_old(
+    engine: EngineName, version: str, authority: CertAuthority, ca_file: str
+) -> None:
+    tls = authority.server_context()
+    tls.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore"):  # of being too old
+        tls.minimum_version = tls.maximum_version = ssl.TLSVersion[version]
+    async with h2_server.H2Server(tls=tls) as server, transport_of(engine) as transport:
+        origin = Origin("https", "127.0.0.1", server.port, ca_file=ca_file)
+        with pytest.raises(TlsFailed):
+            await transport.open(origin, POST, connect_timeout_s=2)
+        assert not server.streams
 
 
 @every_engine

@@ -30,6 +30,7 @@ from relay.transport.base import (
 from relay.transport.engine import StreamEnd, StreamOwner, TransportSettings
 from relay.transport.pool import PooledTransport
 from relay.transport.stream import EngineStream
+from tests.fakes.names import AtOnce
 from tests.fakes.virtual_time import on_virtual_time, run, since_start_s
 
 H2 = Origin("https", "provider.test", 443)
@@ -148,8 +149,10 @@ class FakeEngine:
         self.made: list[FakeConnection] = []
         self.closed = False
 
-    def connect(self, origin: Origin, *, connect_timeout_s: float) -> FakeConnection:
-        del origin
+    def connect(
+        self, origin: Origin, *, connect_timeout_s: float, addresses: tuple[str, ...]
+    ) -> FakeConnection:
+        del origin, addresses
         connection = FakeConnection(
             self,
             self.dial_s,
@@ -172,7 +175,7 @@ class FakeEngine:
 
 
 def pooled(engine: FakeEngine, settings: TransportSettings = STEADY) -> PooledTransport:
-    return PooledTransport(engine, settings, rng=random.Random(1))
+    return PooledTransport(engine, settings, resolver=AtOnce(), rng=random.Random(1))
 
 
 async def opened(
@@ -582,6 +585,87 @@ async def test_an_unanswered_probe_replaces_the_connection() -> None:
 
 
 @on_virtual_time
+async def test_an_unanswered_probe_has_the_siblings_asked() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 2)
+    await asyncio.sleep(10)
+    (await opened(transport)).finish()
+    (silent,) = [one for one in engine.made if not one.streams]
+    silent.probe_s = math.inf
+    await asyncio.sleep(26)  # 30 without a word, and 5 for the probe
+    (busy,) = [one for one in engine.made[:2] if one.streams]
+    assert silent.closed_s == 35.0
+    assert busy.probes_s == [35.0], "its own would be due at 40"
+    await transport.aclose()
+
+
+async def given_up(transport: PooledTransport, after_s: float) -> None:
+    """A request that is left, its answer not having come."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(after_s):
+            await opened(transport)
+
+
+@on_virtual_time
+async def test_a_request_given_up_in_silence_has_its_connection_asked() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    engine.made[0].headers_s = engine.made[0].probe_s = math.inf
+    await asyncio.sleep(10)
+    await given_up(transport, 4)
+    await asyncio.sleep(6)
+    assert engine.made[0].probes_s == [14.0]
+    assert engine.made[0].closed_s == 19.0
+    assert engine.dials_s == [0.0, 19.0]
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_request_given_up_soon_has_nobody_asked() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    engine.made[0].headers_s = math.inf
+    await asyncio.sleep(10)
+    await given_up(transport, 0.9)
+    await asyncio.sleep(5)
+    assert not engine.made[0].probes_s
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_a_request_given_up_while_others_are_answered_has_nobody_asked() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    engine.made[0].headers_s = math.inf
+    await asyncio.sleep(10)
+    leaving = asyncio.create_task(given_up(transport, 4))
+    await asyncio.sleep(3.5)
+    engine.made[0].headers_s = 0.0
+    (await opened(transport)).finish()
+    await leaving
+    await asyncio.sleep(5)
+    assert not engine.made[0].probes_s
+    await transport.aclose()
+
+
+@on_virtual_time
+async def test_an_answer_that_is_left_has_nobody_asked() -> None:
+    engine = FakeEngine()
+    transport = pooled(engine)
+    await transport.warm(H2, 1)
+    stream = await opened(transport)
+    await asyncio.sleep(10)
+    stream.abort()
+    await asyncio.sleep(5)
+    assert not engine.made[0].probes_s
+    await transport.aclose()
+
+
+@on_virtual_time
 async def test_what_broke_one_may_have_broken_all() -> None:
     engine = FakeEngine()
     transport = pooled(engine, replace(STEADY, max_connections=3))
@@ -601,8 +685,10 @@ async def test_probes_unanswered_from_the_first_are_given_up() -> None:
     transport = pooled(engine)
     original = engine.connect
 
-    def connect(origin: Origin, *, connect_timeout_s: float) -> FakeConnection:
-        connection = original(origin, connect_timeout_s=connect_timeout_s)
+    def connect(
+        origin: Origin, *, connect_timeout_s: float, addresses: tuple[str, ...]
+    ) -> FakeConnection:
+        connection = original(origin, connect_timeout_s=connect_timeout_s, addresses=addresses)
         connection.probe_s = math.inf
         return connection
 

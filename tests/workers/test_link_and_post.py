@@ -61,6 +61,14 @@ async def test_questions() -> None:
         assert answers == [{"generations": 3}] * 20
 
 
+def test_a_question_without_its_fields_ends_no_worker() -> None:
+    link, hints = SupervisorLink(), list[object]()
+    link.on_hint = hints.append
+    for message in ({"kind": "ask"}, {"kind": "ask", "id": 1, "what": []}, {"kind": "hint"}):
+        link._take(message)
+    assert hints == []
+
+
 async def test_no_answer_is_waited_for_for_ever() -> None:
     post = await Post.open(0, Watch(0.0, 10.0), time.monotonic)
     with pytest.raises(NoAnswer, match=r"within 0\.05 s"):  # nobody reads there

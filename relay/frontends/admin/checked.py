@@ -60,7 +60,7 @@ def _object(schema: Schema, value: dict[str, Any], path: str) -> None:
     fields, begin = schema["properties"], f"{path}." if path else ""
     for name, item in value.items():
         if name not in fields:
-            shown = name[:64] if name.isprintable() else "?"
+            shown = name[:64] if name and name.isprintable() else "?"
             known = ", ".join(fields) or "none"
             raise Invalid(f"{begin}{shown} is not known; there are {known}", f"{begin}{shown}")
         checked(fields[name], item, f"{begin}{name}")
@@ -76,7 +76,7 @@ def checked_query(schemas: Any, name: str, text: str) -> Any:
         Invalid
     """
     if name not in schemas:
-        shown = name[:64] if name.isprintable() else "?"
+        shown = name[:64] if name and name.isprintable() else "?"
         raise Invalid(f"{shown} is not known; there are {', '.join(schemas) or 'none'}", shown)
     value: Any = text
     if schemas[name]["type"] == "integer" and text.isascii() and text.isdigit() and len(text) < 20:

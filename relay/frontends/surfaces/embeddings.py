@@ -20,7 +20,7 @@ from relay.content import (
     Sampling,
 )
 from relay.errors import InvalidRequest, RelayError
-from relay.frontends.body_fields import NEVER_SENT_ON, integer, needed, text
+from relay.frontends.body_fields import further, integer, needed, text
 from relay.frontends.http_errors import error_body
 from relay.frontends.limits import MAX_VECTOR_NODES
 from relay.frontends.surface import Asked
@@ -68,11 +68,7 @@ class EmbeddingsApi:
             ),
             sampling=Sampling(max_output_tokens=0),  # vectors are paid by what goes in
             user=text(body, "user"),
-            extra={
-                key: value
-                for key, value in body.items()
-                if key not in _READ_HERE and key not in NEVER_SENT_ON
-            },
+            extra=further(body, _READ_HERE),
             policy=policy,
         )
         return Asked(request, None, _Document(model, with_relay=policy.timeline))

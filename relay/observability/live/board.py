@@ -124,6 +124,7 @@ class Board:
             "origins": state_view.origins(states),
             "credentials": state_view.credentials(states),
             "common_mode": state_view.common_mode(states),
+            "overload": state_view.overload(states),
         }
 
 

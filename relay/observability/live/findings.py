@@ -52,6 +52,7 @@ def findings(picture: Picture) -> list[Finding]:
     told_of = {row["id"] for row in budgets}
     found = [
         *_workers(picture["workers"]),
+        *_overload(picture["overload"], len(picture["workers"])),
         *_budgets(budgets, _refused_by_budgets(picture["aliases"]), picture["at_ms"] / 1000),
         *_targets(picture["targets"]),
         *_slower_than_others(picture),
@@ -234,6 +235,13 @@ def _pools(rows: Iterable[Picture]) -> Iterator[Finding]:
             yield Finding(WARN, words, row["origin"])
 
 
+def _overload(row: Picture, workers: int) -> Iterator[Finding]:
+    if row["workers"]:
+        words = f"there is too much to do: refused is {_REFUSED[row['refused']]}"
+        words += f", by {row['workers']} of {workers} workers" if workers > 1 else ""
+        yield Finding(WARN if row["refused"] == "batch" else BAD, words)
+
+
 def _rest(picture: Picture) -> Iterator[Finding]:
     for name, row in picture["credentials"].items():
         words = f"{name} has no credential that can be used, for {row['wait_s']:.0f} s more"
@@ -242,6 +250,11 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(NOTE, "everybody is slow at once: no hedge is sent, it would not help")
 
 
+_REFUSED: Final = {
+    "batch": "what can wait (batch)",
+    "new": "what is new",
+    "live": "everything, generations of open sessions too",
+}
 _TRIPPED: Final = {
     "consecutive": "failed several times in a row",
     "ratio": "failed too often",

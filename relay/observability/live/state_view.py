@@ -114,3 +114,14 @@ def common_mode(states: Iterable[State]) -> int:
     return sum(
         bool((state["hedging"].get("common_mode") or {}).get("suspended")) for state in states
     )
+
+
+REFUSED: Final = ("nobody", "batch", "new", "live")
+"""By a worker with too much to do; each with those before it."""
+
+
+def overload(states: Iterable[State]) -> dict[str, Any]:
+    """In how many workers somebody is refused for that, and who is in the worst of them."""
+    words = [(state.get("overload") or {}).get("refused", "nobody") for state in states]
+    places = [REFUSED.index(word) for word in words if word in REFUSED]
+    return {"workers": sum(map(bool, places)), "refused": REFUSED[max(places, default=0)]}

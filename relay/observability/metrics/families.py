@@ -85,14 +85,14 @@ GENERATION_ERRORS = _counter(
     "generation_errors",
     "Generations that ended with an error, a client's cancel among them.",
     ("alias", "source", "reason"),
-    f"({_ALIASES}) x reasons (47)",
+    f"({_ALIASES}) x reasons (48)",
 )
 TURNED_AWAY = _counter(
     "requests_refused",
     "Requests that came to no generation and to no provider (a body that is wrong, a key that is"
     " nobody's, a path that is not there, a worker that drains), by what they were for.",
     ("surface", "reason"),
-    "surfaces (12) x reasons (47)",
+    "surfaces (12) x reasons (48)",
 )
 HANDED_THROUGH = _counter(
     "passthrough",
@@ -223,7 +223,7 @@ ATTEMPT_ERRORS = _counter(
     "attempt_errors",
     "Attempts that failed, by why.",
     (*_TARGET, "reason"),
-    f"{_TARGETS} x reasons (47)",
+    f"{_TARGETS} x reasons (48)",
 )
 ATTEMPT_TTFT = _histogram(
     "attempt_ttft_seconds",
@@ -357,7 +357,7 @@ REFUSALS = _counter(
     "What keys, limits, budgets or the accounts refused, by what was asked for; stage is attempt"
     " for a further attempt of a generation that goes on.",
     ("surface", "stage", "reason"),
-    "surfaces (16) x 2 x reasons (47)",
+    "surfaces (16) x 2 x reasons (48)",
 )
 KEYS_DENIED = _counter(
     "keys_denied", "Callers that are nobody, by what they showed.", ("shown",), "2"
@@ -431,6 +431,28 @@ LOOP_LAG = _histogram(
 LOOP_LAG_WORST = _gauge(
     "loop_lag_worst_seconds",
     "The worst of it in the last 10 to 20 seconds.",
+    (),
+    _WORKERS,
+    "worker",
+)
+OVERLOAD_SHED = _counter(
+    "overload_shed",
+    "What workers with too much to do refused, by class (batch, new, live) and by the bound that"
+    " was reached (generations, sessions, loop_lag, memory).",
+    ("class", "bound"),
+    "3 x 4",
+)
+OVERLOAD_LEVEL = _gauge(
+    "overload_level",
+    "Who was refused so within five seconds: 0 nobody, 1 batch, 2 new requests too, 3 generations"
+    " of open sessions too.",
+    (),
+    _WORKERS,
+    "worker",
+)
+OVERLOAD_LIMIT = _gauge(
+    "overload_limit",
+    "How many may be in flight in a worker for a new request to be let in.",
     (),
     _WORKERS,
     "worker",

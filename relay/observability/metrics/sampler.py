@@ -97,6 +97,11 @@ class Sampler:
         series[of.TASKS.name] = {"": len(asyncio.all_tasks())}
         series[of.LOOP_LAG.name] = {"": lag.histogram.row()}
         series[of.LOOP_LAG_WORST.name] = {"": lag.worst_s}
+        overload = services.overload
+        series[of.OVERLOAD_LEVEL.name] = {"": overload.level}
+        series[of.OVERLOAD_LIMIT.name] = {"": overload.limit}
+        for (kind, cause), count in overload.shed.items():
+            self._count(of.OVERLOAD_SHED, key_of(kind.name.lower(), cause.value), count)
         series[of.CPU.name] = {"": usage.ru_utime + usage.ru_stime}
         series[of.MEMORY.name] = {"": _resident_bytes(usage.ru_maxrss)}
 

@@ -10,13 +10,14 @@ import enum
 import gzip
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import httpx2
 from google.protobuf.message import DecodeError
 
 from relay.observability.tracing.encoding import rejected_of
+from relay.pinned_http import PinnedSyncTransport
 
 _TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
 _MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -61,6 +62,7 @@ class Collector:
         headers: may hold secrets; sent with every batch.
         timeout_s: for the connection, and of silence.
         ca_file: PEM file of the only trusted roots; None for those that the machine trusts.
+        private: networks that its name may lead to: see `relay.addresses.may_connect`.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Collector:
         *,
         timeout_s: float,
         ca_file: str | None,
+        private: Sequence[str] | None = None,
         is_compressed: bool,
     ) -> None:
         self._endpoint = endpoint
@@ -81,7 +84,12 @@ class Collector:
         self._client = httpx2.Client(
             headers=given,
             timeout=timeout_s,
-            verify=ssl.create_default_context(cafile=ca_file),
+            transport=PinnedSyncTransport(
+                httpx2.HTTPTransport(
+                    verify=ssl.create_default_context(cafile=ca_file), trust_env=False
+                ),
+                private,
+            ),
             trust_env=False,  # a proxy of the environment is the providers', and .netrc nobody's
             follow_redirects=False,
         )

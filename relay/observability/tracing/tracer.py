@@ -109,6 +109,7 @@ def _collector(config: TracingConfig) -> Sender:
         {name: value.get_secret_value() for name, value in config.headers.items()},
         timeout_s=config.timeout_ms / 1000,
         ca_file=config.ca_file,
+        private=config.allow_private,
         is_compressed=config.compression == "gzip",
     )
 

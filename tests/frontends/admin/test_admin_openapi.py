@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from relay.administration.faults import Invalid
-from relay.frontends.admin.checked import checked
+from relay.frontends.admin.checked import checked, checked_query
 from relay.frontends.admin.openapi import document
 from relay.frontends.admin.problems import PROBLEMS
 from relay.frontends.admin.routes import ROUTES
@@ -60,6 +60,15 @@ def test_an_operation_says_all_that_a_client_needs(
         checked(content["schema"], content["example"])  # what is shown as an example is one
         with pytest.raises(Invalid, match="no_such_field is not known"):
             checked(content["schema"], {"no_such_field": 1})
+
+
+@pytest.mark.parametrize("name", ["", "\n", "\u202e"])
+def test_a_name_that_cannot_be_shown_is_shown_as_such(name: str) -> None:
+    with pytest.raises(Invalid, match=r"^\? is not known") as raised:
+        checked({"type": "object", "properties": {"a": {"type": "string"}}}, {name: 1})
+    assert raised.value.field == "?"
+    with pytest.raises(Invalid, match=r"^\? is not known"):
+        checked_query({}, name, "x")
 
 
 def test_errors_are_of_a_closed_list() -> None:

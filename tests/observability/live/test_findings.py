@@ -44,6 +44,21 @@ async def test_all_is_well() -> None:
     assert await scene.found() == []
 
 
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        ("nobody", ""),
+        ("batch", "warn: there is too much to do: refused is what can wait (batch)"),
+        ("new", "bad: there is too much to do: refused is what is new"),
+        ("live", "bad: there is too much to do: refused is everything, generations of open"),
+    ],
+)
+async def test_too_much_to_do(refused: str, words: str) -> None:
+    found = await Scene(overload={"refused": refused}).words()
+    assert found.startswith(words)
+    assert bool(found) == bool(words)
+
+
 async def test_slower_than_its_own_usual() -> None:
     scene = Scene()
     scene.end(won(200_000), 30)

@@ -6,15 +6,20 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from relay.config import MetricsConfig
 from relay.credentials.base import CredentialState
+from relay.errors import Overloaded
 from relay.observability.metrics.bounds import bounds_of
 from relay.observability.metrics.families import FAMILIES, values_of
 from relay.observability.metrics.loop_lag import LoopLag
 from relay.observability.metrics.recorder import Recorder
 from relay.observability.metrics.sampler import Sampler, Sources
 from relay.observability.metrics.snapshot import Series
+from relay.overload import Overload
 from relay.resilience.breaker import BreakerState
+from relay.resilience.overload import Bounds, RequestClass
 from relay.transport.base import Origin, OriginState
 
 
@@ -28,6 +33,7 @@ class World:
         self.accounts: dict[str, Any] = {}
         self.hints: dict[str, Any] | None = None
         self.untold: dict[str, int] = {}
+        self.overload = Overload(Bounds(max_generations=10))
         services: Any = SimpleNamespace(
             clock=lambda: 100.0,
             is_draining=False,
@@ -35,6 +41,7 @@ class World:
             reaper=[],
             planner=SimpleNamespace(states=self.states),
             transport=SimpleNamespace(describe=lambda: self.origins),
+            overload=self.overload,
         )
         recorder = Recorder(
             bounds_of(MetricsConfig()),
@@ -88,6 +95,21 @@ async def test_the_worker() -> None:
     assert found["accounts_open"] == {("",): 1}, "nothing is booked"
     assert found["process_cpu_seconds_total"]["",] > 0
     assert found["process_resident_memory_bytes"]["",] > 10e6
+
+
+async def test_who_was_refused_as_there_was_too_much_to_do() -> None:
+    world = World()
+    found = world.told()
+    assert (found["overload_level"], found["overload_limit"]) == ({("",): 0}, {("",): 8})
+    assert "overload_shed_total" not in found
+    for _ in range(6):
+        world.overload.enter()
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            world.overload.check(RequestClass.BATCH)
+    found = world.told()
+    assert found["overload_shed_total"] == {("batch", "generations"): 2}
+    assert found["overload_level"] == {("",): 1}
 
 
 async def test_counters_of_others_never_go_down() -> None:

@@ -13,7 +13,7 @@ from livekit.agents import APIConnectionError, APIError, APIStatusError, APITime
 
 from rtrelay.errors import STREAM_LOST, RelayError
 
-_WORTH_ANOTHER_TRY: Final = frozenset({"DRAINING", "POOL_EXHAUSTED"})
+_WORTH_ANOTHER_TRY: Final = frozenset({"DRAINING", "OVERLOADED", "POOL_EXHAUSTED"})
 """What another worker of the relay, or a moment later, can serve."""
 
 _STATUS: Final = {

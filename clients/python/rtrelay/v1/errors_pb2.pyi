@@ -10,7 +10,8 @@ when the whole session dies. Its details hold
   - always one `google.rpc.ErrorInfo`: `reason` is a name below without its prefix
     (`FIRST_TOKEN_TIMEOUT`), `domain` is `rtrelay`, `metadata` holds small facts as strings.
     Keys in use: `field` (path of the field at fault), `limit_bytes` and `size_bytes` (of a
-    message that is too large), `feature`, `provider`, `upstream_status` (HTTP),
+    message that is too large), `feature`, `class` (batch, new, live: of what was refused by a
+    relay with too much to do), `provider`, `upstream_status` (HTTP),
     `provider_type`, `provider_code`, `provider_param` (the provider's own words);
   - `google.rpc.RetryInfo` where it is known when another try may work.
 
@@ -128,6 +129,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_CACHE_MISS: _ErrorReason.ValueType  # 28
     """The request wants nothing but a kept answer, and there is none.
     gRPC NOT_FOUND, HTTP 504.
+    """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 29
+    """The worker has more to do than it can, and refuses the class of the request before it has read
+    it (`class` in the metadata); `RetryInfo` says when to come again. What asks for nothing but
+    patience (`x-relay-class: batch`) is refused first, generations of open sessions last.
+    gRPC UNAVAILABLE, HTTP 503.
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 40
     """`Budgets.total_ms` or the deadline of the RPC ran out.
@@ -327,6 +334,12 @@ gRPC FAILED_PRECONDITION, HTTP 400.
 ERROR_REASON_CACHE_MISS: ErrorReason.ValueType  # 28
 """The request wants nothing but a kept answer, and there is none.
 gRPC NOT_FOUND, HTTP 504.
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 29
+"""The worker has more to do than it can, and refuses the class of the request before it has read
+it (`class` in the metadata); `RetryInfo` says when to come again. What asks for nothing but
+patience (`x-relay-class: batch`) is refused first, generations of open sessions last.
+gRPC UNAVAILABLE, HTTP 503.
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 40
 """`Budgets.total_ms` or the deadline of the RPC ran out.

@@ -128,6 +128,13 @@ export const ErrorReason = {
    */
   CACHE_MISS: 28,
   /**
+   * OVERLOADED - The worker has more to do than it can, and refuses the class of the request before it has read
+   * it (`class` in the metadata); `RetryInfo` says when to come again. What asks for nothing but
+   * patience (`x-relay-class: batch`) is refused first, generations of open sessions last.
+   * gRPC UNAVAILABLE, HTTP 503.
+   */
+  OVERLOADED: 29,
+  /**
    * DEADLINE_EXCEEDED - `Budgets.total_ms` or the deadline of the RPC ran out.
    * gRPC DEADLINE_EXCEEDED, HTTP 504.
    */
@@ -281,6 +288,7 @@ export namespace ErrorReason {
   export type LEDGER_UNAVAILABLE = typeof ErrorReason.LEDGER_UNAVAILABLE;
   export type GUARDRAIL_BLOCKED = typeof ErrorReason.GUARDRAIL_BLOCKED;
   export type CACHE_MISS = typeof ErrorReason.CACHE_MISS;
+  export type OVERLOADED = typeof ErrorReason.OVERLOADED;
   export type DEADLINE_EXCEEDED = typeof ErrorReason.DEADLINE_EXCEEDED;
   export type CONNECT_TIMEOUT = typeof ErrorReason.CONNECT_TIMEOUT;
   export type FIRST_TOKEN_TIMEOUT = typeof ErrorReason.FIRST_TOKEN_TIMEOUT;
