@@ -1,0 +1,1 @@
+"""What happens to the process, its disk, its stores, its clock (rows P)."""
