@@ -306,6 +306,7 @@ class RelayProcess(Process):
         rows: names of providers, all of them the emulator, or what each has beside the usual keys.
         models: aliases.
         sections: further ones of the configuration.
+        server: more of the section of this name.
         workers: with several, it is up when all of them are.
     """
 
@@ -319,6 +320,7 @@ class RelayProcess(Process):
         models: Mapping[str, Any] | None = None,
         tls: Mapping[str, Any] | None = None,
         sections: Mapping[str, Any] | None = None,
+        server: Mapping[str, Any] | None = None,
         within: Sequence[str] = (),
         workers: int = 1,
     ) -> None:
@@ -349,6 +351,7 @@ class RelayProcess(Process):
         }
         if tls is not None:
             document["tls"] = dict(tls)
+        document["server"] |= server or {}
         document |= sections or {}
         config = directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document))

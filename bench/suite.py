@@ -18,13 +18,16 @@ from bench.cases import (
     after_idle,
     barge_in,
     breaker_hints,
+    brute_force,
     burst,
     cancel,
     conversation,
     cpu_per_event,
     direct_takeover,
+    fault_isolation,
     first_turn,
     generate_or_converse,
+    h2_attacks,
     hedge_cost,
     hedge_tail,
     idle_sessions,
@@ -33,11 +36,13 @@ from bench.cases import (
     live_calls,
     loser_leaks,
     micro,
+    overload,
     paced_sessions,
     panel,
     postgres_reserve,
     segment_race,
     shadow_check,
+    slow_readers,
     startup,
     stream_cost,
     telling_cost,
@@ -83,7 +88,12 @@ CASES: dict[str, Callable[[Rig], CaseResult]] = {
     "startup": startup.run,
     "after_idle": after_idle.run,
     "live_calls": live_calls.run,
+    "fault_isolation": fault_isolation.run,
+    "brute_force": brute_force.run,
+    "slow_readers": slow_readers.run,
     "largest_rate": largest_rate.run,
+    "overload": overload.run,
+    "h2_attacks": h2_attacks.run,
 }
 LONG = frozenset(
     {
@@ -107,7 +117,12 @@ LONG = frozenset(
         "startup",
         "after_idle",
         "live_calls",
+        "fault_isolation",
+        "brute_force",
+        "slow_readers",
         "largest_rate",
+        "overload",
+        "h2_attacks",
     }
 )
 """Cases that run only when they are named, or in `make nightly`."""
@@ -142,7 +157,12 @@ SUMMARIES = {
     "startup": startup.__doc__,
     "after_idle": after_idle.__doc__,
     "live_calls": live_calls.__doc__,
+    "fault_isolation": fault_isolation.__doc__,
+    "brute_force": brute_force.__doc__,
+    "slow_readers": slow_readers.__doc__,
     "largest_rate": largest_rate.__doc__,
+    "overload": overload.__doc__,
+    "h2_attacks": h2_attacks.__doc__,
 }
 
 _PACKAGES = (

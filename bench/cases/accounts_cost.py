@@ -16,17 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert
-
+from bench.keyed import PEPPER, VARIABLE, make_key
 from bench.processes import RelayProcess
 from bench.result import CaseResult
 from bench.rig import Rig
 from bench.side_by_side import ITL_MS, TTFT_MS, Asked, Legs, Load, measure, us_a_request
 from bench.stats import Histogram, median, merged, spread
-from relay.governance import token_text
-from relay.governance.pepper import Pepper
-from relay.store import schema
-from relay.store.engine import engine_for, make_ready, writing
+from relay.store.engine import make_ready
 
 _SHORT, _LONG = 5, 50
 _STREAMS = {_SHORT: 4, _LONG: 12}
@@ -34,17 +30,15 @@ _BUSIER = (16, 32)
 """Streams of short answers at which a request is weighed again: some 500 and 1,000 a second."""
 _AT_REST_TOKENS = 6
 _LIMIT_US, _LIMITTTFT_MS = 150.0, 0.3
-_PEPPER = "pepper-of-the-bench-0123456789abcdef"
-_VARIABLE = "RTRELAY_BENCH_PEPPER"
 
 
 def run(rig: Rig) -> CaseResult:
     """Over the SSE shim, at two lengths of answer and at rest."""
     rounds = 3 if rig.options.is_quick else 10
-    os.environ[_VARIABLE] = _PEPPER
+    os.environ[VARIABLE] = PEPPER
     url = f"sqlite:///{rig.directory / 'accounts.db'}"
     make_ready(url)
-    key = _key(url)
+    key = make_key(url)
     models = {
         f"m{tokens}-{length}": f"emu:ttft={TTFT_MS},itl={ITL_MS},tokens={tokens},stamp=1"
         for length, tokens in ((_SHORT, _SHORT), (_LONG, _LONG), (0, _AT_REST_TOKENS))
@@ -64,7 +58,7 @@ def run(rig: Rig) -> CaseResult:
             models=aliases,
             sections={
                 "store": {"url": url},
-                "auth": {"pepper": f"${{{_VARIABLE}}}"},
+                "auth": {"pepper": f"${{{VARIABLE}}}"},
                 "limits": {
                     "key": {"rpm": 10**6, "input_tpm": 10**8, "generations": 10**4},
                     "team": {"rpm": 10**6, "output_tpm": 10**8},
@@ -79,47 +73,6 @@ def run(rig: Rig) -> CaseResult:
     finally:
         plain.stop()
     return _result(legs, rounds, rig, _bare_insert_us(rig.directory))
-
-
-def _key(url: str) -> str:
-    """A key with budgets above it."""
-    pepper, minted = Pepper(_PEPPER), token_text.mint("virtual key")
-    engine = engine_for(url)
-    with writing(engine) as connection:
-        made = {"created_at_us": 1, "changed": 1}
-        connection.execute(insert(schema.organisations).values(id="org_1", name="o", **made))
-        connection.execute(
-            insert(schema.teams).values(id="team_1", organisation_id="org_1", name="t", **made)
-        )
-        connection.execute(
-            insert(schema.keys).values(
-                id="key_1", team_id="team_1", name="k", created_by="bench", **made
-            )
-        )
-        connection.execute(
-            insert(schema.credentials).values(
-                id=minted.id,
-                key_id="key_1",
-                mac=pepper.mac("virtual key", minted.signed),
-                pepper_id=pepper.id,
-                last4=minted.last4,
-                **made,
-            )
-        )
-        for scope, scope_id in (("key", "key_1"), ("team", "team_1"), ("organisation", "org_1")):
-            connection.execute(
-                insert(schema.budgets).values(
-                    id=f"bud_{scope}",
-                    scope=scope,
-                    scope_id=scope_id,
-                    organisation_id="org_1",
-                    period="month",
-                    limit_micro=10**15,
-                    **made,
-                )
-            )
-    engine.dispose()
-    return minted.text
 
 
 _LOADS = tuple(
