@@ -12,6 +12,8 @@ CLIENTS_VENV := .venv-clients
 OPENAI2_VENV := .venv-clients-openai2
 NODE_VENV := .venv-node
 DOORS_VENV := .venv-doors
+SUPPLY_VENV := .venv-supply
+MUTATION_VENV := .venv-mutation
 # Where `make node` was asked for, its Node is everybody's here.
 export PATH := $(abspath $(NODE_VENV)/links):$(PATH)
 # Where pytest-benchmark keeps the runs that `python -m bench history` reads.
@@ -19,7 +21,7 @@ BENCH_STORE := --benchmark-autosave --benchmark-storage=file://bench/results/sho
 PIP_INSTALL := -m pip install -q --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-node test-frameworks test-clients test-doors test-schema node corpus lint docs-reference pictures format proto bench bench-short bench-peers nightly lock clean
+.PHONY: help install install-dev run test soak test-node test-frameworks test-clients test-doors test-schema node corpus lint docs-reference pictures format proto bench bench-short bench-peers nightly lock clean audit sbom mutation
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +74,17 @@ $(DOORS_VENV)/.installed: tests/doors/requirements.lock | $(BIN)/python
 	$(DOORS_VENV)/bin/python $(PIP_INSTALL) -r tests/doors/requirements.lock
 	@touch $@
 
+$(SUPPLY_VENV)/.installed: .ci/requirements-supply.lock | $(BIN)/python
+	$(BIN)/python -m venv $(SUPPLY_VENV)
+	$(SUPPLY_VENV)/bin/python $(PIP_INSTALL) -r .ci/requirements-supply.lock
+	@touch $@
+
+# It draws the mutants; the tests' own environment runs them.
+$(MUTATION_VENV)/.installed: tests/mutation/requirements.lock | $(BIN)/python
+	$(BIN)/python -m venv $(MUTATION_VENV)
+	$(MUTATION_VENV)/bin/python $(PIP_INSTALL) -r tests/mutation/requirements.lock
+	@touch $@
+
 # The wheel's own `node` is a Python script in front of the binary, and its `npm` one that works.
 $(NODE_VENV)/.installed: .ci/requirements-node.lock | $(BIN)/python
 	$(BIN)/python -m venv $(NODE_VENV)
@@ -89,12 +102,15 @@ run: install ## install what is needed and start the relay (provider keys from t
 	@$(BIN)/relay serve $(ARGS)
 
 # Some hundred processes are started, and every worker reads every test: compiled once, not each time.
-test nightly: export PYTHONDONTWRITEBYTECODE :=
+test nightly soak: export PYTHONDONTWRITEBYTECODE :=
 test: install-dev ## all tests that need nothing but Python (some 10 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(RERUNS) $(ARGS)  # three for two cores: some wait for processes
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest tests/bench -p no:xdist $(BENCH_STORE)  # measures ratios, so it runs alone
 endif
+
+soak: install-dev ## everything at once for two minutes; ARGS="--minutes 480 --report DIR": hours, and a drawing
+	$(BIN)/python -m tests.soak $(ARGS)
 
 test-frameworks: install $(FRAMEWORKS_VENV)/.installed ## the plugins, through the real LiveKit Agents and Pipecat
 	$(FRAMEWORKS_VENV)/bin/python -m mypy --config-file clients/python/mypy-frameworks.ini $(FRAMEWORKS_CODE)
@@ -102,6 +118,9 @@ test-frameworks: install $(FRAMEWORKS_VENV)/.installed ## the plugins, through t
 
 test-schema: install-dev $(SCHEMA_VENV)/.installed ## whatever /openapi.json allows and forbids, by schemathesis
 	RELAY_SCHEMATHESIS="$(abspath $(SCHEMA_VENV)/bin/st)" $(BIN)/python -m pytest tests/schema $(ARGS)
+
+mutation: install-dev $(MUTATION_VENV)/.installed ## whether the tests of race, breaker, budget, keys and ledger find mutants (hours; ARGS="--sample 60 keys")
+	nice -n 5 $(BIN)/python -m tests.mutation --draw $(abspath $(MUTATION_VENV)/bin/python) $(ARGS)
 
 test-node: install $(PROTO_VENV)/.installed ## the Node client: its checks, and its tests with a real relay
 	@if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2019 ? 1 : 0)'; then \
@@ -141,10 +160,19 @@ docs-reference: install-dev ## write the pages anew that are made from the relay
 pictures: install-dev ## take the dashboard's pictures in docs/pictures again (needs chromium)
 	$(BIN)/python -m tests.observability.pages.pictures
 
-lint: install-dev ## ruff and mypy --strict
+lint: install-dev ## ruff, bandit and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -c pyproject.toml -r relay clients/python/rtrelay
 	$(BIN)/mypy
+
+audit: install $(SUPPLY_VENV)/.installed ## known holes of what is locked (asks their service), the CI files, installed files
+	$(BIN)/python .ci/installed_files.py
+	$(SUPPLY_VENV)/bin/zizmor --offline --quiet .github
+	$(BIN)/python .ci/known_holes.py $(SUPPLY_VENV)/bin/pip-audit requirements.lock requirements-dev.lock
+
+sbom: install ## the parts of a relay, their hashes and licences, as CycloneDX: dist/rtrelay.cdx.json
+	$(BIN)/python .ci/sbom.py dist/rtrelay.cdx.json
 
 format: install-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -164,13 +192,16 @@ bench-peers: install-dev ## other gateways beside the relay, installed into .pee
 	$(BIN)/python -m bench.peers install
 	$(BIN)/python -m bench.peers run $(ARGS)
 
-nightly: install-dev ## the long forms: every cut of every recording, full benches
+nightly: install-dev audit sbom ## the long forms: every cut of every recording, full benches, what we depend on
 	RELAY_FULL=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 1800
 	RELAY_FULL=1 $(BIN)/python -m pytest tests/bench -p no:xdist
 	$(BIN)/python -m bench run
 	$(BIN)/python -m bench run barge_in paced_sessions segment_race first_turn generate_or_converse
 	$(BIN)/python -m bench run loser_leaks
+	$(BIN)/python -m tests.soak --minutes 120 --report bench/results/soak
 	$(BIN)/python -m bench run hedge_tail --sockets
+	$(BIN)/python .ci/wreq_source.py
+	$(MAKE) mutation
 
 lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
@@ -179,14 +210,16 @@ lock: $(BIN)/python ## resolve the locks anew (no addresses are recorded)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url proto/requirements.in -o proto/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url clients/python/requirements-frameworks.in -o clients/python/requirements-frameworks.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/schema/requirements.in -o tests/schema/requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/mutation/requirements.in -o tests/mutation/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements.in -o tests/realclients/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/realclients/requirements-openai2.in -o tests/realclients/requirements-openai2.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/doors/requirements.in -o tests/doors/requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url .ci/requirements-node.in -o .ci/requirements-node.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url .ci/requirements-supply.in -o .ci/requirements-supply.lock
 	for peer in litellm tensorzero ferro envoy; do \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url bench/peers/requirements/$$peer.in -o bench/peers/requirements/$$peer.lock || exit 1; \
 	done
 	cd bench/peers/portkey && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what was built here
-	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) $(DOORS_VENV) .peers .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) $(PROTO_VENV) $(FRAMEWORKS_VENV) $(CLIENTS_VENV) $(OPENAI2_VENV) $(NODE_VENV) $(SCHEMA_VENV) $(DOORS_VENV) $(SUPPLY_VENV) $(MUTATION_VENV) .peers .mypy_cache .ruff_cache .pytest_cache build dist
