@@ -18,13 +18,13 @@ import asyncio
 import gc
 import json
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import uvloop
 
+from bench.orders import serve
 from bench.pacer import Pacer
 from bench.paths import LoadError, now_ns
 from bench.stats import FINE, Histogram
@@ -263,17 +263,10 @@ class Flood:
 
 
 async def _serve() -> None:
-    loop = asyncio.get_running_loop()
     flood = Flood()
     gc.freeze()
     gc.disable()  # a pause of the client would be booked to the relay
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        try:
-            answer = await flood.handle(json.loads(line))
-        except Exception as error:  # noqa: BLE001 - told to the bench
-            answer = {"failure": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    await serve(flood.handle)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import json
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +38,7 @@ import uvloop
 from bench.again import ask_again
 from bench.idle import IdleSessions
 from bench.live import LiveCalls
+from bench.orders import serve
 from bench.pacer import Pacer
 from bench.paths import (
     Channels,
@@ -484,15 +483,8 @@ async def _start_cancellable(path: Path, model: str, seen: Seen) -> _Cancellable
 
 
 async def _serve() -> None:
-    loop = asyncio.get_running_loop()
     load = Load()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        try:
-            answer = await load.handle(json.loads(line))
-        except Exception as error:  # noqa: BLE001 - told to the bench
-            answer = {"failure": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    await serve(load.handle)
 
 
 if __name__ == "__main__":
